@@ -1,0 +1,1 @@
+//! Composes the five services into one mesh and one command.

@@ -1,0 +1,3 @@
+//! Starts one athena.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Starts one llm-gateway.
+
+fn main() {}

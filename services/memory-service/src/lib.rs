@@ -1,0 +1,1 @@
+//! Keeps an agent's memories and finds the ones that matter.

@@ -1,0 +1,3 @@
+//! Starts one memory-service.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Takes OpenTelemetry in and shows whether the mesh meets its targets.

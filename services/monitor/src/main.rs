@@ -1,0 +1,3 @@
+//! Starts one monitor.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Runs agent cycles: observe, recall, analyse, decide, store, learn.

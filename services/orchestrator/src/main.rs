@@ -1,0 +1,3 @@
+//! Starts one orchestrator.
+
+fn main() {}

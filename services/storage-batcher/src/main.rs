@@ -1,0 +1,3 @@
+//! Starts one storage-batcher.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! A measured cache: TTL on the agent clock, capacity, statistics.

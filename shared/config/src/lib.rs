@@ -1,0 +1,1 @@
+//! Reads typed settings (defaults < profile < file < environment < flags) and reports every fault at once.

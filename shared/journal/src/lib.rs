@@ -1,0 +1,1 @@
+//! Gives many async callers one durable, grouped commit.

@@ -1,0 +1,1 @@
+//! Serves and calls gRPC: health, reflection, deadlines, retries, authentication; the one place a `Status` is made.

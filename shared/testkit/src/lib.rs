@@ -1,0 +1,1 @@
+//! Fakes for tests, and for benchmarks behind the feature `bench`; never in a shipped image.

@@ -1,0 +1,1 @@
+//! Stories over the whole mesh, the contracts, and the rules of the house.
