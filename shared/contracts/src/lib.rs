@@ -10,8 +10,6 @@ use prost_types::{FileDescriptorSet, method_options::IdempotencyLevel};
 macro_rules! contract {
     ($doc:literal, $name:ident, $package:literal) => {
         #[doc = $doc]
-        #[expect(missing_docs, reason = "generated clients and servers carry a few undocumented items")]
-        #[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
         pub mod $name {
             tonic::include_proto!($package);
         }
