@@ -1,0 +1,192 @@
+//! Where settings come from, and which source wins.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use crate::{Fault, Faults, Problem, Setting, fault::nearest, file};
+
+/// What the name of every environment variable of ours begins with.
+pub(crate) const PREFIX: &str = "ATHENA_";
+/// The variables with that prefix that are not settings: they say where settings are.
+pub(crate) const PROFILE: &str = "ATHENA_PROFILE";
+pub(crate) const CONFIG: &str = "ATHENA_CONFIG";
+
+crate::choice! {
+    /// A named set of values for the settings that have one in it.
+    pub enum Profile {
+        /// Short lives and small caches, to see changes at once.
+        Development = "development",
+        /// Large caches, for load.
+        Production = "production",
+    }
+}
+
+/// Everything that settings can be read from. `Sources::none()` gives every setting its default.
+#[derive(Clone, Default)]
+pub struct Sources {
+    profile: Option<Profile>,
+    file: BTreeMap<String, file::Entry>,
+    path: PathBuf,
+    env: BTreeMap<String, String>,
+    aliases: BTreeMap<String, String>,
+    flags: BTreeMap<String, String>,
+    pub(crate) faults: Faults,
+}
+
+/// Where the value of a setting came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Its declaration.
+    Default,
+    /// The profile in force.
+    Profile(Profile),
+    /// This file, at this line (the first is 1); no line where the file as a whole is meant.
+    File(PathBuf, Option<usize>),
+    /// The environment variable of this name.
+    Variable(String),
+    /// A flag `--set` for this name.
+    Flag(String),
+    /// The command line as a whole.
+    Arguments,
+}
+
+impl Sources {
+    /// Returns sources that name nothing.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Puts a profile in force.
+    #[must_use]
+    pub fn with_profile(mut self, profile: Profile) -> Self {
+        self.profile = Some(profile);
+        self
+    }
+
+    /// Adds the text of a TOML file with flat setting names; `path` is how faults name it. Its own faults are kept and
+    /// reported by whoever loads.
+    #[must_use]
+    pub fn with_file(mut self, path: impl AsRef<Path>, text: &str) -> Self {
+        path.as_ref().clone_into(&mut self.path);
+        let (entries, faults) = file::parse(path.as_ref(), text);
+        self.file = entries;
+        self.faults.merge(faults);
+        self
+    }
+
+    /// Adds environment variables; those that are no setting's are ignored.
+    #[must_use]
+    pub fn with_env(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.env.extend(variables);
+        self
+    }
+
+    /// Adds flags: names of settings and values.
+    #[must_use]
+    pub fn with_flags(mut self, flags: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.flags.extend(flags);
+        self
+    }
+
+    /// Lets an environment variable of another name stand for a setting (`PORT` on Cloud Run). The setting's own variable
+    /// is stronger.
+    #[must_use]
+    pub fn alias(mut self, variable: &str, setting: &str) -> Self {
+        self.aliases.insert(setting.to_owned(), variable.to_owned());
+        self
+    }
+
+    /// Returns the profile in force.
+    #[must_use]
+    pub fn profile(&self) -> Option<Profile> {
+        self.profile
+    }
+
+    /// Returns a fault for every name that is given in the file, in a flag or in a variable that begins with `ATHENA_`, but
+    /// is not `declared`.
+    #[must_use]
+    pub fn unknown(&self, declared: &[&Setting]) -> Faults {
+        let is_known = |name: &str| declared.iter().any(|setting| setting.name == name);
+        let fault = |given: &str, name: &str, origin: Origin| Fault {
+            name: given.to_owned(),
+            value: None,
+            origin,
+            problem: Problem::Unknown(nearest(name, declared.iter().map(|setting| setting.name))),
+        };
+        let file = self.file.iter().map(|(name, entry)| (name.clone(), self.at_line(entry.line)));
+        let env = self.env.keys().filter(|variable| *variable != PROFILE && *variable != CONFIG).filter_map(
+            |variable| {
+                Some((variable.strip_prefix(PREFIX)?.to_lowercase(), Origin::Variable(variable.clone())))
+            },
+        );
+        let flags = self.flags.keys().map(|name| (name.clone(), Origin::Flag(name.clone())));
+        let unknown = file.chain(env).chain(flags).filter(|(name, _)| !is_known(name));
+        Faults(
+            unknown
+                .map(|(name, origin)| match &origin {
+                    Origin::Variable(variable) => fault(&variable.clone(), &name, origin),
+                    _ => fault(&name, &name, origin),
+                })
+                .collect(),
+        )
+    }
+
+    /// Returns the value of `setting` in the strongest source that names it, and that source.
+    pub(crate) fn value(&self, setting: &'static Setting) -> (String, Origin) {
+        if let Some(value) = self.flags.get(setting.name) {
+            return (value.clone(), Origin::Flag(setting.name.to_owned()));
+        }
+        let variables = [Some(setting.variable()), self.aliases.get(setting.name).cloned()];
+        for variable in variables.into_iter().flatten() {
+            if let Some(value) = self.env.get(&variable) {
+                return (value.clone(), Origin::Variable(variable));
+            }
+        }
+        if let Some(entry) = self.file.get(setting.name) {
+            return (entry.value.clone(), self.at_line(entry.line));
+        }
+        let of_profile = match self.profile {
+            Some(Profile::Development) => setting.development,
+            Some(Profile::Production) => setting.production,
+            None => None,
+        };
+        match (of_profile, self.profile) {
+            (Some(value), Some(profile)) => (value.to_owned(), Origin::Profile(profile)),
+            _ => (setting.default.to_owned(), Origin::Default),
+        }
+    }
+
+    fn at_line(&self, line: usize) -> Origin {
+        Origin::File(self.path.clone(), Some(line))
+    }
+}
+
+/// Prints which names are given, never a value: some are secret.
+impl fmt::Debug for Sources {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Sources")
+            .field("profile", &self.profile)
+            .field("file", &self.file.keys())
+            .field("env", &self.env.keys().filter(|name| name.starts_with(PREFIX)).collect::<Vec<_>>())
+            .field("flags", &self.flags.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => out.write_str("default"),
+            Self::Profile(profile) => write!(out, "profile {profile}"),
+            Self::File(path, Some(line)) => write!(out, "{}:{line}", path.display()),
+            Self::File(path, None) => write!(out, "{}", path.display()),
+            Self::Variable(name) => write!(out, "environment variable {name}"),
+            Self::Flag(name) => write!(out, "flag --set {name}"),
+            Self::Arguments => out.write_str("command line"),
+        }
+    }
+}
