@@ -99,6 +99,10 @@ macro_rules! settings {
                 $crate::of_defaults()
             }
         }
+
+        // Whoever reads the settings by one of the two is not told that the other is unused.
+        const _: (fn(&$crate::Sources) -> ::core::result::Result<$name, $crate::Faults>, fn() -> $name) =
+            ($name::load, $name::defaults);
     };
 }
 

@@ -190,3 +190,80 @@ impl fmt::Display for Origin {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Settings;
+
+    crate::settings! {
+        /// Two settings that the profiles set and one that they do not.
+        struct Config {
+            /// Size.
+            cache_size: u64 = "1000", unit "entries", range "1" to "5000", development "100", production "2000";
+            /// Life.
+            cache_ttl: String = "1h", unit "duration", development "60s";
+            /// Port.
+            service_port: u16 = "7101", unit "port";
+        }
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn size(sources: &Sources) -> u64 {
+        Config::load(sources).unwrap().cache_size
+    }
+
+    #[test]
+    fn each_source_is_stronger_than_the_one_before() {
+        let sources = Sources::none();
+        assert_eq!(size(&sources), 1000);
+        let sources = sources.with_profile(Profile::Development);
+        assert_eq!(size(&sources), 100);
+        let sources = sources.with_file("athena.toml", "cache_size = 3");
+        assert_eq!(size(&sources), 3);
+        let sources = sources.with_env(pairs(&[("ATHENA_CACHE_SIZE", "4")]));
+        assert_eq!(size(&sources), 4);
+        let sources = sources.with_flags(pairs(&[("cache_size", "5")]));
+        assert_eq!(size(&sources), 5);
+    }
+
+    #[test]
+    fn a_profile_without_a_value_for_a_setting_leaves_its_default() {
+        let config = Config::load(&Sources::none().with_profile(Profile::Production)).unwrap();
+        assert_eq!((config.cache_size, config.cache_ttl.as_str()), (2000, "1h"));
+    }
+
+    #[test]
+    fn an_alias_stands_for_a_setting_until_its_own_variable_is_given() {
+        let sources = Sources::none().alias("PORT", "service_port").with_env(pairs(&[("PORT", "8080")]));
+        assert_eq!(Config::load(&sources).unwrap().service_port, 8080);
+        let sources = sources.with_env(pairs(&[("ATHENA_SERVICE_PORT", "9090")]));
+        assert_eq!(Config::load(&sources).unwrap().service_port, 9090);
+    }
+
+    #[test]
+    fn unknown_names_of_every_source_are_reported_with_the_nearest_name() {
+        let sources = Sources::none()
+            .with_file("athena.toml", "cache_size = 1\n\ncache_sise = 2\n")
+            .with_env(pairs(&[("ATHENA_CACHE_TLT", "hunter2"), ("ATHENA_PROFILE", "x"), ("PATH", "/bin")]))
+            .with_flags(pairs(&[("weather", "fine")]));
+        let expected = "cache_sise (athena.toml:3): no such setting, did you mean cache_size?\n\
+             ATHENA_CACHE_TLT (environment variable ATHENA_CACHE_TLT): no such setting, did you mean cache_ttl?\n\
+             weather (flag --set weather): no such setting";
+        assert_eq!(sources.unknown(&Config::declared()).to_string(), expected);
+    }
+
+    #[test]
+    fn sources_do_not_print_values() {
+        let sources = Sources::none()
+            .with_file("athena.toml", "cache_ttl = \"hunter2\"")
+            .with_env(pairs(&[("ATHENA_KEY", "hunter2"), ("HOME_KEY", "hunter2")]))
+            .with_flags(pairs(&[("llm_api_key", "hunter2")]));
+        let printed = format!("{sources:?}");
+        assert!(!printed.contains("hunter2") && printed.contains("ATHENA_KEY"), "{printed}");
+        assert!(!printed.contains("HOME_KEY"), "{printed}");
+    }
+}

@@ -52,3 +52,42 @@ fn range(setting: &Setting) -> String {
 fn cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Profile, Secret, Settings};
+
+    crate::settings! {
+        /// One of each kind of row.
+        struct Config {
+            /// Most answers kept,
+            /// all tenants together.
+            cache_size: u64 = "1000", unit "entries", range "1" to "5000", development "100", production "2000";
+            /// Key | token of the upstream.
+            llm_api_key: Secret = "dummy", unit "text";
+            /// Which profile.
+            which: Option<String> = "", unit "text";
+            /// Which of two.
+            choice: Profile = "production", unit "choice";
+        }
+    }
+
+    #[test]
+    fn every_setting_is_one_row_and_no_secret_is_shown() {
+        let Config { cache_size, llm_api_key, which, choice } = Config::defaults();
+        assert_eq!(
+            (cache_size, llm_api_key.expose(), which, choice),
+            (1000, "dummy", None, Profile::Production)
+        );
+        assert!(Config::load(&crate::Sources::none()).is_ok());
+        let expected = "\
+| setting | default | unit | range | what |
+|---|---|---|---|---|
+| `cache_size` | `1000`, development `100`, production `2000` | entries | 1 to 5000 | Most answers kept, all tenants together. |
+| `llm_api_key` | `***` | text |  | Key \\| token of the upstream. |
+| `which` | none | text |  | Which profile. |
+| `choice` | `production` | choice | development, production | Which of two. |
+";
+        assert_eq!(super::table(&Config::declared()), expected);
+    }
+}
