@@ -1,0 +1,211 @@
+//! Every metric, span and attribute name of the system.
+//!
+//! Names are OpenTelemetry's. In Prometheus text a dot becomes `_`, the unit follows (`s` → `_seconds`,
+//! `1` → `_ratio`) and counters end in `_total`.
+//! Sources: OpenTelemetry semantic conventions for RPC (release candidate, the names of 2025/26); buckets of rpc
+//! durations from gRFC A66.
+
+/// How the values of a metric are summarized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A sum that only grows.
+    Counter,
+    /// A distribution.
+    Histogram,
+    /// The last value.
+    Gauge,
+}
+
+/// Describes one metric; the constants of this module are all there are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Metric {
+    /// OpenTelemetry name.
+    pub name: &'static str,
+    /// UCUM unit: `s`, `1`, `{item}`, `USD`.
+    pub unit: &'static str,
+    /// How values are summarized.
+    pub kind: Kind,
+    /// One sentence for the reader of `/metrics`.
+    pub description: &'static str,
+    /// Upper bounds of the fixed buckets in Prometheus text, in the unit; empty unless a histogram.
+    pub buckets: &'static [f64],
+}
+
+impl Metric {
+    /// Describes a counter.
+    pub const fn counter(name: &'static str, unit: &'static str, description: &'static str) -> Self {
+        Self { name, unit, kind: Kind::Counter, description, buckets: &[] }
+    }
+
+    /// Describes a gauge.
+    pub const fn gauge(name: &'static str, unit: &'static str, description: &'static str) -> Self {
+        Self { name, unit, kind: Kind::Gauge, description, buckets: &[] }
+    }
+
+    /// Describes a histogram of seconds.
+    pub const fn seconds(name: &'static str, description: &'static str, buckets: &'static [f64]) -> Self {
+        Self { name, unit: "s", kind: Kind::Histogram, description, buckets }
+    }
+}
+
+/// Bucket bounds of rpc durations in seconds (gRFC A66); they contain every latency target.
+pub const RPC_SECONDS: &[f64] = &[
+    0.0, 0.00001, 0.00005, 0.0001, 0.0003, 0.0006, 0.0008, 0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008,
+    0.01, 0.013, 0.016, 0.02, 0.025, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4,
+    0.5, 0.65, 0.8, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0,
+];
+
+/// Bucket bounds of whole cycles in seconds; they contain the targets of 30 and 60 s.
+pub const CYCLE_SECONDS: &[f64] = &[
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 300.0,
+];
+
+/// Server time of a memory query; attribute [`METHOD`].
+pub const MEMORY_QUERY_LATENCY: Metric =
+    Metric::seconds("memory_query_latency", "Server time of a memory query.", RPC_SECONDS);
+/// Memories held, all tenants of one memory-service.
+pub const MEMORY_COUNT: Metric = Metric::gauge("athena.memory.count", "{memory}", "Memories held, all tenants.");
+/// Stored memories that could not be read at the start and are left out.
+pub const MEMORY_CORRUPT: Metric =
+    Metric::counter("athena.memory.corrupt", "{memory}", "Stored memories that could not be read at the start.");
+/// Server time of a call in which a model was asked; attribute [`MODEL`].
+pub const LLM_RESPONSE_TIME: Metric =
+    Metric::seconds("llm_response_time", "Server time of a call in which a model was asked.", RPC_SECONDS);
+/// Documents sent to the sink, embedded or Firestore; attribute [`OPERATION_TYPE`] = `write`, `delete`, `ledger`
+/// or `read`.
+pub const FIRESTORE_OPERATIONS: Metric = Metric::counter(
+    "firestore_operations",
+    "{document}",
+    "Documents sent to the sink, embedded or Firestore.",
+);
+/// Share of requests answered from a cache, 0 to 1; attribute [`CACHE`] = `llm` or `memory_query`.
+pub const CACHE_HIT_RATE: Metric =
+    Metric::gauge("cache_hit_rate", "1", "Share of requests answered from the cache.");
+/// Items the gateway answered; attribute [`SERVED`] = `pattern`, `exact`, `coalesced`, `merged` or `upstream`.
+pub const LLM_ITEMS: Metric =
+    Metric::counter("athena.llm.items", "{item}", "Items the gateway answered, by how they were served.");
+/// Calls the gateway made to a model; attribute [`MODEL`].
+pub const LLM_UPSTREAM_CALLS: Metric =
+    Metric::counter("athena.llm.upstream_calls", "{call}", "Calls the gateway made to a model.");
+/// Money spent on models, in USD; attribute [`MODEL`].
+pub const LLM_COST: Metric = Metric::counter("athena.llm.cost", "USD", "Money spent on models in USD.");
+/// Wall time of a cycle; attribute [`COMPLETENESS`].
+pub const CYCLE_DURATION: Metric =
+    Metric::seconds("athena.agent.cycle.duration", "Wall time of an agent cycle.", CYCLE_SECONDS);
+/// Input that cannot be what it says (all zero, all equal, stale, scaled); attributes [`FIELD`], [`KIND`].
+pub const DEGENERATE_INPUT: Metric =
+    Metric::counter("athena.agent.degenerate_input", "{finding}", "Findings of degenerate input.");
+/// Time a server took for a call; attributes [`RPC_SYSTEM_NAME`], [`RPC_METHOD`], [`RPC_RESPONSE_STATUS_CODE`].
+pub const RPC_SERVER_DURATION: Metric =
+    Metric::seconds("rpc.server.call.duration", "Time a server took for a call.", RPC_SECONDS);
+/// Time a client waited for a call, retries included; attributes [`RPC_SYSTEM_NAME`], [`RPC_METHOD`],
+/// [`RPC_RESPONSE_STATUS_CODE`], [`SERVER_ADDRESS`].
+pub const RPC_CLIENT_DURATION: Metric =
+    Metric::seconds("rpc.client.call.duration", "Time a client waited for a call.", RPC_SECONDS);
+/// Spans that never reached a collector; attribute [`REASON`] = `queue_full` or `export_failed`.
+pub const SPANS_DROPPED: Metric =
+    Metric::counter("athena.telemetry.spans.dropped", "{span}", "Spans that never reached a collector.");
+
+/// Attribute: the RPC system; always [`GRPC`] here.
+pub const RPC_SYSTEM_NAME: &str = "rpc.system.name";
+/// Value of [`RPC_SYSTEM_NAME`].
+pub const GRPC: &str = "grpc";
+/// Attribute: the full method, `package.Service/Method`.
+pub const RPC_METHOD: &str = "rpc.method";
+/// Attribute: the status as a word, `OK` or `DEADLINE_EXCEEDED`.
+pub const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
+/// Attribute: host name or address of the server.
+pub const SERVER_ADDRESS: &str = "server.address";
+/// Attribute: port of the server.
+pub const SERVER_PORT: &str = "server.port";
+/// Attribute: address of the caller.
+pub const CLIENT_ADDRESS: &str = "client.address";
+/// Attribute: class of a failure; absent when there was none.
+pub const ERROR_TYPE: &str = "error.type";
+/// Attribute of a resource: the name of a service.
+pub const SERVICE_NAME: &str = "service.name";
+/// Attribute of a resource: tells two instances of a service apart.
+pub const SERVICE_INSTANCE_ID: &str = "service.instance.id";
+
+/// Attribute: the method of a memory query.
+pub const METHOD: &str = "method";
+/// Attribute: the model that answered.
+pub const MODEL: &str = "model";
+/// Attribute: what was done to a document.
+pub const OPERATION_TYPE: &str = "operation_type";
+/// Attribute: which cache.
+pub const CACHE: &str = "cache";
+/// Attribute: how an item was served.
+pub const SERVED: &str = "served";
+/// Attribute: whether a cycle was complete or partial.
+pub const COMPLETENESS: &str = "completeness";
+/// Attribute: the field of a finding.
+pub const FIELD: &str = "field";
+/// Attribute: the kind of a finding.
+pub const KIND: &str = "kind";
+/// Attribute: why something was dropped.
+pub const REASON: &str = "reason";
+
+/// Span of a whole agent cycle, the root of its trace.
+pub const SPAN_CYCLE: &str = "athena.agent.cycle";
+/// Span of a cycle's observing of its sources.
+pub const SPAN_OBSERVE: &str = "athena.agent.observe";
+/// Span of a cycle's recalls.
+pub const SPAN_RECALL: &str = "athena.agent.recall";
+/// Span of a cycle's analysis.
+pub const SPAN_ANALYSE: &str = "athena.agent.analyse";
+/// Span of a cycle's decisions.
+pub const SPAN_DECIDE: &str = "athena.agent.decide";
+/// Span of a cycle's storing.
+pub const SPAN_STORE: &str = "athena.agent.store";
+/// Span of a cycle's learning.
+pub const SPAN_LEARN: &str = "athena.agent.learn";
+
+/// Lists every metric.
+pub const METRICS: &[Metric] = &[
+    MEMORY_QUERY_LATENCY,
+    MEMORY_COUNT,
+    MEMORY_CORRUPT,
+    LLM_RESPONSE_TIME,
+    FIRESTORE_OPERATIONS,
+    CACHE_HIT_RATE,
+    LLM_ITEMS,
+    LLM_UPSTREAM_CALLS,
+    LLM_COST,
+    CYCLE_DURATION,
+    DEGENERATE_INPUT,
+    RPC_SERVER_DURATION,
+    RPC_CLIENT_DURATION,
+    SPANS_DROPPED,
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn metric_names_are_unique() {
+        let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), METRICS.len());
+    }
+
+    #[test]
+    fn histograms_and_only_they_have_rising_buckets() {
+        for metric in METRICS {
+            assert_eq!(metric.kind == Kind::Histogram, !metric.buckets.is_empty(), "{}", metric.name);
+            assert!(metric.buckets.windows(2).all(|pair| pair[0] < pair[1]), "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn latency_targets_are_bucket_bounds() {
+        for bound in [0.1, 0.2, 0.5, 2.0, 5.0] {
+            assert!(RPC_SECONDS.contains(&bound), "{bound}");
+        }
+        for bound in [30.0, 60.0] {
+            assert!(CYCLE_SECONDS.contains(&bound), "{bound}");
+        }
+    }
+}

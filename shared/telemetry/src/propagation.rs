@@ -1,0 +1,71 @@
+//! W3C trace context in HTTP headers (`traceparent`, `tracestate`).
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry::Context;
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
+use opentelemetry::trace::{SpanContext, TraceContextExt as _};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+/// Writes the trace context of the current span into `headers`; nothing if there is no span.
+pub fn inject(headers: &mut HeaderMap) {
+    TraceContextPropagator::new().inject_context(&current(), &mut Writer(headers));
+}
+
+/// Reads the trace context of a caller from `headers`; an empty context if there is none.
+pub fn extract(headers: &HeaderMap) -> Context {
+    // From an empty context: in one process with its caller, the current one would be the caller's own.
+    TraceContextPropagator::new().extract_with_context(&Context::new(), &Reader(headers))
+}
+
+/// Makes the span of `parent` the parent of `span`; the span becomes a root if `parent` is empty.
+///
+/// Has no effect on a span that was entered already, or that is not recorded at all.
+pub fn set_parent(span: &Span, parent: Context) {
+    // Both cases are told in the documentation; neither is worth a log line a call.
+    let _ = span.set_parent(parent);
+}
+
+/// Returns the trace id of the current span, 32 lower-case hexadecimal digits; `None` outside of a trace.
+pub fn trace_id() -> Option<String> {
+    let context = current();
+    let span = context.span();
+    let span = span.span_context();
+    span.is_valid().then(|| span.trace_id().to_string())
+}
+
+/// The context of the current `tracing` span; where that one is hidden from the span layer, of the innermost
+/// entered span that is not.
+fn current() -> Context {
+    let context = Span::current().context();
+    if is_valid(context.span().span_context()) { context } else { Context::current() }
+}
+
+fn is_valid(span: &SpanContext) -> bool {
+    span.is_valid()
+}
+
+struct Writer<'a>(&'a mut HeaderMap);
+
+impl Injector for Writer<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(key), HeaderValue::try_from(value))
+            && !value.is_empty()
+        {
+            self.0.insert(name, value);
+        }
+    }
+}
+
+struct Reader<'a>(&'a HeaderMap);
+
+impl Extractor for Reader<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(HeaderName::as_str).collect()
+    }
+}
