@@ -14,6 +14,7 @@ const PROTOS: &[&str] = &[
     "athena/storage/v1/storage.proto",
 ];
 
+#[expect(clippy::disallowed_methods, reason = "cargo hands a build script its folders in the environment")]
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo gives the manifest folder")?)
         .join("../../proto");

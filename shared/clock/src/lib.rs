@@ -54,9 +54,9 @@ impl Clock {
         matches!(self.0, Source::Manual(_))
     }
 
-    /// Waits until `duration` has passed on this clock.
-    pub async fn sleep(&self, duration: Duration) {
-        self.sleep_until(self.now() + duration).await;
+    /// Waits until `duration` has passed on this clock, counted from the call and not from the first poll.
+    pub fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send {
+        self.sleep_until(self.now() + duration)
     }
 
     /// Waits until this clock shows `moment` or later; for ever if the hand of a manual clock is gone before.
@@ -104,7 +104,7 @@ mod tests {
         let sleeper = clock.clone();
         let mut sleep = std::pin::pin!(sleeper.sleep(Duration::from_secs(60)));
         hand.advance(Duration::from_secs(59));
-        assert!(futures_poll(sleep.as_mut()).await.is_pending());
+        assert!(poll_once(sleep.as_mut()).await.is_pending());
         hand.advance(Duration::from_secs(1));
         sleep.await;
         assert_eq!(clock.now(), UNIX_EPOCH + Duration::from_secs(60));
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(clock.now(), UNIX_EPOCH + Duration::from_secs(5));
     }
 
-    async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
+    async fn poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
         std::future::poll_fn(|context| std::task::Poll::Ready(future.as_mut().poll(context))).await
     }
 }

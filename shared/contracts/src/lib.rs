@@ -10,6 +10,13 @@ use prost_types::{FileDescriptorSet, method_options::IdempotencyLevel};
 macro_rules! contract {
     ($doc:literal, $name:ident, $package:literal) => {
         #[doc = $doc]
+        #[expect(
+            clippy::allow_attributes,
+            clippy::allow_attributes_without_reason,
+            clippy::missing_errors_doc,
+            clippy::too_many_lines,
+            reason = "generated: errors are documented above each rpc in the contract"
+        )]
         pub mod $name {
             tonic::include_proto!($package);
         }
@@ -32,7 +39,8 @@ static RETRYABLE: LazyLock<HashSet<String>> = LazyLock::new(|| {
     for file in &files {
         for service in &file.service {
             for method in &service.method {
-                let level = method.options.as_ref().map_or(0, |options| options.idempotency_level.unwrap_or(0));
+                let level =
+                    method.options.as_ref().map_or(0, |options| options.idempotency_level.unwrap_or(0));
                 if level != IdempotencyLevel::IdempotencyUnknown as i32 {
                     paths.insert(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
                 }
