@@ -26,9 +26,8 @@ impl Options {
             self.resource.extend(pairs);
         }
         // The variable of its own wins over the list of attributes.
-        if let Some(name) =
-            given.text("OTEL_SERVICE_NAME").or_else(|| self.resource.remove(crate::names::SERVICE_NAME))
-        {
+        let listed = self.resource.remove(crate::names::SERVICE_NAME);
+        if let Some(name) = given.text("OTEL_SERVICE_NAME").or(listed) {
             self.service_name = Some(name);
         }
         self.ignored.append(&mut given.ignored);

@@ -64,10 +64,14 @@ pub const CYCLE_SECONDS: &[f64] = &[
 pub const MEMORY_QUERY_LATENCY: Metric =
     Metric::seconds("memory_query_latency", "Server time of a memory query.", RPC_SECONDS);
 /// Memories held, all tenants of one memory-service.
-pub const MEMORY_COUNT: Metric = Metric::gauge("athena.memory.count", "{memory}", "Memories held, all tenants.");
+pub const MEMORY_COUNT: Metric =
+    Metric::gauge("athena.memory.count", "{memory}", "Memories held, all tenants.");
 /// Stored memories that could not be read at the start and are left out.
-pub const MEMORY_CORRUPT: Metric =
-    Metric::counter("athena.memory.corrupt", "{memory}", "Stored memories that could not be read at the start.");
+pub const MEMORY_CORRUPT: Metric = Metric::counter(
+    "athena.memory.corrupt",
+    "{memory}",
+    "Stored memories that could not be read at the start.",
+);
 /// Server time of a call in which a model was asked; attribute [`MODEL`].
 pub const LLM_RESPONSE_TIME: Metric =
     Metric::seconds("llm_response_time", "Server time of a call in which a model was asked.", RPC_SECONDS);
@@ -78,6 +82,9 @@ pub const FIRESTORE_OPERATIONS: Metric = Metric::counter(
     "{document}",
     "Documents sent to the sink, embedded or Firestore.",
 );
+/// Documents the sink refused for good; they are dropped.
+pub const STORAGE_REFUSED: Metric =
+    Metric::counter("athena.storage.refused", "{document}", "Documents the sink refused for good.");
 /// Share of requests answered from a cache, 0 to 1; attribute [`CACHE`] = `llm` or `memory_query`.
 pub const CACHE_HIT_RATE: Metric =
     Metric::gauge("cache_hit_rate", "1", "Share of requests answered from the cache.");
@@ -168,6 +175,7 @@ pub const METRICS: &[Metric] = &[
     MEMORY_CORRUPT,
     LLM_RESPONSE_TIME,
     FIRESTORE_OPERATIONS,
+    STORAGE_REFUSED,
     CACHE_HIT_RATE,
     LLM_ITEMS,
     LLM_UPSTREAM_CALLS,

@@ -1,16 +1,19 @@
 //! W3C trace context in HTTP headers (`traceparent`, `tracestate`).
+//!
+//! Entering a span activates its context, so the current context is that of the innermost span entered on this
+//! thread, whichever service's it is; `Span::current` would know the spans of one dispatch only.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
-use opentelemetry::trace::{SpanContext, TraceContextExt as _};
+use opentelemetry::trace::TraceContextExt as _;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 /// Writes the trace context of the current span into `headers`; nothing if there is no span.
 pub fn inject(headers: &mut HeaderMap) {
-    TraceContextPropagator::new().inject_context(&current(), &mut Writer(headers));
+    TraceContextPropagator::new().inject_context(&Context::current(), &mut Writer(headers));
 }
 
 /// Reads the trace context of a caller from `headers`; an empty context if there is none.
@@ -29,21 +32,10 @@ pub fn set_parent(span: &Span, parent: Context) {
 
 /// Returns the trace id of the current span, 32 lower-case hexadecimal digits; `None` outside of a trace.
 pub fn trace_id() -> Option<String> {
-    let context = current();
+    let context = Context::current();
     let span = context.span();
     let span = span.span_context();
     span.is_valid().then(|| span.trace_id().to_string())
-}
-
-/// The context of the current `tracing` span; where that one is hidden from the span layer, of the innermost
-/// entered span that is not.
-fn current() -> Context {
-    let context = Span::current().context();
-    if is_valid(context.span().span_context()) { context } else { Context::current() }
-}
-
-fn is_valid(span: &SpanContext) -> bool {
-    span.is_valid()
 }
 
 struct Writer<'a>(&'a mut HeaderMap);

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use opentelemetry::KeyValue;
+use opentelemetry::context::FutureExt as _;
 use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::resource::TelemetryResourceDetector;
@@ -42,6 +43,8 @@ const UNTRACED_TARGETS: [&str; 7] =
 const CAPTURED: &str = "debug,h2=off,hyper=off,hyper_util=off,tonic=off,tower=off,opentelemetry=off";
 
 /// The telemetry of one service instance: where its spans, log lines and measurements go. Cheap to clone.
+///
+/// Spans of level `info` and above are recorded; the log filter does not touch them.
 ///
 /// Dropping the last clone exports what is left in the background; [`Telemetry::shutdown`] waits for it.
 #[derive(Clone)]
@@ -126,16 +129,22 @@ impl Telemetry {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> JoinHandle<T> {
-        let (dispatch, span) = (self.dispatch(), Span::current());
+        let (dispatch, span, context) = (self.dispatch(), Span::current(), Context::current());
         tokio::task::spawn_blocking(move || {
-            tracing::dispatcher::with_default(&dispatch, || span.in_scope(work))
+            tracing::dispatcher::with_default(&dispatch, || {
+                span.in_scope(|| {
+                    let _active = context.attach();
+                    work()
+                })
+            })
         })
     }
 
     /// Wraps a future so that it runs with this dispatch and inside the current span, wherever it is polled: for a
     /// `JoinSet`, or a task of another library.
     pub fn carry<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
-        future.instrument(Span::current()).with_subscriber(self.dispatch())
+        // The context as well: the current span may be one of another service's dispatch.
+        future.with_current_context().instrument(Span::current()).with_subscriber(self.dispatch())
     }
 
     /// Runs a closure with this dispatch.
