@@ -1,0 +1,144 @@
+//! The body of an answer, watched until its end: deadline, measurement, and the context its stream runs in.
+
+use std::{
+    error::Error,
+    future::Future as _,
+    pin::Pin,
+    task::{Context as Task, Poll},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Sleep;
+use tonic::{Code, Status};
+use tracing::{Dispatch, Span, dispatcher};
+
+use crate::{
+    Deadline,
+    call::{Call, Side, code_of},
+    channel, context,
+    deadline::exceeded,
+};
+
+/// The body of an rpc's answer, on either side.
+#[derive(Debug)]
+pub(crate) struct Watched<B> {
+    inner: Option<B>,
+    call: Call,
+    /// What the end of the body means where no trailers say it.
+    code: Code,
+    sleep: Option<Pin<Box<Sleep>>>,
+    dispatch: Dispatch,
+    context: context::Context,
+}
+
+impl<B> Watched<B> {
+    /// Watches `inner`, the body of an answer with these headers. At `deadline` a server ends it with a status, a client
+    /// with an error.
+    pub(crate) fn new(
+        inner: B,
+        headers: &HeaderMap,
+        mut call: Call,
+        deadline: Option<Deadline>,
+        dispatch: Dispatch,
+        context: context::Context,
+    ) -> Self {
+        let code = code_of(headers);
+        if let Some(code) = code {
+            // The headers are the trailers: nothing follows, and nobody may look.
+            call.end(code);
+        }
+        let sleep = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.instant())));
+        let code = code.unwrap_or(Code::Unknown);
+        Self { inner: Some(inner), call, code, sleep, dispatch, context }
+    }
+
+    fn poll_inner(&mut self, task: &mut Task<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let Some(inner) = self.inner.as_mut() else { return Poll::Ready(None) };
+        if self.call.side() == Side::Client {
+            return Pin::new(inner).poll_frame(task);
+        }
+        let (span, context): (&Span, _) = (self.call.span(), &self.context);
+        dispatcher::with_default(&self.dispatch, || {
+            span.in_scope(|| context.within(|| Pin::new(inner).poll_frame(task)))
+        })
+    }
+
+    /// What the deadline makes of the body.
+    fn expire(&mut self) -> Result<Frame<Bytes>, Status> {
+        self.inner = None;
+        self.call.end(Code::DeadlineExceeded);
+        let status = Status::from(exceeded());
+        if self.call.side() == Side::Client {
+            return Err(status);
+        }
+        let mut trailers = HeaderMap::new();
+        // A status whose message is ours always fits into headers.
+        let _ = status.add_header(&mut trailers);
+        Ok(Frame::trailers(trailers))
+    }
+}
+
+impl<B> Body for Watched<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        match this.poll_inner(task) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(code) =
+                    frame.trailers_ref().map(|trailers| code_of(trailers).unwrap_or(Code::Unknown))
+                {
+                    this.call.end(code);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let over = this.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed());
+                let status = match this.call.side() {
+                    Side::Client => channel::broken(error.into(), over),
+                    Side::Server => Status::from_error(error.into()),
+                };
+                this.call.end(status.code());
+                this.inner = None;
+                Poll::Ready(Some(Err(status)))
+            }
+            Poll::Ready(None) => {
+                this.call.end(this.code);
+                Poll::Ready(None)
+            }
+            Poll::Pending => match this.sleep.as_mut().map(|sleep| sleep.as_mut().poll(task)) {
+                Some(Poll::Ready(())) => Poll::Ready(Some(this.expire())),
+                _ => Poll::Pending,
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl<B> Drop for Watched<B> {
+    fn drop(&mut self) {
+        // A stream's own clean-up logs and measures, too.
+        let inner = self.inner.take();
+        dispatcher::with_default(&self.dispatch, || drop(inner));
+    }
+}

@@ -1,0 +1,92 @@
+//! How work learns that its process is asked to stop.
+
+use std::future::Future;
+
+use futures::{Stream, StreamExt as _};
+use tokio::sync::watch;
+
+/// Tells when the host begins to drain. A stream without an end of its own (`Watch…`) ends then.
+#[derive(Clone, Debug)]
+pub struct Draining(watch::Receiver<bool>);
+
+impl Draining {
+    pub(crate) fn new() -> (watch::Sender<bool>, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Self(receiver))
+    }
+
+    /// Returns whether the host drains, or is gone.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        *self.0.borrow() || self.0.has_changed().is_err()
+    }
+
+    /// Waits until the host drains, or is gone.
+    pub fn started(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut receiver = self.0.clone();
+        async move {
+            // An error means that the host is gone, which is as good a reason to end.
+            let _ = receiver.wait_for(|on| *on).await;
+        }
+    }
+
+    /// Ends `stream` when the host drains.
+    pub fn end<S: Stream>(&self, stream: S) -> impl Stream<Item = S::Item> + use<S> {
+        stream.take_until(Box::pin(self.started()))
+    }
+}
+
+/// Waits until the process is asked to stop: SIGTERM, or Ctrl-C. For `main`.
+pub async fn shutdown_signal() {
+    let interrupt = async {
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::error!(error = &error as &dyn std::error::Error, "cannot listen for ctrl-c");
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = interrupt => {}
+        () = terminate() => {}
+    }
+}
+
+#[cfg(unix)]
+async fn terminate() {
+    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(mut signal) => {
+            signal.recv().await;
+        }
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "cannot listen for sigterm");
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(not(unix))]
+async fn terminate() {
+    std::future::pending::<()>().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_ends_when_the_drain_begins() {
+        let (sender, draining) = Draining::new();
+        let mut endless = Box::pin(draining.end(futures::stream::pending::<()>()));
+        assert!(!draining.is_on());
+        sender.send_replace(true);
+        assert_eq!(endless.next().await, None);
+        assert!(draining.is_on());
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_gone_counts_as_draining() {
+        let (sender, draining) = Draining::new();
+        drop(sender);
+        draining.started().await;
+        assert!(draining.is_on());
+    }
+}

@@ -1,0 +1,50 @@
+//! What can go wrong when a host or a channel is set up.
+
+use std::{io, net::SocketAddr};
+
+/// Tells why a [`crate::Host`] could not be bound or run, or a [`crate::Channel`] not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The port is taken, or the address is not one of this machine.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Anyone on the network could call the service.
+    #[error(
+        "{address} is reachable from other machines: set `auth_tokens`, or `allow_anonymous` if that is meant"
+    )]
+    Unprotected {
+        /// The address that was asked for.
+        address: SocketAddr,
+    },
+    /// An entry of `auth_tokens` is not `token=tenant:role`.
+    #[error("entry {entry} of `auth_tokens` {problem}")]
+    Tokens {
+        /// Its position, from 1. The entry itself is a secret.
+        entry: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A descriptor set for reflection is damaged.
+    #[error("a descriptor set cannot be served")]
+    Descriptors(#[source] tonic_reflection::server::Error),
+    /// The address of a server is not an `http` or `https` URL.
+    #[error("`{url}` is not an http or https url of a server")]
+    Url {
+        /// The address as it was given.
+        url: String,
+        /// What the parser said, where it said something.
+        source: Option<tonic::transport::Error>,
+    },
+    /// The token of a channel has characters that no header can carry.
+    #[error("the token of the channel to `{url}` is not valid in a header")]
+    Token {
+        /// The address of the server.
+        url: String,
+    },
+}

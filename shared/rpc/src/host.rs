@@ -1,0 +1,283 @@
+//! Serves gRPC and HTTP/1.1 on one port.
+
+use std::{
+    collections::BTreeSet,
+    convert::Infallible,
+    fmt,
+    future::Future,
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    pin::Pin,
+    sync::Arc,
+};
+
+use axum::{
+    extract::DefaultBodyLimit,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use clock::Clock;
+use http::{Request, header::CONTENT_TYPE};
+use telemetry::{Telemetry, names};
+use tokio::{net::TcpListener, sync::watch};
+use tonic::server::NamedService;
+use tower::ServiceExt as _;
+use tracing::instrument::WithSubscriber as _;
+
+use crate::{
+    Draining, Error, Health, HostSettings, Service, accept::Connections, access::Access, door::Gate,
+    health::Answers,
+};
+
+/// Format of Prometheus text.
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+type Check = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
+
+/// A server: gRPC services and HTTP routes on one open port.
+///
+/// Health and reflection (v1 and v1alpha) are always there, and `/metrics` over HTTP. The services begin as NOT_SERVING.
+pub struct Host {
+    settings: HostSettings,
+    telemetry: Telemetry,
+    clock: Clock,
+    listener: TcpListener,
+    address: SocketAddr,
+    access: Access,
+    health: Health,
+    drain: watch::Sender<bool>,
+    draining: Draining,
+    router: axum::Router,
+    services: BTreeSet<&'static str>,
+    untraced: Vec<String>,
+    descriptors: Vec<&'static [u8]>,
+    checks: Vec<(&'static str, Check)>,
+}
+
+impl Host {
+    /// Opens the port, 0 for any free one; nothing is served yet. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// If the port cannot be opened, a token is malformed, or the address is reachable from other machines and neither
+    /// tokens nor `allow_anonymous` are set.
+    pub fn bind(
+        settings: &HostSettings,
+        port: u16,
+        telemetry: Telemetry,
+        clock: Clock,
+    ) -> Result<Self, Error> {
+        let address = SocketAddr::new(settings.bind_address, port);
+        let access = Access::of(settings, address)?;
+        let (listener, address) = open(address).map_err(|source| Error::Bind { address, source })?;
+        let (drain, draining) = Draining::new();
+        let own = ["grpc.health.", "grpc.reflection."];
+        Ok(Self {
+            settings: settings.clone(),
+            telemetry,
+            clock,
+            listener,
+            address,
+            access,
+            health: Health::new(),
+            drain,
+            draining,
+            router: axum::Router::new(),
+            services: BTreeSet::new(),
+            untraced: own.map(str::to_owned).into(),
+            descriptors: vec![contracts::DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET],
+            checks: Vec::new(),
+        })
+    }
+
+    /// Returns the address that is listened on, with the real port.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Adds a service of our contracts, with the message limit of the settings. It is NOT_SERVING until
+    /// [`Host::health`] says otherwise.
+    #[must_use]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a service is added to a host; there is no sum of the two"
+    )]
+    pub fn add<S: Service>(self, service: S) -> Self {
+        let limit = self.settings.message_limit();
+        self.add_foreign(service.limited(limit))
+    }
+
+    /// Adds a service of another contract, such as OpenTelemetry's. It sets its own message limits
+    /// ([`HostSettings::message_limit`]) and brings its own [`Host::descriptors`].
+    #[must_use]
+    pub fn add_foreign<S>(self, service: S) -> Self
+    where
+        S: tower::Service<Request<tonic::body::Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Response: IntoResponse,
+        S::Future: Send + 'static,
+    {
+        self.health.register(S::NAME);
+        self.mount(service)
+    }
+
+    /// Adds HTTP routes beside gRPC. `/metrics` is there already, and a path must not be added twice.
+    #[must_use]
+    pub fn route(mut self, routes: axum::Router) -> Self {
+        self.router = self.router.merge(routes);
+        self
+    }
+
+    /// Makes no spans for paths that begin with `prefix`, such as `/opentelemetry.proto.collector.`.
+    #[must_use]
+    pub fn untraced(mut self, prefix: &str) -> Self {
+        self.untraced.push(prefix.trim_start_matches('/').to_owned());
+        self
+    }
+
+    /// Adds an encoded descriptor set to reflection. Those of our contracts and of health are there already.
+    #[must_use]
+    pub fn descriptors(mut self, set: &'static [u8]) -> Self {
+        self.descriptors.push(set);
+        self
+    }
+
+    /// Checks a service every `health_check_interval` on the agent clock; while the check fails it is NOT_SERVING. A
+    /// check that takes longer than the interval has failed.
+    #[must_use]
+    pub fn check<F>(mut self, service: &'static str, check: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = bool> + Send + 'static,
+    {
+        self.checks.push((service, Arc::new(move || Box::pin(check()))));
+        self
+    }
+
+    /// Returns the handle that sets which services are serving.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    /// Returns the handle that tells when this host drains.
+    #[must_use]
+    pub fn draining(&self) -> Draining {
+        self.draining.clone()
+    }
+
+    /// Serves until `shutdown` is ready; then sets NOT_SERVING, stops accepting and lets the calls finish for at most
+    /// `drain_timeout`. Dropping the future ends everything at once.
+    ///
+    /// # Errors
+    /// If a descriptor set cannot be read.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+        let dispatch = self.telemetry.dispatch();
+        self.serve(shutdown).with_subscriber(dispatch).await
+    }
+
+    async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+        let host = self.with_own_services()?;
+        let gate = Arc::new(Gate {
+            histogram: host.telemetry.histogram(names::RPC_SERVER_DURATION),
+            telemetry: host.telemetry.clone(),
+            access: host.access,
+            services: host.services,
+            untraced: host.untraced,
+            request_timeout: host.settings.request_timeout,
+        });
+        let mut connections = Connections::new(gate, host.router.with_state(()));
+        let interval = host.settings.health_check_interval;
+        let checking = check_all(&host.checks, &host.health, &host.clock, interval);
+        tracing::info!(address = %host.address, "serving");
+        tokio::select! {
+            () = connections.accept(&host.listener, shutdown) => {}
+            never = checking => match never {},
+        }
+        tracing::info!("draining");
+        host.health.drain();
+        drop(host.listener);
+        host.drain.send_replace(true);
+        let left = connections.finish(host.settings.drain_timeout).await;
+        if left > 0 {
+            tracing::warn!(connections = left, "drain ended before its calls did");
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    fn with_own_services(mut self) -> Result<Self, Error> {
+        let answers = Answers { health: self.health.clone(), draining: self.draining.clone() };
+        let reflection = || {
+            let builder = tonic_reflection::server::Builder::configure();
+            let sets = self.descriptors.iter();
+            sets.fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set))
+        };
+        let v1 = reflection().build_v1().map_err(Error::Descriptors)?;
+        let v1alpha = reflection().build_v1alpha().map_err(Error::Descriptors)?;
+        let telemetry = self.telemetry.clone();
+        let metrics = get(move || async move { ([(CONTENT_TYPE, PROMETHEUS)], telemetry.prometheus_text()) });
+        let limit = self.settings.message_limit();
+        self.router = self.router.route("/metrics", metrics).layer(DefaultBodyLimit::max(limit));
+        self = self.mount(tonic_health::pb::health_server::HealthServer::new(answers));
+        Ok(self.mount(v1).mount(v1alpha))
+    }
+
+    fn mount<S>(mut self, service: S) -> Self
+    where
+        S: tower::Service<Request<tonic::body::Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Response: IntoResponse,
+        S::Future: Send + 'static,
+    {
+        self.services.insert(S::NAME);
+        let service = service
+            .map_request(|request: Request<axum::body::Body>| request.map(tonic::body::Body::new))
+            .map_response(|response: S::Response| -> Response { response.into_response() });
+        self.router = self.router.route_service(&format!("/{}/{{*method}}", S::NAME), service);
+        self
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Host")
+            .field("service", &self.telemetry.service())
+            .field("address", &self.address)
+            .field("services", &self.services)
+            .finish_non_exhaustive()
+    }
+}
+
+fn open(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = StdListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+async fn check_all(
+    checks: &[(&'static str, Check)],
+    health: &Health,
+    clock: &Clock,
+    interval: std::time::Duration,
+) -> Infallible {
+    loop {
+        clock.sleep(interval).await;
+        for (service, check) in checks {
+            let fine = tokio::time::timeout(interval, check()).await.unwrap_or(false);
+            if !fine {
+                tracing::warn!(service, "check failed");
+            }
+            health.checked(service, fine);
+        }
+    }
+}

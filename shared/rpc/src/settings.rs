@@ -1,0 +1,91 @@
+//! The settings every host has.
+
+use std::{net::IpAddr, time::Duration};
+
+use config::{ByteSize, Secret};
+use telemetry::{LogSink, Options};
+
+config::choice! {
+    /// How a log line looks.
+    pub enum LogFormat {
+        /// Text for people.
+        Pretty = "pretty",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+config::settings! {
+    /// Settings of a host: where it listens, whom it lets in, what it bounds, where its telemetry goes.
+    pub struct HostSettings {
+        /// Address to listen on. Another one than loopback needs `auth_tokens`, or `allow_anonymous`.
+        pub bind_address: IpAddr = "127.0.0.1", unit "address";
+        /// Bearer tokens and whose they are: `token=tenant:role`, with commas between; roles are `agent` and `admin`.
+        pub auth_tokens: Secret = "", unit "token=tenant:role";
+        /// Lets in callers without a token, as the tenant `default` with the role `agent`.
+        pub allow_anonymous: bool = "false", unit "switch";
+        /// Time between two checks that a service makes of itself, on the agent clock.
+        pub health_check_interval: Duration = "60s", unit "duration", range "1s" to "1h";
+        /// Time between two exports of metrics.
+        pub metrics_export_interval: Duration = "30s", unit "duration", range "100ms" to "1h";
+        /// Largest message, in and out.
+        pub max_message_bytes: ByteSize = "16MiB", unit "bytes", range "64KiB" to "1GiB";
+        /// Deadline of a call that brings none.
+        pub request_timeout: Duration = "30s", unit "duration", range "10ms" to "1h";
+        /// Longest time a shutdown waits for calls to finish.
+        pub drain_timeout: Duration = "10s", unit "duration", range "0s" to "10m";
+        /// URL of the OpenTelemetry collector, gRPC; empty exports nothing.
+        pub otlp_endpoint: Option<String> = "", unit "url";
+        /// How log lines look.
+        pub log_format: LogFormat = "pretty", unit "word", production "json";
+        /// Which events are logged: a level, or `target=level` with commas between.
+        pub log_filter: String = "info", unit "filter";
+    }
+}
+
+impl HostSettings {
+    /// Returns how the telemetry of `service` is set up by these settings.
+    #[must_use]
+    pub fn telemetry(&self, service: &'static str) -> Options {
+        let format = match self.log_format {
+            LogFormat::Pretty => telemetry::LogFormat::Pretty,
+            LogFormat::Json => telemetry::LogFormat::Json,
+        };
+        Options {
+            otlp_endpoint: self.otlp_endpoint.clone(),
+            export_interval: self.metrics_export_interval,
+            log: LogSink::stderr(format),
+            log_filter: self.log_filter.clone(),
+            ..Options::new(service)
+        }
+    }
+
+    /// Returns the largest message as the servers' and clients' own limits take it.
+    #[must_use]
+    pub fn message_limit(&self) -> usize {
+        usize::try_from(self.max_message_bytes.bytes()).unwrap_or(usize::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_value_of_its_setting() {
+        let settings = HostSettings::defaults();
+        assert_eq!(settings.bind_address.to_string(), "127.0.0.1");
+        assert_eq!(settings.message_limit(), 16 << 20);
+        assert_eq!(settings.request_timeout, Duration::from_secs(30));
+        assert_eq!(settings.otlp_endpoint, None);
+    }
+
+    #[test]
+    fn telemetry_takes_the_interval_and_the_filter() {
+        let settings = HostSettings { log_filter: "debug".into(), ..HostSettings::defaults() };
+        let options = settings.telemetry("memory-service");
+        assert_eq!(options.service, "memory-service");
+        assert_eq!(options.export_interval, Duration::from_secs(30));
+        assert_eq!(options.log_filter, "debug");
+    }
+}
