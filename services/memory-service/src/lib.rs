@@ -1,1 +1,129 @@
 //! Keeps an agent's memories and finds the ones that matter.
+//!
+//! Design facts:
+//!
+//! 1. **Exact.** Filters are bitmaps; every memory that passes them is compared. A recall never returns fewer than
+//!    `limit` memories if that many pass, and says how many it compared.
+//! 2. **Durable, then seen.** A write is acknowledged after its fsync and after memory has it: the next call finds it.
+//! 3. **Disk and memory agree.** A write and the generation it makes are one commit; memory applies writes in the order
+//!    of their generations, in a task of its own that goes on when the caller leaves.
+//! 4. **A dead memory is never served.** The generation is part of the query cache's key, and every change goes
+//!    through one function, which also takes the older answers out of the cache.
+//! 5. **A scan holds nobody up.** It runs on rows shared with the writer, which copies a chunk of 512 before it changes one
+//!    that is being scanned; off the async workers; and ends within a chunk of its deadline or of its caller's leaving.
+//! 6. **Everything is in memory**: about (4 × dimensions + content + 300) bytes a memory. The disk is read at the start only.
+//! 7. **One maker of vectors a store.** Its name and dimensions are stored beside the memories; a setting that does not
+//!    fit them ends the start with an error that names it.
+
+mod config;
+mod convert;
+mod engine;
+mod error;
+mod explain;
+mod index;
+mod memory;
+mod query;
+mod recall;
+mod scan;
+mod server;
+mod store;
+mod tenant;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
+
+use ::clock::Clock;
+use contracts::memory::memory_service_server::MemoryServiceServer;
+use telemetry::Telemetry;
+use tokio::sync::oneshot;
+
+pub use crate::{config::Config, error::Error};
+use crate::{
+    engine::Engine,
+    server::{Adapter, Slot},
+};
+
+/// The name under which health is asked for.
+const SERVICE: &str = "athena.memory.v1.MemoryService";
+
+/// A memory service whose address is known and which serves nothing yet.
+#[derive(Debug)]
+pub struct Bound {
+    host: rpc::Host,
+    engine: Slot,
+    config: Config,
+    telemetry: Telemetry,
+    clock: Clock,
+}
+
+/// Opens the listener. Nothing is read or served before [`Bound::run`].
+///
+/// # Errors
+/// [`Error::Setting`] if settings contradict each other, [`Error::Host`] if the port is taken or a host setting is wrong.
+pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<Bound, Error> {
+    let limits = config.limits()?;
+    // Made again by `run`; here a wrong setting ends the start before anything is opened.
+    config.embedder()?;
+    let host = rpc::Host::bind(&config.host, config.memory_port, telemetry.clone(), clock.clone())
+        .map_err(Error::Host)?;
+    let engine: Slot = Arc::new(OnceLock::new());
+    let adapter = Adapter::new(Arc::clone(&engine), limits, &telemetry);
+    let checked = Arc::clone(&engine);
+    let check = move || {
+        let engine = checked.get().cloned();
+        // What is still being read is not served anyway.
+        async move { if let Some(engine) = engine { engine.probe().await } else { true } }
+    };
+    let host = host.add(MemoryServiceServer::new(adapter)).check(SERVICE, check);
+    Ok(Bound { host, engine, config, telemetry, clock })
+}
+
+impl Bound {
+    /// Returns the address of the listener.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.host.local_addr()
+    }
+
+    /// Serves until `shutdown`. Calls are answered with UNAVAILABLE and health is NOT_SERVING until every memory is
+    /// loaded. At the end the writes on their way are finished.
+    ///
+    /// # Errors
+    /// [`Error::Open`], [`Error::Store`] or [`Error::Maker`] if the store cannot be used, [`Error::Host`] if serving fails.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+        let Self { host, engine, config, telemetry, clock } = self;
+        let health = host.health();
+        let (give_up, given_up) = oneshot::channel::<()>();
+        let ended = async {
+            tokio::select! {
+                () = shutdown => {}
+                // Dropped without a word while opening goes well.
+                Ok(()) = given_up => {}
+            }
+        };
+        let serve = host.run(ended);
+        let open = async {
+            match Engine::open(&config, telemetry.clone(), clock).await {
+                Ok(opened) => {
+                    // Only this task fills the slot.
+                    drop(engine.set(opened));
+                    health.serving();
+                    Ok(())
+                }
+                Err(error) => {
+                    // Only fails if the host is gone already.
+                    let _ = give_up.send(());
+                    Err(error)
+                }
+            }
+        };
+        let (served, opened) = tokio::join!(serve, telemetry.carry(open));
+        if let Some(engine) = engine.get() {
+            engine.close().await;
+        }
+        opened?;
+        served.map_err(Error::Host)
+    }
+}

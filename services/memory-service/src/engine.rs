@@ -1,0 +1,450 @@
+//! The service without its wire: remember, recall, explain, get, forget, count.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    num::NonZero,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use caching::Cache;
+use clock::Clock;
+use embedding::Embedder;
+use parking_lot::RwLock;
+use telemetry::{Gauge, KeyValue, Telemetry, names};
+use tokio::sync::Semaphore;
+
+use crate::{
+    config::Config,
+    error::Error,
+    explain::Stage,
+    index::Index,
+    memory::{Change, Draft, Memory, Record},
+    query::Query,
+    recall::{self, Answer},
+    scan::{Stop, Stopped},
+    store::{Maker, Store},
+    tenant::Tenant,
+};
+
+/// Writes that may be on their way at a time; more wait for room.
+const WRITES: u32 = 4096;
+
+/// Keeps memories and finds them.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    store: Store,
+    tenants: RwLock<HashMap<Arc<str>, Arc<Tenant>>>,
+    answers: Cache<Key, Arc<Answer>>,
+    vectors: Cache<String, Arc<[f32]>>,
+    embedder: Arc<dyn Embedder>,
+    query_timeout: Duration,
+    /// Threads a large scan is split over.
+    threads: usize,
+    /// As many scans as there are cores: more would only share them.
+    scans: Semaphore,
+    writes: Semaphore,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    hit_rate: Gauge,
+    count: Gauge,
+    clock: Clock,
+    telemetry: Telemetry,
+}
+
+/// Under what an answer is cached. A write makes another generation, so no recall finds an answer from before it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    tenant: Arc<str>,
+    generation: u64,
+    query: Query,
+}
+
+/// What was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Remembered {
+    /// The ids, in the order of the drafts.
+    pub(crate) ids: Vec<String>,
+    /// Memories that replaced an earlier one.
+    pub(crate) replaced: u32,
+}
+
+/// What a recall would do.
+#[derive(Clone, Debug)]
+pub(crate) struct Explained {
+    /// Its stages in the order in which they ran.
+    pub(crate) stages: Vec<Stage>,
+    /// What it would return.
+    pub(crate) answer: Answer,
+    /// Whether the query cache holds its answer.
+    pub(crate) would_hit_cache: bool,
+    /// Wall time of the whole.
+    pub(crate) total: Duration,
+}
+
+/// Statistics of one tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stats {
+    pub(crate) memories: u64,
+    pub(crate) categories: BTreeMap<String, u64>,
+    pub(crate) dimensions: usize,
+    pub(crate) embedder: String,
+    pub(crate) store_bytes: u64,
+    pub(crate) cache_hits: u64,
+    pub(crate) cache_misses: u64,
+    pub(crate) generation: u64,
+}
+
+/// Stops a scan whose caller has left.
+struct StopOnDrop(Arc<Stop>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl Engine {
+    /// Opens the store and loads every memory of it.
+    ///
+    /// # Errors
+    /// [`Error::Open`], [`Error::Store`], or [`Error::Maker`] where the stored vectors do not fit the settings.
+    pub(crate) async fn open(
+        config: &Config,
+        telemetry: Telemetry,
+        clock: Clock,
+    ) -> Result<Arc<Self>, Error> {
+        let embedder = config.embedder()?;
+        let dimensions = embedder.dimensions();
+        let maker = Maker { embedder: embedder.name().to_owned(), dimensions };
+        let cache_bytes = usize::try_from(config.memory_store_cache.bytes()).unwrap_or(usize::MAX);
+        let (store, loaded) = Store::open(&config.memory_dir, cache_bytes, &maker, &telemetry).await?;
+        telemetry.counter(names::MEMORY_CORRUPT).add(loaded.corrupt, &[]);
+        let corrupt = loaded.corrupt;
+        let build = move || {
+            let tenants = loaded.tenants.into_iter();
+            tenants.map(|(name, tenant)| (name.into(), build(tenant, dimensions))).collect()
+        };
+        let tenants = telemetry.spawn_blocking(build).await.map_err(Error::Task)?;
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let engine = Arc::new(Self {
+            store,
+            tenants: RwLock::new(tenants),
+            answers: Cache::new(config.memory_cache_size, config.memory_cache_ttl, clock.clone()),
+            vectors: Cache::new(config.memory_embedding_cache_size, config.memory_cache_ttl, clock.clone()),
+            embedder,
+            query_timeout: config.query_timeout,
+            threads,
+            scans: Semaphore::new(threads),
+            writes: Semaphore::new(WRITES as usize),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            hit_rate: telemetry.gauge(names::CACHE_HIT_RATE),
+            count: telemetry.gauge(names::MEMORY_COUNT),
+            clock,
+            telemetry,
+        });
+        let memories = engine.count_all();
+        tracing::info!(memories, corrupt, store_bytes = engine.store.bytes(), "memories are loaded");
+        Ok(engine)
+    }
+
+    /// Stores `drafts` in one commit and returns once they are on disk and found by every recall. Goes on if the caller leaves.
+    ///
+    /// # Errors
+    /// [`Error::Store`], and [`Error::NotReady`] once the service stops; nothing was stored then.
+    pub(crate) async fn remember(
+        self: &Arc<Self>,
+        tenant: Arc<str>,
+        drafts: Vec<Draft>,
+    ) -> Result<Remembered, Error> {
+        let engine = Arc::clone(self);
+        let work = async move {
+            let completing = Arc::clone(&engine);
+            let complete =
+                move || -> Vec<_> { drafts.into_iter().map(|draft| completing.complete(draft)).collect() };
+            let records = engine.telemetry.spawn_blocking(complete).await.map_err(Error::Task)?;
+            let ids = records.iter().map(|record| record.memory.id.to_string()).collect();
+            let replaced = engine.write(tenant, Change::Put(records)).await?;
+            Ok(Remembered { ids, replaced })
+        };
+        self.telemetry.spawn(work).await.map_err(Error::Task)?
+    }
+
+    /// Deletes the memories of `ids` (each once) and returns how many there were, once they are gone from disk, from
+    /// memory and from the query cache. Goes on if the caller leaves.
+    ///
+    /// # Errors
+    /// [`Error::Store`], and [`Error::NotReady`] once the service stops; nothing was deleted then.
+    pub(crate) async fn forget(self: &Arc<Self>, tenant: Arc<str>, ids: Vec<String>) -> Result<u32, Error> {
+        let engine = Arc::clone(self);
+        let work = async move { engine.write(tenant, Change::Forget(ids)).await };
+        self.telemetry.spawn(work).await.map_err(Error::Task)?
+    }
+
+    /// Answers `query`; also says whether the answer came from the query cache.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] if it took longer than `budget` or `query_timeout`.
+    pub(crate) async fn recall(
+        self: &Arc<Self>,
+        tenant: &Arc<str>,
+        query: Query,
+        budget: Option<Duration>,
+    ) -> Result<(Arc<Answer>, bool), Error> {
+        let memories = self.tenant(tenant);
+        let mut key = Key { tenant: Arc::clone(tenant), generation: memories.generation(), query };
+        let hit = self.answers.get(&key);
+        memories.count(hit.is_some());
+        self.note_read(hit.is_some());
+        if let Some(hit) = hit {
+            return Ok((hit.value, true));
+        }
+        let engine = Arc::clone(self);
+        let embed = move |text: &str| engine.vector(text);
+        let (answer, _) = self.run(&memories, key.query.clone(), budget, embed).await?;
+        let answer = Arc::new(answer);
+        key.generation = answer.generation;
+        self.answers.insert(key.clone(), Arc::clone(&answer));
+        if memories.generation() != key.generation {
+            // A write passed us by after its own purge: an answer that may hold a forgotten memory is not kept.
+            self.answers.remove(&key);
+        }
+        Ok((answer, false))
+    }
+
+    /// Runs `query` past every cache and counts nothing.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] if it took longer than `budget` or `query_timeout`.
+    pub(crate) async fn explain(
+        self: &Arc<Self>,
+        tenant: &Arc<str>,
+        query: Query,
+        budget: Option<Duration>,
+    ) -> Result<Explained, Error> {
+        let start = Instant::now();
+        let memories = self.tenant(tenant);
+        let key = Key { tenant: Arc::clone(tenant), generation: memories.generation(), query };
+        let would_hit_cache = self.answers.peek(&key).is_some();
+        let embedder = Arc::clone(&self.embedder);
+        let embed = move |text: &str| embedder.embed(text).into();
+        let (answer, stages) = self.run(&memories, key.query, budget, embed).await?;
+        Ok(Explained { stages, answer, would_hit_cache, total: start.elapsed() })
+    }
+
+    /// Returns the memory of `id` with its vector.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub(crate) fn get(&self, tenant: &Arc<str>, id: &str) -> Result<(Arc<Memory>, Vec<f32>), Error> {
+        self.tenant(tenant).index().get(id).ok_or(Error::NotFound)
+    }
+
+    /// Returns the statistics of `tenant`.
+    pub(crate) fn stats(&self, tenant: &Arc<str>) -> Stats {
+        let tenant = self.tenant(tenant);
+        let (cache_hits, cache_misses) = tenant.counts();
+        let index = tenant.index();
+        Stats {
+            memories: index.len(),
+            categories: index.categories(),
+            dimensions: self.embedder.dimensions(),
+            embedder: self.embedder.name().to_owned(),
+            store_bytes: self.store.bytes(),
+            cache_hits,
+            cache_misses,
+            generation: index.generation(),
+        }
+    }
+
+    /// Returns whether the store takes writes, by an empty one.
+    pub(crate) async fn probe(&self) -> bool {
+        self.store.probe().await.is_ok()
+    }
+
+    /// Waits until the writes on their way are done, takes no more and lets go of the store.
+    pub(crate) async fn close(&self) {
+        // Never given back: whoever comes later waits for room until the semaphore closes and says so.
+        let _all = self.writes.acquire_many(WRITES).await;
+        self.writes.close();
+        self.store.close().await;
+    }
+
+    /// The one way in which a tenant's memories change: on disk, then in memory, then out of the query cache.
+    async fn write(&self, tenant: Arc<str>, change: Change) -> Result<u32, Error> {
+        let _room = self.writes.acquire().await.map_err(|_| Error::NotReady)?;
+        let change = Arc::new(change);
+        let committed = self.store.commit(&tenant, &change).await?;
+        if let Some(generation) = committed.generation {
+            self.tenant(&tenant).apply(generation, change).await;
+            if committed.touched > 0 {
+                // Nobody can find the older answers any more; what they hold of the dead has to go as well.
+                self.answers.invalidate_if(|key, _| key.tenant == tenant && key.generation < generation);
+            }
+            self.count_all();
+        }
+        Ok(committed.touched)
+    }
+
+    async fn run(
+        &self,
+        tenant: &Arc<Tenant>,
+        query: Query,
+        budget: Option<Duration>,
+        embed: impl FnOnce(&str) -> Arc<[f32]> + Send + 'static,
+    ) -> Result<(Answer, Vec<Stage>), Error> {
+        let timeout = budget.map_or(self.query_timeout, |budget| budget.min(self.query_timeout));
+        let deadline = Instant::now() + timeout;
+        let stop = Arc::new(Stop::at(deadline));
+        let guard = StopOnDrop(Arc::clone(&stop));
+        let tenant = Arc::clone(tenant);
+        let scan = async {
+            let _turn = self.scans.acquire().await.map_err(|_| Error::NotReady)?;
+            let threads = self.threads;
+            let run = move || recall::run(&tenant, &query, embed, threads, &stop);
+            let done = self.telemetry.spawn_blocking(run).await.map_err(Error::Task)?;
+            done.map_err(|Stopped| Error::TimedOut)
+        };
+        let done = tokio::time::timeout_at(deadline.into(), scan).await.map_err(|_| Error::TimedOut)?;
+        drop(guard);
+        done
+    }
+
+    fn complete(&self, draft: Draft) -> Record {
+        let now = self.clock.now();
+        draft.complete(now, || ulid::Ulid::from_datetime(now).to_string(), |text| self.embedder.embed(text))
+    }
+
+    fn vector(&self, text: &str) -> Arc<[f32]> {
+        let key = text.to_owned();
+        if let Some(hit) = self.vectors.get(&key) {
+            return hit.value;
+        }
+        let vector: Arc<[f32]> = self.embedder.embed(text).into();
+        self.vectors.insert(key, Arc::clone(&vector));
+        vector
+    }
+
+    fn tenant(&self, name: &Arc<str>) -> Arc<Tenant> {
+        if let Some(tenant) = self.tenants.read().get(name) {
+            return Arc::clone(tenant);
+        }
+        let fresh = || Arc::new(Tenant::new(Index::new(self.embedder.dimensions(), 0)));
+        Arc::clone(self.tenants.write().entry(Arc::clone(name)).or_insert_with(fresh))
+    }
+
+    fn note_read(&self, hit: bool) {
+        let counter = if hit { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Relaxed);
+        let (hits, misses) = (self.hits.load(Relaxed), self.misses.load(Relaxed));
+        #[expect(clippy::cast_precision_loss, reason = "a ratio needs no more than 52 bits")]
+        let rate = hits as f64 / (hits + misses).max(1) as f64;
+        self.hit_rate.set(rate, &[KeyValue::new(names::CACHE, "memory_query")]);
+    }
+
+    /// Measures how many memories there are and returns it.
+    fn count_all(&self) -> u64 {
+        let count = self.tenants.read().values().map(|tenant| tenant.index().len()).sum();
+        #[expect(clippy::cast_precision_loss, reason = "row numbers have 32 bits")]
+        self.count.set(count as f64, &[]);
+        count
+    }
+}
+
+fn build((generation, records): (u64, Vec<Record>), dimensions: usize) -> Arc<Tenant> {
+    let mut index = Index::new(dimensions, generation);
+    records.iter().for_each(|record| index.put(record));
+    Arc::new(Tenant::new(index))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        sync::Arc,
+        time::{Duration, Instant},
+    };
+
+    use clock::Clock;
+    use telemetry::Telemetry;
+
+    use super::{Engine, Key, StopOnDrop};
+    use crate::{
+        config::Config,
+        error::Error,
+        memory::Draft,
+        query::{Filter, Likeness, Query},
+        scan::{Stop, Stopped},
+    };
+
+    fn draft(id: &str) -> Draft {
+        Draft {
+            id: Some(id.to_owned()),
+            category: "c".into(),
+            content: "content".into(),
+            pools: vec![],
+            time: None,
+            confidence: 0.0,
+            metadata: BTreeMap::new(),
+            embedding: None,
+        }
+    }
+
+    fn newest() -> Query {
+        Query { likeness: Likeness::Newest, filter: Filter::default(), limit: 10, include_embedding: false }
+    }
+
+    async fn open(folder: &tempfile::TempDir) -> Arc<Engine> {
+        let config = Config { memory_dir: folder.path().to_owned(), ..Config::defaults() };
+        Engine::open(&config, Telemetry::silent("memory-service"), Clock::system()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_write_goes_on_when_its_caller_leaves() {
+        let folder = tempfile::tempdir().unwrap();
+        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
+        {
+            let call = std::pin::pin!(engine.remember(Arc::clone(&tenant), vec![draft("a")]));
+            assert!(futures::poll!(call).is_pending());
+        }
+        while engine.stats(&tenant).memories == 0 {
+            tokio::task::yield_now().await;
+        }
+        engine.close().await;
+        assert_eq!(open(&folder).await.stats(&tenant).memories, 1, "what memory shows is on disk");
+    }
+
+    #[tokio::test]
+    async fn a_closed_engine_takes_no_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
+        engine.close().await;
+        let refused = engine.remember(tenant, vec![draft("a")]).await;
+        assert!(matches!(refused, Err(Error::NotReady)), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_forgotten_leaves_the_query_cache_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
+        engine.remember(Arc::clone(&tenant), vec![draft("a")]).await.unwrap();
+        engine.recall(&tenant, newest(), None).await.unwrap();
+        let key = Key { tenant: Arc::clone(&tenant), generation: 1, query: newest() };
+        assert!(engine.answers.peek(&key).is_some());
+        engine.forget(Arc::clone(&tenant), vec!["a".into()]).await.unwrap();
+        assert!(engine.answers.peek(&key).is_none());
+    }
+
+    #[test]
+    fn a_scan_ends_when_its_caller_leaves() {
+        let stop = Arc::new(Stop::at(Instant::now() + Duration::from_secs(600)));
+        let guard = StopOnDrop(Arc::clone(&stop));
+        assert_eq!(stop.check(), Ok(()));
+        drop(guard);
+        assert_eq!(stop.check(), Err(Stopped));
+    }
+}

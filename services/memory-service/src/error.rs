@@ -1,0 +1,65 @@
+//! What can go wrong, and what a caller is told of it.
+
+use rpc::{Code, Fault};
+
+/// Why the service cannot run, or why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting contradicts another.
+    #[error("setting {name} {must}")]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// What it must be.
+        must: String,
+    },
+    /// The service cannot be served.
+    #[error("cannot serve")]
+    Host(#[source] rpc::Error),
+    /// The store cannot be opened.
+    #[error("cannot open the store of memories")]
+    Open(#[source] journal::Error),
+    /// The store holds vectors that the settings do not fit.
+    #[error(
+        "the stored memories were written with {setting} = {stored}, the settings say {configured}: \
+         set it back, or name another memory_dir"
+    )]
+    Maker {
+        /// The setting that does not fit.
+        setting: &'static str,
+        /// Its value when the memories were written.
+        stored: String,
+        /// Its value now.
+        configured: String,
+    },
+    /// The store cannot be read or written.
+    #[error("the store of memories failed")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A recall did not end in time and was stopped.
+    #[error("the recall was stopped after query_timeout or the caller's deadline")]
+    TimedOut,
+    /// There is no memory of that id.
+    #[error("there is no memory of this id")]
+    NotFound,
+    /// The store is still being read, or is closed already.
+    #[error("the service is starting or stopping")]
+    NotReady,
+    /// A task of ours panicked or was cancelled.
+    #[error("a task of the service failed")]
+    Task(#[source] tokio::task::JoinError),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        let (code, reason) = match &error {
+            Error::TimedOut => (Code::DeadlineExceeded, "QUERY_TIMEOUT"),
+            Error::NotFound => return Self::new(Code::NotFound, "there is no memory of this id"),
+            Error::NotReady => (Code::Unavailable, "NOT_READY"),
+            Error::Open(_) | Error::Store(_) => (Code::Unavailable, "STORE"),
+            Error::Setting { .. } | Error::Host(_) | Error::Maker { .. } | Error::Task(_) => {
+                (Code::Internal, "INTERNAL")
+            }
+        };
+        Self::new(code, error.to_string()).reason(reason).caused_by(error)
+    }
+}

@@ -1,0 +1,248 @@
+//! A recall, from a question to an answer: embed, filter, scan, rank. Blocks; runs off the async workers.
+
+use std::{sync::Arc, time::Instant};
+
+use crate::{
+    explain::Stage,
+    memory::Memory,
+    query::{Likeness, Query},
+    scan::{Stop, Stopped, scan, unit},
+    tenant::Tenant,
+};
+
+/// What a recall found.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Answer {
+    /// The best first; equal scores newest first, then by id.
+    pub(crate) found: Vec<Found>,
+    /// Memories that passed the filter; every one was compared.
+    pub(crate) candidates: u64,
+    /// The last write of the tenant that the answer knows of.
+    pub(crate) generation: u64,
+}
+
+/// A memory and why it was found.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Found {
+    /// The memory.
+    pub(crate) memory: Arc<Memory>,
+    /// Cosine similarity, -1 to 1; 0 where nothing is ranked by.
+    pub(crate) score: f64,
+    /// The memory's vector, if it was asked for.
+    pub(crate) embedding: Option<Vec<f32>>,
+}
+
+/// Answers `query` from the memories of `tenant` as they are now, on up to `threads` threads.
+///
+/// # Errors
+/// [`Stopped`] if `stop` took effect first.
+pub(crate) fn run(
+    tenant: &Tenant,
+    query: &Query,
+    embed: impl FnOnce(&str) -> Arc<[f32]>,
+    threads: usize,
+    stop: &Stop,
+) -> Result<(Answer, Vec<Stage>), Stopped> {
+    stop.check()?;
+    let mut stages = Vec::with_capacity(7);
+    let ranking = rank_by(&query.likeness, embed, &mut stages);
+    let mut selection = tenant.index().select(&query.filter, &mut stages);
+    stop.check()?;
+    selection.keep_confident(query.filter.min_confidence, &mut stages);
+    let (rows, candidates) = (&selection.rows, selection.candidates.len());
+
+    let start = Instant::now();
+    let scanned = scan(rows, &selection.candidates, ranking.as_deref(), query.limit, threads, stop)?;
+    let detail = match &ranking {
+        Some(_) => format!("exact cosine over every candidate, threads: {}", scanned.parts()),
+        None => format!("no ranking, every candidate by time, threads: {}", scanned.parts()),
+    };
+    let kept = scanned.kept();
+    stages.push(Stage {
+        name: "scan",
+        detail,
+        rows_in: candidates,
+        rows_out: kept,
+        duration: start.elapsed(),
+    });
+
+    let start = Instant::now();
+    let hits = scanned.rank().into_iter();
+    let found: Vec<_> = hits
+        .filter_map(|hit| {
+            let embedding = query.include_embedding.then(|| rows.vector(hit.row).to_vec());
+            Some(Found { memory: Arc::clone(rows.memory(hit.row)?), score: f64::from(hit.score), embedding })
+        })
+        .collect();
+    let detail = format!("the best {} by score, then newest, then id", query.limit);
+    let rows_out = found.len() as u64;
+    stages.push(Stage { name: "rank", detail, rows_in: kept, rows_out, duration: start.elapsed() });
+    Ok((Answer { found, candidates, generation: selection.generation }, stages))
+}
+
+/// Returns the vector of length 1 to rank by, or nothing where all score alike.
+fn rank_by(
+    likeness: &Likeness,
+    embed: impl FnOnce(&str) -> Arc<[f32]>,
+    stages: &mut Vec<Stage>,
+) -> Option<Vec<f32>> {
+    let start = Instant::now();
+    let (ranking, detail) = match likeness {
+        Likeness::Newest => (None, "neither text nor vector: newest first"),
+        Likeness::Vector(vector) => (unit(vector), "the vector of the query"),
+        Likeness::Text(text) => match unit(&embed(text)) {
+            Some(ranking) => (Some(ranking), "the text of the query"),
+            None => (None, "the embedder finds nothing in the text: newest first"),
+        },
+    };
+    let stage = Stage {
+        name: "embed",
+        detail: detail.to_owned(),
+        rows_in: 0,
+        rows_out: 0,
+        duration: start.elapsed(),
+    };
+    stages.push(stage);
+    ranking
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        sync::Arc,
+        time::{Duration, Instant, SystemTime},
+    };
+
+    use proptest::{collection::vec, option, prelude::*, sample::select};
+
+    use super::run;
+    use crate::{
+        index::Index,
+        memory::{Change, Memory, Record},
+        query::{Filter, Likeness, Query},
+        scan::Stop,
+        tenant::Tenant,
+    };
+
+    /// Vectors whose lengths and products are exact in `f32`, so that the reference has the same ties.
+    const VECTORS: [[f32; 4]; 8] = [
+        [1.0, 0.0, 0.0, 0.0],
+        [4.0, 0.0, 0.0, 0.0],
+        [0.0, -2.0, 0.0, 0.0],
+        [1.0, 1.0, 1.0, 1.0],
+        [-2.0, 2.0, 2.0, 2.0],
+        [0.5, -0.5, 0.5, 0.5],
+        [0.0, 0.0, 0.0, 0.25],
+        [0.0, 0.0, 0.0, 0.0],
+    ];
+    const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+    fn hour(hour: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_hours(hour)
+    }
+
+    fn names() -> impl Strategy<Value = Vec<String>> {
+        vec(select(&NAMES[..]).prop_map(str::to_owned), 0..3)
+    }
+
+    prop_compose! {
+        fn records()(
+            id in 0..40_u32, category in select(&NAMES[..]), pools in names(), time in 0..30_u64,
+            confidence in select(&[0.0, 0.25, 0.5, 1.0][..]), vector in select(&VECTORS[..]),
+        ) -> Record {
+            let memory = Memory {
+                id: id.to_string().into(), category: category.to_owned(), content: "x".to_owned(), pools,
+                time: hour(time), confidence, metadata: BTreeMap::new(),
+            };
+            Record { memory: Arc::new(memory), embedding: vector.to_vec() }
+        }
+    }
+
+    fn changes() -> impl Strategy<Value = Change> {
+        prop_oneof![
+            4 => vec(records(), 1..8).prop_map(Change::Put),
+            1 => vec(0..40_u32, 1..8)
+                .prop_map(|ids| Change::Forget(ids.iter().map(u32::to_string).collect())),
+        ]
+    }
+
+    prop_compose! {
+        fn queries()(
+            vector in option::of(select(&VECTORS[..7])), categories in names(), pools in names(),
+            start in option::of(0..30_u64), end in option::of(0..30_u64),
+            min_confidence in select(&[0.0, 0.25, 0.6][..]), limit in 1..12_usize,
+        ) -> Query {
+            let likeness = vector.map_or(Likeness::Newest, |vector| Likeness::Vector(vector.to_vec()));
+            let filter =
+                Filter { categories, pools, start: start.map(hour), end: end.map(hour), min_confidence };
+            Query { likeness, filter, limit, include_embedding: true }.canonical()
+        }
+    }
+
+    /// What the contract says, one memory after the other.
+    fn reference(model: &BTreeMap<Arc<str>, Record>, query: &Query) -> (u64, Vec<(String, f64)>) {
+        let filter = &query.filter;
+        let passes = |memory: &Memory| {
+            (filter.categories.is_empty() || filter.categories.contains(&memory.category))
+                && (filter.pools.is_empty() || memory.pools.iter().any(|pool| filter.pools.contains(pool)))
+                && filter.start.is_none_or(|start| start <= memory.time)
+                && filter.end.is_none_or(|end| memory.time < end)
+                && memory.confidence >= filter.min_confidence
+        };
+        let product = |left: &[f32], right: &[f32]| -> f64 {
+            left.iter().zip(right).map(|(left, right)| f64::from(*left) * f64::from(*right)).sum()
+        };
+        let cosine = |vector: &[f32]| match &query.likeness {
+            Likeness::Vector(wanted) if product(vector, vector) > 0.0 => {
+                product(wanted, vector) / (product(wanted, wanted) * product(vector, vector)).sqrt()
+            }
+            _ => 0.0,
+        };
+        let passing = model.values().filter(|record| passes(&record.memory));
+        let mut found: Vec<_> = passing.map(|record| (cosine(&record.embedding), &record.memory)).collect();
+        let candidates = found.len() as u64;
+        found.sort_by(|(left_score, left), (right_score, right)| {
+            let by_score = right_score.partial_cmp(left_score).unwrap();
+            by_score.then(right.time.cmp(&left.time)).then(left.id.cmp(&right.id))
+        });
+        found.truncate(query.limit);
+        (candidates, found.into_iter().map(|(score, memory)| (memory.id.to_string(), score)).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn a_filtered_recall_finds_what_a_look_at_every_memory_finds(
+            changes in vec(changes(), 1..12), queries in vec(queries(), 1..6),
+        ) {
+            let mut index = Index::new(4, 0);
+            let mut model = BTreeMap::new();
+            for (generation, change) in (1..).zip(&changes) {
+                index.apply(change, generation);
+                match change {
+                    Change::Put(records) => records.iter().for_each(|record| {
+                        model.insert(Arc::clone(&record.memory.id), record.clone());
+                    }),
+                    Change::Forget(ids) => ids.iter().for_each(|id| drop(model.remove(id.as_str()))),
+                }
+            }
+            let tenant = Tenant::new(index);
+            for query in queries {
+                let stop = Stop::at(Instant::now() + Duration::from_secs(600));
+                let (answer, stages) = run(&tenant, &query, |_| unreachable!("no text"), 2, &stop).unwrap();
+                let (candidates, expected) = reference(&model, &query);
+                let found: Vec<_> =
+                    answer.found.iter().map(|found| (found.memory.id.to_string(), found.score)).collect();
+                prop_assert_eq!(&found, &expected);
+                prop_assert_eq!(answer.candidates, candidates);
+                for found in &answer.found {
+                    prop_assert_eq!(found.embedding.as_ref(), Some(&model[&found.memory.id].embedding));
+                }
+                let rows: Vec<_> = stages[1..].iter().map(|stage| (stage.rows_in, stage.rows_out)).collect();
+                prop_assert_eq!(rows[0].0, model.len() as u64);
+                prop_assert!(rows.windows(2).all(|pair| pair[0].1 == pair[1].0), "{:?}", stages);
+                prop_assert_eq!(rows[5].1, expected.len() as u64);
+            }
+        }
+    }
+}

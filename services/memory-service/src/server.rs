@@ -1,0 +1,141 @@
+//! The gRPC adapter: convert, call, convert back.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use contracts::memory::{self as wire, memory_service_server::MemoryService};
+use rpc::{Caller, Deadline, Fault};
+use telemetry::{Histogram, KeyValue, Telemetry, names};
+use tonic::{Request, Response, Status};
+use tracing::{Instrument as _, Span, field::Empty};
+
+use crate::{config::Limits, convert, engine::Engine, error::Error, recall::Answer};
+
+/// The engine, once the store is read. Until then calls are answered with UNAVAILABLE.
+pub(crate) type Slot = Arc<OnceLock<Arc<Engine>>>;
+
+/// Serves `athena.memory.v1.MemoryService`.
+#[derive(Debug)]
+pub(crate) struct Adapter {
+    engine: Slot,
+    limits: Limits,
+    latency: Histogram,
+}
+
+impl Adapter {
+    /// Makes an adapter for the engine that will be in `engine`.
+    pub(crate) fn new(engine: Slot, limits: Limits, telemetry: &Telemetry) -> Self {
+        Self { engine, limits, latency: telemetry.histogram(names::MEMORY_QUERY_LATENCY) }
+    }
+
+    fn engine(&self) -> Result<&Arc<Engine>, Fault> {
+        self.engine.get().ok_or_else(|| Error::NotReady.into())
+    }
+
+    async fn answer(
+        &self,
+        tenant: Arc<str>,
+        query: Option<wire::Query>,
+    ) -> Result<(Arc<Answer>, bool), Fault> {
+        let query = convert::query(query, self.limits)?;
+        let span = tracing::info_span!(
+            "memory.recall",
+            athena.memory.limit = query.limit,
+            athena.memory.candidates = Empty,
+            athena.memory.returned = Empty,
+            athena.memory.cached = Empty,
+        );
+        let start = Instant::now();
+        let recalled = self.engine()?.recall(&tenant, query, budget()).instrument(span.clone()).await;
+        // A recall that ran out of time is one too, and the slowest of all.
+        self.latency.record(start.elapsed().as_secs_f64(), &[KeyValue::new(names::METHOD, "recall")]);
+        if let Ok((answer, cached)) = &recalled {
+            describe(&span, answer, *cached);
+        }
+        Ok(recalled?)
+    }
+}
+
+#[tonic::async_trait]
+impl MemoryService for Adapter {
+    async fn remember(
+        &self,
+        request: Request<wire::RememberRequest>,
+    ) -> Result<Response<wire::RememberResponse>, Status> {
+        let tenant = Caller::of(&request).tenant;
+        let draft = convert::draft(request.into_inner().memory, "memory", self.limits)?;
+        let done = self.engine()?.remember(tenant, vec![draft]).await.map_err(Fault::from)?;
+        let id = done.ids.into_iter().next().unwrap_or_default();
+        Ok(Response::new(wire::RememberResponse { id, replaced: done.replaced > 0 }))
+    }
+
+    async fn remember_batch(
+        &self,
+        request: Request<wire::RememberBatchRequest>,
+    ) -> Result<Response<wire::RememberBatchResponse>, Status> {
+        let tenant = Caller::of(&request).tenant;
+        let drafts = convert::drafts(request.into_inner().memories, self.limits)?;
+        let done = self.engine()?.remember(tenant, drafts).await.map_err(Fault::from)?;
+        Ok(Response::new(wire::RememberBatchResponse { ids: done.ids, replaced: done.replaced }))
+    }
+
+    async fn recall(
+        &self,
+        request: Request<wire::RecallRequest>,
+    ) -> Result<Response<wire::RecallResponse>, Status> {
+        let tenant = Caller::of(&request).tenant;
+        let (answer, cached) = self.answer(tenant, request.into_inner().query).await?;
+        Ok(Response::new(convert::recalled(&answer, cached)))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<wire::ExplainRequest>,
+    ) -> Result<Response<wire::ExplainResponse>, Status> {
+        let tenant = Caller::of(&request).tenant;
+        let query = convert::query(request.into_inner().query, self.limits)?;
+        let explained = self.engine()?.explain(&tenant, query, budget()).await.map_err(Fault::from)?;
+        Ok(Response::new(convert::explained(explained)))
+    }
+
+    async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<wire::GetResponse>, Status> {
+        let tenant = Caller::of(&request).tenant;
+        let request = request.into_inner();
+        let id = convert::id(request.id)?;
+        let (memory, embedding) = self.engine()?.get(&tenant, &id).map_err(Fault::from)?;
+        let embedding = request.include_embedding.then_some(embedding.as_slice());
+        Ok(Response::new(wire::GetResponse { memory: Some(convert::memory(&memory, embedding)) }))
+    }
+
+    async fn forget(
+        &self,
+        request: Request<wire::ForgetRequest>,
+    ) -> Result<Response<wire::ForgetResponse>, Status> {
+        let tenant = Caller::of(&request).tenant;
+        let ids = convert::ids(request.into_inner().ids)?;
+        let asked = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+        let forgotten = self.engine()?.forget(tenant, ids).await.map_err(Fault::from)?;
+        Ok(Response::new(wire::ForgetResponse { forgotten, unknown: asked.saturating_sub(forgotten) }))
+    }
+
+    async fn get_stats(
+        &self,
+        request: Request<wire::GetStatsRequest>,
+    ) -> Result<Response<wire::GetStatsResponse>, Status> {
+        let tenant = Caller::of(&request).tenant;
+        Ok(Response::new(convert::stats(self.engine()?.stats(&tenant))))
+    }
+}
+
+/// Returns what is left of the caller's deadline.
+fn budget() -> Option<Duration> {
+    Deadline::current().map(|deadline| deadline.remaining())
+}
+
+fn describe(span: &Span, answer: &Answer, cached: bool) {
+    span.record("athena.memory.candidates", answer.candidates);
+    span.record("athena.memory.returned", answer.found.len());
+    span.record("athena.memory.cached", cached);
+}
