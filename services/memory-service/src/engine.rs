@@ -124,11 +124,8 @@ impl Engine {
         let (store, loaded) = Store::open(&config.memory_dir, cache_bytes, &maker, &telemetry).await?;
         telemetry.counter(names::MEMORY_CORRUPT).add(loaded.corrupt, &[]);
         let corrupt = loaded.corrupt;
-        let build = move || {
-            let tenants = loaded.tenants.into_iter();
-            tenants.map(|(name, tenant)| (name.into(), build(tenant, dimensions))).collect()
-        };
-        let tenants = telemetry.spawn_blocking(build).await.map_err(Error::Task)?;
+        let tenants = loaded.tenants.into_iter();
+        let tenants = tenants.map(|(name, index)| (name.into(), Arc::new(Tenant::new(index)))).collect();
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
         let engine = Arc::new(Self {
             store,
@@ -209,6 +206,7 @@ impl Engine {
         let answer = Arc::new(answer);
         key.generation = answer.generation;
         self.answers.insert(key.clone(), Arc::clone(&answer));
+        memories.note_answer();
         if memories.generation() != key.generation {
             // A write passed us by after its own purge: an answer that may hold a forgotten memory is not kept.
             self.answers.remove(&key);
@@ -280,8 +278,9 @@ impl Engine {
         let change = Arc::new(change);
         let committed = self.store.commit(&tenant, &change).await?;
         if let Some(generation) = committed.generation {
-            self.tenant(&tenant).apply(generation, change).await;
-            if committed.touched > 0 {
+            let memories = self.tenant(&tenant);
+            memories.apply(generation, change).await;
+            if committed.touched > 0 && memories.take_answered() {
                 // Nobody can find the older answers any more; what they hold of the dead has to go as well.
                 self.answers.invalidate_if(|key, _| key.tenant == tenant && key.generation < generation);
             }
@@ -353,12 +352,6 @@ impl Engine {
         self.count.set(count as f64, &[]);
         count
     }
-}
-
-fn build((generation, records): (u64, Vec<Record>), dimensions: usize) -> Arc<Tenant> {
-    let mut index = Index::new(dimensions, generation);
-    records.iter().for_each(|record| index.put(record));
-    Arc::new(Tenant::new(index))
 }
 
 #[cfg(test)]

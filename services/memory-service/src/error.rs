@@ -1,6 +1,11 @@
 //! What can go wrong, and what a caller is told of it.
 
+use std::time::Duration;
+
 use rpc::{Code, Fault};
+
+/// When a caller may try again while the store is being read.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Why the service cannot run, or why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +59,9 @@ impl From<Error> for Fault {
         let (code, reason) = match &error {
             Error::TimedOut => (Code::DeadlineExceeded, "QUERY_TIMEOUT"),
             Error::NotFound => return Self::new(Code::NotFound, "there is no memory of this id"),
-            Error::NotReady => (Code::Unavailable, "NOT_READY"),
+            Error::NotReady => {
+                return Self::new(Code::Unavailable, error.to_string()).reason("NOT_READY").retry_after(SOON);
+            }
             Error::Open(_) | Error::Store(_) => (Code::Unavailable, "STORE"),
             Error::Setting { .. } | Error::Host(_) | Error::Maker { .. } | Error::Task(_) => {
                 (Code::Internal, "INTERNAL")

@@ -35,7 +35,6 @@ use std::{
 };
 
 use ::clock::Clock;
-use contracts::memory::memory_service_server::MemoryServiceServer;
 use telemetry::Telemetry;
 use tokio::sync::oneshot;
 
@@ -76,7 +75,7 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
         // What is still being read is not served anyway.
         async move { if let Some(engine) = engine { engine.probe().await } else { true } }
     };
-    let host = host.add(MemoryServiceServer::new(adapter)).check(SERVICE, check);
+    let host = host.add(adapter.into_service()).check(SERVICE, check);
     Ok(Bound { host, engine, config, telemetry, clock })
 }
 

@@ -16,8 +16,8 @@ use roaring::RoaringBitmap;
 
 use crate::index::{CHUNK_ROWS, Rows};
 
-/// Candidates from which on a scan is split over threads: 20,000 rows of 256 values take about 2 ms on one core, some
-/// twenty times what starting the threads costs.
+/// Candidates from which on a scan is split over threads: 20,000 rows of 256 values take a good millisecond on one core, some
+/// ten times what starting the threads costs.
 pub(crate) const SPLIT_FROM: u64 = 20_000;
 
 /// Values that are multiplied side by side; independent sums are what lets the compiler use vector registers.

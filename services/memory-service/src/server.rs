@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contracts::memory::{self as wire, memory_service_server::MemoryService};
+use contracts::memory::{
+    self as wire,
+    memory_service_server::{MemoryService, MemoryServiceServer},
+};
 use rpc::{Caller, Deadline, Fault};
 use telemetry::{Histogram, KeyValue, Telemetry, names};
 use tonic::{Request, Response, Status};
@@ -28,6 +31,11 @@ impl Adapter {
     /// Makes an adapter for the engine that will be in `engine`.
     pub(crate) fn new(engine: Slot, limits: Limits, telemetry: &Telemetry) -> Self {
         Self { engine, limits, latency: telemetry.histogram(names::MEMORY_QUERY_LATENCY) }
+    }
+
+    /// Makes the service that a host adds.
+    pub(crate) fn into_service(self) -> MemoryServiceServer<Self> {
+        MemoryServiceServer::new(self)
     }
 
     fn engine(&self) -> Result<&Arc<Engine>, Fault> {

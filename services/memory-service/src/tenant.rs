@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
 };
 
@@ -23,6 +26,8 @@ pub(crate) struct Tenant {
     applied: watch::Sender<u64>,
     hits: AtomicU64,
     misses: AtomicU64,
+    /// Whether the query cache may hold an answer.
+    answered: AtomicBool,
 }
 
 impl Tenant {
@@ -35,6 +40,7 @@ impl Tenant {
             applied,
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            answered: AtomicBool::new(false),
         }
     }
 
@@ -65,6 +71,17 @@ impl Tenant {
         }
         // The sender is ours, so the wait ends only when the generation is reached.
         drop(self.applied.subscribe().wait_for(|applied| *applied >= generation).await);
+    }
+
+    /// Notes that the query cache holds an answer.
+    pub(crate) fn note_answer(&self) {
+        self.answered.store(true, SeqCst);
+    }
+
+    /// Returns whether the query cache may hold an answer of before, and starts anew: most writes follow another write, and
+    /// need not search the cache.
+    pub(crate) fn take_answered(&self) -> bool {
+        self.answered.swap(false, SeqCst)
     }
 
     /// Counts a recall that the query cache answered, or one that had to be run.

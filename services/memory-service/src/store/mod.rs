@@ -20,10 +20,7 @@ use redb::{
 
 use telemetry::Telemetry;
 
-use crate::{
-    error::Error,
-    memory::{Change, Record},
-};
+use crate::{error::Error, index::Index, memory::Change};
 
 /// Name of the database in `memory_dir`.
 const FILE: &str = "memory.redb";
@@ -57,8 +54,8 @@ pub(crate) struct Maker {
 /// What a store held when it was opened.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
-    /// The readable records of each tenant, and the number of its last write.
-    pub(crate) tenants: BTreeMap<String, (u64, Vec<Record>)>,
+    /// The readable memories of each tenant.
+    pub(crate) tenants: BTreeMap<String, Index>,
     /// Rows that could not be read.
     pub(crate) corrupt: u64,
 }
@@ -186,7 +183,7 @@ fn load(read: &ReadTransaction, dimensions: usize) -> Result<Loaded, redb::Error
     for entry in read.open_table(GENERATIONS)?.iter()? {
         let (tenant, generation) = entry?;
         if let Ok(tenant) = str::from_utf8(tenant.value()) {
-            loaded.tenants.insert(tenant.to_owned(), (generation.value(), Vec::new()));
+            loaded.tenants.insert(tenant.to_owned(), Index::new(dimensions, generation.value()));
         }
     }
     for entry in read.open_table(MEMORIES)?.iter()? {
@@ -199,8 +196,11 @@ fn load(read: &ReadTransaction, dimensions: usize) -> Result<Loaded, redb::Error
         match record::decode(tenant, id, row.value(), dimensions) {
             Err(error) => loaded.note_corrupt(&error, id),
             Ok(record) => match loaded.tenants.get_mut(tenant) {
-                Some((_, records)) => records.push(record),
-                None => drop(loaded.tenants.insert(tenant.to_owned(), (0, vec![record]))),
+                Some(index) => index.put(&record),
+                // A write makes both, so only a damaged row of generations leads here.
+                None => {
+                    loaded.tenants.entry(tenant.to_owned()).or_insert(Index::new(dimensions, 0)).put(&record)
+                }
             },
         }
     }
@@ -263,7 +263,7 @@ mod tests {
     use telemetry::Telemetry;
 
     use super::{Committed, Loaded, MEMORIES, Maker, Store};
-    use crate::{error::Error, index::tests::record, memory::Change};
+    use crate::{error::Error, index::tests::record, memory::Change, query::Filter};
 
     fn maker(embedder: &str, dimensions: usize) -> Maker {
         Maker { embedder: embedder.to_owned(), dimensions }
@@ -282,7 +282,9 @@ mod tests {
     }
 
     fn ids(loaded: &Loaded, tenant: &str) -> Vec<String> {
-        loaded.tenants[tenant].1.iter().map(|record| record.memory.id.to_string()).collect()
+        let selection = loaded.tenants[tenant].select(&Filter::default(), &mut Vec::new());
+        let memories = selection.candidates.iter().filter_map(|row| selection.rows.memory(row));
+        memories.map(|memory| memory.id.to_string()).collect()
     }
 
     #[tokio::test]
@@ -304,8 +306,8 @@ mod tests {
         );
         store.close().await;
         let (store, loaded) = open(folder.path()).await;
-        assert_eq!((ids(&loaded, "t"), loaded.tenants["t"].0), (vec!["a".to_owned()], 3));
-        assert_eq!(loaded.tenants["t"].1[0].embedding, [0.5, 0.5]);
+        assert_eq!((ids(&loaded, "t"), loaded.tenants["t"].generation()), (vec!["a".to_owned()], 3));
+        assert_eq!(loaded.tenants["t"].get("a").unwrap().1, [0.5, 0.5]);
         assert!(store.bytes() > 0);
     }
 
