@@ -445,3 +445,21 @@ async fn a_recall_says_in_its_span_what_it_did() {
     );
     service.stop().await;
 }
+
+#[tokio::test]
+async fn an_answer_larger_than_a_message_is_refused_and_a_smaller_one_is_not() {
+    let service =
+        Service::with(|config| config.host.max_message_bytes = config::ByteSize::new(64 << 10)).await;
+    let mut client = service.client();
+    for id in ["a", "b"] {
+        let large = memory(id, &"x".repeat(40 << 10));
+        client.remember(RememberRequest { memory: Some(large) }).await.unwrap();
+    }
+    let mut recall = async |limit| {
+        let query = Query { limit, ..Query::default() };
+        client.recall(RecallRequest { query: Some(query) }).await.map_err(|status| status.code())
+    };
+    assert_eq!(recall(2).await.unwrap_err(), Code::OutOfRange);
+    assert_eq!(recalled(&recall(1).await.unwrap().into_inner()), ["a"]);
+    service.stop().await;
+}
