@@ -1,0 +1,15 @@
+//! The exact cache: identity of a request, stored answers, and calls in flight.
+//!
+//! 1. A key is a keyed 256-bit hash of a canonical form, and the form itself: equal hashes of different requests are told apart.
+//! 2. The canonical form starts with the tenant: no tenant is ever served another's answer.
+//! 3. Only complete answers are stored; what was refused is counted.
+
+mod exact;
+mod flight;
+mod key;
+
+pub use self::{
+    exact::{Entry, Exact, Found, MAX_ENTRY_BYTES, StoredAnalysis, StoredAnswer},
+    flight::{Flights, Lead, MOST_LEADERS, Seat},
+    key::{Key, Keys},
+};

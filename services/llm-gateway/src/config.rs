@@ -1,0 +1,37 @@
+//! Settings of the gateway.
+
+use std::{path::PathBuf, time::Duration};
+
+config::settings! {
+    /// Settings of the llm-gateway.
+    pub struct Config {
+        /// Port of the gateway; 0 takes a free one.
+        pub llm_port: u16 = "7101", unit "port";
+        /// Model asked where a caller names none: `builtin/statistics` (not a language model), or a model of the upstream as it names it.
+        pub llm_model: String = "builtin/statistics", unit "name";
+        /// Base address of an OpenAI-compatible API, such as `https://api.openai.com/v1`; `/chat/completions` is added to it. Empty: none.
+        pub llm_upstream_url: Option<String> = "", unit "url";
+        /// Bearer key of the upstream. Empty: none is sent.
+        pub llm_api_key: Option<config::Secret> = "", unit "secret";
+        /// Longest an attempt to ask the upstream may take, and a stream may pause; the caller's deadline bounds all attempts together.
+        pub llm_timeout: Duration = "30s", unit "duration", range "100ms" to "10m";
+        /// Most times a call is repeated that the upstream did not answer or throttled.
+        pub llm_max_retries: u32 = "2", unit "attempts", range "0" to "10";
+        /// Most answers kept in the response cache, over all tenants.
+        pub llm_cache_size: u64 = "1000", unit "entries", range "1" to "1000000", development "100", production "2000";
+        /// How long an answer is served from the response cache, on the agent clock.
+        pub llm_cache_ttl: Duration = "24h", unit "duration", range "1s" to "30d";
+        /// Most observations of one `Analyze`.
+        pub llm_max_observations: usize = "1000", unit "observations", range "1" to "10000";
+        /// File of pattern templates in TOML. Empty: those that come with the gateway.
+        pub llm_patterns: Option<PathBuf> = "", unit "file";
+        /// What the upstream charges for a million tokens read.
+        pub llm_price_input_per_mtok: f64 = "0", unit "USD", range "0" to "100000";
+        /// What the upstream charges for a million tokens written.
+        pub llm_price_output_per_mtok: f64 = "0", unit "USD", range "0" to "100000";
+    }
+    groups {
+        /// What every service has.
+        pub host: rpc::HostSettings;
+    }
+}

@@ -1,0 +1,186 @@
+//! What a caller gets.
+
+use std::time::Duration;
+
+use contracts::llm as wire;
+use rpc::time::duration_to_proto;
+
+use crate::{
+    analyze::{Finding, Report},
+    conversation::{Finish, Usage},
+    error::Error,
+    meter::Totals,
+    observation::{Analysis, Assessment, ItemFailure},
+    pattern::{Template, Verdict},
+    route::Generated,
+    served::{By, Phases, Served},
+    stream::Piece,
+};
+
+/// Writes an answered conversation.
+pub(crate) fn generated(generated: Generated) -> wire::GenerateResponse {
+    wire::GenerateResponse {
+        text: generated.answer.text.to_string(),
+        finish_reason: finish(generated.answer.finish).into(),
+        served: Some(served(generated.served)),
+    }
+}
+
+/// Writes one piece of an answer.
+pub(crate) fn stream_piece(piece: Piece) -> wire::GenerateStreamResponse {
+    use wire::generate_stream_response::Part;
+    let part = match piece {
+        Piece::Text(text) => Part::Text(text),
+        Piece::End { finish: reason, served: how } => {
+            Part::End(wire::StreamEnd { finish_reason: finish(reason).into(), served: Some(served(*how)) })
+        }
+    };
+    wire::GenerateStreamResponse { part: Some(part) }
+}
+
+/// Writes the findings under the ids of their observations.
+pub(crate) fn report(report: Report, ids: Vec<String>) -> wire::AnalyzeResponse {
+    wire::AnalyzeResponse {
+        results: ids.into_iter().zip(report.findings).map(|(id, finding)| result(id, finding)).collect(),
+        assessment: Some(assessment(report.assessment)),
+        upstream_calls: report.upstream_calls,
+        served: report.served.map(served),
+        input_warnings: report.warnings,
+    }
+}
+
+/// Writes how an answer came about.
+fn served(served: Served) -> wire::Served {
+    wire::Served {
+        by: by(served.by).into(),
+        model: served.model.to_string(),
+        age: Some(duration_to_proto(served.age)),
+        usage: Some(usage(served.usage)),
+        cost_usd: served.cost_usd,
+        saved_usd: served.saved_usd,
+        phases: Some(phases(served.phases)),
+        pattern: served.pattern,
+    }
+}
+
+/// Writes what the cache holds and what the gateway did.
+pub(crate) fn stats(
+    cache: caching::Stats,
+    ttl: Duration,
+    refused: u64,
+    totals: Totals,
+) -> wire::GetStatsResponse {
+    wire::GetStatsResponse {
+        entries: cache.entries,
+        capacity: cache.capacity,
+        ttl: Some(duration_to_proto(ttl)),
+        served: Some(wire::ServedCounts {
+            pattern: totals.pattern,
+            exact: totals.exact,
+            coalesced: totals.coalesced,
+            merged: totals.merged,
+            upstream: totals.upstream,
+            upstream_calls: totals.upstream_calls,
+        }),
+        hit_ratio: totals.hit_ratio(),
+        evictions: cache.evictions,
+        expirations: cache.expirations,
+        refused,
+        cost_usd: totals.cost_usd,
+        saved_usd: totals.saved_usd,
+    }
+}
+
+/// Writes a size before and after.
+pub(crate) fn resized(previous_capacity: u64, capacity: u64) -> wire::ResizeResponse {
+    wire::ResizeResponse { previous_capacity, capacity }
+}
+
+/// Writes a template with how often it answered.
+pub(crate) fn pattern(template: &Template, matches: u64) -> wire::Pattern {
+    wire::Pattern {
+        name: template.name.clone(),
+        version: template.version,
+        types: template.types.clone(),
+        condition: template.condition.clone(),
+        answer: template.answer.clone(),
+        confidence: template.confidence,
+        confidence_basis: template.confidence_basis.clone(),
+        matches,
+    }
+}
+
+/// Writes what one template made of an observation.
+pub(crate) fn evaluation(template: &Template, verdict: Verdict) -> wire::Evaluation {
+    let pattern = template.name.clone();
+    match verdict {
+        Verdict::Holds => wire::Evaluation { pattern, matched: true, skipped: String::new() },
+        Verdict::Fails => wire::Evaluation { pattern, matched: false, skipped: String::new() },
+        Verdict::Skipped(skipped) => wire::Evaluation { pattern, matched: false, skipped },
+    }
+}
+
+/// Writes an error of a stream.
+impl From<Error> for tonic::Status {
+    fn from(error: Error) -> Self {
+        rpc::Fault::from(error).into()
+    }
+}
+
+fn result(observation_id: String, finding: Finding) -> wire::ObservationResult {
+    use wire::observation_result::Outcome;
+    let outcome = match finding.outcome {
+        Ok(found) => Outcome::Analysis(analysis(found)),
+        Err(why) => Outcome::Failure(failure(why)),
+    };
+    wire::ObservationResult { observation_id, outcome: Some(outcome), served: Some(served(finding.served)) }
+}
+
+fn analysis(found: Analysis) -> wire::Analysis {
+    wire::Analysis { summary: found.summary, confidence: found.confidence, salience: found.salience }
+}
+
+fn failure(why: ItemFailure) -> wire::ItemFailure {
+    wire::ItemFailure { reason: why.reason().into(), message: why.message().into() }
+}
+
+fn assessment(assessment: Assessment) -> wire::Assessment {
+    wire::Assessment {
+        overall_assessment: assessment.overall,
+        correlations: assessment.correlations,
+        focus_areas: assessment.focus_areas,
+        risk_warnings: assessment.risk_warnings,
+    }
+}
+
+fn by(by: By) -> wire::ServedBy {
+    match by {
+        By::Pattern => wire::ServedBy::Pattern,
+        By::Exact => wire::ServedBy::Exact,
+        By::Coalesced => wire::ServedBy::Coalesced,
+        By::Merged => wire::ServedBy::Merged,
+        By::Upstream => wire::ServedBy::Upstream,
+    }
+}
+
+fn finish(finish: Finish) -> wire::FinishReason {
+    match finish {
+        Finish::Unknown => wire::FinishReason::Unspecified,
+        Finish::Stop => wire::FinishReason::Stop,
+        Finish::Length => wire::FinishReason::Length,
+        Finish::Filter => wire::FinishReason::ContentFilter,
+    }
+}
+
+fn usage(usage: Usage) -> wire::Usage {
+    wire::Usage { input_tokens: usage.input, output_tokens: usage.output, estimated: usage.estimated }
+}
+
+fn phases(phases: Phases) -> wire::PhaseTimes {
+    wire::PhaseTimes {
+        pattern: phases.pattern.map(duration_to_proto),
+        cache: phases.cache.map(duration_to_proto),
+        coalesced_wait: phases.coalesced_wait.map(duration_to_proto),
+        upstream: phases.upstream.map(duration_to_proto),
+    }
+}

@@ -1,0 +1,77 @@
+//! What can go wrong, and the one mapping to what a caller is told.
+
+use rpc::{Code, Fault};
+
+use crate::{pattern, provider};
+
+/// What can go wrong at the start or in a call.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server could not be started.
+    #[error("the gateway cannot be served")]
+    Serve(#[from] rpc::Error),
+    /// The pattern templates are wrong.
+    #[error("the pattern templates cannot be used")]
+    Patterns(#[from] pattern::Error),
+    /// The upstream cannot be set up.
+    #[error("the upstream cannot be set up")]
+    Setup(#[from] provider::openai::SetupError),
+    /// A model other than `builtin/statistics` is named and there is no upstream.
+    #[error("no upstream is configured")]
+    NoUpstream,
+    /// The model did not answer.
+    #[error("the model did not answer")]
+    Failed(#[from] provider::Failure),
+    /// The estimate exceeds what the call may cost.
+    #[error("the call is estimated at {estimate_usd} USD and may cost {limit_usd}")]
+    OverBudget {
+        /// By estimate, in USD.
+        estimate_usd: f64,
+        /// The caller's limit, in USD.
+        limit_usd: f64,
+    },
+    /// The caller's deadline passed.
+    #[error("the deadline passed")]
+    DeadlineExceeded,
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NoUpstream => Self::invalid(
+                "model",
+                "must be `builtin/statistics`: no upstream is configured (`llm_upstream_url`)",
+            ),
+            Error::OverBudget { .. } => {
+                Self::new(Code::FailedPrecondition, error.to_string()).reason("MAX_COST_EXCEEDED")
+            }
+            Error::DeadlineExceeded => Self::new(Code::DeadlineExceeded, "the deadline passed"),
+            Error::Failed(failure) => of_failure(failure),
+            Error::Serve(_) | Error::Patterns(_) | Error::Setup(_) => {
+                Self::new(Code::Internal, "the gateway is not set up").caused_by(error)
+            }
+        }
+    }
+}
+
+fn of_failure(failure: provider::Failure) -> Fault {
+    use provider::Failure;
+    let told = |code, word: &'static str| Fault::new(code, failure.to_string()).reason(word);
+    match &failure {
+        Failure::Unreachable => told(Code::Unavailable, "UPSTREAM_UNREACHABLE"),
+        Failure::Malformed => told(Code::Unavailable, "UPSTREAM_MALFORMED"),
+        Failure::Throttled { retry_after } => {
+            let fault = told(Code::ResourceExhausted, "UPSTREAM_THROTTLED");
+            match retry_after {
+                Some(wait) => fault.retry_after(*wait),
+                None => fault,
+            }
+        }
+        Failure::Refused { field: Some(field), .. } => {
+            Fault::invalid(*field, "must be what the upstream accepts")
+        }
+        Failure::Refused { field: None, .. } => told(Code::InvalidArgument, "UPSTREAM_REFUSED"),
+        Failure::Credentials => told(Code::FailedPrecondition, "UPSTREAM_CREDENTIALS"),
+        Failure::Deadline => told(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+    }
+}

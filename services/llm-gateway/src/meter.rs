@@ -1,0 +1,139 @@
+//! What the gateway did since it started: for `/metrics`, and for `GetStats`.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use telemetry::{Counter, Gauge, Histogram, KeyValue, Telemetry, names};
+
+use crate::served::By;
+
+/// Name of the response cache in metrics.
+const CACHE: &str = "llm";
+
+/// Counts items, calls and money.
+#[derive(Debug)]
+pub struct Meter {
+    items: Counter,
+    calls: Counter,
+    cost: Counter,
+    hit_rate: Gauge,
+    response_time: Histogram,
+    totals: Mutex<Totals>,
+}
+
+/// Sums since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Items answered by a pattern.
+    pub pattern: u64,
+    /// Items answered from the exact cache.
+    pub exact: u64,
+    /// Items answered by a call already in flight.
+    pub coalesced: u64,
+    /// Items answered by a shared model call.
+    pub merged: u64,
+    /// Items answered by a model call of their own.
+    pub upstream: u64,
+    /// Model calls made; repetitions of a call that failed on its way are part of it.
+    pub upstream_calls: u64,
+    /// Spent, in USD.
+    pub cost_usd: f64,
+    /// Saved, in USD.
+    pub saved_usd: f64,
+}
+
+impl Meter {
+    /// Makes the instruments of one gateway.
+    #[must_use]
+    pub fn new(telemetry: &Telemetry) -> Self {
+        Self {
+            items: telemetry.counter(names::LLM_ITEMS),
+            calls: telemetry.counter(names::LLM_UPSTREAM_CALLS),
+            cost: telemetry.counter(names::LLM_COST),
+            hit_rate: telemetry.gauge(names::CACHE_HIT_RATE),
+            response_time: telemetry.histogram(names::LLM_RESPONSE_TIME),
+            totals: Mutex::new(Totals::default()),
+        }
+    }
+
+    /// Counts `count` items that were answered the same way and saved `saved_usd` together.
+    pub fn items(&self, by: By, count: u64, saved_usd: f64) {
+        if count == 0 {
+            return;
+        }
+        let ratio = {
+            let mut totals = self.totals.lock();
+            *totals.of(by) += count;
+            totals.saved_usd += saved_usd;
+            totals.hit_ratio()
+        };
+        self.items.add(count, &[KeyValue::new(names::SERVED, by.as_str())]);
+        if let Some(ratio) = ratio {
+            self.hit_rate.set(ratio, &[KeyValue::new(names::CACHE, CACHE)]);
+        }
+    }
+
+    /// Counts a call to `model` and what it cost.
+    pub fn call(&self, model: &str, cost_usd: f64) {
+        {
+            let mut totals = self.totals.lock();
+            totals.upstream_calls += 1;
+            totals.cost_usd += cost_usd;
+        }
+        let attributes = [KeyValue::new(names::MODEL, model.to_owned())];
+        self.calls.add(1, &attributes);
+        self.cost.add_f64(cost_usd, &attributes);
+    }
+
+    /// Records the server time of a call in which `model` was asked.
+    pub fn response(&self, model: &str, elapsed: Duration) {
+        self.response_time.record(elapsed.as_secs_f64(), &[KeyValue::new(names::MODEL, model.to_owned())]);
+    }
+
+    /// Returns the sums.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        *self.totals.lock()
+    }
+}
+
+impl Totals {
+    /// Returns the share of items answered without asking a model; `None` before the first item.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+    pub fn hit_ratio(&self) -> Option<f64> {
+        let saved = self.pattern + self.exact + self.coalesced;
+        let items = saved + self.merged + self.upstream;
+        (items > 0).then(|| saved as f64 / items as f64)
+    }
+
+    fn of(&mut self, by: By) -> &mut u64 {
+        match by {
+            By::Pattern => &mut self.pattern,
+            By::Exact => &mut self.exact,
+            By::Coalesced => &mut self.coalesced,
+            By::Merged => &mut self.merged,
+            By::Upstream => &mut self.upstream,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use telemetry::Telemetry;
+
+    use super::Meter;
+    use crate::served::By;
+
+    #[tokio::test]
+    async fn a_hit_is_what_needed_no_model() {
+        let meter = Meter::new(&Telemetry::silent("test"));
+        assert_eq!(meter.totals().hit_ratio(), None);
+        meter.items(By::Merged, 6, 0.0);
+        meter.items(By::Pattern, 1, 0.5);
+        meter.items(By::Exact, 0, 0.0);
+        meter.items(By::Coalesced, 1, 0.5);
+        assert_eq!(meter.totals().hit_ratio(), Some(0.25));
+        assert!((meter.totals().saved_usd - 1.0).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,75 @@
+//! What tokens cost, and how many a text is likely to be.
+
+use crate::{
+    conversation::{Conversation, Message, Usage},
+    provider,
+};
+
+/// Tokens an answer is estimated at where the caller sets no limit.
+pub const LIKELY_OUTPUT_TOKENS: u64 = 1_024;
+
+/// Tokens a chat format adds to each message, by estimate.
+const MESSAGE_OVERHEAD_TOKENS: u64 = 4;
+
+/// Prices of a model, in USD per million tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Price {
+    /// Of a million tokens read.
+    pub input_per_mtok: f64,
+    /// Of a million tokens written.
+    pub output_per_mtok: f64,
+}
+
+impl Price {
+    /// Returns what `usage` costs, in USD.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a call has far fewer than 2^52 tokens")]
+    pub fn cost(&self, usage: Usage) -> f64 {
+        (usage.input as f64 * self.input_per_mtok + usage.output as f64 * self.output_per_mtok) / 1e6
+    }
+
+    /// Returns what answering `conversation` is likely to cost, in USD; nothing for a provider that is not a model.
+    #[must_use]
+    pub fn estimate(&self, model: &provider::Model, conversation: &Conversation) -> f64 {
+        if model.is_free() {
+            return 0.0;
+        }
+        self.cost(Usage {
+            input: message_tokens(&conversation.messages),
+            output: conversation.max_output_tokens.map_or(LIKELY_OUTPUT_TOKENS, u64::from),
+            estimated: true,
+        })
+    }
+}
+
+/// Estimates the tokens of a text: four characters a token, rounded up.
+#[must_use]
+pub fn tokens(text: &str) -> u64 {
+    u64::try_from(text.chars().count().div_ceil(4)).unwrap_or(u64::MAX)
+}
+
+/// Estimates the tokens of a conversation, roles included.
+#[must_use]
+pub fn message_tokens(messages: &[Message]) -> u64 {
+    messages.iter().map(|message| tokens(&message.content) + MESSAGE_OVERHEAD_TOKENS).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Price, tokens};
+    use crate::conversation::Usage;
+
+    #[test]
+    fn a_cost_is_tokens_times_price_per_million() {
+        let price = Price { input_per_mtok: 2.0, output_per_mtok: 8.0 };
+        let cost = price.cost(Usage { input: 1_000_000, output: 500_000, estimated: false });
+        assert!((cost - 6.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_token_is_four_characters_not_four_bytes() {
+        assert_eq!(tokens(""), 0);
+        assert_eq!(tokens("abcde"), 2);
+        assert_eq!(tokens("ééééé"), 2);
+    }
+}

@@ -1,0 +1,244 @@
+//! The way of a conversation: exact cache, then an identical call in flight, then the model.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use clock::Clock;
+use telemetry::Telemetry;
+
+use crate::{
+    cache::{Exact, Flights, Found, Key, Keys, Lead, Seat, StoredAnswer},
+    conversation::{Answer, Conversation, Finish},
+    error::Error,
+    merge::Merged,
+    meter::Meter,
+    pattern::Library,
+    price::Price,
+    provider::{Failure, Kind, Model, Models, statistics},
+    served::{By, Phases, Served, Terms},
+};
+
+/// What a gateway is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Who can be asked.
+    pub models: Models,
+    /// What they cost.
+    pub price: Price,
+    /// What is answered without them.
+    pub patterns: Library,
+    /// Most answers kept.
+    pub cache_size: u64,
+    /// How long an answer is served, on the clock.
+    pub cache_ttl: Duration,
+    /// The agent clock.
+    pub clock: Clock,
+    /// Where work is counted and traced.
+    pub telemetry: Telemetry,
+}
+
+/// Answers conversations and analyses observations.
+#[derive(Debug)]
+pub struct Gateway {
+    pub(crate) models: Models,
+    pub(crate) price: Price,
+    pub(crate) patterns: Library,
+    pub(crate) keys: Keys,
+    pub(crate) cache: Exact,
+    pub(crate) answers: Flights<Arc<StoredAnswer>>,
+    pub(crate) merges: Flights<Arc<Merged>>,
+    pub(crate) meter: Meter,
+    pub(crate) telemetry: Telemetry,
+}
+
+/// An answered conversation.
+#[derive(Clone, Debug)]
+pub struct Generated {
+    /// The answer.
+    pub answer: Answer,
+    /// How it came about.
+    pub served: Served,
+}
+
+/// One conversation on its way.
+#[derive(Debug)]
+pub(crate) struct Journey<'a> {
+    pub(crate) terms: &'a Terms,
+    pub(crate) conversation: &'a Conversation,
+    pub(crate) model: Model,
+    pub(crate) key: Key,
+    pub(crate) phases: Phases,
+}
+
+/// Where a conversation got without its own call to a model.
+pub(crate) enum Stop {
+    /// It is answered.
+    Answered(Generated),
+    /// A model is to be asked; with a lead, others wait for the answer.
+    Ask(Option<Lead<Arc<StoredAnswer>>>),
+}
+
+impl Gateway {
+    /// Puts a gateway together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            models: parts.models,
+            price: parts.price,
+            patterns: parts.patterns,
+            keys: Keys::new(rand::random()),
+            cache: Exact::new(parts.cache_size, parts.cache_ttl, parts.clock),
+            answers: Flights::default(),
+            merges: Flights::default(),
+            meter: Meter::new(&parts.telemetry),
+            telemetry: parts.telemetry,
+        }
+    }
+
+    /// Answers one conversation.
+    ///
+    /// # Errors
+    /// [`Error::NoUpstream`] for a model nobody serves, [`Error::OverBudget`], [`Error::DeadlineExceeded`], or
+    /// [`Error::Failed`] when the model did not answer.
+    pub async fn generate(&self, terms: &Terms, conversation: &Conversation) -> Result<Generated, Error> {
+        let begun = Instant::now();
+        let mut journey = self.depart(terms, conversation)?;
+        let generated = match self.cheaply(&mut journey).await? {
+            Stop::Answered(generated) => generated,
+            Stop::Ask(lead) => {
+                let asked = self.ask(&mut journey).await;
+                let stored = self.tell(lead, asked)?;
+                self.meter.response(&journey.model.name, begun.elapsed());
+                journey.answered(&stored)
+            }
+        };
+        self.meter.items(generated.served.by, 1, generated.served.saved_usd);
+        Ok(generated)
+    }
+
+    pub(crate) fn depart<'a>(
+        &self,
+        terms: &'a Terms,
+        conversation: &'a Conversation,
+    ) -> Result<Journey<'a>, Error> {
+        let model = self.models.resolve(&conversation.model)?;
+        let key = self.keys.conversation(&terms.tenant, &model.name, conversation);
+        Ok(Journey { terms, conversation, model, key, phases: Phases::default() })
+    }
+
+    /// Tries the exact cache, then to join a call in flight.
+    pub(crate) async fn cheaply(&self, journey: &mut Journey<'_>) -> Result<Stop, Error> {
+        let looking = Instant::now();
+        let found = self.cache.answer(&journey.key, journey.terms.control);
+        journey.phases.cache = Some(looking.elapsed());
+        if let Some(found) = found {
+            return Ok(Stop::Answered(journey.found(&found)));
+        }
+        if !journey.terms.control.coalesce {
+            return Ok(Stop::Ask(None));
+        }
+        let waiting = Instant::now();
+        match journey.terms.bounded(self.answers.board(&journey.key)).await? {
+            Seat::Landed(outcome) => {
+                journey.phases.coalesced_wait = Some(waiting.elapsed());
+                let stored = outcome?;
+                Ok(Stop::Answered(journey.joined(&stored)))
+            }
+            Seat::Lead(lead) => {
+                if lead.promoted() {
+                    journey.phases.coalesced_wait = Some(waiting.elapsed());
+                }
+                // An answer may have landed between the look and the turn.
+                match self.cache.answer(&journey.key, journey.terms.control) {
+                    None => Ok(Stop::Ask(Some(lead))),
+                    Some(found) => {
+                        lead.land(found.entry.clone());
+                        Ok(Stop::Answered(journey.found(&found)))
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ask(&self, journey: &mut Journey<'_>) -> Result<Arc<StoredAnswer>, Error> {
+        let Journey { terms, conversation, model, .. } = journey;
+        terms.afford(self.price.estimate(model, conversation))?;
+        let asking = Instant::now();
+        let answer = match &model.kind {
+            Kind::Statistics => Ok(statistics_span().in_scope(|| statistics::answer(conversation))),
+            Kind::OpenAi { upstream, model } => {
+                upstream.complete(model, conversation, None, terms.deadline).await
+            }
+        };
+        journey.phases.upstream = Some(asking.elapsed());
+        match answer {
+            Ok(answer) => Ok(self.keep(journey, answer)),
+            Err(failure) => Err(self.failed(&journey.model, failure)),
+        }
+    }
+
+    /// Counts an answer of a model and stores it if it may be.
+    pub(crate) fn keep(&self, journey: &Journey<'_>, answer: Answer) -> Arc<StoredAnswer> {
+        let cost_usd = if journey.model.is_free() { 0.0 } else { self.price.cost(answer.usage) };
+        self.meter.call(&journey.model.name, cost_usd);
+        let stored = Arc::new(StoredAnswer { answer, cost_usd });
+        self.cache.store_answer(&journey.key, &stored, journey.terms.control);
+        stored
+    }
+
+    /// Counts a call that failed.
+    pub(crate) fn failed(&self, model: &Model, failure: Failure) -> Error {
+        self.meter.call(&model.name, 0.0);
+        self.cache.refuse();
+        tracing::warn!(model = &*model.name, failure = %failure, "the model did not answer");
+        Error::Failed(failure)
+    }
+
+    /// Tells those who wait what came of the call.
+    pub(crate) fn tell(
+        &self,
+        lead: Option<Lead<Arc<StoredAnswer>>>,
+        asked: Result<Arc<StoredAnswer>, Error>,
+    ) -> Result<Arc<StoredAnswer>, Error> {
+        if let Some(lead) = lead {
+            match &asked {
+                // What was cut short under this caller's eyes is still the answer to the same question.
+                Ok(stored) => lead.land(stored.clone()),
+                Err(Error::Failed(failure)) => lead.fail(failure.clone()),
+                // Its own limit: the next in line may have another.
+                Err(_) => drop(lead),
+            }
+        }
+        asked
+    }
+}
+
+impl Journey<'_> {
+    pub(crate) fn answered(&self, stored: &StoredAnswer) -> Generated {
+        let mut served = Served::by(By::Upstream, &self.model.name, self.phases);
+        served.usage = stored.answer.usage;
+        served.cost_usd = stored.cost_usd;
+        Generated { answer: stored.answer.clone(), served }
+    }
+
+    fn joined(&self, stored: &StoredAnswer) -> Generated {
+        let mut served = Served::by(By::Coalesced, &self.model.name, self.phases);
+        served.saved_usd = stored.cost_usd;
+        Generated { answer: stored.answer.clone(), served }
+    }
+
+    fn found(&self, found: &Found<StoredAnswer>) -> Generated {
+        debug_assert_eq!(found.entry.answer.finish, Finish::Stop, "only complete answers are stored");
+        let mut served = Served::by(By::Exact, &self.model.name, self.phases);
+        served.age = found.age;
+        served.saved_usd = found.entry.cost_usd;
+        Generated { answer: found.entry.answer.clone(), served }
+    }
+}
+
+/// Opens the span of builtin statistics: no attribute of a generative model, since it is none.
+pub(crate) fn statistics_span() -> tracing::Span {
+    tracing::info_span!("builtin/statistics")
+}

@@ -1,0 +1,146 @@
+//! How an answer came about, and the terms of the call that asked for it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{conversation::Usage, error::Error};
+
+/// What answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// A pattern template.
+    Pattern,
+    /// The exact cache.
+    Exact,
+    /// An identical call already in flight.
+    Coalesced,
+    /// A model call shared with other observations.
+    Merged,
+    /// A model call of its own.
+    Upstream,
+}
+
+/// Wall time spent per phase; `None` where the phase did not happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// Evaluating pattern templates.
+    pub pattern: Option<Duration>,
+    /// Building the key and looking it up.
+    pub cache: Option<Duration>,
+    /// Waiting for an identical call in flight.
+    pub coalesced_wait: Option<Duration>,
+    /// Waiting for the model, retries included.
+    pub upstream: Option<Duration>,
+}
+
+/// How an answer came about, what it cost and what it saved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Served {
+    /// What answered.
+    pub by: By,
+    /// The model that wrote the answer; empty for a pattern.
+    pub model: Arc<str>,
+    /// How old the answer is, on the agent clock.
+    pub age: Duration,
+    /// Tokens this call used.
+    pub usage: Usage,
+    /// What this call cost, in USD.
+    pub cost_usd: f64,
+    /// What the caller did not pay, in USD.
+    pub saved_usd: f64,
+    /// Wall time per phase.
+    pub phases: Phases,
+    /// The template that answered; empty unless a pattern did.
+    pub pattern: String,
+}
+
+/// How a call may use the cache and the calls in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Whether a cached answer may be served.
+    pub read: bool,
+    /// Whether the answer may be stored.
+    pub store: bool,
+    /// Whether an identical call in flight may be joined.
+    pub coalesce: bool,
+    /// How old a cached answer may be; `None` leaves it to the cache's own limit.
+    pub max_age: Option<Duration>,
+}
+
+/// Who calls, and on what terms.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The caller's tenant: part of every key.
+    pub tenant: Arc<str>,
+    /// When the caller stops waiting.
+    pub deadline: Option<Instant>,
+    /// Use of the cache.
+    pub control: Control,
+    /// Most the call may cost, in USD, by estimate.
+    pub max_cost_usd: Option<f64>,
+}
+
+impl Served {
+    /// Makes the record of an answer that cost nothing yet.
+    #[must_use]
+    pub fn by(by: By, model: &Arc<str>, phases: Phases) -> Self {
+        Self {
+            by,
+            model: model.clone(),
+            age: Duration::ZERO,
+            usage: Usage::default(),
+            cost_usd: 0.0,
+            saved_usd: 0.0,
+            phases,
+            pattern: String::new(),
+        }
+    }
+}
+
+impl By {
+    /// Returns the stable word used as a metric attribute.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pattern => "pattern",
+            Self::Exact => "exact",
+            Self::Coalesced => "coalesced",
+            Self::Merged => "merged",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { read: true, store: true, coalesce: true, max_age: None }
+    }
+}
+
+impl Terms {
+    /// Waits for `future` until the caller's deadline.
+    ///
+    /// # Errors
+    /// [`Error::DeadlineExceeded`] when the deadline comes first.
+    pub async fn bounded<T>(&self, future: impl Future<Output = T>) -> Result<T, Error> {
+        match self.deadline {
+            None => Ok(future.await),
+            Some(deadline) => {
+                tokio::time::timeout_at(deadline.into(), future).await.map_err(|_| Error::DeadlineExceeded)
+            }
+        }
+    }
+
+    /// Checks an estimate against what the call may cost.
+    ///
+    /// # Errors
+    /// [`Error::OverBudget`] when it would cost more.
+    pub fn afford(&self, estimate_usd: f64) -> Result<(), Error> {
+        match self.max_cost_usd {
+            Some(limit_usd) if estimate_usd > limit_usd => Err(Error::OverBudget { estimate_usd, limit_usd }),
+            _ => Ok(()),
+        }
+    }
+}

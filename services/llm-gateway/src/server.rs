@@ -1,0 +1,206 @@
+//! The gRPC adapter: convert, call, convert back.
+
+use std::{net::SocketAddr, pin::Pin, sync::Arc};
+
+use clock::Clock;
+use contracts::llm::{
+    self as wire, cache_admin_service_server as cache_server, llm_gateway_service_server as gateway_server,
+    pattern_service_server as pattern_server,
+};
+use futures::Stream;
+use rpc::{Caller, Role};
+use telemetry::Telemetry;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    config::Config,
+    convert,
+    error::Error,
+    pattern::{self, Library, Verdict},
+    price::Price,
+    provider::{
+        Models,
+        openai::{self, Upstream},
+    },
+    route::{Gateway, Parts},
+};
+
+/// A gateway that listens and serves nothing yet.
+#[derive(Debug)]
+pub struct Bound {
+    host: rpc::Host,
+    local_addr: SocketAddr,
+}
+
+#[derive(Clone, Debug)]
+struct Service {
+    gateway: Arc<Gateway>,
+    max_observations: usize,
+}
+
+type Pieces = Pin<Box<dyn Stream<Item = Result<wire::GenerateStreamResponse, Status>> + Send>>;
+
+/// Opens the listener of a gateway and puts it together; nothing is served before [`Bound::run`].
+///
+/// # Errors
+/// [`Error`] if the port is taken, the pattern templates are wrong or the upstream's settings are.
+pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<Bound, Error> {
+    let service = Service {
+        gateway: Arc::new(gateway(&config, &telemetry, &clock).await?),
+        max_observations: config.llm_max_observations,
+    };
+    let host = rpc::Host::bind(&config.host, config.llm_port, telemetry, clock)?;
+    let local_addr = host.local_addr();
+    let most = usize::try_from(config.host.max_message_bytes.bytes()).unwrap_or(usize::MAX);
+    let host = host
+        .add(
+            gateway_server::LlmGatewayServiceServer::new(service.clone())
+                .max_decoding_message_size(most)
+                .max_encoding_message_size(most),
+        )
+        .add(cache_server::CacheAdminServiceServer::new(service.clone()))
+        .add(pattern_server::PatternServiceServer::new(service));
+    Ok(Bound { host, local_addr })
+}
+
+impl Bound {
+    /// Returns the address it listens on.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Serves until `shutdown` completes, then drains.
+    ///
+    /// # Errors
+    /// [`Error::Serve`] if the server fails.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+        self.host.health().serving();
+        Ok(self.host.run(shutdown).await?)
+    }
+}
+
+async fn gateway(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Result<Gateway, Error> {
+    let patterns = match &config.llm_patterns {
+        None => Library::built_in()?,
+        Some(path) => {
+            let text = tokio::fs::read_to_string(path).await;
+            Library::parse(
+                &text.map_err(|source| pattern::Error::Read { path: path.display().to_string(), source })?,
+            )?
+        }
+    };
+    let upstream = config.llm_upstream_url.as_ref().map(|url| {
+        Upstream::new(&openai::Options {
+            url: url.clone(),
+            key: config.llm_api_key.clone(),
+            timeout: config.llm_timeout,
+            max_retries: config.llm_max_retries,
+        })
+    });
+    Ok(Gateway::new(Parts {
+        models: Models::new(&config.llm_model, upstream.transpose()?)?,
+        price: Price {
+            input_per_mtok: config.llm_price_input_per_mtok,
+            output_per_mtok: config.llm_price_output_per_mtok,
+        },
+        patterns,
+        cache_size: config.llm_cache_size,
+        cache_ttl: config.llm_cache_ttl,
+        clock: clock.clone(),
+        telemetry: telemetry.clone(),
+    }))
+}
+
+#[tonic::async_trait]
+impl gateway_server::LlmGatewayService for Service {
+    async fn generate(
+        &self,
+        request: Request<wire::GenerateRequest>,
+    ) -> Result<Response<wire::GenerateResponse>, Status> {
+        let (terms, conversation) = convert::generate(Caller::of(&request), request.into_inner())?;
+        let generated = self.gateway.generate(&terms, &conversation).await?;
+        Ok(Response::new(convert::generated(generated)))
+    }
+
+    type GenerateStreamStream = Pieces;
+
+    async fn generate_stream(
+        &self,
+        request: Request<wire::GenerateStreamRequest>,
+    ) -> Result<Response<Self::GenerateStreamStream>, Status> {
+        let (terms, conversation) = convert::generate_stream(Caller::of(&request), request.into_inner())?;
+        let mut pieces = self.gateway.generate_stream(terms, conversation)?;
+        let stream = futures::stream::poll_fn(move |context| pieces.poll_recv(context));
+        let stream = futures::StreamExt::map(stream, |piece| Ok(convert::stream_piece(piece?)));
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn analyze(
+        &self,
+        request: Request<wire::AnalyzeRequest>,
+    ) -> Result<Response<wire::AnalyzeResponse>, Status> {
+        let caller = Caller::of(&request);
+        let (terms, inquiry) = convert::analyze(caller, request.into_inner(), self.max_observations)?;
+        let report = self.gateway.analyze(&terms, &inquiry).await?;
+        let ids = inquiry.observations.into_iter().map(|seen| seen.id).collect();
+        Ok(Response::new(convert::report(report, ids)))
+    }
+}
+
+#[tonic::async_trait]
+impl cache_server::CacheAdminService for Service {
+    async fn get_stats(
+        &self,
+        request: Request<wire::GetStatsRequest>,
+    ) -> Result<Response<wire::GetStatsResponse>, Status> {
+        Caller::of(&request).require(Role::Admin)?;
+        let cache = &self.gateway.cache;
+        let totals = self.gateway.meter.totals();
+        Ok(Response::new(convert::stats(cache.stats(), cache.ttl(), cache.refused(), totals)))
+    }
+
+    async fn invalidate(
+        &self,
+        request: Request<wire::InvalidateRequest>,
+    ) -> Result<Response<wire::InvalidateResponse>, Status> {
+        let caller = Caller::of(&request);
+        caller.require(Role::Admin)?;
+        let model = self.gateway.models.stored_name(&request.into_inner().model);
+        let removed = self.gateway.cache.invalidate(&caller.tenant, &model);
+        Ok(Response::new(wire::InvalidateResponse { removed }))
+    }
+
+    async fn resize(
+        &self,
+        request: Request<wire::ResizeRequest>,
+    ) -> Result<Response<wire::ResizeResponse>, Status> {
+        Caller::of(&request).require(Role::Admin)?;
+        let capacity = convert::capacity(request.into_inner())?;
+        let previous = self.gateway.cache.resize(capacity);
+        tracing::info!(previous, capacity, "resized the response cache");
+        Ok(Response::new(convert::resized(previous, capacity)))
+    }
+}
+
+#[tonic::async_trait]
+impl pattern_server::PatternService for Service {
+    async fn list(&self, _: Request<wire::ListRequest>) -> Result<Response<wire::ListResponse>, Status> {
+        let templates = self.gateway.patterns.templates();
+        let patterns = templates.map(|(template, matches)| convert::pattern(template, matches)).collect();
+        Ok(Response::new(wire::ListResponse { patterns }))
+    }
+
+    async fn evaluate(
+        &self,
+        request: Request<wire::EvaluateRequest>,
+    ) -> Result<Response<wire::EvaluateResponse>, Status> {
+        let observation = convert::observation_of(request.into_inner())?;
+        let verdicts = self.gateway.patterns.evaluate(&observation);
+        let winner = verdicts.iter().find(|(_, verdict)| *verdict == Verdict::Holds);
+        let winner = winner.map(|(template, _)| template.name.clone()).unwrap_or_default();
+        let evaluations =
+            verdicts.into_iter().map(|(template, verdict)| convert::evaluation(template, verdict)).collect();
+        Ok(Response::new(wire::EvaluateResponse { evaluations, winner }))
+    }
+}

@@ -1,0 +1,147 @@
+//! A conversation answered piece by piece.
+//!
+//! 1. The pieces flow through a task of their own: a caller that reads slowly does not hold up those who wait for the same answer.
+//! 2. When the caller goes away the task ends and with it the upstream call; whoever waits takes over.
+//! 3. A cached answer, and one that another caller asked for, comes as one piece.
+
+use std::{sync::Arc, time::Instant};
+
+use futures::StreamExt as _;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+
+use crate::{
+    cache::StoredAnswer,
+    conversation::{Answer, Conversation, Finish},
+    error::Error,
+    provider::{
+        Failure, Kind,
+        openai::{self, Event},
+        statistics,
+    },
+    route::{Gateway, Generated, Journey, Stop, statistics_span},
+    served::{Served, Terms},
+};
+
+/// Most bytes of an answer that is gathered.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+/// A piece of an answer, or its end.
+#[derive(Debug)]
+pub enum Piece {
+    /// The next words.
+    Text(String),
+    /// The last piece of a stream that did not fail.
+    End {
+        /// Why the model stopped.
+        finish: Finish,
+        /// How the answer came about.
+        served: Box<Served>,
+    },
+}
+
+type Sender = UnboundedSender<Result<Piece, Error>>;
+
+impl Gateway {
+    /// Answers one conversation piece by piece; an error is the last item.
+    ///
+    /// # Errors
+    /// [`Error::NoUpstream`] for a model nobody serves; everything else comes through the stream.
+    pub fn generate_stream(
+        self: &Arc<Self>,
+        terms: Terms,
+        conversation: Conversation,
+    ) -> Result<UnboundedReceiver<Result<Piece, Error>>, Error> {
+        self.models.resolve(&conversation.model)?;
+        // Not bounded: an answer is, and a bound would let a slow reader hold up those who wait for the same answer.
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let gateway = self.clone();
+        self.telemetry.spawn(async move {
+            tokio::select! {
+                () = sender.closed() => {}
+                outcome = gateway.pump(&sender, &terms, &conversation) => {
+                    let last = outcome.map(|generated| Piece::End {
+                        finish: generated.answer.finish,
+                        served: Box::new(generated.served),
+                    });
+                    // Nobody listens any more: nothing to tell.
+                    let _ = sender.send(last);
+                }
+            }
+        });
+        Ok(receiver)
+    }
+
+    async fn pump(
+        &self,
+        sender: &Sender,
+        terms: &Terms,
+        conversation: &Conversation,
+    ) -> Result<Generated, Error> {
+        let mut journey = self.depart(terms, conversation)?;
+        let generated = match self.cheaply(&mut journey).await? {
+            Stop::Answered(generated) => {
+                send(sender, generated.answer.text.to_string());
+                generated
+            }
+            Stop::Ask(lead) => {
+                let asked = self.ask_streaming(sender, &mut journey).await;
+                journey.answered(&*self.tell(lead, asked)?)
+            }
+        };
+        self.meter.items(generated.served.by, 1, generated.served.saved_usd);
+        Ok(generated)
+    }
+
+    async fn ask_streaming(
+        &self,
+        sender: &Sender,
+        journey: &mut Journey<'_>,
+    ) -> Result<Arc<StoredAnswer>, Error> {
+        journey.terms.afford(self.price.estimate(&journey.model, journey.conversation))?;
+        let asking = Instant::now();
+        let answer = relay(sender, journey).await;
+        journey.phases.upstream = Some(asking.elapsed());
+        match answer {
+            Ok(answer) => Ok(self.keep(journey, answer)),
+            Err(failure) => Err(self.failed(&journey.model, failure)),
+        }
+    }
+}
+
+/// Hands the pieces on and gathers them.
+async fn relay(sender: &Sender, journey: &Journey<'_>) -> Result<Answer, Failure> {
+    let conversation = journey.conversation;
+    let (upstream, model) = match &journey.model.kind {
+        Kind::OpenAi { upstream, model } => (upstream, model),
+        Kind::Statistics => {
+            let answer = statistics_span().in_scope(|| statistics::answer(conversation));
+            send(sender, answer.text.to_string());
+            return Ok(answer);
+        }
+    };
+    let mut events = std::pin::pin!(upstream.stream(model, conversation, journey.terms.deadline));
+    let mut text = String::new();
+    while let Some(event) = events.next().await {
+        match event? {
+            Event::Piece(piece) => {
+                if text.len() + piece.len() > MAX_ANSWER_BYTES {
+                    return Err(Failure::Malformed);
+                }
+                text.push_str(&piece);
+                send(sender, piece);
+            }
+            Event::End { finish, usage } => {
+                let usage = usage.unwrap_or_else(|| openai::estimated(conversation, &text));
+                return Ok(Answer { text: text.into(), finish, usage });
+            }
+        }
+    }
+    Err(Failure::Malformed)
+}
+
+fn send(sender: &Sender, words: String) {
+    if !words.is_empty() {
+        // A reader that left ends the task by itself.
+        let _ = sender.send(Ok(Piece::Text(words)));
+    }
+}
