@@ -1,3 +1,7 @@
-//! Starts one athena.
+//! The command `athena`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    athena::cli::run(std::env::args_os())
+}

@@ -1,0 +1,227 @@
+//! `athena bench`: named measurements, each beside its reference, in one form.
+//!
+//! A benchmark's code lives with the service it measures; here are the frame and the benchmarks of the whole mesh.
+
+mod cycle;
+mod image;
+mod processes;
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use embedding::Choice;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::demo::quantile;
+
+/// What `athena bench` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// A benchmark, or `list`.
+    name: String,
+    /// A file of the shape the benchmark takes, read by its header.
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+    /// The embedder: hashing or hashing-DIMENSIONS.
+    #[arg(long, default_value = "hashing")]
+    embedder: Choice,
+    /// How many rounds; the median is the value. Each benchmark has its own default.
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// Prints one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One benchmark: what it measures and what it is compared with.
+struct Bench {
+    name: &'static str,
+    about: &'static str,
+    unit: &'static str,
+    better: &'static str,
+    goal: &'static str,
+    reference: &'static str,
+    rounds: u32,
+    /// The shape of file it takes with `--data`; empty if none.
+    data: &'static str,
+}
+
+const BENCHES: [Bench; 5] = [
+    Bench {
+        name: "cycle.overhead",
+        about: "what a cycle adds to the slowest branch of each stage and one fsync, with 100 recalls",
+        unit: "ms",
+        better: "lower",
+        goal: "p99 at most 5 ms",
+        reference: "Restate about 50 ms for 3 durable steps; Temporal start p50 20, p99 78 ms (their claims)",
+        rounds: 5,
+        data: "",
+    },
+    Bench {
+        name: "cycle.replay",
+        about: "a replayed cycle of 300 pools with the builtin analyst",
+        unit: "ms",
+        better: "lower",
+        goal: "p50 at most 100 ms",
+        reference: "the floor: 30 s a cycle",
+        rounds: 5,
+        data: "a pool snapshot: pools/pool_snapshot_….csv or current_state_….csv",
+    },
+    Bench {
+        name: "mesh.start",
+        about: "from process start to SERVING, slowest service",
+        unit: "ms",
+        better: "lower",
+        goal: "at most 50 ms",
+        reference: "none",
+        rounds: 5,
+        data: "",
+    },
+    Bench {
+        name: "mesh.memory",
+        about: "resident memory of the whole mesh in one process, empty stores, 60 s after SERVING",
+        unit: "bytes",
+        better: "lower",
+        goal: "at most 60 MiB",
+        reference: "LiteLLM alone: 1,080 MiB idle (its board's claim)",
+        rounds: 1,
+        data: "",
+    },
+    Bench {
+        name: "mesh.image",
+        about: "the largest service binary, profile dist, stripped",
+        unit: "bytes",
+        better: "lower",
+        goal: "at most 25 MB",
+        reference: "TensorZero, Qdrant images: hundreds of MB",
+        rounds: 1,
+        data: "",
+    },
+];
+
+/// What one round measured.
+pub(crate) struct Round {
+    /// The benchmark's value.
+    pub(crate) value: f64,
+    /// Its further quantities, by their documented keys.
+    pub(crate) details: Value,
+}
+
+/// What a benchmark is run with.
+pub(crate) struct Setup {
+    /// The file given, if any.
+    pub(crate) data: Option<Vec<u8>>,
+    /// The embedder's name, for the memory service.
+    pub(crate) embedder: String,
+    /// Settings the user gave with `--set`.
+    pub(crate) settings: Vec<String>,
+}
+
+/// Lists the benchmarks or runs one, and returns what to print.
+///
+/// # Errors
+///
+/// Fails for an unknown name, an unreadable file, or whatever the benchmark itself fails with.
+pub(crate) async fn run(arguments: Arguments, settings: &[String]) -> Result<String> {
+    if arguments.name == "list" {
+        return Ok(list(arguments.json));
+    }
+    let Some(bench) = BENCHES.iter().find(|bench| bench.name == arguments.name) else {
+        bail!("no benchmark is called {:?}; `athena bench list` names them", arguments.name);
+    };
+    let data = arguments.data.as_ref().map(|path| fs::read(path).with_context(|| format!("cannot read {}", path.display())));
+    let setup = Setup {
+        data: data.transpose()?,
+        embedder: arguments.embedder.to_string(),
+        settings: settings.to_vec(),
+    };
+    if setup.data.is_some() && bench.data.is_empty() {
+        bail!("{} takes no --data", bench.name);
+    }
+    if setup.data.is_none() && !bench.data.is_empty() {
+        bail!("{} needs --data: {}", bench.name, bench.data);
+    }
+    let rounds = arguments.rounds.unwrap_or(bench.rounds).max(1);
+    let bar = progress(bench.name, rounds);
+    let mut measured = Vec::new();
+    for _ in 0..rounds {
+        measured.push(round(bench.name, &setup).await?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let object = object(bench, &measured);
+    Ok(if arguments.json { format!("{object:#}\n") } else { text(bench, &object) })
+}
+
+async fn round(name: &str, setup: &Setup) -> Result<Round> {
+    match name {
+        "cycle.overhead" => cycle::overhead(setup).await,
+        "cycle.replay" => cycle::replay(setup).await,
+        "mesh.start" => processes::start().await,
+        "mesh.memory" => processes::memory().await,
+        _ => image::build().await,
+    }
+}
+
+fn object(bench: &Bench, rounds: &[Round]) -> Value {
+    let mut values: Vec<f64> = rounds.iter().map(|round| round.value).collect();
+    values.sort_by(f64::total_cmp);
+    let median = quantile(&values, 0.5);
+    // The details shown are those of the round whose value is the median.
+    let details = rounds.iter().find(|round| round.value.total_cmp(&median).is_eq()).map(|round| &round.details);
+    json!({
+        "bench": bench.name,
+        "value": median,
+        "min": values.first(),
+        "max": values.last(),
+        "unit": bench.unit,
+        "better": bench.better,
+        "goal": bench.goal,
+        "reference": bench.reference,
+        "rounds": rounds.len(),
+        "machine": machine(),
+        "details": details,
+    })
+}
+
+fn text(bench: &Bench, object: &Value) -> String {
+    let Bench { name, about, unit, goal, reference, .. } = bench;
+    format!(
+        "{name}: {about}\n  value      {} {unit} (median of {}; {} to {})\n  goal       {goal}\n  reference  {reference}\n  details    {}\n",
+        object["value"], object["rounds"], object["min"], object["max"], object["details"],
+    )
+}
+
+fn list(json: bool) -> String {
+    if json {
+        let names: Vec<_> = BENCHES.iter().map(|bench| json!({ "bench": bench.name, "about": bench.about })).collect();
+        return format!("{:#}\n", json!({ "benches": names }));
+    }
+    BENCHES.iter().map(|bench| format!("  {:<16} {}\n", bench.name, bench.about)).collect()
+}
+
+fn machine() -> Value {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_once(':').map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+    };
+    json!({
+        "cores": cores,
+        "cpu": field(&read("/proc/cpuinfo"), "model name"),
+        "memory": field(&read("/proc/meminfo"), "MemTotal"),
+        "os": std::env::consts::OS,
+    })
+}
+
+fn progress(name: &str, rounds: u32) -> ProgressBar {
+    let bar = ProgressBar::new(rounds.into()).with_message(name.to_owned());
+    if let Ok(style) = ProgressStyle::with_template("{msg}  {bar:24} {pos}/{len}  {elapsed}") {
+        bar.set_style(style.progress_chars("━━╌"));
+    }
+    bar.enable_steady_tick(Duration::from_millis(500));
+    bar
+}

@@ -1,0 +1,130 @@
+//! Benchmarks of whole processes: how fast a service starts, and how much memory it keeps.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpListener},
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use rpc::{Channel, ChannelOptions};
+use serde_json::{Map, Value, json};
+use telemetry::Telemetry;
+use tokio::process::{Child, Command};
+
+use super::Round;
+use crate::{Service, cli, clients};
+
+/// Time between SERVING and the reading of memory.
+const SETTLE: Duration = Duration::from_secs(60);
+
+/// Longest time a process may take to serve.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Measures every service's time from process start to SERVING; the value is the slowest.
+pub(super) async fn start() -> Result<Round> {
+    let mut details = Map::new();
+    let mut slowest = 0.0_f64;
+    for service in Service::ALL {
+        let folder = tempfile::tempdir()?;
+        let port = free_port()?;
+        let begun = Instant::now();
+        let child = serve(service, port, folder.path())?;
+        until_serving(service, port).await?;
+        let took = begun.elapsed().as_secs_f64() * 1e3;
+        end(child).await?;
+        slowest = slowest.max(took);
+        details.insert(service.name().to_owned(), json!(took));
+    }
+    Ok(Round { value: slowest, details: Value::Object(details) })
+}
+
+/// Measures resident memory of the whole mesh in one process, and of each service as its own.
+pub(super) async fn memory() -> Result<Round> {
+    let folder = tempfile::tempdir()?;
+    let mut running = Vec::new();
+    for service in Service::ALL {
+        let port = free_port()?;
+        running.push((service, port, serve(service, port, &folder.path().join(service.name()))?));
+    }
+    let monitor = free_port()?;
+    let mesh = up(monitor, &folder.path().join("mesh"))?;
+    for (service, port, _) in &running {
+        until_serving(*service, *port).await?;
+    }
+    until_serving(Service::Monitor, monitor).await?;
+    tokio::time::sleep(SETTLE).await;
+    let value = resident(&mesh)?;
+    let mut details = Map::new();
+    for (service, _, child) in &running {
+        details.insert(service.name().to_owned(), json!(resident(child)?));
+    }
+    end(mesh).await?;
+    for (_, _, child) in running {
+        end(child).await?;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "resident bytes are far below 2^52")]
+    let value = value as f64;
+    Ok(Round { value, details: Value::Object(details) })
+}
+
+fn serve(service: Service, port: u16, folder: &Path) -> Result<Child> {
+    let mut command = this_program()?;
+    command.args(["serve", service.name()]);
+    spawn(command, cli::ephemeral(folder), &format!("{}={port}", service.port_setting()))
+}
+
+fn up(monitor_port: u16, folder: &Path) -> Result<Child> {
+    let mut command = this_program()?;
+    command.args(["up"]);
+    let mut settings = cli::ephemeral(folder);
+    settings.push("agent_interval=0".to_owned());
+    spawn(command, settings, &format!("monitor_port={monitor_port}"))
+}
+
+fn this_program() -> Result<Command> {
+    Ok(Command::new(std::env::current_exe().context("cannot find this program's own file")?))
+}
+
+fn spawn(mut command: Command, settings: Vec<String>, last: &str) -> Result<Child> {
+    for setting in settings.iter().map(String::as_str).chain([last, "log_filter=error"]) {
+        command.args(["--set", setting]);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
+    command.spawn().context("cannot start this program again")
+}
+
+/// Tries again until the port answers: before that there is nothing to wait on.
+async fn until_serving(service: Service, port: u16) -> Result<()> {
+    let options = ChannelOptions { timeout: PATIENCE, retries: 0, ..ChannelOptions::default() };
+    let silent = Telemetry::silent("athena");
+    let begun = Instant::now();
+    loop {
+        let channel = Channel::lazy(&format!("http://127.0.0.1:{port}"), options.clone(), silent.clone())?;
+        match clients::until_serving(channel, service.health_name()).await {
+            Ok(()) => return Ok(()),
+            Err(status) if begun.elapsed() > PATIENCE => {
+                return Err(anyhow!("{service} does not serve: {}", status.message()));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    }
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+fn resident(child: &Child) -> Result<u64> {
+    let id = child.id().context("a measured process ended")?;
+    let status = fs::read_to_string(format!("/proc/{id}/status")).context("memory is read from /proc: Linux only")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the process has no VmRSS")?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib * 1024)
+}
+
+async fn end(mut child: Child) -> Result<()> {
+    child.kill().await.context("cannot end a measured process")
+}

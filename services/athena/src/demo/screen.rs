@@ -1,0 +1,214 @@
+//! The demo's report as people see it: three short tables.
+
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+
+use super::report::{Report, quantile};
+use crate::{Span, Target};
+
+/// Columns of the bars of the trace.
+const BAR: usize = 30;
+
+/// Rows of the trace: what they are called, and which spans they gather.
+const ROWS: [Row; 6] = [
+    Row { service: "orchestrator", label: "cycle", of: "cycle", server: false },
+    Row { service: "  source", label: "observe", of: "observe", server: false },
+    Row { service: "  memory", label: "recall", of: "MemoryService/Recall", server: true },
+    Row { service: "  llm-gateway", label: "analyze", of: "LlmGatewayService/Analyze", server: true },
+    Row { service: "  storage", label: "write", of: "StorageBatcherService/", server: true },
+    Row { service: "  memory", label: "learn", of: "MemoryService/RememberBatch", server: true },
+];
+
+struct Row {
+    service: &'static str,
+    label: &'static str,
+    of: &'static str,
+    server: bool,
+}
+
+impl Row {
+    fn gathers(&self, span: &Span) -> bool {
+        if self.server { span.server && span.name.contains(self.of) } else { span.name == self.of }
+    }
+}
+
+pub(super) fn render(report: &Report, width: usize, colour: bool) -> String {
+    let mut text = String::new();
+    head(&mut text, report);
+    targets(&mut text, report, colour);
+    savings(&mut text, report);
+    trace(&mut text, report);
+    text.push_str("\n  next: athena up            keep it running, with its dashboard\n");
+    text.push_str("        athena up --llm URL  the same with a real model\n");
+    text.lines().map(|line| line.chars().take(width.max(80)).collect::<String>() + "\n").collect()
+}
+
+fn head(text: &mut String, report: &Report) {
+    let (least, most) = report.pools();
+    let median = quantile(&report.durations(), 0.5);
+    let cycles = report.cycles.len();
+    let _ = writeln!(
+        text,
+        "replayed {cycles} recorded days of {least}–{most} Base pools as 5-minute cycles, {median:.0} ms a cycle",
+    );
+    let _ = writeln!(
+        text,
+        "left out: {} history days, and {} days of Jul/Aug 2025 with under {} pools; gas is Ethereum's\n",
+        crate::data::HISTORY_DAYS,
+        crate::data::DAYS_LEFT_OUT,
+        crate::data::LEAST_POOLS,
+    );
+    if !report.why_failed.is_empty() {
+        let _ = writeln!(text, "FAILED: {} cycles: {}\n", report.failed, report.why_failed.join("; "));
+    }
+}
+
+fn targets(text: &mut String, report: &Report, colour: bool) {
+    let _ = writeln!(
+        text,
+        "  {:<19} {:>10}  {:>8}  {:>8}  {:>7}  state",
+        "target", "value", "target", "critical", "samples"
+    );
+    for target in &report.targets {
+        let label = label(&target.name);
+        let value = target.value.map_or_else(|| "–".to_owned(), |value| amount(value, &target.unit));
+        let (good, bad) = if target.higher_is_better { (">", "<") } else { ("<", ">") };
+        let _ = writeln!(
+            text,
+            "  {label:<19} {value:>10}  {:>8}  {:>8}  {:>7}  {}{}",
+            format!("{good} {}", amount(target.target, &target.unit)),
+            format!("{bad} {}", amount(target.critical, &target.unit)),
+            target.samples,
+            paint(&target.state.replace('_', " "), colour),
+            beside(target),
+        );
+    }
+}
+
+/// Returns what stands beside a target's state.
+fn beside(target: &Target) -> String {
+    let mut notes: Vec<String> = Vec::new();
+    if target.name == "cache_hit_rate" {
+        notes.extend(target.parts.iter().map(|(tier, share)| format!("{tier} {share:.0}")));
+    } else if target.name == "firestore_writes" {
+        notes.push(format!("{} clock", target.clock));
+    } else {
+        notes.extend(target.notes.first().cloned());
+    }
+    if notes.is_empty() { String::new() } else { format!("   {}", notes.join(" · ")) }
+}
+
+fn savings(text: &mut String, report: &Report) {
+    let (served, documents) = (&report.served, &report.documents);
+    let sequence: Duration = report.cycles.iter().map(|cycle| cycle.recalls_in_sequence).sum();
+    let together: Duration = report.cycles.iter().map(|cycle| cycle.recall_stage).sum();
+    let recalls: u32 = report.cycles.iter().map(|cycle| cycle.recalls).sum();
+    let count = u32::try_from(report.cycles.len()).unwrap_or(1).max(1);
+    let _ = writeln!(text, "\n  {:<19} {:>10}  {:>8}", "saved", "naive", "athena");
+    let merged = if report.upstream_calls == 0 { 0 } else { served.merged / report.upstream_calls };
+    let _ = writeln!(
+        text,
+        "  {:<19} {:>10}  {:>8}   (merged {merged} to 1, pattern {}, exact {})",
+        "model calls", served.items(), report.upstream_calls, served.pattern, served.exact,
+    );
+    let _ = writeln!(
+        text,
+        "  {:<19} {:>10}  {:>8}   (folded {}, aggregated {})",
+        "documents written", documents.naive, documents.written, documents.folded, documents.aggregated,
+    );
+    let _ = writeln!(
+        text,
+        "  {:<19} {:>10}  {:>8}   ({} at once, mean of a cycle)",
+        "recalls in sequence",
+        amount(sequence.as_secs_f64() * 1e3 / f64::from(count), "ms"),
+        amount(together.as_secs_f64() * 1e3 / f64::from(count), "ms"),
+        recalls / count,
+    );
+}
+
+fn trace(text: &mut String, report: &Report) {
+    let Some(cycle) = &report.shown else { return };
+    let _ = writeln!(
+        text,
+        "\n  one cycle, {:<40}trace {}",
+        format!("{} ({})", amount(cycle.duration.as_secs_f64() * 1e3, "ms"), cycle.recorded_date),
+        cycle.trace_id,
+    );
+    let whole = report.spans.iter().map(|span| span.offset + span.duration).max().unwrap_or_default();
+    for row in &ROWS {
+        let spans: Vec<&Span> = report.spans.iter().filter(|span| row.gathers(span)).collect();
+        let (Some(from), Some(to)) = (
+            spans.iter().map(|span| span.offset).min(),
+            spans.iter().map(|span| span.offset + span.duration).max(),
+        ) else {
+            continue;
+        };
+        let times = if spans.len() > 1 { format!("{} ×{}", row.label, spans.len()) } else { row.label.to_owned() };
+        let length = amount((to - from).as_secs_f64() * 1e3, "ms");
+        let _ = writeln!(text, "  {:<13} {times:<12} {:<BAR$} {length:>9}", row.service, bar(from, to, whole));
+    }
+    for warning in most_frequent(report).into_iter().take(2) {
+        let _ = writeln!(text, "  noticed: {warning}");
+    }
+}
+
+/// Returns the warnings of the cycle shown, or of the first cycle that had one.
+fn most_frequent(report: &Report) -> Vec<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for warning in report.cycles.iter().flat_map(|cycle| &cycle.warnings) {
+        *counts.entry(warning).or_default() += 1;
+    }
+    let mut warnings: Vec<(&str, usize)> = counts.into_iter().collect();
+    warnings.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    warnings.into_iter().map(|(warning, count)| format!("{warning} (in {count} cycles)")).collect()
+}
+
+fn bar(from: Duration, to: Duration, whole: Duration) -> String {
+    let scale = |time: Duration| {
+        #[expect(clippy::cast_precision_loss, reason = "a bar has a few columns")]
+        let column = time.as_secs_f64() / whole.as_secs_f64().max(f64::MIN_POSITIVE) * BAR as f64;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a column is a small whole number")]
+        let column = column.round() as usize;
+        column.min(BAR)
+    };
+    let begin = scale(from).min(BAR - 1);
+    let length = scale(to).saturating_sub(begin).max(1);
+    " ".repeat(begin) + &"█".repeat(length)
+}
+
+fn amount(value: f64, unit: &str) -> String {
+    let digits = match value.abs() {
+        v if v >= 100.0 || v.fract() == 0.0 => 0,
+        v if v >= 10.0 => 1,
+        _ => 2,
+    };
+    match unit {
+        "percent" => format!("{value:.digits$} %"),
+        "documents/min" => format!("{value:.digits$}"),
+        "s" if value.abs() < 1.0 => format!("{:.0} ms", value * 1e3),
+        unit => format!("{value:.digits$} {unit}"),
+    }
+}
+
+fn label(name: &str) -> &str {
+    match name {
+        "memory_query_p95" => "memory query P95",
+        "llm_response" => "LLM response P95",
+        "firestore_writes" => "documents / min",
+        "cache_hit_rate" => "cache hit rate",
+        "agent_cycle" => "agent cycle P95",
+        "api_response_p95" => "API response P95",
+        other => other,
+    }
+}
+
+fn paint(state: &str, colour: bool) -> String {
+    let padded = format!("{state:<9}");
+    let code = match state {
+        _ if !colour => return padded,
+        "ok" => 32,
+        "breach" => 33,
+        "critical" | "degenerate input" => 31,
+        _ => 2,
+    };
+    format!("\u{1b}[{code}m{padded}\u{1b}[0m")
+}

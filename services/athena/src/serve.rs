@@ -1,0 +1,50 @@
+//! `athena serve <service>`: one service in this process, as its own small program would run it.
+
+use std::future::Future;
+
+use anyhow::{Context as _, Result};
+use clock::Clock;
+use config::Sources;
+use telemetry::Telemetry;
+
+use crate::Service;
+
+/// Runs one service until a signal, after saying on standard error where it listens.
+///
+/// # Errors
+///
+/// Fails with every fault of the settings, if the port is taken, or with the service's own error.
+pub(crate) async fn run(service: Service, sources: &Sources) -> Result<()> {
+    macro_rules! serve {
+        ($krate:ident) => {{
+            let config = $krate::Config::load(sources)?;
+            let telemetry = Telemetry::new(config.host.telemetry(service.name()))?;
+            let bound = $krate::bind(config, telemetry.clone(), Clock::system()).await;
+            let bound = bound.with_context(|| {
+                let setting = service.port_setting();
+                format!("cannot start {service} (if its port is taken, choose another with --set {setting}=PORT)")
+            })?;
+            let address = bound.local_addr();
+            until_signal(&telemetry, service, address, bound.run(rpc::shutdown_signal())).await
+        }};
+    }
+    match service {
+        Service::Monitor => serve!(monitor),
+        Service::LlmGateway => serve!(llm_gateway),
+        Service::MemoryService => serve!(memory_service),
+        Service::StorageBatcher => serve!(storage_batcher),
+        Service::Orchestrator => serve!(orchestrator),
+    }
+}
+
+async fn until_signal<E: std::error::Error + Send + Sync + 'static>(
+    telemetry: &Telemetry,
+    service: Service,
+    address: std::net::SocketAddr,
+    running: impl Future<Output = Result<(), E>> + Send + 'static,
+) -> Result<()> {
+    telemetry.in_scope(|| tracing::info!(%address, "listening"));
+    let ended = telemetry.spawn(running).await;
+    telemetry.shutdown().await;
+    ended?.with_context(|| format!("{service} ended with an error"))
+}
