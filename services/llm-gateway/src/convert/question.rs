@@ -21,14 +21,24 @@ const MAX_TYPE: usize = 64;
 /// Largest cache.
 const MAX_CAPACITY: u64 = 1_000_000;
 
+/// Most wrong fields that are named: a status travels in headers, which are small.
+const MAX_FAULTS: usize = 16;
+
 /// Wrong fields so far.
 #[derive(Default)]
-struct Faults(Option<Fault>);
+struct Faults {
+    fault: Option<Fault>,
+    count: usize,
+}
 
 impl Faults {
     fn check(&mut self, holds: bool, field: &str, must: &str) {
-        if !holds {
-            self.0 = Some(match self.0.take() {
+        if holds {
+            return;
+        }
+        self.count += 1;
+        if self.count <= MAX_FAULTS {
+            self.fault = Some(match self.fault.take() {
                 None => Fault::invalid(field, must),
                 Some(fault) => fault.and(field, must),
             });
@@ -36,7 +46,7 @@ impl Faults {
     }
 
     fn end<T>(self, value: T) -> Result<T, Fault> {
-        match self.0 {
+        match self.fault {
             None => Ok(value),
             Some(fault) => Err(fault),
         }
@@ -267,5 +277,12 @@ mod tests {
         let observations = vec![wire::Observation::default(); 3];
         let request = wire::AnalyzeRequest { observations, ..wire::AnalyzeRequest::default() };
         assert_eq!(fields(super::analyze(caller(), request, 2)), ["observations"]);
+    }
+
+    #[test]
+    fn not_more_wrong_fields_are_named_than_a_status_can_carry() {
+        let observations = vec![wire::Observation::default(); 100];
+        let request = wire::AnalyzeRequest { observations, ..wire::AnalyzeRequest::default() };
+        assert_eq!(fields(super::analyze(caller(), request, 100)).len(), super::MAX_FAULTS);
     }
 }

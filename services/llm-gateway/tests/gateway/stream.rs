@@ -111,7 +111,8 @@ async fn a_stream_without_deadline_left_fails_with_its_code() {
     let upstream = Upstream::start(Script::Echo);
     let gateway = Gateway::before(&upstream).await;
     let _hold = upstream.hold();
-    let error = read(gateway.hasty(Duration::from_millis(100)), "?").await.unwrap_err();
+    let deadline = rpc::Deadline::after(Duration::from_millis(100));
+    let error = deadline.scope(read(gateway.client(), "?")).await.unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded);
     gateway.stop().await;
 }
