@@ -92,6 +92,13 @@ impl Sources {
         self
     }
 
+    /// Lists the environment variables whose names begin with `prefix`: for a standard with names of its own, such as `OTEL_`.
+    #[must_use]
+    pub fn variables(&self, prefix: &str) -> Vec<(String, String)> {
+        let named = self.env.iter().filter(|(name, _)| name.starts_with(prefix));
+        named.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
     /// Lets an environment variable of another name stand for a setting (`PORT` on Cloud Run). The setting's own variable
     /// is stronger.
     #[must_use]
