@@ -1,0 +1,100 @@
+//! What lies where.
+
+use std::fs;
+
+use crate::{none, source};
+
+/// Everything that may lie at the top, beside what is hidden and cargo's `target`.
+const TOP: [&str; 15] = [
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "NOTICE",
+    "README.md",
+    "buf.yaml",
+    "clippy.toml",
+    "deploy",
+    "proto",
+    "rustfmt.toml",
+    "services",
+    "shared",
+];
+/// Files that every service has; `convert` may be a folder.
+const SERVICE: [&str; 7] = [
+    "Cargo.toml",
+    "README.md",
+    "src/config.rs",
+    "src/convert.rs",
+    "src/error.rs",
+    "src/lib.rs",
+    "src/main.rs",
+];
+
+fn strangers(names: &[String]) -> Vec<String> {
+    let is_known = |name: &String| {
+        name.starts_with('.') || name == "target" || name == "tests" || TOP.contains(&name.as_str())
+    };
+    names
+        .iter()
+        .filter(|name| !is_known(name))
+        .map(|name| format!("{name} does not belong at the top"))
+        .collect()
+}
+
+fn missing_at_top(names: &[String]) -> Vec<String> {
+    let expected = TOP.iter().chain(&["tests"]);
+    expected
+        .filter(|name| !names.iter().any(|other| other == *name))
+        .map(|name| format!("{name} is missing"))
+        .collect()
+}
+
+/// Finds files that a service should have; `athena` puts services together and has a README only.
+fn missing_of_service(service: &str, paths: &[&str]) -> Vec<String> {
+    let expected: &[&str] =
+        if service == "athena" { &["Cargo.toml", "README.md", "src/main.rs"] } else { &SERVICE };
+    let has = |file: &str| {
+        let path = format!("services/{service}/{file}");
+        let folder = format!("{}/", path.trim_end_matches(".rs"));
+        paths.iter().any(|other| *other == path || other.starts_with(&folder))
+    };
+    expected
+        .iter()
+        .filter(|file| !has(file))
+        .map(|file| format!("services/{service}/{file} is missing"))
+        .collect()
+}
+
+#[test]
+fn the_top_is_fixed() {
+    let entries = fs::read_dir(source::root()).expect("the workspace");
+    let names: Vec<String> =
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    none("strangers at the top", strangers(&names));
+    none("missing at the top", missing_at_top(&names));
+}
+
+#[test]
+fn every_service_has_the_same_shape() {
+    let paths: Vec<&str> = source::files().iter().map(|file| file.path.as_str()).collect();
+    let mut services: Vec<&str> =
+        paths.iter().filter_map(|path| path.strip_prefix("services/")?.split('/').next()).collect();
+    services.dedup();
+    assert_eq!(
+        services,
+        ["athena", "llm-gateway", "memory-service", "monitor", "orchestrator", "storage-batcher"]
+    );
+    none("shape of a service", services.iter().flat_map(|service| missing_of_service(service, &paths)));
+}
+
+#[test]
+fn a_stranger_and_a_gap_are_found() {
+    let names = ["docs", ".ci", "target", "Cargo.toml"].map(str::to_owned);
+    assert_eq!(strangers(&names), ["docs does not belong at the top"]);
+    assert!(missing_at_top(&names).contains(&"README.md is missing".to_owned()));
+    let paths = ["services/x/src/convert/a.rs", "services/x/src/lib.rs"];
+    assert_eq!(missing_of_service("x", &paths).len(), 5);
+}

@@ -1,0 +1,55 @@
+//! A metric's name is written once, in `shared/telemetry`.
+
+use crate::{none, source};
+
+const HOME: &str = "shared/telemetry/src/names.rs";
+
+/// Returns the names of the metrics declared in the text of their home.
+fn names(text: &str) -> Vec<String> {
+    let masked = source::mask(text);
+    let declared = ["Metric::seconds(", "Metric::counter(", "Metric::gauge("];
+    let found = declared.into_iter().flat_map(|made| masked.code.match_indices(made));
+    found
+        .filter_map(|(offset, made)| {
+            let quoted = masked.strings[offset + made.len()..].trim_start().strip_prefix('"')?;
+            Some(quoted.split_once('"')?.0.to_owned())
+        })
+        .collect()
+}
+
+/// Finds code that repeats such a name.
+fn repeated(path: &str, text: &str, names: &[String]) -> Vec<String> {
+    let parts: Vec<&str> = path.split('/').collect();
+    if parts.first() != Some(&"services") || parts.get(2) != Some(&"src") || !path.ends_with(".rs") {
+        return Vec::new();
+    }
+    let masked = source::mask(text);
+    let is_test = source::test_lines(path, &masked.code);
+    let of = |name: &String| {
+        let quoted = format!("\"{name}\"");
+        let offsets: Vec<usize> = masked.strings.match_indices(&quoted).map(|(offset, _)| offset).collect();
+        let lines = offsets.into_iter().map(|offset| source::line(&masked.strings, offset));
+        lines
+            .filter(|line| !is_test[line - 1])
+            .map(|line| format!("{path}:{line}: {quoted}"))
+            .collect::<Vec<_>>()
+    };
+    names.iter().flat_map(of).collect()
+}
+
+#[test]
+fn metric_names_are_written_once() {
+    let home = source::files().iter().find(|file| file.path == HOME).expect("the names");
+    let names = names(&home.text);
+    assert!(names.len() > 5, "the names were not found: {names:?}");
+    none("raw metric names", source::rust().flat_map(|file| repeated(&file.path, &file.text, &names)));
+}
+
+#[test]
+fn a_repeated_metric_name_is_found() {
+    let home = "const A: Metric =\n    Metric::seconds(\"a_latency\", \"x\");\nconst B: Metric = Metric::counter(\n    \"b.c\", \"1\");\n";
+    assert_eq!(names(home), ["a_latency", "b.c"]);
+    let text = "f(\"b.c\"); // \"b.c\"\n#[cfg(test)]\nmod tests { const X: &str = \"b.c\"; }\n";
+    assert_eq!(repeated("services/x/src/a.rs", text, &names(home)), ["services/x/src/a.rs:1: \"b.c\""]);
+    assert!(repeated("shared/telemetry/src/a.rs", text, &names(home)).is_empty());
+}
