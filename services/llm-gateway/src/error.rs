@@ -17,7 +17,7 @@ pub enum Error {
     #[error("the upstream cannot be set up")]
     Setup(#[from] provider::openai::SetupError),
     /// A model other than `builtin/statistics` is named and there is no upstream.
-    #[error("no upstream is configured")]
+    #[error("the model is not `builtin/statistics` and `llm_upstream_url` names no upstream")]
     NoUpstream,
     /// The model did not answer.
     #[error("the model did not answer")]

@@ -60,8 +60,10 @@ impl<'a> Survey<'a> {
             }
         }
         let measure = |(kind, (count, values)): (_, (usize, BTreeMap<_, Vec<f64>>))| {
-            let spreads =
-                values.into_iter().filter_map(|(name, values)| Some((name, Spread::of(values)?))).collect();
+            let spreads = values
+                .into_iter()
+                .filter_map(|(name, values)| Some((name, Spread::by_factors(values)?)))
+                .collect();
             (kind, Group { count, spreads })
         };
         Self { observations, groups: columns.into_iter().map(measure).collect() }
@@ -93,13 +95,16 @@ impl<'a> Survey<'a> {
         };
         let Standout { name, value, z, spread } = standout;
         let mut summary = format!(
-            "{subject}: {name} {} is above {:.0} % of {} of type {kind} (median {}, robust z {z:.1})",
+            "{subject}: {name} {} is above {:.0} % of {} of type {kind} (median {}, robust z {z:.1}{})",
             figure(value),
-            100.0 * spread.share_below(value),
+            (100.0 * spread.share_below(value)).floor(),
             spread.count(),
             figure(spread.median()),
+            if spread.is_by_factors() { " on a log scale" } else { "" },
         );
-        if let Some((name, ratio)) = against_history(observation) {
+        if let Some((name, ratio)) =
+            against_history(observation).filter(|(_, ratio)| !(0.5..2.0).contains(ratio))
+        {
             summary.push_str(&format!("; {name} is {} times its historical mean", figure(ratio)));
         }
         summary.push('.');
@@ -200,7 +205,7 @@ impl<'a> Survey<'a> {
             risks.push(format!("{spiking} hold a value above 3 times its historical mean: such a spike is often gone a day later."));
         }
         if outliers > 0 {
-            risks.push(format!("{outliers} outliers are compared with this request's observations only, not with their own past."));
+            risks.push(format!("Outliers ({outliers}) are found by comparison with this request's observations only, not with their own past."));
         }
         risks
     }

@@ -5,6 +5,9 @@ const MAD_TO_DEVIATION: f64 = 1.4826;
 /// The same for the mean absolute deviation, the fallback where more than half of the values are equal
 /// (Iglewicz & Hoaglin, "How to Detect and Handle Outliers", 1993).
 const MEAN_TO_DEVIATION: f64 = 1.2533;
+/// From this ratio of the quartiles on, values without a negative one are measured on a log scale: money and rates are spread by factors,
+/// and on a plain scale a third of all pools would count as outliers.
+const SKEWED: f64 = 3.0;
 
 /// The spread of some values: never empty, all finite.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,6 +15,8 @@ pub struct Spread {
     sorted: Vec<f64>,
     median: f64,
     scale: f64,
+    /// The unit of the log scale, where there is one.
+    unit: Option<f64>,
 }
 
 impl Spread {
@@ -28,7 +33,29 @@ impl Spread {
         away.sort_by(f64::total_cmp);
         let robust = MAD_TO_DEVIATION * quantile(&away, 0.5);
         let scale = if robust > 0.0 { robust } else { MEAN_TO_DEVIATION * mean(&away) };
-        Some(Self { sorted: values, median, scale })
+        Some(Self { sorted: values, median, scale, unit: None })
+    }
+
+    /// Measures `values`, on a log scale if they are not negative and spread by factors; `None` without any.
+    ///
+    /// The scale is asinh(value ÷ unit), the unit a tenth of the lower quartile: logarithmic for all but the smallest values, linear
+    /// down to zero.
+    #[must_use]
+    pub fn by_factors(values: Vec<f64>) -> Option<Self> {
+        let plain = Self::of(values)?;
+        let (low, high) = (plain.quantile(0.25), plain.quantile(0.75));
+        if plain.quantile(0.0) < 0.0 || plain.median <= 0.0 || high <= SKEWED * low {
+            return Some(plain);
+        }
+        let unit = if low > 0.0 { low } else { plain.median } / 10.0;
+        let bent = Self::of(plain.sorted.iter().map(|value| (value / unit).asinh()).collect())?;
+        Some(Self { scale: bent.scale, unit: Some(unit), ..plain })
+    }
+
+    /// Returns whether deviations are measured on a log scale.
+    #[must_use]
+    pub fn is_by_factors(&self) -> bool {
+        self.unit.is_some()
     }
 
     /// Returns how many values there are.
@@ -64,7 +91,11 @@ impl Spread {
     /// Returns how many robust standard deviations `value` is above the median; 0 if all values are equal.
     #[must_use]
     pub fn z(&self, value: f64) -> f64 {
-        if self.scale > 0.0 { (value - self.median) / self.scale } else { 0.0 }
+        let away = match self.unit {
+            None => value - self.median,
+            Some(unit) => (value / unit).asinh() - (self.median / unit).asinh(),
+        };
+        if self.scale > 0.0 { away / self.scale } else { 0.0 }
     }
 
     /// Returns the share of values below `value`, 0 to 1.
@@ -114,6 +145,20 @@ mod tests {
         assert!((values.share_below(100.0) - 0.8).abs() < 1e-12);
         assert!((values.quantile(0.25) - 2.0).abs() < 1e-12);
         assert!((values.mean() - 22.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn values_spread_by_factors_have_few_outliers() {
+        let money: Vec<f64> = (0..100_i32).map(|step| 1e3 * 1.1_f64.powi(step)).collect();
+        let outliers = |spread: Spread| money.iter().filter(|value| spread.z(**value).abs() > 3.5).count();
+        let bent = Spread::by_factors(money.clone()).unwrap();
+        assert!(bent.is_by_factors());
+        assert!(bent.z(1e12) > 3.5 && bent.z(money[99]) < 3.5);
+        assert_eq!(outliers(bent), 0);
+        assert!(outliers(spread(&money)) > 10);
+        assert!(!Spread::by_factors(vec![10.0, 11.0, 12.0, 13.0]).unwrap().is_by_factors());
+        assert!(!Spread::by_factors(vec![-1.0, 1.0, 10.0, 100.0]).unwrap().is_by_factors());
+        assert!(Spread::by_factors(vec![0.0, 0.0, 5.0, 50.0, 500.0]).unwrap().z(0.0) < 0.0);
     }
 
     #[test]
