@@ -26,7 +26,6 @@ pub mod trace;
 use std::{net::SocketAddr, sync::Arc};
 
 use ::clock::Clock;
-use contracts::monitor::monitor_service_server::MonitorServiceServer;
 use telemetry::Telemetry;
 
 pub use crate::{config::Config, error::Error};
@@ -53,7 +52,7 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
     let monitor = Monitor::new(Arc::clone(&observer), host.draining());
     let collector = Collector::new(Arc::clone(&observer));
     let host = host
-        .add(MonitorServiceServer::new(monitor))
+        .add(monitor.into_service())
         .add_foreign(collector.traces(limit))
         .add_foreign(collector.metrics(limit))
         .add_foreign(collector.logs(limit))

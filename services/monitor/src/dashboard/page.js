@@ -94,7 +94,9 @@ function targetRow(target) {
   const value = make("span", { class: "value" }, figure(target.value));
   const samples = target.samples + (target.samples < target.least_samples ? " of " + target.least_samples : "");
   const beside = make("div", { class: "chips" });
-  for (const [name, part] of Object.entries(target.parts)) {
+  const order = ["pattern", "exact", "semantic", "coalesced"];
+  const parts = Object.entries(target.parts).sort((one, two) => order.indexOf(one[0]) - order.indexOf(two[0]));
+  for (const [name, part] of parts) {
     beside.append(make("span", { class: "chip" }, `${name} ${figure(part)}${target.unit === "percent" ? " %" : ""}`));
   }
   const notes = target.notes.filter((note) => note !== "agent clock");
@@ -135,8 +137,8 @@ function traceRow(trace) {
   const link = make("a", { href: "#trace=" + trace.trace_id, title: trace.root_name || "" }, name);
   const services = make("div", { class: "chips" }, ...trace.services.map((service) => make("span", { class: "chip" }, service)));
   const notes = [];
-  if (trace.failed) notes.push(make("span", { class: "bad" }, `${trace.failed} failed `));
-  if (trace.orphans) notes.push(make("span", { class: "bad" }, `${trace.orphans} orphaned`));
+  if (trace.failed) notes.push(`${trace.failed} failed`);
+  if (trace.orphans) notes.push(`${trace.orphans} orphaned`);
   return make(
     "tr",
     { class: trace.trace_id === shown ? "chosen" : null },
@@ -144,7 +146,7 @@ function traceRow(trace) {
     make("td", { class: "number" }, took(trace.duration_ms)),
     make("td", { class: "number" }, String(trace.spans)),
     make("td", {}, services),
-    make("td", {}, ...notes),
+    make("td", { class: "bad" }, notes.join(", ")),
     make("td", { class: "number" }, moment(trace.start_ms)),
   );
 }
@@ -215,7 +217,7 @@ function showTrace(answer) {
   const colours = new Map(summary.services.map((service, place) => [service, `var(--s${place % COLOURS})`]));
   const depths = new Map();
   for (const each of spans) depths.set(each.span_id, depths.has(each.parent_span_id) ? depths.get(each.parent_span_id) + 1 : 0);
-  const facts = [took(summary.duration_ms), `${summary.spans} spans`, `${summary.orphans} orphans`, `${summary.failed} failed`, summary.trace_id];
+  const facts = [took(summary.duration_ms), `${summary.spans} spans`, `${summary.orphans} orphaned`, `${summary.failed} failed`, summary.trace_id];
   $("trace-title").textContent = summary.root_name === null ? "Trace" : short(summary.root_name);
   $("trace-summary").textContent = facts.join(" · ");
   $("legend").replaceChildren(...summary.services.map((service) => {

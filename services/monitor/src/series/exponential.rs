@@ -302,12 +302,10 @@ impl Buckets {
     }
 
     fn filled(&self) -> impl DoubleEndedIterator<Item = (i32, u64)> + '_ {
-        (self.offset..)
-            .zip(&self.counts)
-            .map(|(index, count)| (index, *count))
-            .collect::<Vec<_>>()
-            .into_iter()
-            .filter(|(_, count)| *count > 0)
+        let filled = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        filled.map(|(place, count)| {
+            (self.offset.saturating_add(i32::try_from(place).unwrap_or(i32::MAX)), *count)
+        })
     }
 
     fn lower(&mut self, shift: u32) {

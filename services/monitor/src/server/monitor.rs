@@ -5,7 +5,8 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use contracts::monitor::{
     GetTargetsRequest, GetTargetsResponse, GetTraceRequest, GetTraceResponse, ListSlowOperationsRequest,
     ListSlowOperationsResponse, ListTracesRequest, ListTracesResponse, WatchTargetsRequest,
-    WatchTargetsResponse, monitor_service_server::MonitorService,
+    WatchTargetsResponse,
+    monitor_service_server::{MonitorService, MonitorServiceServer},
 };
 use futures::Stream;
 use rpc::{Draining, Fault};
@@ -36,6 +37,11 @@ impl Monitor {
     /// Watches end when `draining` says so.
     pub(crate) fn new(observer: Arc<Observer>, draining: Draining) -> Self {
         Self { observer, draining }
+    }
+
+    /// Makes the service that a host adds.
+    pub(crate) fn into_service(self) -> MonitorServiceServer<Self> {
+        MonitorServiceServer::new(self)
     }
 }
 

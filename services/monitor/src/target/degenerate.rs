@@ -36,17 +36,20 @@ impl Findings {
         self.0.iter().any(|(_, kind)| WORTHLESS.contains(&kind.as_str()))
     }
 
-    /// Returns a sentence for each finding.
-    pub(super) fn notes(&self) -> impl Iterator<Item = String> + '_ {
-        self.0.iter().map(|(field, kind)| {
-            let field = if field.is_empty() { "a field" } else { field };
-            match kind.as_str() {
-                "all_zero" => format!("input degenerate: every {field} is 0"),
-                "all_equal" => format!("input degenerate: every {field} is the same"),
-                "" => format!("input degenerate: {field}"),
-                kind => format!("input: {field} is {}", kind.replace('_', " ")),
-            }
-        })
+    /// Returns why the cycles had nothing to work on.
+    pub(super) fn reasons(&self) -> Vec<String> {
+        let sentence = |(field, kind): &(String, String)| match kind.as_str() {
+            "all_zero" => Some(format!("input degenerate: every {field} is 0")),
+            "all_equal" => Some(format!("input degenerate: every {field} is the same")),
+            _ => None,
+        };
+        self.0.iter().filter_map(sentence).collect()
+    }
+
+    /// Returns what else was found; it is said once, beside the cycles themselves.
+    pub(super) fn remarks(&self) -> Vec<String> {
+        let others = self.0.iter().filter(|(_, kind)| !WORTHLESS.contains(&kind.as_str()));
+        others.map(|(field, kind)| format!("input: {} ({field})", kind.replace('_', " "))).collect()
     }
 }
 

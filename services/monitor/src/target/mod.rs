@@ -137,7 +137,10 @@ fn report(
     let findings = Findings::of_newest_cycles(store, window.since);
     let degenerate = known && definition.measure.depends_on_input() && findings.is_degenerate();
     if known && definition.measure.depends_on_input() {
-        measured.notes.extend(findings.notes());
+        measured.notes.extend(findings.reasons());
+    }
+    if known && definition.measure == Measure::AgentCycle {
+        measured.notes.extend(findings.remarks());
     }
     let state = match measured.value {
         _ if !known => State::NoSeries,

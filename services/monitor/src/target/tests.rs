@@ -265,12 +265,20 @@ fn a_finding_exported_before_its_cycle_still_counts() {
 }
 
 #[test]
+fn findings_without_a_cycle_or_long_past_are_not_counted() {
+    let mut world = World::new();
+    world.counted(300, &names::DEGENERATE_INPUT, &[(names::FIELD, "apr"), (names::KIND, "all_zero")], 1.0);
+    served(&mut world, 300, &[("exact", 100.0)]);
+    assert_eq!(world.report("cache_hit_rate", 300).state, State::Ok);
+}
+
+#[test]
 fn other_findings_are_noted_and_judged() {
     let mut world = World::new();
     world.counted(300, &names::DEGENERATE_INPUT, &[(names::FIELD, "tvl"), (names::KIND, "wei_scaled")], 1.0);
     world.took(300, &names::CYCLE_DURATION, &[], 0.1, 5);
     let report = world.report("agent_cycle", 300);
-    assert_eq!((report.state, report.notes), (State::Ok, vec!["input: tvl is wei scaled".to_owned()]));
+    assert_eq!((report.state, report.notes), (State::Ok, vec!["input: wei scaled (tvl)".to_owned()]));
 }
 
 #[test]
