@@ -1,1 +1,152 @@
 //! Takes document writes and samples, folds them and sends them to a store in batches.
+//!
+//! Design facts:
+//!
+//! 1. **Acknowledged is on disk.** A write is answered after the fsync of its commit; all that wait share one commit.
+//! 2. **Memory follows the disk.** One task gives sequences, commits and only then shows a write to the rest; it goes on when the caller
+//!    leaves.
+//! 3. **One document, one write.** Writes to a document fold into one with the same effect ([`fold`]), so a lost answer of the sink is
+//!    safe to retry, and at most one write of a document is on its way, so an old state never overtakes a new one.
+//! 4. **A flush holds nobody up.** Batches are taken out, not copied: what arrives during a flush waits for the next one. A document is
+//!    forgotten only when the sink has it and the journal has dropped it, in one transaction with the embedded store.
+//! 5. **Nothing is lost to the sink's moods.** A failed request is sent again for as long as it takes, after jittered pauses; only a
+//!    document that the sink refuses for good is dropped, by name.
+//! 6. **Reads see acknowledged writes**: what waits is laid over what the sink holds.
+//! 7. **A bucket is written once**, when its quarter hour and the lateness are over. Its samples stay on disk for a day: a late one
+//!    rewrites the document from all of them.
+//! 8. **Two clocks.** Flush intervals, buckets and rates run on the agent clock; waiting for the sink is wall time.
+//! 9. **Tenants share batches and nothing else**: keys, costs, plans and flush reports are the caller's own.
+
+pub mod accept;
+pub mod batcher;
+pub mod buckets;
+pub mod codec;
+pub mod config;
+mod convert;
+pub mod document;
+pub mod error;
+mod flush;
+pub mod fold;
+pub mod ledger;
+pub mod plan;
+pub mod queue;
+pub mod read;
+mod server;
+pub mod sink;
+pub mod store;
+pub mod waiters;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
+
+use ::clock::Clock;
+use journal::Journal;
+use telemetry::Telemetry;
+use tokio::sync::oneshot;
+
+use crate::{
+    batcher::Batcher,
+    server::{Adapter, Slot},
+    sink::{Sink, embedded::Embedded, firestore::Firestore},
+    store::Store,
+};
+pub use crate::{config::Config, error::Error};
+
+/// The name under which health is asked for.
+const SERVICE: &str = "athena.storage.v1.StorageBatcherService";
+
+/// The journal's file within `storage_dir`.
+const FILE: &str = "storage.redb";
+
+/// A storage batcher whose address is known and which serves nothing yet.
+#[derive(Debug)]
+pub struct Bound {
+    host: rpc::Host,
+    batcher: Slot,
+    config: Config,
+    telemetry: Telemetry,
+    clock: Clock,
+}
+
+/// Opens the listener. Nothing is read or served before [`Bound::run`].
+///
+/// # Errors
+/// [`Error::Server`] if the port is taken or a host setting is wrong.
+#[expect(clippy::unused_async, reason = "every service is bound the same way")]
+pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<Bound, Error> {
+    let host = rpc::Host::bind(&config.host, config.storage_port, telemetry.clone(), clock.clone())?;
+    let batcher: Slot = Arc::new(OnceLock::new());
+    let checked = Arc::clone(&batcher);
+    let check = move || {
+        let slot = Arc::clone(&checked);
+        // What is still being read is not served anyway.
+        async move { if let Some(batcher) = slot.get() { batcher.probe().await } else { true } }
+    };
+    let host = host.add(Adapter::service(Arc::clone(&batcher))).check(SERVICE, check);
+    Ok(Bound { host, batcher, config, telemetry, clock })
+}
+
+impl Bound {
+    /// Returns the address of the listener.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.host.local_addr()
+    }
+
+    /// Serves until `shutdown`. Calls are answered with UNAVAILABLE and health is NOT_SERVING until the journal is read. At the end
+    /// what waits is sent, for at most `storage_drain_timeout`; the rest stays in the journal.
+    ///
+    /// # Errors
+    /// [`Error::Open`] or [`Error::Store`] if the journal cannot be used, [`Error::Server`] if serving fails.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+        let Self { host, batcher, config, telemetry, clock } = self;
+        let health = host.health();
+        let (give_up, given_up) = oneshot::channel::<()>();
+        let ended = async {
+            tokio::select! {
+                () = shutdown => {}
+                // Dropped without a word while opening goes well.
+                Ok(()) = given_up => {}
+            }
+        };
+        let open = async {
+            match open(&config, telemetry.clone(), clock).await {
+                Ok(opened) => {
+                    // Only this task fills the slot.
+                    drop(batcher.set(opened));
+                    health.serving();
+                    Ok(())
+                }
+                Err(error) => {
+                    // Only fails if the host is gone already.
+                    let _ = give_up.send(());
+                    Err(error)
+                }
+            }
+        };
+        let (served, opened) = tokio::join!(host.run(ended), telemetry.carry(open));
+        if let Some(batcher) = batcher.get() {
+            let drain = async {
+                let left = batcher.drain(config.storage_drain_timeout).await;
+                tracing::info!(documents_left = left, "drained");
+            };
+            telemetry.carry(drain).await;
+        }
+        opened?;
+        Ok(served?)
+    }
+}
+
+/// Opens the journal and the sink the settings name, and starts the batcher on them.
+async fn open(config: &Config, telemetry: Telemetry, clock: Clock) -> Result<Batcher, Error> {
+    let (path, options) = (config.storage_dir.join(FILE), config.journal());
+    let opening = telemetry.spawn_blocking(move || Journal::open(path, &options)).await;
+    let journal = opening.map_err(|_| Error::NotReady)?.map_err(|error| Error::Open(Arc::new(error)))?;
+    let sink: Arc<dyn Sink> = match config.firestore() {
+        Some(options) => Arc::new(Firestore::new(options)),
+        None => Arc::new(Embedded::open(journal.clone()).await?),
+    };
+    Batcher::start(config.options(), Store::new(journal), sink, telemetry, clock).await
+}

@@ -1,0 +1,328 @@
+//! Accepting: one task gives sequences, writes what waits in one commit, and only then shows it to the rest of the service.
+//!
+//! Being the only one, it keeps memory in the order of the disk, and a caller that leaves does not leave the two apart.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    batcher::Shared,
+    buckets::{self, BucketKey, Open, Readings, Summary, encode_readings},
+    codec::Record,
+    document::{Change, Key, Priority},
+    error::Error,
+    ledger::Weight,
+    queue::Accepted,
+    store::Group,
+};
+
+/// Most requests in one commit.
+const MOST_COMMANDS: usize = 1_024;
+
+/// One write, checked.
+#[derive(Clone, Debug)]
+pub struct NewWrite {
+    /// The document.
+    pub key: Key,
+    /// What is done to it.
+    pub change: Change,
+    /// How soon it must be sent.
+    pub priority: Priority,
+}
+
+/// One sample, checked.
+#[derive(Clone, Debug)]
+pub struct NewSample {
+    /// The bucket it lies in.
+    pub bucket: BucketKey,
+    /// When it was read, in microseconds since the epoch.
+    pub time: i64,
+    /// What was read.
+    pub readings: Readings,
+}
+
+/// Says that writes are on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Their places in the journal, in order.
+    pub sequences: Vec<u64>,
+    /// Documents of the tenant that wait for the sink.
+    pub pending_documents: u64,
+}
+
+/// What the accepting task is asked to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Accept writes of one tenant, all or none.
+    Write { tenant: Arc<str>, writes: Vec<NewWrite>, answer: oneshot::Sender<Result<Receipt, Error>> },
+    /// Accept samples of one tenant, all or none; answered with its open buckets.
+    Record { tenant: Arc<str>, samples: Vec<NewSample>, answer: oneshot::Sender<Result<u64, Error>> },
+    /// Close the buckets whose time is over, and all of one tenant if it is named.
+    Close { tenant: Option<Arc<str>>, answer: oneshot::Sender<Result<(), Error>> },
+    /// Finish what was asked before and end.
+    Stop,
+}
+
+/// What one commit is going to accept.
+struct Draft {
+    group: Group,
+    writes: Vec<Accepted>,
+    samples: Vec<(BucketKey, i64, Readings, u64)>,
+    reopened: BTreeMap<BucketKey, Open>,
+    answers: Vec<Answer>,
+    /// Bytes in the journal before, and with, this draft.
+    bytes: u64,
+    now: SystemTime,
+}
+
+enum Answer {
+    Write(Arc<str>, Vec<u64>, oneshot::Sender<Result<Receipt, Error>>),
+    Record(Arc<str>, oneshot::Sender<Result<u64, Error>>),
+}
+
+impl Draft {
+    fn new(shared: &Shared) -> Self {
+        let state = shared.state.lock();
+        Self {
+            group: Group { last_sequence: state.queue.last(), ..Group::default() },
+            writes: Vec::new(),
+            samples: Vec::new(),
+            reopened: BTreeMap::new(),
+            answers: Vec::new(),
+            bytes: state.queue.journal_bytes() + state.buckets.bytes(),
+            now: shared.clock.now(),
+        }
+    }
+
+    /// Makes room for `bytes`, unless the journal is full.
+    fn reserve(&mut self, bytes: u64, limit: u64) -> Result<(), Error> {
+        if self.bytes + bytes > limit {
+            return Err(Error::Full { limit });
+        }
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    fn write(&mut self, writes: Vec<NewWrite>, limit: u64) -> Result<Vec<u64>, Error> {
+        let accepted = micros(self.now);
+        let records: Vec<_> = writes
+            .into_iter()
+            .map(|write| {
+                let NewWrite { key, change, priority } = write;
+                let record = Record { key, change, priority, accepted, samples: 0 };
+                (record.encode(), record)
+            })
+            .collect();
+        self.reserve(records.iter().map(|(bytes, _)| bytes.len() as u64).sum(), limit)?;
+        Ok(records
+            .into_iter()
+            .map(|(bytes, record)| {
+                let row = (Arc::clone(&record.key.tenant), Arc::clone(&record.key.collection));
+                self.group.deltas.accept(row, 1);
+                self.append(bytes, record)
+            })
+            .collect())
+    }
+
+    fn append(&mut self, bytes: Vec<u8>, record: Record) -> u64 {
+        self.group.last_sequence += 1;
+        let sequence = self.group.last_sequence;
+        self.writes.push(accepted(sequence, record, bytes.len() as u64));
+        self.group.records.push((sequence, bytes));
+        sequence
+    }
+
+    async fn record(&mut self, shared: &Arc<Shared>, samples: Vec<NewSample>) -> Result<(), Error> {
+        let encoded: Vec<_> = samples.iter().map(|sample| encode_readings(&sample.readings)).collect();
+        self.reserve(encoded.iter().map(|bytes| bytes.len() as u64).sum(), shared.options.journal_max_bytes)?;
+        let reopened = self.load_closed(shared, &samples).await?;
+        self.reopened.extend(reopened);
+        for (sample, bytes) in samples.into_iter().zip(encoded) {
+            let NewSample { bucket, time, readings } = sample;
+            let row = (Arc::clone(&bucket.tenant), Arc::clone(&bucket.collection));
+            self.group.deltas.accept(row, 1);
+            self.samples.push((bucket.clone(), time, readings, bytes.len() as u64));
+            self.group.samples.push((bucket, time, bytes));
+        }
+        Ok(())
+    }
+
+    /// Reads what is kept of buckets that are not open: a late sample must find the others.
+    async fn load_closed(
+        &self,
+        shared: &Arc<Shared>,
+        samples: &[NewSample],
+    ) -> Result<BTreeMap<BucketKey, Open>, Error> {
+        let mut closed: Vec<BucketKey> = {
+            let state = shared.state.lock();
+            let known = |key: &BucketKey| state.buckets.is_open(key) || self.reopened.contains_key(key);
+            samples
+                .iter()
+                .filter(|sample| !known(&sample.bucket))
+                .map(|sample| sample.bucket.clone())
+                .collect()
+        };
+        closed.sort();
+        closed.dedup();
+        if closed.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let store = shared.store.clone();
+        let load = move || {
+            let open = |key: BucketKey| {
+                let samples = store.samples(&key)?;
+                Ok((key, Open { samples, ..Open::default() }))
+            };
+            closed.into_iter().map(open).collect::<Result<BTreeMap<_, _>, crate::store::Error>>()
+        };
+        let loaded = shared.telemetry.spawn_blocking(load).await.map_err(|_| Error::NotReady)?;
+        Ok(loaded?)
+    }
+
+    async fn commit(self, shared: &Shared) {
+        if self.answers.is_empty() {
+            return;
+        }
+        let group = Arc::new(self.group);
+        if let Err(error) = shared.store.append(Arc::clone(&group)).await {
+            let error = Error::from(error);
+            for answer in self.answers {
+                answer.fail(error.clone());
+            }
+            return;
+        }
+        {
+            let mut state = shared.state.lock();
+            state.ledger.add(&group.deltas);
+            for write in self.writes {
+                state.queue.push(write);
+            }
+            for (key, open) in self.reopened {
+                state.buckets.reopen(&key, open);
+            }
+            for (key, time, readings, bytes) in self.samples {
+                state.buckets.add(&key, time, readings, bytes);
+            }
+            for answer in self.answers {
+                match answer {
+                    Answer::Write(tenant, sequences, answer) => {
+                        let pending_documents = state.queue.documents(&tenant);
+                        drop(answer.send(Ok(Receipt { sequences, pending_documents })));
+                    }
+                    Answer::Record(tenant, answer) => drop(answer.send(Ok(state.buckets.count(&tenant)))),
+                }
+            }
+        }
+        shared.work.notify_one();
+        shared.ticks.notify_one();
+    }
+}
+
+impl Answer {
+    fn fail(self, error: Error) {
+        // A caller that left does not need the answer.
+        match self {
+            Self::Write(_, _, answer) => drop(answer.send(Err(error))),
+            Self::Record(_, answer) => drop(answer.send(Err(error))),
+        }
+    }
+}
+
+/// Runs until it is told to stop or every sender of commands is gone; what was sent before is done.
+pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Command>) {
+    let mut waiting = Vec::new();
+    let mut pruned = i64::MIN;
+    while commands.recv_many(&mut waiting, MOST_COMMANDS).await > 0 {
+        let mut draft = Draft::new(&shared);
+        for command in waiting.drain(..) {
+            match command {
+                Command::Write { tenant, writes, answer } => {
+                    match draft.write(writes, shared.options.journal_max_bytes) {
+                        Ok(sequences) => draft.answers.push(Answer::Write(tenant, sequences, answer)),
+                        Err(error) => drop(answer.send(Err(error))),
+                    }
+                }
+                Command::Record { tenant, samples, answer } => match draft.record(&shared, samples).await {
+                    Ok(()) => draft.answers.push(Answer::Record(tenant, answer)),
+                    Err(error) => drop(answer.send(Err(error))),
+                },
+                Command::Close { tenant, answer } => {
+                    // A bucket closes with every sample accepted before: they must be in memory first.
+                    std::mem::replace(&mut draft, Draft::new(&shared)).commit(&shared).await;
+                    let closed = close(&shared, tenant.as_deref(), &mut pruned).await;
+                    draft = Draft::new(&shared);
+                    drop(answer.send(closed));
+                }
+                // Whoever asks later is told that nobody is there.
+                Command::Stop => return draft.commit(&shared).await,
+            }
+        }
+        draft.commit(&shared).await;
+    }
+}
+
+/// Turns due buckets into writes of their documents.
+async fn close(shared: &Shared, tenant: Option<&str>, pruned: &mut i64) -> Result<(), Error> {
+    let mut draft = Draft::new(shared);
+    let moment = draft.now.checked_sub(shared.options.lateness).unwrap_or(UNIX_EPOCH);
+    let due = shared.state.lock().buckets.due(moment, tenant);
+    for (key, open) in &due {
+        let record = Record {
+            key: key.document(),
+            change: Change::Set(Summary::of(key, &open.samples).to_fields()),
+            priority: Priority::Normal,
+            accepted: micros(draft.now),
+            samples: open.fresh,
+        };
+        draft.append(record.encode(), record);
+        draft.group.closed.push(key.clone());
+    }
+    let oldest = buckets::start_of(micros(draft.now) - micros(UNIX_EPOCH + buckets::MAX_AGE))
+        - micros(UNIX_EPOCH + buckets::LENGTH) / 1_000_000;
+    if oldest > *pruned {
+        draft.group.prune_before = Some(oldest);
+    }
+    if due.is_empty() && draft.group.prune_before.is_none() {
+        return Ok(());
+    }
+    shared.store.append(Arc::new(draft.group)).await?;
+    *pruned = oldest.max(*pruned);
+    let mut state = shared.state.lock();
+    for (key, _) in &due {
+        state.buckets.close(key);
+    }
+    for write in draft.writes {
+        state.queue.push(write);
+    }
+    drop(state);
+    shared.work.notify_one();
+    Ok(())
+}
+
+/// Returns a record of the journal as the queue takes it.
+pub(crate) fn accepted(sequence: u64, record: Record, journal_bytes: u64) -> Accepted {
+    let weight = match record.samples {
+        0 => Weight { writes: 1, buckets: 0, samples: 0 },
+        samples => Weight { writes: 0, buckets: 1, samples },
+    };
+    let since = Duration::from_micros(u64::try_from(record.accepted).unwrap_or(0));
+    Accepted {
+        sequence,
+        key: record.key,
+        change: record.change,
+        priority: record.priority,
+        at: UNIX_EPOCH + since,
+        weight,
+        journal_bytes,
+    }
+}
+
+/// Returns `time` in microseconds since the epoch.
+pub(crate) fn micros(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}

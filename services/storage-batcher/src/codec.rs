@@ -1,0 +1,405 @@
+//! The bytes of records on disk: a version, then fields in a fixed order; numbers as LEB128, texts with their length before them.
+
+use std::sync::Arc;
+
+use crate::document::{Change, Fields, Key, Priority, Value};
+
+/// The version every record starts with.
+const VERSION: u8 = 1;
+
+/// Deepest nesting read back; what callers may write is far less deep.
+const MAX_DEPTH: usize = 64;
+
+/// Reports bytes that are no record of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the record at byte {at} is not readable")]
+pub struct Corrupt {
+    /// Where reading stopped.
+    pub at: usize,
+}
+
+/// Holds one accepted write as it stands in the journal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The document.
+    pub key: Key,
+    /// What is done to it.
+    pub change: Change,
+    /// How soon it must be sent.
+    pub priority: Priority,
+    /// When it was accepted, in microseconds since the epoch on the agent clock.
+    pub accepted: i64,
+    /// Samples the write stands for if it is a bucket; 0 for a caller's write.
+    pub samples: u64,
+}
+
+/// Appends values to a record.
+#[derive(Debug)]
+pub struct Writer(Vec<u8>);
+
+/// Takes values from a record, in the order they were appended.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Record {
+    /// Returns the record's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        writer.number(u64::from(self.priority == Priority::High));
+        writer.signed(self.accepted);
+        writer.number(self.samples);
+        writer.text(&self.key.tenant);
+        writer.text(&self.key.collection);
+        writer.text(&self.key.id);
+        match &self.change {
+            Change::Set(fields) => {
+                writer.byte(1);
+                writer.fields(fields);
+            }
+            Change::Merge(fields) => {
+                writer.byte(2);
+                writer.fields(fields);
+            }
+            Change::Delete => writer.byte(3),
+        }
+        writer.finish()
+    }
+
+    /// Reads a record back.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if the bytes are no record.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
+        let mut reader = Reader::new(bytes)?;
+        let priority = if reader.number()? == 1 { Priority::High } else { Priority::Normal };
+        let accepted = reader.signed()?;
+        let samples = reader.number()?;
+        let (tenant, collection, id) = (reader.shared()?, reader.shared()?, reader.shared()?);
+        let change = match reader.byte()? {
+            1 => Change::Set(reader.fields()?),
+            2 => Change::Merge(reader.fields()?),
+            3 => Change::Delete,
+            _ => return Err(reader.corrupt()),
+        };
+        reader.finish()?;
+        Ok(Self { key: Key { tenant, collection, id }, change, priority, accepted, samples })
+    }
+}
+
+impl Writer {
+    /// Starts a record.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(vec![VERSION])
+    }
+
+    /// Appends a number.
+    pub fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.0.push((number & 0x7f) as u8 | 0x80);
+            number >>= 7;
+        }
+        self.0.push(number as u8);
+    }
+
+    /// Appends a number that may be negative.
+    pub fn signed(&mut self, number: i64) {
+        self.number(((number << 1) ^ (number >> 63)).cast_unsigned());
+    }
+
+    /// Appends a double, bit for bit.
+    pub fn double(&mut self, number: f64) {
+        self.0.extend_from_slice(&number.to_bits().to_le_bytes());
+    }
+
+    /// Appends a text.
+    pub fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    /// Appends named values.
+    pub fn fields(&mut self, fields: &Fields) {
+        self.number(fields.len() as u64);
+        for (name, value) in fields {
+            self.text(name);
+            self.value(value);
+        }
+    }
+
+    /// Ends the record.
+    #[must_use]
+    pub fn finish(self) -> Vec<u8> {
+        self.0
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.0.push(byte);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn value(&mut self, value: &Value) {
+        match value {
+            Value::Null => self.byte(0),
+            Value::Boolean(boolean) => self.byte(if *boolean { 2 } else { 1 }),
+            Value::Integer(integer) => {
+                self.byte(3);
+                self.signed(*integer);
+            }
+            Value::Double(double) => {
+                self.byte(4);
+                self.double(*double);
+            }
+            Value::Text(text) => {
+                self.byte(5);
+                self.text(text);
+            }
+            Value::Bytes(bytes) => {
+                self.byte(6);
+                self.bytes(bytes);
+            }
+            Value::Moment(micros) => {
+                self.byte(7);
+                self.signed(*micros);
+            }
+            Value::Array(values) => {
+                self.byte(8);
+                self.number(values.len() as u64);
+                for value in values {
+                    self.value(value);
+                }
+            }
+            Value::Map(fields) => {
+                self.byte(9);
+                self.fields(fields);
+            }
+        }
+    }
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// Starts reading a record.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if its version is not ours.
+    pub fn new(bytes: &'a [u8]) -> Result<Self, Corrupt> {
+        let mut reader = Self { bytes, at: 0 };
+        if reader.byte()? == VERSION { Ok(reader) } else { Err(reader.corrupt()) }
+    }
+
+    /// Takes a number.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if there is none.
+    pub fn number(&mut self) -> Result<u64, Corrupt> {
+        let mut number = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err(self.corrupt())
+    }
+
+    /// Takes a number that may be negative.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if there is none.
+    pub fn signed(&mut self) -> Result<i64, Corrupt> {
+        let number = self.number()?;
+        Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
+    }
+
+    /// Takes a double.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if there is none.
+    pub fn double(&mut self) -> Result<f64, Corrupt> {
+        let bytes = self.take(8)?;
+        let bits = bytes.try_into().map(u64::from_le_bytes).map_err(|_| Corrupt { at: self.at })?;
+        Ok(f64::from_bits(bits))
+    }
+
+    /// Takes a text.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if there is none.
+    pub fn text(&mut self) -> Result<&'a str, Corrupt> {
+        let bytes = self.counted()?;
+        std::str::from_utf8(bytes).map_err(|_| self.corrupt())
+    }
+
+    /// Takes named values.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if there are none.
+    pub fn fields(&mut self) -> Result<Fields, Corrupt> {
+        self.fields_at(0)
+    }
+
+    /// Checks that nothing is left.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if there is.
+    pub fn finish(&self) -> Result<(), Corrupt> {
+        if self.at == self.bytes.len() { Ok(()) } else { Err(self.corrupt()) }
+    }
+
+    fn corrupt(&self) -> Corrupt {
+        Corrupt { at: self.at }
+    }
+
+    fn shared(&mut self) -> Result<Arc<str>, Corrupt> {
+        self.text().map(Arc::from)
+    }
+
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Corrupt> {
+        let end = self.at.checked_add(count).ok_or(Corrupt { at: self.at })?;
+        let taken = self.bytes.get(self.at..end).ok_or(Corrupt { at: self.at })?;
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, Corrupt> {
+        self.take(1)?.first().copied().ok_or(Corrupt { at: self.at })
+    }
+
+    fn counted(&mut self) -> Result<&'a [u8], Corrupt> {
+        let count = self.number()?;
+        self.take(usize::try_from(count).map_err(|_| self.corrupt())?)
+    }
+
+    fn fields_at(&mut self, depth: usize) -> Result<Fields, Corrupt> {
+        let count = self.number()?;
+        let mut fields = Fields::new();
+        for _ in 0..count {
+            let name = self.text()?.to_owned();
+            fields.insert(name, self.value_at(depth + 1)?);
+        }
+        Ok(fields)
+    }
+
+    fn value_at(&mut self, depth: usize) -> Result<Value, Corrupt> {
+        if depth > MAX_DEPTH {
+            return Err(self.corrupt());
+        }
+        Ok(match self.byte()? {
+            0 => Value::Null,
+            1 => Value::Boolean(false),
+            2 => Value::Boolean(true),
+            3 => Value::Integer(self.signed()?),
+            4 => Value::Double(self.double()?),
+            5 => Value::Text(self.text()?.to_owned()),
+            6 => Value::Bytes(self.counted()?.to_vec()),
+            7 => Value::Moment(self.signed()?),
+            8 => {
+                let count = self.number()?;
+                let mut values = Vec::new();
+                for _ in 0..count {
+                    values.push(self.value_at(depth + 1)?);
+                }
+                Value::Array(values)
+            }
+            9 => Value::Map(self.fields_at(depth)?),
+            _ => return Err(self.corrupt()),
+        })
+    }
+}
+
+/// Returns the bytes of a stored document.
+#[must_use]
+pub fn encode_fields(fields: &Fields) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.fields(fields);
+    writer.finish()
+}
+
+/// Reads a stored document back.
+///
+/// # Errors
+/// [`Corrupt`] if the bytes are no document.
+pub fn decode_fields(bytes: &[u8]) -> Result<Fields, Corrupt> {
+    let mut reader = Reader::new(bytes)?;
+    let fields = reader.fields()?;
+    reader.finish()?;
+    Ok(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Record, Writer, decode_fields, encode_fields};
+    use crate::document::{Change, Fields, Key, Priority, Value};
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Boolean),
+            any::<i64>().prop_map(Value::Integer),
+            any::<f64>().prop_map(Value::Double),
+            ".*".prop_map(Value::Text),
+            any::<Vec<u8>>().prop_map(Value::Bytes),
+            any::<i64>().prop_map(Value::Moment),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+                prop::collection::btree_map(".*", inner, 0..4).prop_map(Value::Map),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_comes_back_as_it_was(
+            fields in prop::collection::btree_map(".*", any_value(), 0..5),
+            accepted in any::<i64>(),
+            samples in any::<u64>(),
+            mode in 0..3,
+        ) {
+            let change = match mode { 0 => Change::Set(fields), 1 => Change::Merge(fields), _ => Change::Delete };
+            let key = Key::new("default", "pools", "0x1");
+            let record = Record { key, change, priority: Priority::High, accepted, samples };
+            prop_assert_eq!(Record::decode(&record.encode()), Ok(record));
+        }
+
+        #[test]
+        fn damaged_bytes_are_an_error_and_never_a_panic(bytes in any::<Vec<u8>>()) {
+            let _ = Record::decode(&bytes);
+            let _ = decode_fields(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_cut_document_is_corrupt() {
+        let bytes = encode_fields(&Fields::from([("a".to_owned(), Value::Integer(300))]));
+        assert!(decode_fields(&bytes).is_ok());
+        for end in 0..bytes.len() {
+            assert!(decode_fields(&bytes[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn bytes_after_the_end_are_corrupt() {
+        let mut writer = Writer::new();
+        writer.fields(&Fields::new());
+        writer.number(1);
+        assert!(decode_fields(&writer.finish()).is_err());
+    }
+}

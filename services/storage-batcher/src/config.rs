@@ -1,0 +1,104 @@
+//! Settings of the storage batcher.
+
+use std::{path::PathBuf, time::Duration};
+
+use config::ByteSize;
+
+use crate::{
+    batcher::Options,
+    queue::{Limits, MAX_BATCH_BYTES},
+    sink::firestore,
+};
+
+config::settings! {
+    /// Settings of the storage batcher.
+    pub struct Config {
+        /// Port of the service; 0 takes any free one.
+        pub storage_port: u16 = "7103", unit "port";
+        /// Folder of the journal and the embedded store; made if missing.
+        pub storage_dir: PathBuf = "athena-data/storage", unit "folder";
+        /// How long after its end a bucket waits for late samples, on the agent clock.
+        pub storage_bucket_lateness: Duration = "60s", unit "duration", range "0s" to "1h";
+        /// Longest wait, in wall time, for the sink to take what waits when the service stops; the rest stays in the journal.
+        pub storage_drain_timeout: Duration = "10s", unit "duration", range "0s" to "10m";
+        /// Most bytes of writes and samples that are not at the sink; more are refused.
+        pub journal_max_bytes: ByteSize = "256MiB", unit "bytes", range "1KiB" to "64GiB";
+        /// Memory that the journal's page cache may take.
+        pub journal_cache_bytes: ByteSize = "16MiB", unit "bytes", range "1MiB" to "64GiB";
+        /// Google Cloud project of the Firestore database; empty stores in the embedded store.
+        pub firestore_project: Option<String> = "", unit "name";
+        /// Database within the project.
+        pub firestore_database: String = "(default)", unit "name";
+        /// Address of a Firestore emulator, such as `127.0.0.1:8080`; empty for Google's own service with the application default
+        /// credentials.
+        pub firestore_url: Option<String> = "", unit "url";
+        /// Documents of a full batch, after folding.
+        pub firestore_batch_size: usize = "500", unit "documents", range "1" to "500", production "500";
+        /// How long a write waits for others, on the agent clock.
+        pub firestore_flush_interval: Duration = "60s", unit "duration", range "1s" to "1h";
+        /// Most batches on their way at once.
+        pub firestore_max_concurrent_writes: usize = "10", unit "batches", range "1" to "100";
+        /// Longest wait for one answer of Firestore's, connecting included.
+        pub firestore_request_timeout: Duration = "30s", unit "duration", range "10ms" to "5m";
+        /// First pause after a batch that the sink did not take; it doubles up to 30 s, with jitter.
+        pub firestore_retry_backoff: Duration = "250ms", unit "duration", range "1ms" to "30s";
+        /// Price of 100,000 documents written.
+        pub firestore_price_per_100k_writes: f64 = "0.18", unit "USD", range "0" to "1000";
+    }
+    groups {
+        /// How the service is served.
+        pub host: rpc::HostSettings;
+    }
+}
+
+impl Config {
+    /// Returns how the batcher behaves.
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            limits: Limits {
+                documents: self.firestore_batch_size,
+                bytes: MAX_BATCH_BYTES,
+                interval: self.firestore_flush_interval,
+            },
+            concurrency: self.firestore_max_concurrent_writes,
+            lateness: self.storage_bucket_lateness,
+            journal_max_bytes: self.journal_max_bytes.bytes(),
+            price: self.firestore_price_per_100k_writes,
+            retry_backoff: self.firestore_retry_backoff,
+        }
+    }
+
+    /// Returns how the journal is opened.
+    pub(crate) fn journal(&self) -> journal::Options {
+        journal::Options {
+            cache_bytes: usize::try_from(self.journal_cache_bytes.bytes()).unwrap_or(usize::MAX),
+            ..journal::Options::default()
+        }
+    }
+
+    /// Returns where Firestore is, if documents go there.
+    pub(crate) fn firestore(&self) -> Option<firestore::Options> {
+        self.firestore_project.clone().map(|project| firestore::Options {
+            project,
+            database: self.firestore_database.clone(),
+            emulator: self.firestore_url.clone(),
+            timeout: self.firestore_request_timeout,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Config;
+
+    #[test]
+    fn the_defaults_are_the_plans_and_store_locally() {
+        let config = Config::defaults();
+        let options = config.options();
+        assert_eq!((options.limits.documents, options.limits.interval), (500, Duration::from_secs(60)));
+        assert_eq!((options.concurrency, options.journal_max_bytes), (10, 256 << 20));
+        assert!(config.firestore().is_none());
+    }
+}

@@ -1,0 +1,112 @@
+//! What callers are told.
+
+use contracts::storage as wire;
+
+use super::value::fields_to_wire;
+use crate::{
+    buckets::{self, Aggregate, Summary},
+    ledger::{Costs, price},
+    plan::{Plan, PlannedBatch},
+    read::{Listed, Seen},
+    waiters::Report,
+};
+
+/// Returns a document.
+pub(crate) fn document(collection: &str, seen: Seen) -> wire::Document {
+    wire::Document {
+        collection: collection.to_owned(),
+        document_id: seen.id.to_string(),
+        fields: fields_to_wire(seen.fields),
+        pending: seen.pending,
+    }
+}
+
+/// Returns a page of documents.
+pub(crate) fn listed(collection: &str, listed: Listed) -> wire::ListResponse {
+    wire::ListResponse {
+        documents: listed.documents.into_iter().map(|seen| document(collection, seen)).collect(),
+        next_page_token: listed.next.map_or_else(String::new, |id| id.to_string()),
+    }
+}
+
+/// Returns what a flush did.
+pub(crate) fn flushed(report: Report) -> wire::FlushResponse {
+    let refused = report.refused.into_iter().map(|(key, reason)| wire::RefusedDocument {
+        collection: key.collection.to_string(),
+        document_id: key.id.to_string(),
+        reason,
+    });
+    wire::FlushResponse {
+        documents: report.documents,
+        batches: report.batches,
+        folded_writes: report.folded_writes,
+        refused: refused.collect(),
+    }
+}
+
+/// Returns what a flush would do.
+pub(crate) fn planned(plan: Plan) -> wire::PlanFlushResponse {
+    let batch = |batch: PlannedBatch| wire::PlannedBatch {
+        documents: batch.documents.into_iter().map(|(name, count)| (name.to_string(), count)).collect(),
+        bytes: batch.bytes as u64,
+    };
+    wire::PlanFlushResponse {
+        batches: plan.batches.into_iter().map(batch).collect(),
+        documents: plan.documents,
+        writes: plan.writes,
+        cost_usd: plan.cost_usd,
+        naive_cost_usd: plan.naive_cost_usd,
+    }
+}
+
+/// Returns one bucket.
+pub(crate) fn bucket((summary, open): (Summary, bool)) -> wire::Bucket {
+    let aggregate = |one: Aggregate| wire::Aggregate {
+        min: one.min,
+        max: one.max,
+        avg: one.avg,
+        last: one.last,
+        sum: one.sum,
+        count: one.count,
+    };
+    wire::Bucket {
+        entity: summary.entity.to_string(),
+        start_time: Some(prost_types::Timestamp { seconds: summary.start, nanos: 0 }),
+        length: Some(rpc::time::duration_to_proto(buckets::LENGTH)),
+        aggregates: summary.aggregates.into_iter().map(|(name, one)| (name, aggregate(one))).collect(),
+        open,
+    }
+}
+
+/// Returns the ledger, priced in USD for 100,000 documents.
+pub(crate) fn costs((costs, usd_per_100k): (Costs, f64)) -> wire::GetCostsResponse {
+    let total = costs.total;
+    wire::GetCostsResponse {
+        naive_documents: total.naive,
+        written_documents: total.written,
+        saved_by_folding: total.saved_by_folding,
+        saved_by_aggregation: total.saved_by_aggregation,
+        waiting: total.waiting(),
+        cost_usd: price(total.written, usd_per_100k),
+        naive_cost_usd: price(total.naive, usd_per_100k),
+        documents_per_minute: costs.documents_per_minute,
+        collections: costs
+            .collections
+            .into_iter()
+            .map(|(collection, counts)| wire::CollectionCosts {
+                collection: collection.to_string(),
+                naive_documents: counts.naive,
+                written_documents: counts.written,
+            })
+            .collect(),
+    }
+}
+
+/// Returns microseconds since the epoch as a time.
+pub(super) fn timestamp(micros: i64) -> prost_types::Timestamp {
+    let nanos = micros.rem_euclid(1_000_000) * 1_000;
+    prost_types::Timestamp {
+        seconds: micros.div_euclid(1_000_000),
+        nanos: i32::try_from(nanos).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,89 @@
+//! What can go wrong, and how it is said to a caller.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{sink::Unreachable, store};
+
+/// How soon a caller may come back when the journal is full or the sink is away.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Why the service could not start or a call could not be answered.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The journal holds as much as it may.
+    #[error("the journal is full at {limit} bytes")]
+    Full {
+        /// `journal_max_bytes`.
+        limit: u64,
+    },
+    /// The journal cannot be read or written.
+    #[error("the journal cannot be used")]
+    Store(#[source] Arc<store::Error>),
+    /// The journal's file cannot be opened.
+    #[error("the journal cannot be opened")]
+    Open(#[source] Arc<journal::Error>),
+    /// The sink was needed and did not answer.
+    #[error("the sink cannot be reached")]
+    Sink(#[source] Unreachable),
+    /// There is no such document.
+    #[error("there is no such document")]
+    NoDocument,
+    /// More buckets than one answer can hold.
+    #[error("more than {limit} buckets")]
+    TooManyBuckets {
+        /// Most buckets in one answer.
+        limit: usize,
+    },
+    /// The service reads its journal, or is going down.
+    #[error("the service is not ready")]
+    NotReady,
+    /// The server could not be bound or run.
+    #[error("the server failed")]
+    Server(#[source] Arc<rpc::Error>),
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+impl From<Unreachable> for Error {
+    fn from(error: Unreachable) -> Self {
+        Self::Sink(error)
+    }
+}
+
+impl From<rpc::Error> for Error {
+    fn from(error: rpc::Error) -> Self {
+        Self::Server(Arc::new(error))
+    }
+}
+
+impl From<Error> for rpc::Fault {
+    fn from(error: Error) -> Self {
+        use rpc::{Code, Fault};
+        match &error {
+            Error::Full { .. } => Fault::new(Code::ResourceExhausted, "the journal is full")
+                .reason("JOURNAL_FULL")
+                .retry_after(RETRY_AFTER),
+            Error::Store(_) | Error::Open(_) => {
+                Fault::new(Code::Unavailable, "the journal cannot be used").reason("JOURNAL").caused_by(error)
+            }
+            Error::Sink(_) => {
+                Fault::new(Code::Unavailable, "the sink cannot be reached; accepted writes are kept")
+                    .reason("SINK")
+                    .retry_after(RETRY_AFTER)
+                    .caused_by(error)
+            }
+            Error::NoDocument => {
+                Fault::new(Code::NotFound, "there is no such document").reason("NO_DOCUMENT")
+            }
+            Error::TooManyBuckets { limit } => {
+                Fault::invalid("start_time", format!("must leave at most {limit} buckets"))
+            }
+            Error::NotReady => Fault::new(Code::Unavailable, "the service is not ready").reason("NOT_READY"),
+            Error::Server(_) => Fault::new(Code::Internal, "the server failed").caused_by(error),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Flushing: takes due batches out of the queue, sends several at once, and settles what the sink says.
+//!
+//! A batch that fails is sent again after a growing, jittered pause, and keeps its place among the concurrent batches meanwhile. What
+//! the sink refuses for good is dropped, logged and counted.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use rand::Rng as _;
+use telemetry::{KeyValue, names};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::{
+    accept::Command,
+    batcher::Shared,
+    fold::Folded,
+    ledger::minute,
+    queue::Entry,
+    sink::{Unreachable, Verdict},
+    store::Landing,
+};
+
+/// Longest pause between two sendings of one batch.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// Sendings after which those who wait for a flush are told that the sink is away.
+const PATIENCE: u32 = 3;
+
+/// A batch on its way.
+struct Delivery {
+    shared: Arc<Shared>,
+    /// Each write with how often it may have been applied already.
+    entries: Vec<(Arc<Entry>, u64)>,
+    attempt: u32,
+}
+
+impl Delivery {
+    async fn run(mut self, mut stop: watch::Receiver<bool>, _slot: OwnedSemaphorePermit) {
+        while !self.entries.is_empty() {
+            // What is given up here stays in the journal and is sent after the next start.
+            let attempt = tokio::select! {
+                result = self.attempt() => result,
+                () = stopped(&mut stop) => return,
+            };
+            self.settle(attempt).await;
+            if self.entries.is_empty() {
+                return;
+            }
+            let pause = pause(self.shared.options.retry_backoff, self.attempt);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stopped(&mut stop) => return,
+            }
+        }
+    }
+
+    async fn attempt(&mut self) -> Result<Vec<Verdict>, Unreachable> {
+        self.attempt += 1;
+        let entries: Vec<_> = self.entries.iter().map(|(entry, _)| Arc::clone(entry)).collect();
+        self.shared.sink.send(&entries).await
+    }
+
+    /// Settles what is decided and keeps the rest for another sending.
+    async fn settle(&mut self, attempt: Result<Vec<Verdict>, Unreachable>) {
+        let verdicts = match attempt {
+            Ok(verdicts) => verdicts,
+            Err(error) => {
+                if error.lost {
+                    self.count_sent(|_| true);
+                }
+                vec![Verdict::Retry(error.reason); self.entries.len()]
+            }
+        };
+        self.count_sent(|index| verdicts.get(index) == Some(&Verdict::Accepted));
+        let landing = Landing {
+            entries: self
+                .entries
+                .iter()
+                .zip(&verdicts)
+                .filter(|(_, verdict)| !matches!(verdict, Verdict::Retry(_)))
+                .map(|((entry, sendings), verdict)| (Arc::clone(entry), verdict.clone(), *sendings))
+                .collect(),
+            minute: minute(self.shared.clock.now()),
+        };
+        let sent: Vec<_> = self.entries.iter().map(|(entry, _)| Arc::clone(entry)).collect();
+        if !landing.entries.is_empty() {
+            self.land(landing).await;
+        }
+        let failure = verdicts.iter().find_map(|verdict| match verdict {
+            Verdict::Retry(reason) => Some(reason.as_str()),
+            _ => None,
+        });
+        if !self.entries.is_empty() {
+            let reason = failure.unwrap_or("the journal could not be written");
+            tracing::warn!(
+                sink = self.shared.sink.name(),
+                documents = self.entries.len(),
+                attempt = self.attempt,
+                reason,
+                "documents not taken, sending again"
+            );
+        }
+        let mut state = self.shared.state.lock();
+        state.waiters.count_request(&sent);
+        state.waiters.release();
+        if !self.entries.is_empty() && self.attempt >= PATIENCE {
+            let reason = failure.unwrap_or("the journal could not be written");
+            state.waiters.give_up(&self.entries, &Unreachable::refused(reason));
+        }
+    }
+
+    /// Writes the outcome of `landing` down; if that fails, its writes stay with this delivery.
+    async fn land(&mut self, landing: Landing) {
+        let entries = landing.entries.clone();
+        let settled = self.shared.store.settle(landing, Arc::clone(&self.shared.sink)).await;
+        let (verdicts, deltas) = match settled {
+            Ok(settled) => settled,
+            Err(error) => {
+                tracing::error!(error = %error, documents = entries.len(), "outcome of a batch not written down");
+                return;
+            }
+        };
+        let done: Vec<_> = entries
+            .iter()
+            .zip(&verdicts)
+            .filter(|(_, verdict)| !matches!(verdict, Verdict::Retry(_)))
+            .map(|((entry, ..), verdict)| (entry, verdict))
+            .collect();
+        for (entry, verdict) in &done {
+            if let Verdict::Refused(reason) = verdict {
+                let (collection, document) = (&*entry.key.collection, &*entry.key.id);
+                tracing::error!(collection, document, reason, "document refused for good and dropped");
+                self.shared.meters.refused.add(1, &[]);
+            }
+        }
+        let mut state = self.shared.state.lock();
+        state.ledger.add(&deltas);
+        state.queue.land(done.iter().map(|(entry, _)| *entry));
+        for (entry, verdict) in &done {
+            state.waiters.settle(entry, verdict);
+        }
+        drop(state);
+        let settled: HashSet<u64> = done.iter().map(|(entry, _)| entry.first()).collect();
+        self.entries.retain(|(entry, _)| !settled.contains(&entry.first()));
+        self.shared.work.notify_one();
+        self.shared.landed.notify_waiters();
+    }
+
+    /// Counts the writes whose place `applied` names as sent once more.
+    fn count_sent(&mut self, applied: impl Fn(usize) -> bool) {
+        for (index, (entry, sendings)) in self.entries.iter_mut().enumerate() {
+            if applied(index) {
+                *sendings += 1;
+                let kind = if matches!(entry.folded, Folded::Delete) { "delete" } else { "write" };
+                self.shared.meters.operations.add(1, &[KeyValue::new(names::OPERATION_TYPE, kind)]);
+            }
+        }
+    }
+}
+
+/// Sends due batches until told to stop; then waits for those on their way.
+pub(crate) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    let slots = Arc::new(Semaphore::new(shared.options.concurrency));
+    while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
+        let Some(batch) = next_batch(&shared, &mut stop).await else { break };
+        tracing::debug!(documents = batch.len(), sink = shared.sink.name(), "sending a batch");
+        let entries = batch.into_iter().map(|entry| (entry, 0)).collect();
+        let delivery = Delivery { shared: Arc::clone(&shared), entries, attempt: 0 };
+        shared.telemetry.spawn(delivery.run(stop.clone(), slot));
+    }
+    let all = u32::try_from(shared.options.concurrency).unwrap_or(u32::MAX);
+    drop(slots.acquire_many(all).await);
+}
+
+/// Closes buckets as their time comes, until told to stop.
+pub(crate) async fn tick(
+    shared: Arc<Shared>,
+    commands: tokio::sync::mpsc::Sender<Command>,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        let end = shared.state.lock().buckets.next_end();
+        let due = async {
+            match end {
+                Some(end) => shared.clock.sleep_until(end + shared.options.lateness).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = due => {}
+            () = shared.ticks.notified() => continue,
+            () = stopped(&mut stop) => return,
+        }
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        if commands.send(Command::Close { tenant: None, answer }).await.is_err() {
+            return;
+        }
+        if let Ok(Err(error)) = answered.await {
+            tracing::error!(error = %error, "buckets not closed, trying again");
+            tokio::select! {
+                () = tokio::time::sleep(shared.options.retry_backoff) => {}
+                () = stopped(&mut stop) => return,
+            }
+        }
+    }
+}
+
+async fn next_batch(shared: &Shared, stop: &mut watch::Receiver<bool>) -> Option<Vec<Arc<Entry>>> {
+    loop {
+        // Listening before looking: a write in between is not missed.
+        let work = shared.work.notified();
+        let deadline = {
+            let mut state = shared.state.lock();
+            if let Some(batch) = state.queue.next_batch(shared.clock.now()) {
+                return Some(batch);
+            }
+            state.queue.next_deadline()
+        };
+        let due = async {
+            match deadline {
+                Some(moment) => shared.clock.sleep_until(moment).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            () = due => {}
+            () = stopped(stop) => return None,
+        }
+    }
+}
+
+/// Waits until the service is told to stop.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+/// Returns how long to wait before sending number `attempt + 1`: twice as long each time, between half and the whole of it.
+fn pause(first: Duration, attempt: u32) -> Duration {
+    let whole = first.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(MAX_PAUSE);
+    whole.mul_f64(rand::rng().random_range(0.5..=1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{MAX_PAUSE, pause};
+
+    #[test]
+    fn pauses_grow_with_jitter_up_to_a_limit() {
+        let first = Duration::from_millis(100);
+        for attempt in 1..40 {
+            let whole = first.saturating_mul(1 << (attempt - 1).min(16)).min(MAX_PAUSE);
+            let pause = pause(first, attempt);
+            assert!(pause >= whole / 2 && pause <= whole, "{attempt}: {pause:?}");
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! What waits for the sink, in memory: one folded write a document, at most one of them on its way.
+//!
+//! A document is *ready* when it waits and nothing of it is on its way, so a later state can never overtake an earlier one. Ready
+//! documents stand in the order of their first write. The queue is the memory of the journal: it holds nothing that is not on disk.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Bound::{Excluded, Unbounded},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use crate::{
+    document::{Change, Key, Priority},
+    fold::Folded,
+    ledger::Weight,
+};
+
+/// Most bytes of one request to the sink: Firestore takes 10 MiB, half a mebibyte is left for what the estimate misses.
+pub const MAX_BATCH_BYTES: usize = 9 * 1024 * 1024 + 512 * 1024;
+
+/// Bytes of a write beside its names and fields.
+const WRITE_OVERHEAD: usize = 200;
+
+/// When a batch goes out.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Documents of a full batch, and most in one request.
+    pub documents: usize,
+    /// Bytes of a full batch, and most in one request.
+    pub bytes: usize,
+    /// How long a write waits for others.
+    pub interval: Duration,
+}
+
+/// One accepted write, on disk under its sequence.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// Its place in the journal; grows with every write.
+    pub sequence: u64,
+    /// The document.
+    pub key: Key,
+    /// What is done to it.
+    pub change: Change,
+    /// How soon.
+    pub priority: Priority,
+    /// When it was accepted, on the agent clock.
+    pub at: SystemTime,
+    /// What it stands for.
+    pub weight: Weight,
+    /// Its bytes in the journal.
+    pub journal_bytes: u64,
+}
+
+/// Writes to one document, folded into one.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The document.
+    pub key: Key,
+    /// What is to be sent.
+    pub folded: Folded,
+    /// The journal's records it stands for, oldest first.
+    pub records: Vec<u64>,
+    /// What it stands for.
+    pub weight: Weight,
+    /// When the first of its writes was accepted.
+    pub since: SystemTime,
+    /// Its bytes in a request to the sink, by estimate.
+    pub bytes: usize,
+    /// Its bytes in the journal.
+    pub journal_bytes: u64,
+}
+
+/// What the sink does not hold yet of one document.
+#[derive(Clone, Debug, Default)]
+pub struct Overlay {
+    /// On its way; may have arrived.
+    pub flight: Option<Arc<Entry>>,
+    /// Waiting.
+    pub waiting: Option<Arc<Entry>>,
+}
+
+/// Holds every document that waits.
+#[derive(Debug)]
+pub struct Queue {
+    limits: Limits,
+    slots: BTreeMap<Key, Overlay>,
+    ready: BTreeMap<u64, Arc<Entry>>,
+    ready_bytes: usize,
+    due_through: u64,
+    last: u64,
+    journal_bytes: u64,
+    landings: u64,
+    documents: HashMap<Arc<str>, u64>,
+}
+
+impl From<Accepted> for Entry {
+    fn from(write: Accepted) -> Self {
+        let mut entry = Self {
+            key: write.key,
+            folded: Folded::from(write.change),
+            records: vec![write.sequence],
+            weight: write.weight,
+            since: write.at,
+            bytes: 0,
+            journal_bytes: write.journal_bytes,
+        };
+        entry.measure();
+        entry
+    }
+}
+
+impl Entry {
+    /// Returns the place of its first write, by which it is found among the ready.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.records.first().copied().unwrap_or_default()
+    }
+
+    fn fold(&mut self, write: Accepted) {
+        let so_far = std::mem::replace(&mut self.folded, Folded::Delete);
+        self.folded = so_far.then(write.change);
+        self.records.push(write.sequence);
+        self.weight.add(&write.weight);
+        self.journal_bytes += write.journal_bytes;
+        self.measure();
+    }
+
+    fn measure(&mut self) {
+        let Key { tenant, collection, id } = &self.key;
+        self.bytes = WRITE_OVERHEAD + tenant.len() + collection.len() + id.len() + self.folded.size();
+    }
+}
+
+impl Overlay {
+    /// Returns whether the sink may hold another state than the caller must see.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.flight.is_some() || self.waiting.is_some()
+    }
+
+    /// Returns whether this overlay decides the document whatever the sink holds.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        [&self.flight, &self.waiting]
+            .into_iter()
+            .flatten()
+            .any(|entry| !matches!(entry.folded, Folded::Patch(_)))
+    }
+}
+
+impl Queue {
+    /// Makes an empty queue whose next write comes after `last`.
+    #[must_use]
+    pub fn new(limits: Limits, last: u64) -> Self {
+        Self {
+            limits,
+            slots: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            ready_bytes: 0,
+            due_through: 0,
+            last,
+            journal_bytes: 0,
+            landings: 0,
+            documents: HashMap::new(),
+        }
+    }
+
+    /// Takes in a write that is on disk; sequences must grow.
+    pub fn push(&mut self, write: Accepted) {
+        self.last = self.last.max(write.sequence);
+        self.journal_bytes += write.journal_bytes;
+        if write.priority == Priority::High {
+            self.due_through = self.due_through.max(write.sequence);
+        }
+        let slot = self.slots.entry(write.key.clone()).or_insert_with(|| {
+            *self.documents.entry(Arc::clone(&write.key.tenant)).or_default() += 1;
+            Overlay::default()
+        });
+        let blocked = slot.flight.is_some();
+        if let Some(waiting) = &mut slot.waiting {
+            // Out of the ready first: a copy is made only while a reader holds the entry.
+            if !blocked && let Some(ready) = self.ready.remove(&waiting.first()) {
+                self.ready_bytes -= ready.bytes;
+            }
+            Arc::make_mut(waiting).fold(write);
+        } else {
+            slot.waiting = Some(Arc::new(Entry::from(write)));
+        }
+        if !blocked && let Some(waiting) = &slot.waiting {
+            self.ready_bytes += waiting.bytes;
+            self.ready.insert(waiting.first(), Arc::clone(waiting));
+        }
+    }
+
+    /// Makes everything accepted so far due; returns the place up to which.
+    pub fn make_due(&mut self) -> u64 {
+        self.due_through = self.last;
+        self.last
+    }
+
+    /// Takes the next batch out if one is due at `now` or full; its documents are on their way from here on.
+    pub fn next_batch(&mut self, now: SystemTime) -> Option<Vec<Arc<Entry>>> {
+        let (first, oldest) = self.ready.first_key_value()?;
+        let mut due = *first <= self.due_through;
+        if !due && oldest.since + self.limits.interval <= now {
+            self.due_through = self.last;
+            due = true;
+        }
+        let full = self.ready.len() >= self.limits.documents || self.ready_bytes >= self.limits.bytes;
+        if !due && !full {
+            return None;
+        }
+        let through = if full { u64::MAX } else { self.due_through };
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        for (_, entry) in self.ready.range(..=through) {
+            if !fits(&self.limits, batch.len(), bytes, entry.bytes) {
+                break;
+            }
+            bytes += entry.bytes;
+            batch.push(Arc::clone(entry));
+        }
+        for entry in &batch {
+            self.ready.remove(&entry.first());
+            if let Some(slot) = self.slots.get_mut(&entry.key) {
+                slot.flight = slot.waiting.take();
+            }
+        }
+        self.ready_bytes -= bytes;
+        Some(batch)
+    }
+
+    /// Forgets what was on its way: it is settled, on disk too. Writes that came meanwhile become ready.
+    pub fn land<'a>(&mut self, entries: impl IntoIterator<Item = &'a Arc<Entry>>) {
+        for entry in entries {
+            self.landings += 1;
+            self.journal_bytes = self.journal_bytes.saturating_sub(entry.journal_bytes);
+            let Some(slot) = self.slots.get_mut(&entry.key) else { continue };
+            slot.flight = None;
+            if let Some(waiting) = &slot.waiting {
+                self.ready_bytes += waiting.bytes;
+                self.ready.insert(waiting.first(), Arc::clone(waiting));
+            } else {
+                self.slots.remove(&entry.key);
+                if let Some(count) = self.documents.get_mut(&entry.key.tenant) {
+                    *count = count.saturating_sub(1);
+                    if *count == 0 {
+                        self.documents.remove(&entry.key.tenant);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns when the oldest ready write has waited long enough.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<SystemTime> {
+        self.ready.first_key_value().map(|(_, entry)| entry.since + self.limits.interval)
+    }
+
+    /// Returns what the sink does not hold yet of one document.
+    #[must_use]
+    pub fn overlay(&self, key: &Key) -> Overlay {
+        self.slots.get(key).cloned().unwrap_or_default()
+    }
+
+    /// Returns what the sink does not hold yet of the collection's documents with an id after `after`, by id.
+    #[must_use]
+    pub fn overlays(&self, tenant: &str, collection: &str, after: &str) -> BTreeMap<Arc<str>, Overlay> {
+        let from = Key::new(tenant, collection, after);
+        self.slots
+            .range((Excluded(from), Unbounded))
+            .take_while(|(key, _)| *key.tenant == *tenant && *key.collection == *collection)
+            .map(|(key, overlay)| (Arc::clone(&key.id), overlay.clone()))
+            .collect()
+    }
+
+    /// Returns the documents of `tenant` that wait and are not on their way, in the order they would be sent.
+    #[must_use]
+    pub fn waiting(&self, tenant: &str) -> Vec<Arc<Entry>> {
+        let mut waiting: Vec<_> = self
+            .slots
+            .iter()
+            .filter(|(key, _)| *key.tenant == *tenant)
+            .filter_map(|(_, slot)| slot.waiting.clone())
+            .collect();
+        waiting.sort_by_key(|entry| entry.first());
+        waiting
+    }
+
+    /// Returns how many sendings are needed until everything of `tenant` accepted up to `through` is at the sink.
+    #[must_use]
+    pub fn outstanding(&self, tenant: &str, through: u64) -> u64 {
+        self.slots
+            .iter()
+            .filter(|(key, _)| *key.tenant == *tenant)
+            .flat_map(|(_, slot)| [&slot.flight, &slot.waiting])
+            .flatten()
+            .filter(|entry| entry.first() <= through)
+            .count() as u64
+    }
+
+    /// Returns the documents of `tenant` that wait for the sink.
+    #[must_use]
+    pub fn documents(&self, tenant: &str) -> u64 {
+        self.documents.get(tenant).copied().unwrap_or_default()
+    }
+
+    /// Returns the documents of all tenants that wait for the sink.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Returns whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Returns the bytes of the journal's records.
+    #[must_use]
+    pub fn journal_bytes(&self) -> u64 {
+        self.journal_bytes
+    }
+
+    /// Returns the place of the newest write.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Returns how many documents have been settled; a reader that sees it unchanged knows that its overlay still holds.
+    #[must_use]
+    pub fn landings(&self) -> u64 {
+        self.landings
+    }
+
+    /// Returns the limits.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+/// Returns whether a document of `next` bytes fits a request that holds `documents` of `bytes`; an empty one takes any.
+#[must_use]
+pub fn fits(limits: &Limits, documents: usize, bytes: usize, next: usize) -> bool {
+    documents == 0 || (documents < limits.documents && bytes + next <= limits.bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::Arc,
+        time::{Duration, SystemTime, UNIX_EPOCH},
+    };
+
+    use super::{Accepted, Entry, Limits, MAX_BATCH_BYTES, Queue};
+    use crate::{
+        document::{Change, Fields, Key, Priority, Value},
+        fold::Folded,
+        ledger::Weight,
+    };
+
+    const LIMITS: Limits = Limits { documents: 3, bytes: MAX_BATCH_BYTES, interval: Duration::from_secs(60) };
+
+    fn write(sequence: u64, id: &str, number: i64, priority: Priority) -> Accepted {
+        Accepted {
+            sequence,
+            key: Key::new("default", "pools", id),
+            change: Change::Merge(Fields::from([("n".to_owned(), Value::Integer(number))])),
+            priority,
+            at: UNIX_EPOCH,
+            weight: Weight { writes: 1, ..Weight::default() },
+            journal_bytes: 10,
+        }
+    }
+
+    fn ids(batch: Option<Vec<Arc<Entry>>>) -> Vec<String> {
+        batch.unwrap_or_default().iter().map(|entry| entry.key.id.to_string()).collect()
+    }
+
+    fn queue_of(ids: &[&str]) -> Queue {
+        let mut queue = Queue::new(LIMITS, 0);
+        for (sequence, id) in (1..).zip(ids) {
+            queue.push(write(sequence, id, 0, Priority::Normal));
+        }
+        queue
+    }
+
+    fn later(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn writes_to_one_document_are_one_and_do_not_fill_a_batch() {
+        let mut queue = queue_of(&["a", "a", "a", "b"]);
+        assert_eq!(queue.next_batch(UNIX_EPOCH).map(|batch| batch.len()), None);
+        assert_eq!(queue.len(), 2);
+        queue.push(write(9, "c", 0, Priority::Normal));
+        assert_eq!(ids(queue.next_batch(UNIX_EPOCH)), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn the_oldest_write_makes_everything_due_after_the_interval() {
+        let mut queue = queue_of(&["b", "a"]);
+        assert_eq!(queue.next_deadline(), Some(later(60)));
+        assert!(queue.next_batch(later(59)).is_none());
+        assert_eq!(ids(queue.next_batch(later(60))), ["b", "a"]);
+        assert_eq!(queue.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_high_priority_takes_everything_before_it_along() {
+        let mut queue = queue_of(&["b"]);
+        queue.push(write(2, "a", 0, Priority::High));
+        queue.push(write(3, "later", 0, Priority::Normal));
+        queue.limits.documents = 10;
+        assert_eq!(ids(queue.next_batch(UNIX_EPOCH)), ["b", "a"]);
+        assert!(queue.next_batch(UNIX_EPOCH).is_none());
+    }
+
+    #[test]
+    fn bytes_fill_a_batch_too() {
+        let mut queue = queue_of(&["a", "b"]);
+        queue.limits.documents = 100;
+        queue.limits.bytes = 400;
+        assert_eq!(ids(queue.next_batch(UNIX_EPOCH)), ["a"]);
+        assert_eq!(ids(queue.next_batch(UNIX_EPOCH)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_document_on_its_way_holds_back_its_next_state() {
+        let mut queue = queue_of(&["a"]);
+        queue.make_due();
+        let batch = queue.next_batch(UNIX_EPOCH).expect("due");
+        queue.push(write(2, "a", 2, Priority::High));
+        queue.push(write(3, "a", 3, Priority::High));
+        assert!(queue.next_batch(UNIX_EPOCH).is_none(), "one batch in flight a document");
+        assert_eq!((queue.len(), queue.outstanding("default", 3)), (1, 2));
+        queue.land(&batch);
+        let next = queue.next_batch(UNIX_EPOCH).expect("ready now");
+        assert_eq!(next[0].records, [2, 3]);
+        let expected = Change::Merge(Fields::from([("n".to_owned(), Value::Integer(3))]));
+        assert_eq!(next[0].folded, Folded::from(expected));
+        queue.land(&next);
+        assert!(queue.is_empty());
+        assert_eq!((queue.journal_bytes(), queue.documents("default"), queue.ready_bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn overlays_stay_within_tenant_and_collection() {
+        let mut queue = queue_of(&["a", "b"]);
+        let mut other = write(7, "c", 0, Priority::Normal);
+        other.key = Key::new("other", "pools", "c");
+        queue.push(other);
+        assert_eq!(queue.overlays("default", "pools", "a").into_keys().collect::<Vec<_>>(), ["b".into()]);
+        assert!(queue.overlays("default", "pool", "").is_empty());
+        assert_eq!(queue.outstanding("other", 100), 1);
+    }
+}

@@ -1,0 +1,236 @@
+//! Firestore, or its emulator: one `BatchWrite` a batch, one status a write.
+//!
+//! Documents of the tenant `default` lie at the root of the database, `{collection}/{id}`; those of any other tenant below
+//! `tenants/{tenant}/{collection}/{id}`. A merge travels with a mask of its leaf paths, a set without a mask.
+//!
+//! Which failures come back: a status of one write decides that write alone. A request refused as a whole for its content is halved
+//! until the guilty write is alone; any other whole refusal (network, quota, credentials) is the sink's state and not the writes'
+//! fault, so all of them stay in the journal.
+
+mod client;
+mod wire;
+
+use std::{sync::Arc, time::Duration};
+
+use ::firestore::{FirestoreDb, gcloud_sdk::google::firestore::v1};
+use futures::future::BoxFuture;
+use rpc::Code;
+use tokio::sync::OnceCell;
+
+use crate::{
+    document::{Fields, Key},
+    queue::Entry,
+    sink::{MAX_PAGE_BYTES, Page, Range, Sink, Unreachable, Verdict},
+};
+
+/// Where the database is.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The Google Cloud project.
+    pub project: String,
+    /// The database within it; Firestore's first one is `(default)`.
+    pub database: String,
+    /// The emulator's address, such as `127.0.0.1:8080`; `None` for Google's own service, with the application default credentials.
+    pub emulator: Option<String>,
+    /// Longest wait for one answer, connecting included.
+    pub timeout: Duration,
+}
+
+/// Sends documents to Firestore.
+pub struct Firestore {
+    options: Options,
+    // Connected by the first call that needs it: the service starts while Firestore is away.
+    database: OnceCell<FirestoreDb>,
+}
+
+impl Firestore {
+    /// Makes a sink; it connects with its first request.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self { options, database: OnceCell::new() }
+    }
+
+    async fn database(&self) -> Result<&FirestoreDb, Unreachable> {
+        let connect = self.database.get_or_try_init(|| client::connect(&self.options));
+        self.within(connect).await?.map_err(Unreachable::refused)
+    }
+
+    async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, Unreachable> {
+        tokio::time::timeout(self.options.timeout, work).await.map_err(|_| Unreachable {
+            reason: format!("no answer within {:?}", self.options.timeout),
+            lost: true,
+        })
+    }
+
+    /// Sends `writes`; halves a request that is refused for its content.
+    fn deliver<'a>(
+        &'a self,
+        database: &'a FirestoreDb,
+        writes: &'a [v1::Write],
+    ) -> BoxFuture<'a, Result<Vec<Verdict>, Unreachable>> {
+        Box::pin(async move {
+            let request = v1::BatchWriteRequest {
+                database: database.get_database_path().clone(),
+                writes: writes.to_vec(),
+                ..Default::default()
+            };
+            let mut client = database.client().get();
+            match self.within(client.batch_write(request)).await? {
+                Ok(answer) => {
+                    let statuses = answer.into_inner().status;
+                    if statuses.len() != writes.len() {
+                        let reason = format!("{} statuses for {} writes", statuses.len(), writes.len());
+                        return Err(Unreachable { reason, lost: true });
+                    }
+                    Ok(statuses
+                        .into_iter()
+                        .map(|status| verdict(Code::from(status.code), status.message))
+                        .collect())
+                }
+                Err(status) if blames_content(status.code()) => match writes {
+                    [] => Ok(Vec::new()),
+                    [_] => Ok(vec![Verdict::Refused(client::describe(status.code(), status.message()))]),
+                    _ => {
+                        let (left, right) = writes.split_at(writes.len() / 2);
+                        let mut verdicts = self.deliver(database, left).await?;
+                        match self.deliver(database, right).await {
+                            Ok(more) => verdicts.extend(more),
+                            // What the first half was told stands.
+                            Err(error) => verdicts.extend(vec![Verdict::Retry(error.reason); right.len()]),
+                        }
+                        Ok(verdicts)
+                    }
+                },
+                Err(status) => Err(Unreachable {
+                    reason: client::describe(status.code(), status.message()),
+                    lost: may_be_applied(status.code()) && !client::never_connected(&status),
+                }),
+            }
+        })
+    }
+
+    async fn read(&self, key: &Key) -> Result<Option<Fields>, Unreachable> {
+        let database = self.database().await?;
+        let request = v1::GetDocumentRequest {
+            name: wire::document_name(database.get_documents_path(), key),
+            ..Default::default()
+        };
+        let mut client = database.client().get();
+        match self.within(client.get_document(request)).await? {
+            Ok(document) => Ok(Some(wire::fields_from(document.into_inner().fields))),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(Unreachable::refused(client::describe(status.code(), status.message()))),
+        }
+    }
+
+    async fn query(&self, range: &Range) -> Result<Page, Unreachable> {
+        let database = self.database().await?;
+        let request = wire::query(database.get_documents_path(), range);
+        let mut client = database.client().get();
+        let failed = |code: Code, message: &str| Unreachable::refused(client::describe(code, message));
+        let mut answers = match self.within(client.run_query(request)).await? {
+            Ok(answers) => answers.into_inner(),
+            Err(status) => return Err(failed(status.code(), status.message())),
+        };
+        let mut page = Page::default();
+        let mut bytes = 0;
+        loop {
+            let document = match self.within(answers.message()).await? {
+                Ok(None) => return Ok(page),
+                Ok(Some(answer)) => answer.document,
+                Err(status) => return Err(failed(status.code(), status.message())),
+            };
+            let Some(document) = document else { continue };
+            if page.documents.len() >= range.limit || bytes > MAX_PAGE_BYTES {
+                page.more = true;
+                return Ok(page);
+            }
+            let id = document.name.rsplit('/').next().unwrap_or_default().into();
+            let fields = wire::fields_from(document.fields);
+            bytes += crate::document::size_of_fields(&fields);
+            page.documents.push((id, fields));
+        }
+    }
+}
+
+impl std::fmt::Debug for Firestore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Firestore").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Sink for Firestore {
+    fn name(&self) -> &'static str {
+        "firestore"
+    }
+
+    fn send<'a>(&'a self, writes: &'a [Arc<Entry>]) -> BoxFuture<'a, Result<Vec<Verdict>, Unreachable>> {
+        Box::pin(async move {
+            let database = self.database().await?;
+            let root = database.get_documents_path();
+            let writes: Vec<_> = writes.iter().map(|entry| wire::write(root, entry)).collect();
+            self.deliver(database, &writes).await
+        })
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Fields>, Unreachable>> {
+        Box::pin(self.read(key))
+    }
+
+    fn list<'a>(&'a self, range: &'a Range) -> BoxFuture<'a, Result<Page, Unreachable>> {
+        Box::pin(self.query(range))
+    }
+}
+
+/// Judges the status of one write.
+fn verdict(code: Code, message: String) -> Verdict {
+    match code {
+        Code::Ok => Verdict::Accepted,
+        Code::Aborted
+        | Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Internal
+        | Code::ResourceExhausted
+        | Code::Unavailable
+        | Code::Unknown => Verdict::Retry(client::describe(code, &message)),
+        _ => Verdict::Refused(client::describe(code, &message)),
+    }
+}
+
+/// Returns whether a request was refused for what it holds.
+fn blames_content(code: Code) -> bool {
+    matches!(code, Code::InvalidArgument | Code::OutOfRange)
+}
+
+/// Returns whether a request that failed so may have been applied.
+fn may_be_applied(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Cancelled | Code::DeadlineExceeded | Code::Internal | Code::Unavailable | Code::Unknown
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use rpc::Code;
+
+    use super::{Verdict, blames_content, may_be_applied, verdict};
+
+    #[test]
+    fn a_busy_or_absent_sink_is_asked_again_and_a_bad_document_is_not() {
+        for code in [Code::Aborted, Code::Unavailable, Code::ResourceExhausted, Code::DeadlineExceeded] {
+            assert!(matches!(verdict(code, String::new()), Verdict::Retry(_)), "{code:?}");
+        }
+        for code in [Code::InvalidArgument, Code::NotFound, Code::PermissionDenied, Code::FailedPrecondition]
+        {
+            assert!(matches!(verdict(code, String::new()), Verdict::Refused(_)), "{code:?}");
+        }
+        assert_eq!(verdict(Code::Ok, String::new()), Verdict::Accepted);
+    }
+
+    #[test]
+    fn missing_credentials_are_not_the_documents_fault() {
+        assert!(!blames_content(Code::Unauthenticated) && !blames_content(Code::PermissionDenied));
+        assert!(!may_be_applied(Code::Unauthenticated) && may_be_applied(Code::Unavailable));
+    }
+}

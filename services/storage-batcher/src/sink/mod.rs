@@ -1,0 +1,95 @@
+//! Where folded writes go: the embedded store of the same file, or Firestore.
+
+pub mod embedded;
+pub mod firestore;
+
+use std::{fmt, sync::Arc};
+
+use futures::future::BoxFuture;
+
+use crate::{
+    document::{Fields, Key},
+    queue::Entry,
+};
+
+/// Bytes after which a page of documents ends although more were asked for; a page holds at least one.
+pub const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
+
+/// What the sink says about one write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is there.
+    Accepted,
+    /// It will never be taken, for this reason.
+    Refused(String),
+    /// It was not taken now, for this reason, and may be later.
+    Retry(String),
+}
+
+/// A request that the sink did not answer or refused as a whole; what it held stays in the journal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the sink did not take the request: {reason}")]
+pub struct Unreachable {
+    /// The sink's words, or the transport's.
+    pub reason: String,
+    /// Whether the request may have been applied and only its answer was lost.
+    pub lost: bool,
+}
+
+/// Asks for documents of one collection by id.
+#[derive(Clone, Debug)]
+pub struct Range {
+    /// The tenant.
+    pub tenant: Arc<str>,
+    /// The collection.
+    pub collection: Arc<str>,
+    /// Only ids greater than this; empty for all.
+    pub after: String,
+    /// Only ids smaller than this.
+    pub before: Option<String>,
+    /// Most documents.
+    pub limit: usize,
+}
+
+/// Documents by id.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The documents.
+    pub documents: Vec<(Arc<str>, Fields)>,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
+/// Takes folded writes and gives documents back.
+///
+/// A sink sees at most one write of a document at a time, and a write may come again after a lost answer: all three kinds have the
+/// same effect twice.
+pub trait Sink: fmt::Debug + Send + Sync {
+    /// Returns the sink's name for logs.
+    fn name(&self) -> &'static str;
+
+    /// Sends writes to different documents; answers with one verdict for each, in order.
+    fn send<'a>(&'a self, writes: &'a [Arc<Entry>]) -> BoxFuture<'a, Result<Vec<Verdict>, Unreachable>>;
+
+    /// Applies an accepted write in the transaction that drops it from the journal; a remote sink has nothing to do there.
+    ///
+    /// # Errors
+    /// The database's; the transaction is then undone and the write sent again later.
+    fn apply(&self, _transaction: &redb::WriteTransaction, _entry: &Entry) -> Result<Verdict, redb::Error> {
+        Ok(Verdict::Accepted)
+    }
+
+    /// Returns one document, if it is there.
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Fields>, Unreachable>>;
+
+    /// Returns documents of a collection in order of id (UTF-8 bytes).
+    fn list<'a>(&'a self, range: &'a Range) -> BoxFuture<'a, Result<Page, Unreachable>>;
+}
+
+impl Unreachable {
+    /// Says that nothing of the request was applied, for `reason`.
+    #[must_use]
+    pub fn refused(reason: impl ToString) -> Self {
+        Self { reason: reason.to_string(), lost: false }
+    }
+}

@@ -1,0 +1,238 @@
+//! The durable side: the tables of the journal's file and the transactions over them.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `wal` | sequence | accepted write |
+//! | `samples` | bucket start, tenant, collection, entity, time | readings, kept for a day so that a late sample finds its bucket |
+//! | `open_buckets` | bucket start, tenant, collection, entity | samples accepted since the bucket was last written |
+//! | `ledger` | tenant, collection | counts |
+//! | `minutes` | minute, tenant | documents sent |
+//! | `damaged` | sequence | a record that could not be read, set aside |
+//! | `meta` | name | number |
+//!
+//! The embedded sink adds its table `docs`.
+
+mod recovery;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use journal::{Failed, Journal};
+use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
+
+pub use self::recovery::Recovered;
+use crate::{
+    buckets::{BucketKey, Samples, decode_readings},
+    ledger::{Counts, Deltas, Row, oldest_minute},
+    queue::Entry,
+    sink::{Sink, Verdict},
+};
+
+const WAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("wal");
+const SAMPLES: TableDefinition<'_, SampleRow<'_>, &[u8]> = TableDefinition::new("samples");
+const OPEN_BUCKETS: TableDefinition<'_, BucketRow<'_>, u64> = TableDefinition::new("open_buckets");
+const LEDGER: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("ledger");
+const MINUTES: TableDefinition<'_, (u64, &str), u64> = TableDefinition::new("minutes");
+const DAMAGED: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("damaged");
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+/// The newest sequence ever given.
+const LAST_SEQUENCE: &str = "last_sequence";
+/// When the store was made, in seconds since the epoch on the agent clock.
+const MADE: &str = "made";
+
+type SampleRow<'a> = (i64, &'a str, &'a str, &'a str, i64);
+type BucketRow<'a> = (i64, &'a str, &'a str, &'a str);
+
+/// Why the store could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The journal failed.
+    #[error("cannot use the journal")]
+    Journal(#[source] Failed<redb::Error>),
+}
+
+/// Writes and reads the tables.
+#[derive(Clone, Debug)]
+pub struct Store {
+    journal: Journal,
+}
+
+/// Everything that is accepted, or closed, in one commit.
+#[derive(Debug, Default)]
+pub struct Group {
+    /// Encoded writes by sequence.
+    pub records: Vec<(u64, Vec<u8>)>,
+    /// Encoded samples with their bucket and time.
+    pub samples: Vec<(BucketKey, i64, Vec<u8>)>,
+    /// Buckets that are written by one of the records.
+    pub closed: Vec<BucketKey>,
+    /// Samples of buckets that started before this second are no longer needed.
+    pub prune_before: Option<i64>,
+    /// What the commit adds to the ledger.
+    pub deltas: Deltas,
+    /// The newest sequence given.
+    pub last_sequence: u64,
+}
+
+/// Writes whose fate at the sink is known, to be settled in one commit.
+#[derive(Clone, Debug)]
+pub struct Landing {
+    /// Each write with the sink's verdict and how often it was sent.
+    pub entries: Vec<(Arc<Entry>, Verdict, u64)>,
+    /// The present minute since the epoch.
+    pub minute: u64,
+}
+
+impl Store {
+    /// Takes the tables of `journal`.
+    #[must_use]
+    pub fn new(journal: Journal) -> Self {
+        Self { journal }
+    }
+
+    /// Writes `group` durably; all or nothing.
+    ///
+    /// # Errors
+    /// [`Error`] if it could not be written; then nothing of it was.
+    pub async fn append(&self, group: Arc<Group>) -> Result<(), Error> {
+        self.journal.commit(move |transaction| group.write(transaction)).await.map_err(Error::Journal)
+    }
+
+    /// Applies accepted writes to an embedded sink, drops all of them from the journal and counts them; all or nothing.
+    ///
+    /// Returns the final verdicts, in order, and what was added to the ledger.
+    ///
+    /// # Errors
+    /// [`Error`] if it could not be written; then the writes still wait.
+    pub async fn settle(
+        &self,
+        landing: Landing,
+        sink: Arc<dyn Sink>,
+    ) -> Result<(Vec<Verdict>, Deltas), Error> {
+        let settle = move |transaction: &WriteTransaction| landing.write(transaction, &*sink);
+        self.journal.commit(settle).await.map_err(Error::Journal)
+    }
+
+    /// Returns the samples of a bucket that are still kept.
+    ///
+    /// # Errors
+    /// [`Error`] if they cannot be read.
+    pub fn samples(&self, key: &BucketKey) -> Result<Samples, Error> {
+        self.journal
+            .read(|snapshot| {
+                let table = snapshot.open_table(SAMPLES)?;
+                let row = |time| (key.start, &*key.tenant, &*key.collection, &*key.entity, time);
+                let mut samples = Samples::new();
+                for found in table.range(row(i64::MIN)..=row(i64::MAX))? {
+                    let (row, bytes) = found?;
+                    match decode_readings(bytes.value()) {
+                        Ok(readings) => drop(samples.insert(row.value().4, readings)),
+                        Err(error) => {
+                            tracing::error!(error = %error, start = key.start, "stored sample is not readable");
+                        }
+                    }
+                }
+                Ok::<_, redb::Error>(samples)
+            })
+            .map_err(Error::Journal)
+    }
+}
+
+impl Group {
+    fn write(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
+        if !self.records.is_empty() {
+            let mut wal = transaction.open_table(WAL)?;
+            for (sequence, bytes) in &self.records {
+                wal.insert(sequence, bytes.as_slice())?;
+            }
+            transaction.open_table(META)?.insert(LAST_SEQUENCE, self.last_sequence)?;
+        }
+        if !self.samples.is_empty() {
+            let mut samples = transaction.open_table(SAMPLES)?;
+            let mut open = transaction.open_table(OPEN_BUCKETS)?;
+            let mut fresh: BTreeMap<&BucketKey, u64> = BTreeMap::new();
+            for (key, time, bytes) in &self.samples {
+                let row = (key.start, &*key.tenant, &*key.collection, &*key.entity, *time);
+                samples.insert(row, bytes.as_slice())?;
+                *fresh.entry(key).or_default() += 1;
+            }
+            for (key, fresh) in fresh {
+                let before = open.get(bucket_row(key))?.map_or(0, |count| count.value());
+                open.insert(bucket_row(key), before + fresh)?;
+            }
+        }
+        if !self.closed.is_empty() {
+            let mut open = transaction.open_table(OPEN_BUCKETS)?;
+            for key in &self.closed {
+                open.remove(bucket_row(key))?;
+            }
+        }
+        if let Some(start) = self.prune_before {
+            let mut samples = transaction.open_table(SAMPLES)?;
+            samples.retain_in(..(start, "", "", "", i64::MIN), |_, _| false)?;
+        }
+        write_deltas(transaction, &self.deltas)
+    }
+}
+
+impl Landing {
+    fn write(
+        &self,
+        transaction: &WriteTransaction,
+        sink: &dyn Sink,
+    ) -> Result<(Vec<Verdict>, Deltas), redb::Error> {
+        let mut verdicts = Vec::with_capacity(self.entries.len());
+        let mut deltas = Deltas::default();
+        for (entry, verdict, sendings) in &self.entries {
+            let verdict = match verdict {
+                Verdict::Accepted => sink.apply(transaction, entry)?,
+                other => other.clone(),
+            };
+            let row: Row = (Arc::clone(&entry.key.tenant), Arc::clone(&entry.key.collection));
+            match &verdict {
+                Verdict::Accepted => deltas.land(row, &entry.weight, *sendings, self.minute),
+                Verdict::Refused(_) => deltas.refuse(row, &entry.weight),
+                Verdict::Retry(_) => {}
+            }
+            verdicts.push(verdict);
+        }
+        let mut wal = transaction.open_table(WAL)?;
+        for ((entry, ..), verdict) in self.entries.iter().zip(&verdicts) {
+            if !matches!(verdict, Verdict::Retry(_)) {
+                for sequence in &entry.records {
+                    wal.remove(sequence)?;
+                }
+            }
+        }
+        drop(wal);
+        write_deltas(transaction, &deltas)?;
+        Ok((verdicts, deltas))
+    }
+}
+
+fn bucket_row(key: &BucketKey) -> BucketRow<'_> {
+    (key.start, &*key.tenant, &*key.collection, &*key.entity)
+}
+
+fn write_deltas(transaction: &WriteTransaction, deltas: &Deltas) -> Result<(), redb::Error> {
+    if !deltas.rows.is_empty() {
+        let mut ledger = transaction.open_table(LEDGER)?;
+        for ((tenant, collection), added) in &deltas.rows {
+            let row = (&**tenant, &**collection);
+            let mut counts = match ledger.get(row)? {
+                // A damaged row starts again: the ledger must never stop writes.
+                Some(bytes) => Counts::decode(bytes.value()).unwrap_or_default(),
+                None => Counts::default(),
+            };
+            counts.add(added);
+            ledger.insert(row, counts.encode().as_slice())?;
+        }
+    }
+    let mut minutes = transaction.open_table(MINUTES)?;
+    for ((minute, tenant), sent) in &deltas.sent {
+        let before = minutes.get((*minute, &**tenant))?.map_or(0, |count| count.value());
+        minutes.insert((*minute, &**tenant), before + sent)?;
+        minutes.retain_in(..(oldest_minute(*minute), ""), |_, _| false)?;
+    }
+    Ok(())
+}

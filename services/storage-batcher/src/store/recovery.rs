@@ -1,0 +1,139 @@
+//! What is read when the service starts.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use redb::ReadableTable as _;
+
+use super::{
+    BucketRow, DAMAGED, Error, LAST_SEQUENCE, LEDGER, MADE, META, MINUTES, OPEN_BUCKETS, SAMPLES, Store, WAL,
+};
+use crate::{
+    buckets::{BucketKey, Open, encode_readings},
+    codec::Record,
+    ledger::{Counts, Deltas},
+};
+
+/// What the file held.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Accepted writes that are not at the sink, with their place and size, oldest first.
+    pub records: Vec<(u64, Record, u64)>,
+    /// Records that could not be read; they are set aside in the table `damaged`.
+    pub damaged: u64,
+    /// Buckets that took samples since they were last written.
+    pub buckets: Vec<(BucketKey, Open)>,
+    /// The ledger.
+    pub totals: Deltas,
+    /// The newest sequence ever given.
+    pub last_sequence: u64,
+    /// When the store was made, on the agent clock.
+    pub made: SystemTime,
+}
+
+impl Store {
+    /// Makes missing tables, sets damaged records aside and reads what must be in memory.
+    ///
+    /// # Errors
+    /// [`Error`] if the file cannot be read or written.
+    pub async fn recover(&self, now: SystemTime) -> Result<Recovered, Error> {
+        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let damaged = self
+            .journal
+            .commit(move |transaction| {
+                transaction.open_table(SAMPLES)?;
+                transaction.open_table(OPEN_BUCKETS)?;
+                transaction.open_table(LEDGER)?;
+                transaction.open_table(MINUTES)?;
+                let mut meta = transaction.open_table(META)?;
+                if meta.get(MADE)?.is_none() {
+                    meta.insert(MADE, second)?;
+                }
+                set_aside(transaction)
+            })
+            .await
+            .map_err(Error::Journal)?;
+        let store = self.clone();
+        let read = tokio::task::spawn_blocking(move || store.load(damaged)).await;
+        read.unwrap_or(Err(Error::Journal(journal::Failed::Closed)))
+    }
+
+    fn load(&self, damaged: u64) -> Result<Recovered, Error> {
+        let mut recovered = self
+            .journal
+            .read(|snapshot| {
+                let mut records = Vec::new();
+                for found in snapshot.open_table(WAL)?.range::<u64>(..)? {
+                    let (sequence, bytes) = found?;
+                    // What cannot be read was set aside just before.
+                    if let Ok(record) = Record::decode(bytes.value()) {
+                        records.push((sequence.value(), record, bytes.value().len() as u64));
+                    }
+                }
+                let mut buckets = Vec::new();
+                for found in snapshot.open_table(OPEN_BUCKETS)?.range::<BucketRow<'_>>(..)? {
+                    let (row, fresh) = found?;
+                    let (start, tenant, collection, entity) = row.value();
+                    let key = BucketKey {
+                        start,
+                        tenant: tenant.into(),
+                        collection: collection.into(),
+                        entity: entity.into(),
+                    };
+                    buckets.push((key, Open { fresh: fresh.value(), ..Open::default() }));
+                }
+                let meta = snapshot.open_table(META)?;
+                let made = meta.get(MADE)?.map_or(0, |second| second.value());
+                Ok::<_, redb::Error>(Recovered {
+                    records,
+                    damaged,
+                    buckets,
+                    totals: totals(snapshot)?,
+                    last_sequence: meta.get(LAST_SEQUENCE)?.map_or(0, |last| last.value()),
+                    made: UNIX_EPOCH + Duration::from_secs(made),
+                })
+            })
+            .map_err(Error::Journal)?;
+        for (key, open) in &mut recovered.buckets {
+            open.samples = self.samples(key)?;
+            open.bytes = open.samples.values().map(|readings| encode_readings(readings).len() as u64).sum();
+        }
+        Ok(recovered)
+    }
+}
+
+/// Moves records that cannot be read out of the journal, so that they neither stop the start nor are lost.
+fn set_aside(transaction: &redb::WriteTransaction) -> Result<u64, redb::Error> {
+    let mut wal = transaction.open_table(WAL)?;
+    let mut unreadable = Vec::new();
+    for found in wal.range::<u64>(..)? {
+        let (sequence, bytes) = found?;
+        if Record::decode(bytes.value()).is_err() {
+            unreadable.push((sequence.value(), bytes.value().to_vec()));
+        }
+    }
+    let mut damaged = transaction.open_table(DAMAGED)?;
+    for (sequence, bytes) in &unreadable {
+        wal.remove(sequence)?;
+        damaged.insert(sequence, bytes.as_slice())?;
+    }
+    Ok(unreadable.len() as u64)
+}
+
+fn totals(snapshot: &redb::ReadTransaction) -> Result<Deltas, redb::Error> {
+    let mut totals = Deltas::default();
+    for found in snapshot.open_table(LEDGER)?.range::<(&str, &str)>(..)? {
+        let (row, bytes) = found?;
+        let (tenant, collection) = row.value();
+        let counts = Counts::decode(bytes.value()).unwrap_or_default();
+        totals.rows.insert((Arc::from(tenant), Arc::from(collection)), counts);
+    }
+    for found in snapshot.open_table(MINUTES)?.range::<(u64, &str)>(..)? {
+        let (row, sent) = found?;
+        let (minute, tenant) = row.value();
+        totals.sent.insert((minute, Arc::from(tenant)), sent.value());
+    }
+    Ok(totals)
+}
