@@ -1,1 +1,8 @@
-//! contract
+//! The contracts: the text they are stored as, the rules they keep, and that a running mesh honours them.
+//!
+//! `ATHENA_BLESS=1 cargo test -p tests --test contract` rewrites the stored text; the difference shows in review.
+
+mod fixture;
+mod rendering;
+mod rules;
+mod sources;
