@@ -97,8 +97,9 @@ fn unknown(path: &str, text: &str, declared: &BTreeSet<String>) -> Vec<String> {
     if !is_page {
         return Vec::new();
     }
-    let variables =
-        source::words(text).filter(|(_, word)| word.starts_with("ATHENA_") && !OTHERS.contains(word));
+    let variables = source::words(text).filter(|(_, word)| {
+        word.len() > "ATHENA_".len() && word.starts_with("ATHENA_") && !OTHERS.contains(word)
+    });
     let variables =
         variables.map(|(offset, word)| (offset, word.trim_start_matches("ATHENA_").to_lowercase()));
     let flags = text.match_indices("--set ").filter_map(|(offset, flag)| {
