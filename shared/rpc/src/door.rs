@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     convert::Infallible,
     error::Error,
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
     task::{Context as Task, Poll},
@@ -12,6 +13,7 @@ use std::{
 
 use axum::{body::Body, response::IntoResponse as _};
 use bytes::Bytes;
+use futures::FutureExt as _;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header::AUTHORIZATION};
 use telemetry::{Histogram, Telemetry};
 use tonic::{Code, Status, transport::server::TcpConnectInfo};
@@ -32,6 +34,8 @@ use crate::{
 
 /// The answer's trace, for whoever reports a problem.
 const TRACE_ID: &str = "trace-id";
+/// What a caller learns of a panic.
+const FAILED: &str = "the service failed";
 /// Probes of an orchestrator carry no token.
 const HEALTH: &str = "grpc.health.v1.Health/";
 
@@ -108,10 +112,7 @@ impl Door {
                 }
                 Err(fault) => (Context::default(), None, refusal(fault)),
             };
-            let trace_id = telemetry::trace_id().and_then(|id| HeaderValue::try_from(id).ok());
-            if let Some(id) = trace_id {
-                response.headers_mut().insert(TRACE_ID, id);
-            }
+            name_trace(&mut response);
             let (parts, body) = response.into_parts();
             let body = Watched::new(body, &parts.headers, call, whole, dispatch, context);
             Response::from_parts(parts, Body::new(body))
@@ -121,10 +122,10 @@ impl Door {
 
     /// Lets the service answer, until the deadline.
     async fn within(self, admitted: &Admitted, request: Request<Body>) -> Response<Body> {
-        let work = admitted.context.clone().scope(self.router.oneshot(request));
-        let Some(deadline) = admitted.first else { return always(work.await) };
-        match tokio::time::timeout_at(deadline.instant(), work).await {
-            Ok(response) => always(response),
+        let work = admitted.context.clone().scope(answer_of(self.router, request));
+        match tokio::time::timeout_at(admitted.first.instant(), work).await {
+            Ok(Some(response)) => response,
+            Ok(None) => refusal(Fault::new(Code::Internal, FAILED)),
             Err(_) => refusal(deadline::exceeded()),
         }
     }
@@ -140,10 +141,11 @@ impl Door {
             request.extensions_mut().insert(caller);
         }
         let span = self.gate.http_span(&request);
-        let work = context.scope(self.router.oneshot(request));
+        let work = context.scope(answer_of(self.router, request));
         let work = async move {
             let mut response = match tokio::time::timeout_at(deadline.instant(), work).await {
-                Ok(response) => always(response),
+                Ok(Some(response)) => response,
+                Ok(None) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{FAILED}\n")).into_response(),
                 Err(_) => {
                     (StatusCode::GATEWAY_TIMEOUT, format!("{}\n", deadline::exceeded())).into_response()
                 }
@@ -154,10 +156,7 @@ impl Door {
             if status.is_server_error() {
                 span.record("otel.status_code", "ERROR");
             }
-            // Outside of a span of ours there is no trace worth naming.
-            if let Some(id) = telemetry::trace_id().and_then(|id| HeaderValue::try_from(id).ok()) {
-                response.headers_mut().insert(TRACE_ID, id);
-            }
+            name_trace(&mut response);
             response
         };
         work.instrument(span).await
@@ -169,7 +168,7 @@ impl Door {
 struct Admitted {
     context: Context,
     /// Until when the answer must begin.
-    first: Option<Deadline>,
+    first: Deadline,
     /// Until when it must be complete.
     whole: Option<Deadline>,
 }
@@ -184,10 +183,9 @@ impl Gate {
             request.extensions_mut().insert(caller);
         }
         let given = deadline::read(request.headers())?;
+        let first = given.unwrap_or_else(|| Deadline::after(self.request_timeout));
         // A watch stays open for as long as its caller wants.
-        let whole =
-            given.or_else(|| (!methods::is_streaming(path)).then(|| Deadline::after(self.request_timeout)));
-        let first = given.or_else(|| Some(Deadline::after(self.request_timeout)));
+        let whole = if methods::is_streaming(path) { given } else { Some(first) };
         let context = Context { deadline: whole, authorization: authorization(request) };
         Ok(Admitted { context, first, whole })
     }
@@ -219,6 +217,13 @@ fn authorization<B>(request: &Request<B>) -> Option<HeaderValue> {
     Some(value)
 }
 
+/// Tells the caller in which trace to look; nothing if the request is untraced.
+fn name_trace(response: &mut Response<Body>) {
+    if let Some(id) = telemetry::trace_id().and_then(|id| HeaderValue::try_from(id).ok()) {
+        response.headers_mut().insert(TRACE_ID, id);
+    }
+}
+
 fn unimplemented() -> Fault {
     Fault::new(Code::Unimplemented, "this host has no such service")
 }
@@ -227,9 +232,16 @@ fn refusal(fault: Fault) -> Response<Body> {
     Status::from(fault).into_http()
 }
 
-fn always(response: Result<Response<Body>, Infallible>) -> Response<Body> {
-    match response {
-        Ok(response) => response,
-        Err(never) => match never {},
+/// Lets the service answer; `None` if it panicked. Uncaught, a panic would look to the caller like a broken connection,
+/// which is worth another attempt.
+async fn answer_of(router: axum::Router, request: Request<Body>) -> Option<Response<Body>> {
+    match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
+        Ok(Ok(response)) => Some(response),
+        Ok(Err(never)) => match never {},
+        Err(_) => {
+            // The panic's own message is on standard error already.
+            tracing::error!("service panicked");
+            None
+        }
     }
 }

@@ -1,0 +1,12 @@
+//! Real hosts on port 0, called over real channels.
+
+mod access;
+mod bystander;
+mod deadlines;
+mod drain;
+mod health;
+mod http1;
+mod limits;
+mod reflection;
+mod retries;
+mod traces;
