@@ -99,8 +99,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
     };
-    // The process has one TLS provider; a second installation only says that it is there already.
-    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     match runtime.block_on(perform(command)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),

@@ -18,7 +18,7 @@ pub(crate) async fn run(service: Service, sources: &Sources) -> Result<()> {
     macro_rules! serve {
         ($krate:ident) => {{
             let config = $krate::Config::load(sources)?;
-            let telemetry = Telemetry::new(config.host.telemetry(service.name()))?;
+            let telemetry = Telemetry::new(config.host.telemetry(service.name()).with_otel_env(sources.variables("OTEL_")))?;
             let bound = $krate::bind(config, telemetry.clone(), Clock::system()).await;
             let bound = bound.with_context(|| {
                 let setting = service.port_setting();

@@ -1,43 +1,14 @@
 //! Starts one memory-service.
 
-use std::{error::Error, io::Write as _, process::ExitCode};
+use std::process::ExitCode;
 
 use clock::Clock;
-use config::Sources;
 use memory_service::{Config, bind};
-use telemetry::Telemetry;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let sources = Sources::from_process(std::env::args().skip(1)).alias("PORT", "memory_port");
-    let config: Config = match config::load_alone(&sources) {
-        Ok(config) => config,
-        Err(faults) => return fail(2, &faults.to_string()),
-    };
-    let telemetry = match Telemetry::new(config.host.telemetry("memory-service")) {
-        Ok(telemetry) => telemetry,
-        Err(error) => return fail(2, &error.to_string()),
-    };
-    let done = serve(config, telemetry.clone()).await;
-    telemetry.shutdown().await;
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(1, &chain(&error)),
-    }
-}
-
-async fn serve(config: Config, telemetry: Telemetry) -> Result<(), memory_service::Error> {
-    bind(config, telemetry, Clock::system()).await?.run(rpc::shutdown_signal()).await
-}
-
-/// Writes an error and its causes in one line.
-fn chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
-    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
-}
-
-fn fail(code: u8, message: &str) -> ExitCode {
-    // Where standard error is closed there is nobody to tell.
-    drop(writeln!(std::io::stderr(), "memory-service: {message}"));
-    ExitCode::from(code)
+    rpc::program("memory-service", "memory_port", |config: &Config| &config.host, async |config, telemetry| {
+        bind(config, telemetry, Clock::system()).await?.run(rpc::shutdown_signal()).await
+    })
+    .await
 }

@@ -54,6 +54,9 @@ pub struct Host {
     checks: Vec<(&'static str, Check)>,
 }
 
+/// The health service's name, which reflection lists beside what was added.
+const HEALTH: &str = "grpc.health.v1.Health";
+
 impl Host {
     /// Opens the port, 0 for any free one; nothing is served yet. Needs a tokio runtime.
     ///
@@ -211,13 +214,18 @@ impl Host {
 
     fn with_own_services(mut self) -> Result<Self, Error> {
         let answers = Answers { health: self.health.clone(), draining: self.draining.clone() };
-        let reflection = || {
-            let builder = tonic_reflection::server::Builder::configure();
+        // Every contract is registered; only what is served here is listed.
+        let reflection = |own: &'static str| {
             let sets = self.descriptors.iter();
-            sets.fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set))
+            let builder = tonic_reflection::server::Builder::configure();
+            let builder =
+                sets.fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set));
+            let served = self.services.iter().chain([&HEALTH, &own]);
+            served.fold(builder, |builder, name| builder.with_service_name(*name))
         };
-        let v1 = reflection().build_v1().map_err(Error::Descriptors)?;
-        let v1alpha = reflection().build_v1alpha().map_err(Error::Descriptors)?;
+        let v1 = reflection("grpc.reflection.v1.ServerReflection").build_v1().map_err(Error::Descriptors)?;
+        let v1alpha = reflection("grpc.reflection.v1alpha.ServerReflection");
+        let v1alpha = v1alpha.build_v1alpha().map_err(Error::Descriptors)?;
         let telemetry = self.telemetry.clone();
         let metrics = get(move || async move { ([(CONTENT_TYPE, PROMETHEUS)], telemetry.prometheus_text()) });
         let limit = self.settings.message_limit();

@@ -87,7 +87,7 @@ fn targets(text: &mut String, report: &Report, colour: bool) {
 /// Returns what stands beside a target's state.
 fn beside(target: &Target) -> String {
     let mut notes: Vec<String> = Vec::new();
-    if target.name == "cache_hit_rate" {
+    if target.higher_is_better {
         notes.extend(target.parts.iter().map(|(tier, share)| format!("{tier} {share:.0}")));
     } else if target.name == "firestore_writes" {
         notes.push(format!("{} clock", target.clock));
@@ -189,16 +189,16 @@ fn amount(value: f64, unit: &str) -> String {
     }
 }
 
-fn label(name: &str) -> &str {
+fn label(name: &str) -> String {
     match name {
         "memory_query_p95" => "memory query P95",
         "llm_response" => "LLM response P95",
         "firestore_writes" => "documents / min",
-        "cache_hit_rate" => "cache hit rate",
         "agent_cycle" => "agent cycle P95",
         "api_response_p95" => "API response P95",
-        other => other,
+        other => return other.replace('_', " "),
     }
+    .to_owned()
 }
 
 fn paint(state: &str, colour: bool) -> String {
