@@ -110,7 +110,7 @@ impl Served {
 
 /// What the storage ledger says.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Costs {
+pub(crate) struct Costs {
     /// Writes and samples accepted.
     pub naive: u64,
     /// Documents sent.
@@ -138,23 +138,19 @@ pub struct Span {
 
 /// A trace in short.
 #[derive(Clone, Debug)]
-pub struct Trace {
-    /// 32 hexadecimal digits.
-    pub id: String,
-    /// Name of the root span.
-    pub root_name: String,
+pub(crate) struct Trace {
     /// Spans whose parent is not held.
     pub orphans: u64,
 }
 
 /// Calls the orchestrator.
 #[derive(Clone, Debug)]
-pub struct Agent(OrchestratorServiceClient<Channel>);
+pub(crate) struct Agent(OrchestratorServiceClient<Channel>);
 
 impl Agent {
     /// Returns a caller over `channel`.
     #[must_use]
-    pub fn new(channel: Channel) -> Self {
+    pub(crate) fn new(channel: Channel) -> Self {
         Self(OrchestratorServiceClient::new(channel))
     }
 
@@ -163,7 +159,7 @@ impl Agent {
     /// # Errors
     ///
     /// [`NoCycle::EndOfReplay`] when the recorded days are used up, otherwise the call's own status.
-    pub async fn run_cycle(&mut self) -> Result<Cycle, NoCycle> {
+    pub(crate) async fn run_cycle(&mut self) -> Result<Cycle, NoCycle> {
         match self.0.run_cycle(agent::RunCycleRequest::default()).await {
             Ok(response) => response
                 .into_inner()
@@ -205,12 +201,12 @@ impl From<agent::Cycle> for Cycle {
 
 /// Calls the monitor.
 #[derive(Clone, Debug)]
-pub struct Monitor(MonitorServiceClient<Channel>);
+pub(crate) struct Monitor(MonitorServiceClient<Channel>);
 
 impl Monitor {
     /// Returns a caller over `channel`.
     #[must_use]
-    pub fn new(channel: Channel) -> Self {
+    pub(crate) fn new(channel: Channel) -> Self {
         Self(MonitorServiceClient::new(channel).max_decoding_message_size(64 << 20))
     }
 
@@ -219,7 +215,7 @@ impl Monitor {
     /// # Errors
     ///
     /// Fails if the monitor cannot be asked.
-    pub async fn targets(&mut self, window: Option<Duration>) -> Result<Vec<Target>> {
+    pub(crate) async fn targets(&mut self, window: Option<Duration>) -> Result<Vec<Target>> {
         let window = window.map(rpc::time::duration_to_proto);
         let request = monitor::GetTargetsRequest { window };
         let response = self.0.get_targets(request).await.context("cannot ask the monitor for its targets")?;
@@ -231,18 +227,14 @@ impl Monitor {
     /// # Errors
     ///
     /// Fails if the monitor cannot be asked.
-    pub async fn traces(&mut self, root_name: &str) -> Result<Vec<Trace>> {
+    pub(crate) async fn traces(&mut self, root_name: &str) -> Result<Vec<Trace>> {
         let request = monitor::ListTracesRequest {
             root_name: root_name.to_owned(),
             limit: 1000,
             ..monitor::ListTracesRequest::default()
         };
         let response = self.0.list_traces(request).await.context("cannot ask the monitor for its traces")?;
-        let trace = |summary: monitor::TraceSummary| Trace {
-            id: summary.trace_id,
-            root_name: summary.root_name,
-            orphans: u64::from(summary.orphans),
-        };
+        let trace = |summary: monitor::TraceSummary| Trace { orphans: u64::from(summary.orphans) };
         Ok(response.into_inner().traces.into_iter().map(trace).collect())
     }
 
@@ -251,12 +243,13 @@ impl Monitor {
     /// # Errors
     ///
     /// Fails if the monitor cannot be asked or does not hold the trace.
-    pub async fn spans(&mut self, trace_id: &str) -> Result<Vec<Span>> {
+    pub(crate) async fn spans(&mut self, trace_id: &str) -> Result<Vec<Span>> {
         let request = monitor::GetTraceRequest { trace_id: trace_id.to_owned() };
         let response = self.0.get_trace(request).await.context("cannot ask the monitor for a trace")?;
         let response = response.into_inner();
         let begin = response.summary.and_then(|summary| summary.start_time);
-        let nanos = |time: &prost_types::Timestamp| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
+        let nanos =
+            |time: &prost_types::Timestamp| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
         let begin = begin.as_ref().map_or(0, nanos);
         let span = |span: monitor::Span| {
             let start = span.start_time.as_ref().map_or(begin, nanos);
@@ -296,7 +289,7 @@ impl From<monitor::Target> for Target {
 /// # Errors
 ///
 /// Fails if the gateway cannot be asked.
-pub async fn served(channel: Channel) -> Result<(Served, u64)> {
+pub(crate) async fn served(channel: Channel) -> Result<(Served, u64)> {
     let response = CacheAdminServiceClient::new(channel)
         .get_stats(llm::GetStatsRequest {})
         .await
@@ -318,7 +311,7 @@ pub async fn served(channel: Channel) -> Result<(Served, u64)> {
 /// # Errors
 ///
 /// Fails if the storage batcher cannot be asked or the sink not be reached.
-pub async fn flush_and_costs(channel: Channel) -> Result<Costs> {
+pub(crate) async fn flush_and_costs(channel: Channel) -> Result<Costs> {
     let mut client = StorageBatcherServiceClient::new(channel);
     client
         .flush(storage::FlushRequest { close_open_buckets: false })
@@ -339,7 +332,7 @@ pub async fn flush_and_costs(channel: Channel) -> Result<Costs> {
 
 /// What a health check said of one service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Health {
+pub(crate) enum Health {
     /// It serves.
     Serving,
     /// It answers, but does not serve.
@@ -353,7 +346,7 @@ pub enum Health {
 /// # Errors
 ///
 /// Fails if nothing answers.
-pub async fn health(channel: Channel, name: &str) -> Result<Health, tonic::Status> {
+pub(crate) async fn health(channel: Channel, name: &str) -> Result<Health, tonic::Status> {
     let request = HealthCheckRequest { service: name.to_owned() };
     let response = HealthClient::new(channel).check(request).await?.into_inner();
     Ok(match response.status() {
@@ -368,7 +361,7 @@ pub async fn health(channel: Channel, name: &str) -> Result<Health, tonic::Statu
 /// # Errors
 ///
 /// Fails if nothing answers or the stream ends before.
-pub async fn until_serving(channel: Channel, name: &str) -> Result<(), tonic::Status> {
+pub(crate) async fn until_serving(channel: Channel, name: &str) -> Result<(), tonic::Status> {
     let request = HealthCheckRequest { service: name.to_owned() };
     let mut states = HealthClient::new(channel).watch(request).await?.into_inner();
     while let Some(state) = states.message().await? {

@@ -35,17 +35,27 @@ pub struct Options {
     pub replay: Option<Replay>,
 }
 
-/// Recorded days to replay.
+/// Recorded pools to replay.
 #[derive(Clone, Debug)]
-pub struct Replay {
-    /// Pool days, CSV by header.
-    pub pools: Vec<u8>,
-    /// Daily gas prices, CSV by header; may be empty.
-    pub gas: Vec<u8>,
-    /// Days that are history before the first replayed one.
-    pub history_days: usize,
-    /// Fewest pools of a day worth replaying.
-    pub least_pools: usize,
+pub enum Replay {
+    /// Every recorded day is one cycle.
+    Days {
+        /// Pool days, CSV by header.
+        pools: Vec<u8>,
+        /// Daily gas prices, CSV by header; may be empty.
+        gas: Vec<u8>,
+        /// Days that are history before the first replayed one.
+        history_days: usize,
+        /// Fewest pools of a day worth replaying.
+        least_pools: usize,
+    },
+    /// Cycle k takes the k-th `size` rows of a snapshot, from the start again at its end.
+    Rows {
+        /// The snapshot, CSV by header.
+        pools: Vec<u8>,
+        /// Pools of a cycle.
+        size: usize,
+    },
 }
 
 impl Replay {
@@ -55,7 +65,7 @@ impl Replay {
     ///
     /// Fails only if the file built into the program is damaged.
     pub fn bundled() -> Result<Self> {
-        Ok(Self {
+        Ok(Self::Days {
             pools: data::pools().context("the bundled pool days are damaged")?,
             gas: data::gas().to_vec(),
             history_days: data::HISTORY_DAYS,
@@ -176,6 +186,10 @@ impl Mesh {
     pub async fn stop(mut self) -> Result<()> {
         let mut first = Ok(());
         while let Some(part) = self.parts.pop() {
+            // The monitor's own telemetry goes to itself: it must leave before nobody takes it.
+            if part.service == Service::Monitor {
+                part.telemetry.shutdown().await;
+            }
             part.stop.send_replace(true);
             let ended = part.task.await.unwrap_or_else(|error| Err(anyhow!(error)));
             part.telemetry.shutdown().await;
@@ -293,7 +307,7 @@ impl Configs {
 #[must_use]
 pub fn declared() -> Vec<&'static config::Setting> {
     use config::Settings as _;
-    let mut settings = Vec::new();
+    let mut settings: Vec<&'static config::Setting> = Vec::new();
     settings.extend(orchestrator::Config::declared());
     settings.extend(llm_gateway::Config::declared());
     settings.extend(memory_service::Config::declared());
@@ -328,12 +342,12 @@ async fn bind_orchestrator(
     clock: Clock,
 ) -> Result<orchestrator::Bound> {
     let Some(replay) = replay else { return Ok(orchestrator::bind(config, telemetry, clock).await?) };
-    let source = orchestrator::source::replay::from_csv(
-        &replay.pools,
-        &replay.gas,
-        replay.history_days,
-        replay.least_pools,
-    )?;
+    let source = match replay {
+        Replay::Days { pools, gas, history_days, least_pools } => {
+            orchestrator::source::replay::from_csv(&pools, &gas, history_days, least_pools)?
+        }
+        Replay::Rows { pools, size } => orchestrator::source::replay::from_rows(&pools, &[], size)?,
+    };
     Ok(orchestrator::bind_with_source(config, source, telemetry, clock).await?)
 }
 
@@ -345,13 +359,16 @@ fn settle(port: u16) -> Result<u16> {
     if port != 0 {
         return Ok(port);
     }
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free on the loopback address")?;
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free on the loopback address")?;
     Ok(listener.local_addr()?.port())
 }
 
 fn cannot_start(service: Service) -> String {
     let setting = service.port_setting();
-    format!("cannot start {service} (if its port is taken, choose another with --set {setting}=PORT, 0 for any)")
+    format!(
+        "cannot start {service} (if its port is taken, choose another with --set {setting}=PORT, 0 for any)"
+    )
 }
 
 async fn stopped_future(mut stopped: watch::Receiver<bool>) {

@@ -18,11 +18,15 @@ pub(crate) async fn run(service: Service, sources: &Sources) -> Result<()> {
     macro_rules! serve {
         ($krate:ident) => {{
             let config = $krate::Config::load(sources)?;
-            let telemetry = Telemetry::new(config.host.telemetry(service.name()).with_otel_env(sources.variables("OTEL_")))?;
+            let telemetry = Telemetry::new(
+                config.host.telemetry(service.name()).with_otel_env(sources.variables("OTEL_")),
+            )?;
             let bound = $krate::bind(config, telemetry.clone(), Clock::system()).await;
             let bound = bound.with_context(|| {
                 let setting = service.port_setting();
-                format!("cannot start {service} (if its port is taken, choose another with --set {setting}=PORT)")
+                format!(
+                    "cannot start {service} (if its port is taken, choose another with --set {setting}=PORT)"
+                )
             })?;
             let address = bound.local_addr();
             until_signal(&telemetry, service, address, bound.run(rpc::shutdown_signal())).await

@@ -40,7 +40,9 @@ pub(crate) async fn run(ports: &[(Service, u16)], json: bool) -> Result<(String,
             .collect();
         format!("{:#}\n", json!({ "services": services, "serving": all }))
     } else {
-        let line = |(service, address, state): &(Service, String, &str)| format!("  {service:<16} {address:<22} {state}\n");
+        let line = |(service, address, state): &(Service, String, &str)| {
+            format!("  {service:<16} {address:<22} {state}\n")
+        };
         let head = format!("  {:<16} {:<22} {}\n", "service", "address", "state");
         std::iter::once(head).chain(rows.iter().map(line)).collect()
     };

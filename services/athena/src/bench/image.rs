@@ -18,7 +18,8 @@ pub(super) async fn build() -> Result<Round> {
     for service in Service::ALL {
         command.args(["-p", service.name()]);
     }
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status().await.context("cannot run cargo")?;
+    let status =
+        command.stdin(Stdio::null()).stdout(Stdio::null()).status().await.context("cannot run cargo")?;
     ensure!(status.success(), "cargo could not build the services: {status}");
     let target = target_folder(&root).await?;
     let mut details = Map::new();

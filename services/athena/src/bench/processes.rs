@@ -119,8 +119,10 @@ fn free_port() -> Result<u16> {
 
 fn resident(child: &Child) -> Result<u64> {
     let id = child.id().context("a measured process ended")?;
-    let status = fs::read_to_string(format!("/proc/{id}/status")).context("memory is read from /proc: Linux only")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the process has no VmRSS")?;
+    let status =
+        fs::read_to_string(format!("/proc/{id}/status")).context("memory is read from /proc: Linux only")?;
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the process has no VmRSS")?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib * 1024)
 }

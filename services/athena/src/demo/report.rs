@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{
-    Cycle, Served, Span, Target,
-    clients::Costs,
-};
+use crate::{Cycle, Served, Span, Target, clients::Costs};
 
 /// What a demo measured.
 #[derive(Clone, Debug)]
@@ -121,7 +118,11 @@ pub(super) fn typical(cycles: &[Cycle]) -> Option<&Cycle> {
 pub(crate) fn quantile(ascending: &[f64], q: f64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "counts of cycles are small")]
     let rank = (q * ascending.len() as f64).ceil();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank is a small whole number")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rank is a small whole number"
+    )]
     let index = (rank as usize).saturating_sub(1);
     ascending.get(index).or(ascending.last()).copied().unwrap_or(0.0)
 }

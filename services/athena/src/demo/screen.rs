@@ -108,7 +108,11 @@ fn savings(text: &mut String, report: &Report) {
     let _ = writeln!(
         text,
         "  {:<19} {:>10}  {:>8}   (merged {merged} to 1, pattern {}, exact {})",
-        "model calls", served.items(), report.upstream_calls, served.pattern, served.exact,
+        "model calls",
+        served.items(),
+        report.upstream_calls,
+        served.pattern,
+        served.exact,
     );
     let _ = writeln!(
         text,
@@ -142,9 +146,11 @@ fn trace(text: &mut String, report: &Report) {
         ) else {
             continue;
         };
-        let times = if spans.len() > 1 { format!("{} ×{}", row.label, spans.len()) } else { row.label.to_owned() };
+        let times =
+            if spans.len() > 1 { format!("{} ×{}", row.label, spans.len()) } else { row.label.to_owned() };
         let length = amount((to - from).as_secs_f64() * 1e3, "ms");
-        let _ = writeln!(text, "  {:<13} {times:<12} {:<BAR$} {length:>9}", row.service, bar(from, to, whole));
+        let _ =
+            writeln!(text, "  {:<13} {times:<12} {:<BAR$} {length:>9}", row.service, bar(from, to, whole));
     }
     for warning in most_frequent(report).into_iter().take(2) {
         let _ = writeln!(text, "  noticed: {warning}");
@@ -166,7 +172,11 @@ fn bar(from: Duration, to: Duration, whole: Duration) -> String {
     let scale = |time: Duration| {
         #[expect(clippy::cast_precision_loss, reason = "a bar has a few columns")]
         let column = time.as_secs_f64() / whole.as_secs_f64().max(f64::MIN_POSITIVE) * BAR as f64;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a column is a small whole number")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a column is a small whole number"
+        )]
         let column = column.round() as usize;
         column.min(BAR)
     };

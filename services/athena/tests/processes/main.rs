@@ -1,0 +1,7 @@
+//! The command as a process of its own: five services apart, killed and started again, and how it ends.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+mod command;
+mod harness;
+mod killed;
