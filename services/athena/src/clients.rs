@@ -38,10 +38,21 @@ pub struct Cycle {
     pub recall_stage: Duration,
     /// Sum of the recalls' own times.
     pub recalls_in_sequence: Duration,
-    /// What is wrong with the input, a sentence each.
-    pub warnings: Vec<String>,
+    /// What is wrong with the input.
+    pub warnings: Vec<Warning>,
     /// Branches that failed, in words.
     pub failures: Vec<String>,
+}
+
+/// Something wrong with a cycle's input.
+#[derive(Clone, Debug)]
+pub struct Warning {
+    /// A stable word, such as `some_zero`.
+    pub kind: String,
+    /// The field.
+    pub field: String,
+    /// One sentence.
+    pub message: String,
 }
 
 /// Why a cycle did not run.
@@ -193,9 +204,15 @@ impl From<agent::Cycle> for Cycle {
             recalls: cycle.recalls,
             recall_stage: recall.map_or(Duration::ZERO, |report| span_of(report.duration)),
             recalls_in_sequence: span_of(cycle.recalls_in_sequence),
-            warnings: cycle.input_warnings.iter().map(|warning| warning.message.clone()).collect(),
+            warnings: cycle.input_warnings.into_iter().map(Warning::from).collect(),
             failures,
         }
+    }
+}
+
+impl From<agent::InputWarning> for Warning {
+    fn from(warning: agent::InputWarning) -> Self {
+        Self { kind: warning.kind, field: warning.field, message: warning.message }
     }
 }
 

@@ -20,7 +20,7 @@ mod status;
 mod up;
 
 pub use crate::{
-    clients::{Cycle, NoCycle, Served, Span, Target},
+    clients::{Cycle, NoCycle, Served, Span, Target, Warning},
     mesh::{Mesh, Options, Replay, declared},
     service::Service,
 };

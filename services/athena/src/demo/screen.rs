@@ -2,16 +2,21 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
+use telemetry::names;
+
 use super::report::{Report, quantile};
 use crate::{Span, Target};
+
+/// The kind of a warning that tells what a cap cut.
+const CAPPED: &str = "cut";
 
 /// Columns of the bars of the trace.
 const BAR: usize = 30;
 
 /// Rows of the trace: what they are called, and which spans they gather.
 const ROWS: [Row; 6] = [
-    Row { service: "orchestrator", label: "cycle", of: "cycle", server: false },
-    Row { service: "  source", label: "observe", of: "observe", server: false },
+    Row { service: "orchestrator", label: "cycle", of: names::SPAN_CYCLE, server: false },
+    Row { service: "  source", label: "observe", of: names::SPAN_OBSERVE, server: false },
     Row { service: "  memory", label: "recall", of: "MemoryService/Recall", server: true },
     Row { service: "  llm-gateway", label: "analyze", of: "LlmGatewayService/Analyze", server: true },
     Row { service: "  storage", label: "write", of: "StorageBatcherService/", server: true },
@@ -152,20 +157,21 @@ fn trace(text: &mut String, report: &Report) {
         let _ =
             writeln!(text, "  {:<13} {times:<12} {:<BAR$} {length:>9}", row.service, bar(from, to, whole));
     }
-    for warning in most_frequent(report).into_iter().take(2) {
+    for warning in noticed(report).into_iter().take(2) {
         let _ = writeln!(text, "  noticed: {warning}");
     }
 }
 
-/// Returns the warnings of the cycle shown, or of the first cycle that had one.
-fn most_frequent(report: &Report) -> Vec<String> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+/// Returns what was wrong with the input: of each kind and field its first sentence, and in how many cycles it was seen; the most
+/// frequent first. What a cap cut is no fault of the input and comes last.
+fn noticed(report: &Report) -> Vec<String> {
+    let mut kinds: BTreeMap<(&str, &str), (&str, usize)> = BTreeMap::new();
     for warning in report.cycles.iter().flat_map(|cycle| &cycle.warnings) {
-        *counts.entry(warning).or_default() += 1;
+        kinds.entry((&warning.kind, &warning.field)).or_insert((&warning.message, 0)).1 += 1;
     }
-    let mut warnings: Vec<(&str, usize)> = counts.into_iter().collect();
-    warnings.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    warnings.into_iter().map(|(warning, count)| format!("{warning} (in {count} cycles)")).collect()
+    let mut kinds: Vec<_> = kinds.into_iter().collect();
+    kinds.sort_by_key(|((kind, _), (_, cycles))| (*kind == CAPPED, std::cmp::Reverse(*cycles)));
+    kinds.into_iter().map(|(_, (message, cycles))| format!("{message} (so in {cycles} cycles)")).collect()
 }
 
 fn bar(from: Duration, to: Duration, whole: Duration) -> String {

@@ -11,14 +11,28 @@ use contracts::{
         WriteRequest, storage_batcher_service_client::StorageBatcherServiceClient, value::Kind,
     },
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::harness::{Processes, assert_labelled};
 
+/// What a writer was acknowledged so far, and what in all once its service is gone.
+struct Writer<T> {
+    so_far: watch::Receiver<u64>,
+    in_all: JoinHandle<T>,
+}
+
+impl<T> Writer<T> {
+    /// Waits until some is acknowledged.
+    async fn wrote(&mut self) {
+        self.so_far.wait_for(|count| *count >= 3).await.unwrap();
+    }
+}
+
 /// Remembers one thing after the other until the service is gone; returns how many were acknowledged.
-fn remember_until_gone(all: &Processes) -> JoinHandle<u64> {
+fn remember_until_gone(all: &Processes) -> Writer<u64> {
     let mut memory: MemoryServiceClient<_> = all.client(Service::MemoryService);
-    all.caller.spawn(async move {
+    let (tell, so_far) = watch::channel(0);
+    let in_all = all.caller.spawn(async move {
         for number in 0.. {
             let remembered = Memory {
                 id: format!("kept-{number}"),
@@ -29,16 +43,19 @@ fn remember_until_gone(all: &Processes) -> JoinHandle<u64> {
             if memory.remember(RememberRequest { memory: Some(remembered) }).await.is_err() {
                 return number;
             }
+            tell.send_replace(number + 1);
         }
         unreachable!("the loop ends with the service")
-    })
+    });
+    Writer { so_far, in_all }
 }
 
 /// Writes documents and samples until the service is gone; returns how many of each were acknowledged.
-fn write_until_gone(all: &Processes) -> JoinHandle<(i64, Vec<SystemTime>)> {
+fn write_until_gone(all: &Processes) -> Writer<(i64, Vec<SystemTime>)> {
     let mut storage: StorageBatcherServiceClient<_> = all.client(Service::StorageBatcher);
     let clock = clock::Clock::system();
-    all.caller.spawn(async move {
+    let (tell, so_far) = watch::channel(0);
+    let in_all = all.caller.spawn(async move {
         let mut sampled = Vec::new();
         for number in 0.. {
             let value = Value { kind: Some(Kind::IntegerValue(number)) };
@@ -63,9 +80,11 @@ fn write_until_gone(all: &Processes) -> JoinHandle<(i64, Vec<SystemTime>)> {
                 return (number + 1, sampled);
             }
             sampled.push(time);
+            tell.send_replace(sampled.len() as u64);
         }
         unreachable!("the loop ends with the service")
-    })
+    });
+    Writer { so_far, in_all }
 }
 
 fn completeness(cycle: &Cycle) -> BTreeMap<i32, Completeness> {
@@ -89,7 +108,8 @@ async fn a_killed_memory_service_costs_parts_of_cycles_and_nothing_acknowledged(
     let mut all = Processes::start().await;
     let whole = all.begin().await.unwrap();
     assert_eq!(whole.completeness(), Completeness::Complete, "{:#?}", whole.stages);
-    let remembering = remember_until_gone(&all);
+    let mut remembering = remember_until_gone(&all);
+    remembering.wrote().await;
     let cut = all.begin_and_reach_recall().await;
     all.kill(Service::MemoryService).await;
     assert_labelled(&cut.await.unwrap());
@@ -98,8 +118,8 @@ async fn a_killed_memory_service_costs_parts_of_cycles_and_nothing_acknowledged(
     assert_eq!(without.completeness(), Completeness::Partial, "{:#?}", without.stages);
     assert_eq!(completeness(&without)[&Stage::Recall.into()], Completeness::Failed);
     all.restart(Service::MemoryService).await;
-    let acknowledged = remembering.await.unwrap();
-    assert!(acknowledged > 0);
+    let acknowledged = remembering.in_all.await.unwrap();
+    assert!(acknowledged >= 3);
     let mut memory: MemoryServiceClient<_> = all.client(Service::MemoryService);
     for number in 0..acknowledged {
         let request = GetRequest { id: format!("kept-{number}"), ..GetRequest::default() };
@@ -114,7 +134,8 @@ async fn a_killed_storage_batcher_costs_parts_of_cycles_and_nothing_acknowledged
     let mut all = Processes::start().await;
     let whole = all.begin().await.unwrap();
     assert_eq!(whole.completeness(), Completeness::Complete, "{:#?}", whole.stages);
-    let writing = write_until_gone(&all);
+    let mut writing = write_until_gone(&all);
+    writing.wrote().await;
     let cut = all.begin_and_reach_recall().await;
     all.kill(Service::StorageBatcher).await;
     assert_labelled(&cut.await.unwrap());
@@ -123,8 +144,8 @@ async fn a_killed_storage_batcher_costs_parts_of_cycles_and_nothing_acknowledged
     assert_eq!(without.completeness(), Completeness::Partial, "{:#?}", without.stages);
     assert_eq!(completeness(&without)[&Stage::Store.into()], Completeness::Failed);
     all.restart(Service::StorageBatcher).await;
-    let (written, sampled) = writing.await.unwrap();
-    assert!(written > 0 && !sampled.is_empty());
+    let (written, sampled) = writing.in_all.await.unwrap();
+    assert!(written >= 3 && sampled.len() >= 3);
     let mut storage: StorageBatcherServiceClient<_> = all.client(Service::StorageBatcher);
     for number in 0..written {
         let request =
