@@ -186,7 +186,7 @@ impl Batcher {
     }
 
     /// Sends what waits, for at most `patience` of wall time, and stops. What is not sent stays in the journal, and open buckets
-    /// stay open. Returns the documents left.
+    /// stay open. Lets go of the file at last and returns the documents left.
     pub async fn drain(&self, patience: Duration) -> usize {
         self.shared.state.lock().queue.make_due();
         self.shared.work.notify_one();
@@ -214,6 +214,7 @@ impl Batcher {
         for task in tasks {
             drop(task.await);
         }
+        self.shared.store.close().await;
         left
     }
 

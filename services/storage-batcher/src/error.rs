@@ -4,8 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{sink::Unreachable, store};
 
-/// How soon a caller may come back when the journal is full or the sink is away.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How soon a caller may come back when the journal is full.
+const FULL_RETRY: Duration = Duration::from_secs(5);
+
+/// How soon a caller may come back when the sink is away.
+const SINK_RETRY: Duration = Duration::from_secs(1);
 
 /// Why the service could not start or a call could not be answered.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -66,14 +69,14 @@ impl From<Error> for rpc::Fault {
         match &error {
             Error::Full { .. } => Fault::new(Code::ResourceExhausted, "the journal is full")
                 .reason("JOURNAL_FULL")
-                .retry_after(RETRY_AFTER),
+                .retry_after(FULL_RETRY),
             Error::Store(_) | Error::Open(_) => {
                 Fault::new(Code::Unavailable, "the journal cannot be used").reason("JOURNAL").caused_by(error)
             }
             Error::Sink(_) => {
                 Fault::new(Code::Unavailable, "the sink cannot be reached; accepted writes are kept")
                     .reason("SINK")
-                    .retry_after(RETRY_AFTER)
+                    .retry_after(SINK_RETRY)
                     .caused_by(error)
             }
             Error::NoDocument => {

@@ -243,9 +243,139 @@ fn pause(first: Duration, attempt: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        collections::BTreeSet,
+        sync::Arc,
+        time::{Duration, UNIX_EPOCH},
+    };
+
+    use clock::Clock;
+    use futures::future::BoxFuture;
+    use journal::Journal;
+    use parking_lot::Mutex;
+    use telemetry::Telemetry;
+    use tokio::sync::{Semaphore, mpsc};
 
     use super::{MAX_PAUSE, pause};
+    use crate::{
+        accept::NewWrite,
+        batcher::{Batcher, Options},
+        document::{Change, Fields, Key, Priority},
+        queue::{Entry, Limits},
+        sink::{Page, Range, Sink, Unreachable, Verdict},
+        store::{File, Store},
+    };
+
+    /// Tells which documents arrive, lets requests through one by one, and puts some documents off once.
+    #[derive(Debug)]
+    struct Gate {
+        arrivals: mpsc::UnboundedSender<Vec<String>>,
+        pass: Semaphore,
+        put_off: Mutex<BTreeSet<&'static str>>,
+    }
+
+    impl Sink for Gate {
+        fn name(&self) -> &'static str {
+            "gate"
+        }
+
+        fn send<'a>(&'a self, writes: &'a [Arc<Entry>]) -> BoxFuture<'a, Result<Vec<Verdict>, Unreachable>> {
+            Box::pin(async move {
+                let ids: Vec<_> = writes.iter().map(|entry| entry.key.id.to_string()).collect();
+                self.arrivals.send(ids.clone()).unwrap();
+                self.pass.acquire().await.unwrap().forget();
+                let judge = |id: &String| match self.put_off.lock().remove(id.as_str()) {
+                    true => Verdict::Retry("busy".to_owned()),
+                    false => Verdict::Accepted,
+                };
+                Ok(ids.iter().map(judge).collect())
+            })
+        }
+
+        fn get<'a>(&'a self, _: &'a Key) -> BoxFuture<'a, Result<Option<Fields>, Unreachable>> {
+            Box::pin(std::future::ready(Ok(None)))
+        }
+
+        fn list<'a>(&'a self, _: &'a Range) -> BoxFuture<'a, Result<Page, Unreachable>> {
+            Box::pin(std::future::ready(Ok(Page::default())))
+        }
+    }
+
+    struct Bench {
+        batcher: Batcher,
+        gate: Arc<Gate>,
+        arrivals: mpsc::UnboundedReceiver<Vec<String>>,
+        _folder: tempfile::TempDir,
+    }
+
+    async fn bench(documents: usize, put_off: &[&'static str]) -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("storage.redb");
+        let store = Store::new(File::new(Journal::open(path, &journal::Options::default()).unwrap()));
+        let (sender, arrivals) = mpsc::unbounded_channel();
+        let put_off = Mutex::new(put_off.iter().copied().collect());
+        let gate = Arc::new(Gate { arrivals: sender, pass: Semaphore::new(0), put_off });
+        let options = Options {
+            limits: Limits { documents, bytes: 1 << 20, interval: Duration::from_secs(60) },
+            concurrency: 2,
+            lateness: Duration::ZERO,
+            journal_max_bytes: 1 << 20,
+            price: 0.18,
+            retry_backoff: Duration::from_millis(1),
+        };
+        let (clock, _) = Clock::manual(UNIX_EPOCH);
+        let sink = Arc::clone(&gate) as Arc<dyn Sink>;
+        let telemetry = Telemetry::silent("storage-batcher");
+        let batcher = Batcher::start(options, store, sink, telemetry, clock).await.unwrap();
+        Bench { batcher, gate, arrivals, _folder: folder }
+    }
+
+    fn write(id: &str) -> NewWrite {
+        let (key, change) = (Key::new("t", "c", id), Change::Merge(Fields::new()));
+        NewWrite { key, change, priority: Priority::Normal }
+    }
+
+    #[tokio::test]
+    async fn no_more_batches_than_allowed_are_on_their_way() {
+        let Bench { batcher, gate, mut arrivals, _folder } = bench(1, &[]).await;
+        let writes = ["a", "b", "c", "d"].map(write).into();
+        batcher.write("t".into(), writes).await.unwrap();
+        assert_eq!(arrivals.recv().await.unwrap(), ["a"]);
+        assert_eq!(arrivals.recv().await.unwrap(), ["b"]);
+        assert!(arrivals.try_recv().is_err());
+        gate.pass.add_permits(1);
+        assert_eq!(arrivals.recv().await.unwrap(), ["c"]);
+        assert!(arrivals.try_recv().is_err());
+        gate.pass.add_permits(10);
+        assert_eq!(arrivals.recv().await.unwrap(), ["d"]);
+        assert_eq!(batcher.drain(Duration::from_secs(60)).await, 0);
+    }
+
+    #[tokio::test]
+    async fn only_the_document_that_was_put_off_is_sent_again() {
+        let Bench { batcher, gate, mut arrivals, _folder } = bench(3, &["b"]).await;
+        gate.pass.add_permits(10);
+        batcher.write("t".into(), ["a", "b", "c"].map(write).into()).await.unwrap();
+        assert_eq!(arrivals.recv().await.unwrap(), ["a", "b", "c"]);
+        assert_eq!(arrivals.recv().await.unwrap(), ["b"]);
+        assert_eq!(batcher.drain(Duration::from_secs(60)).await, 0);
+        assert_eq!(batcher.costs("t").0.total.written, 3);
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_leaves_does_not_stop_its_write() {
+        let Bench { batcher, gate, mut arrivals, _folder } = bench(1, &[]).await;
+        {
+            let mut asked = std::pin::pin!(batcher.write("t".into(), vec![write("a")]));
+            let polled = std::future::poll_fn(|context| {
+                std::task::Poll::Ready(asked.as_mut().poll(context).is_pending())
+            });
+            assert!(polled.await, "the commit takes longer than one look");
+        }
+        assert_eq!(arrivals.recv().await.unwrap(), ["a"]);
+        gate.pass.add_permits(1);
+        assert_eq!(batcher.drain(Duration::from_secs(60)).await, 0);
+    }
 
     #[test]
     fn pauses_grow_with_jitter_up_to_a_limit() {

@@ -50,7 +50,7 @@ use crate::{
     batcher::Batcher,
     server::{Adapter, Slot},
     sink::{Sink, embedded::Embedded, firestore::Firestore},
-    store::Store,
+    store::{File, Store},
 };
 pub use crate::{config::Config, error::Error};
 
@@ -144,9 +144,10 @@ async fn open(config: &Config, telemetry: Telemetry, clock: Clock) -> Result<Bat
     let (path, options) = (config.storage_dir.join(FILE), config.journal());
     let opening = telemetry.spawn_blocking(move || Journal::open(path, &options)).await;
     let journal = opening.map_err(|_| Error::NotReady)?.map_err(|error| Error::Open(Arc::new(error)))?;
+    let file = File::new(journal);
     let sink: Arc<dyn Sink> = match config.firestore() {
         Some(options) => Arc::new(Firestore::new(options)),
-        None => Arc::new(Embedded::open(journal.clone()).await?),
+        None => Arc::new(Embedded::open(file.clone()).await?),
     };
-    Batcher::start(config.options(), Store::new(journal), sink, telemetry, clock).await
+    Batcher::start(config.options(), Store::new(file), sink, telemetry, clock).await
 }

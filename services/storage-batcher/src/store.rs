@@ -12,14 +12,15 @@
 //!
 //! The embedded sink adds its table `docs`.
 
+mod file;
 mod recovery;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use journal::{Failed, Journal};
+use journal::Failed;
 use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 
-pub use self::recovery::Recovered;
+pub use self::{file::File, recovery::Recovered};
 use crate::{
     buckets::{BucketKey, Samples, decode_readings},
     ledger::{Counts, Deltas, Row, oldest_minute},
@@ -54,7 +55,7 @@ pub enum Error {
 /// Writes and reads the tables.
 #[derive(Clone, Debug)]
 pub struct Store {
-    journal: Journal,
+    file: File,
 }
 
 /// Everything that is accepted, or closed, in one commit.
@@ -84,10 +85,15 @@ pub struct Landing {
 }
 
 impl Store {
-    /// Takes the tables of `journal`.
+    /// Takes the tables of `file`.
     #[must_use]
-    pub fn new(journal: Journal) -> Self {
-        Self { journal }
+    pub fn new(file: File) -> Self {
+        Self { file }
+    }
+
+    /// Waits for what is being read and written and lets go of the file.
+    pub async fn close(&self) {
+        self.file.close().await;
     }
 
     /// Writes `group` durably; all or nothing.
@@ -95,7 +101,8 @@ impl Store {
     /// # Errors
     /// [`Error`] if it could not be written; then nothing of it was.
     pub async fn append(&self, group: Arc<Group>) -> Result<(), Error> {
-        self.journal.commit(move |transaction| group.write(transaction)).await.map_err(Error::Journal)
+        let journal = self.file.journal().map_err(Error::Journal)?;
+        journal.commit(move |transaction| group.write(transaction)).await.map_err(Error::Journal)
     }
 
     /// Applies accepted writes to an embedded sink, drops all of them from the journal and counts them; all or nothing.
@@ -110,7 +117,8 @@ impl Store {
         sink: Arc<dyn Sink>,
     ) -> Result<(Vec<Verdict>, Deltas), Error> {
         let settle = move |transaction: &WriteTransaction| landing.write(transaction, &*sink);
-        self.journal.commit(settle).await.map_err(Error::Journal)
+        let journal = self.file.journal().map_err(Error::Journal)?;
+        journal.commit(settle).await.map_err(Error::Journal)
     }
 
     /// Returns the samples of a bucket that are still kept.
@@ -118,7 +126,8 @@ impl Store {
     /// # Errors
     /// [`Error`] if they cannot be read.
     pub fn samples(&self, key: &BucketKey) -> Result<Samples, Error> {
-        self.journal
+        let journal = self.file.journal().map_err(Error::Journal)?;
+        journal
             .read(|snapshot| {
                 let table = snapshot.open_table(SAMPLES)?;
                 let row = |time| (key.start, &*key.tenant, &*key.collection, &*key.entity, time);
@@ -235,4 +244,72 @@ fn write_deltas(transaction: &WriteTransaction, deltas: &Deltas) -> Result<(), r
         minutes.retain_in(..(oldest_minute(*minute), ""), |_, _| false)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::UNIX_EPOCH};
+
+    use journal::{Journal, Options};
+
+    use super::{File, Group, Store, WAL};
+    use crate::{
+        accept::accepted,
+        buckets::{BucketKey, Readings, encode_readings},
+        codec::Record,
+        document::{Change, Fields, Key, Priority},
+    };
+
+    fn store(folder: &tempfile::TempDir) -> (Journal, Store) {
+        let journal = Journal::open(folder.path().join("storage.redb"), &Options::default()).unwrap();
+        (journal.clone(), Store::new(File::new(journal)))
+    }
+
+    fn bucket(start: i64, entity: &str) -> BucketKey {
+        BucketKey { start, tenant: "t".into(), collection: "c".into(), entity: entity.into() }
+    }
+
+    fn sample(key: &BucketKey, time: i64) -> (BucketKey, i64, Vec<u8>) {
+        (key.clone(), time, encode_readings(&Readings::from([("apr".to_owned(), 1.0)])))
+    }
+
+    #[tokio::test]
+    async fn samples_that_are_no_longer_needed_go_and_the_others_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, store) = store(&folder);
+        let (old, kept, other) = (bucket(0, "a"), bucket(900, "a"), bucket(900, "b"));
+        let samples = vec![sample(&old, 1), sample(&kept, 2), sample(&kept, 3), sample(&other, 2)];
+        store.append(Arc::new(Group { samples, ..Group::default() })).await.unwrap();
+        assert_eq!(store.samples(&old).unwrap().len(), 1);
+        store.append(Arc::new(Group { prune_before: Some(900), ..Group::default() })).await.unwrap();
+        assert!(store.samples(&old).unwrap().is_empty());
+        assert_eq!(store.samples(&kept).unwrap().into_keys().collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(store.samples(&other).unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_record_is_set_aside_once_and_stops_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, store) = store(&folder);
+        let record = Record {
+            key: Key::new("t", "c", "a"),
+            change: Change::Set(Fields::new()),
+            priority: Priority::Normal,
+            accepted: 5,
+            samples: 0,
+        };
+        let records = vec![(1, record.encode()), (3, record.encode())];
+        store.append(Arc::new(Group { records, last_sequence: 3, ..Group::default() })).await.unwrap();
+        let spoil = |transaction: &redb::WriteTransaction| {
+            transaction.open_table(WAL)?.insert(2, [255, 1].as_slice())?;
+            Ok::<_, redb::Error>(())
+        };
+        journal.commit(spoil).await.unwrap();
+        let recovered = store.recover(UNIX_EPOCH).await.unwrap();
+        let sequences: Vec<_> = recovered.records.iter().map(|(sequence, ..)| *sequence).collect();
+        assert_eq!((sequences, recovered.damaged, recovered.last_sequence), (vec![1, 3], 1, 3));
+        assert_eq!(recovered.records[0].1, record);
+        assert_eq!(accepted(1, record, 9).weight.writes, 1);
+        assert_eq!(store.recover(UNIX_EPOCH).await.unwrap().damaged, 0);
+    }
 }

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use journal::Journal;
 use redb::{ReadableTable as _, TableDefinition};
 
 use crate::{
@@ -13,6 +12,7 @@ use crate::{
     document::{Fields, Key, MAX_DOCUMENT_BYTES},
     queue::Entry,
     sink::{MAX_PAGE_BYTES, Page, Range, Sink, Unreachable, Verdict},
+    store::File,
 };
 
 /// Documents by tenant, collection and id.
@@ -21,25 +21,28 @@ const DOCUMENTS: TableDefinition<'_, (&str, &str, &str), &[u8]> = TableDefinitio
 /// Stores documents in the journal's file.
 #[derive(Clone, Debug)]
 pub struct Embedded {
-    journal: Journal,
+    file: File,
 }
 
 impl Embedded {
-    /// Opens the store within `journal`, making its table if it is missing.
+    /// Opens the store within `file`, making its table if it is missing.
     ///
     /// # Errors
     /// [`Unreachable`] if the journal cannot be written.
-    pub async fn open(journal: Journal) -> Result<Self, Unreachable> {
-        journal
+    pub async fn open(file: File) -> Result<Self, Unreachable> {
+        file.journal()
+            .map_err(Unreachable::refused)?
             .commit(|transaction| transaction.open_table(DOCUMENTS).map(drop).map_err(redb::Error::from))
             .await
             .map_err(Unreachable::refused)?;
-        Ok(Self { journal })
+        Ok(Self { file })
     }
 
     fn read(&self, key: &Key) -> Result<Option<Fields>, Unreachable> {
         let bytes = self
-            .journal
+            .file
+            .journal()
+            .map_err(Unreachable::refused)?
             .read(|snapshot| {
                 let table = snapshot.open_table(DOCUMENTS)?;
                 let found = table.get((&*key.tenant, &*key.collection, &*key.id))?;
@@ -50,7 +53,9 @@ impl Embedded {
     }
 
     fn scan(&self, range: &Range) -> Result<Page, Unreachable> {
-        self.journal
+        self.file
+            .journal()
+            .map_err(Unreachable::refused)?
             .read(|snapshot| {
                 let table = snapshot.open_table(DOCUMENTS)?;
                 let (tenant, collection) = (&*range.tenant, &*range.collection);

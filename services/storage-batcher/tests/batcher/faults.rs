@@ -1,0 +1,156 @@
+//! A sink that fails loses nothing.
+
+use std::time::Duration;
+
+use contracts::storage::{value::Kind, *};
+use rpc::Code;
+
+use crate::{
+    emulator::{Emulator, Fault},
+    harness::{
+        START, Service, accept, costs, fault, flush, get, integer, merge, numbers, until, urgent, write,
+    },
+};
+
+#[tokio::test]
+async fn a_busy_sink_is_asked_again_and_nothing_is_lost() {
+    let emulator = Emulator::start().await;
+    let service = emulator.batcher().await;
+    let mut client = service.client();
+    emulator.inject([Fault::Refuse(10), Fault::Refuse(8)]);
+    accept(&mut client, vec![merge("a", "n", 1), merge("b", "n", 2)]).await;
+    let flushed = flush(&mut client).await;
+    assert_eq!((flushed.documents, flushed.batches), (2, 3));
+    assert_eq!(emulator.calls(), [Some(Fault::Refuse(10)), Some(Fault::Refuse(8)), None]);
+    let costs = costs(&mut client).await;
+    assert_eq!((costs.written_documents, costs.waiting), (2, 0), "what was refused was not billed");
+    assert!(!get(&mut client, "a").await.unwrap().pending);
+    service.stop().await;
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_sent_again_with_the_same_effect_and_counted_twice() {
+    let emulator = Emulator::start().await;
+    let service = emulator.batcher().await;
+    let mut client = service.client();
+    emulator.inject([Fault::LoseReply]);
+    accept(&mut client, vec![merge("a", "n", 1), merge("a", "m", 2)]).await;
+    flush(&mut client).await;
+    assert_eq!(numbers(get(&mut client, "a").await), [("m".to_owned(), 2), ("n".to_owned(), 1)]);
+    let costs = costs(&mut client).await;
+    assert_eq!((costs.written_documents, costs.saved_by_folding, costs.waiting), (2, 1, 0));
+    service.stop().await;
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn writes_that_arrive_during_a_slow_flush_are_kept_and_stay_in_order() {
+    let emulator = Emulator::start().await;
+    let service = emulator.batcher().await;
+    let mut client = service.client();
+    let held = emulator.hold().await;
+    accept(&mut client, vec![urgent(merge("a", "n", 1))]).await;
+    emulator.arrived().await;
+    // The first state is on its way; two more of the same document and another one arrive.
+    accept(&mut client, vec![merge("a", "n", 2), urgent(merge("b", "n", 1))]).await;
+    emulator.arrived().await;
+    accept(&mut client, vec![urgent(merge("a", "n", 3))]).await;
+    assert_eq!(numbers(get(&mut client, "a").await), [("n".to_owned(), 3)]);
+    assert!(emulator.calls().is_empty());
+    drop(held);
+    let costs = until(&mut client, |costs| costs.waiting == 0).await;
+    assert_eq!((costs.naive_documents, costs.written_documents), (4, 3));
+    assert_eq!(numbers(get(&mut client, "a").await), [("n".to_owned(), 3)]);
+    assert_eq!(numbers(get(&mut client, "b").await), [("n".to_owned(), 1)]);
+    service.stop().await;
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn one_bad_document_is_refused_by_name_and_the_others_arrive() {
+    let emulator = Emulator::start().await;
+    let service = emulator.batcher().await;
+    let mut client = service.client();
+    let half = Value { kind: Some(Kind::StringValue("x".repeat(600_000))) };
+    // Each write is small enough; folded they are more than a document may hold.
+    accept(&mut client, vec![write(WriteMode::Merge, "large", &[("one", half.clone())])]).await;
+    accept(&mut client, vec![write(WriteMode::Merge, "large", &[("two", half)])]).await;
+    accept(&mut client, vec![merge("a", "n", 1), merge("b", "n", 2)]).await;
+    let flushed = flush(&mut client).await;
+    assert_eq!(flushed.documents, 2);
+    assert_eq!(flushed.refused.len(), 1);
+    assert_eq!((&*flushed.refused[0].collection, &*flushed.refused[0].document_id), ("pools", "large"));
+    assert!(!flushed.refused[0].reason.is_empty());
+    assert_eq!(get(&mut client, "large").await, None, "it is out of the queue");
+    assert_eq!(numbers(get(&mut client, "b").await), [("n".to_owned(), 2)]);
+    assert_eq!(costs(&mut client).await.waiting, 0);
+    assert!(service.telemetry.prometheus_text().contains("athena_storage_refused_total"));
+    assert!(service.captured.log_lines().iter().any(|line| line.contains("refused for good")));
+    service.stop().await;
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_refused_as_a_whole_is_halved_until_the_guilty_write_is_alone() {
+    let emulator = Emulator::start().await;
+    let service = emulator.batcher().await;
+    let mut client = service.client();
+    // The whole, then its first half, then the first of that half.
+    emulator.inject([Fault::Refuse(3), Fault::Refuse(3), Fault::Refuse(3)]);
+    accept(&mut client, ["a", "b", "c", "d"].map(|id| merge(id, "n", 1)).into()).await;
+    let flushed = flush(&mut client).await;
+    assert_eq!((flushed.documents, flushed.refused.len()), (3, 1));
+    assert_eq!(flushed.refused[0].document_id, "a");
+    service.stop().await;
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_sink_that_is_away_costs_no_write_and_a_flush_says_so() {
+    let emulator = Emulator::start().await;
+    let service = Service::with(|config| {
+        emulator.configure(config);
+        config.storage_drain_timeout = Duration::ZERO;
+    })
+    .await;
+    let mut client = service.client();
+    accept(&mut client, vec![merge("a", "n", 1)]).await;
+    flush(&mut client).await;
+    emulator.stop().await;
+    accept(&mut client, vec![merge("a", "m", 2), write(WriteMode::Set, "b", &[("n", integer(1))])]).await;
+    let refused = client.flush(FlushRequest::default()).await.unwrap_err();
+    assert_eq!(fault(&refused).0, Code::Unavailable);
+    // A pending set decides its document; a merge needs the sink.
+    assert_eq!(numbers(get(&mut client, "b").await), [("n".to_owned(), 1)]);
+    let request = GetRequest { collection: "pools".into(), document_id: "a".into() };
+    assert_eq!(client.get(request).await.unwrap_err().code(), Code::Unavailable);
+
+    let revived = service.after_kill(START + 1, |config| config.firestore_project = None).await;
+    let mut client = revived.client();
+    assert_eq!(flush(&mut client).await.documents, 2, "the journal kept them, for whatever sink comes");
+    revived.stop().await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_sink_for_ever() {
+    let emulator = Emulator::start().await;
+    let service = Service::with(|config| {
+        emulator.configure(config);
+        config.storage_drain_timeout = Duration::ZERO;
+    })
+    .await;
+    let mut client = service.client();
+    let held = emulator.hold().await;
+    accept(&mut client, vec![urgent(merge("a", "n", 1))]).await;
+    emulator.arrived().await;
+    let service = service.restart_at(START + 1).await;
+    drop(held);
+    let mut client = service.client();
+    let costs = until(&mut client, |costs| costs.waiting == 0).await;
+    assert_eq!(costs.naive_documents, 1);
+    assert_eq!(numbers(get(&mut client, "a").await), [("n".to_owned(), 1)]);
+    service.stop().await;
+    emulator.stop().await;
+}

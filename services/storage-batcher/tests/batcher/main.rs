@@ -1,0 +1,18 @@
+//! The rpcs of a storage batcher, over real gRPC, a real journal and an emulated Firestore.
+
+#[cfg(test)]
+mod buckets;
+#[cfg(test)]
+mod durable;
+#[cfg(test)]
+mod emulator;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod firestore;
+#[cfg(test)]
+mod flushes;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod reads;
