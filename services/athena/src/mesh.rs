@@ -36,41 +36,19 @@ pub struct Options {
 }
 
 /// Recorded pools to replay.
-#[derive(Clone, Debug)]
-pub enum Replay {
-    /// Every recorded day is one cycle.
-    Days {
-        /// Pool days, CSV by header.
-        pools: Vec<u8>,
-        /// Daily gas prices, CSV by header; may be empty.
-        gas: Vec<u8>,
-        /// Days that are history before the first replayed one.
-        history_days: usize,
-        /// Fewest pools of a day worth replaying.
-        least_pools: usize,
-    },
-    /// Cycle k takes the k-th `size` rows of a snapshot, from the start again at its end.
-    Rows {
-        /// The snapshot, CSV by header.
-        pools: Vec<u8>,
-        /// Pools of a cycle.
-        size: usize,
-    },
-}
+#[derive(Debug)]
+pub struct Replay(pub orchestrator::Sources);
 
 impl Replay {
-    /// Returns the bundled slice.
+    /// Returns the bundled slice, a recorded day a cycle.
     ///
     /// # Errors
     ///
-    /// Fails only if the file built into the program is damaged.
+    /// Fails only if the files built into the program are damaged.
     pub fn bundled() -> Result<Self> {
-        Ok(Self::Days {
-            pools: data::pools().context("the bundled pool days are damaged")?,
-            gas: data::gas().to_vec(),
-            history_days: data::HISTORY_DAYS,
-            least_pools: data::LEAST_POOLS,
-        })
+        let pools = data::pools().context("the bundled pool days are damaged")?;
+        let (history, least) = (data::HISTORY_DAYS, data::LEAST_POOLS);
+        Ok(Self(orchestrator::source::replay::from_csv(&pools, data::gas(), history, least)?))
     }
 }
 
@@ -341,14 +319,10 @@ async fn bind_orchestrator(
     telemetry: Telemetry,
     clock: Clock,
 ) -> Result<orchestrator::Bound> {
-    let Some(replay) = replay else { return Ok(orchestrator::bind(config, telemetry, clock).await?) };
-    let source = match replay {
-        Replay::Days { pools, gas, history_days, least_pools } => {
-            orchestrator::source::replay::from_csv(&pools, &gas, history_days, least_pools)?
-        }
-        Replay::Rows { pools, size } => orchestrator::source::replay::from_rows(&pools, &[], size)?,
-    };
-    Ok(orchestrator::bind_with_source(config, source, telemetry, clock).await?)
+    Ok(match replay {
+        Some(Replay(source)) => orchestrator::bind_with_source(config, source, telemetry, clock).await?,
+        None => orchestrator::bind(config, telemetry, clock).await?,
+    })
 }
 
 /// Returns `port`, or for 0 a port that was free a moment ago.

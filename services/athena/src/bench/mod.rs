@@ -2,7 +2,7 @@
 //!
 //! A benchmark's code lives with the service it measures; here are the frame and the benchmarks of the whole mesh.
 
-//CYCLE mod cycle;
+mod cycle;
 mod image;
 mod processes;
 
@@ -13,8 +13,6 @@ use clap::Args;
 use embedding::Choice;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-
-use crate::demo::quantile;
 
 /// What `athena bench` takes.
 #[derive(Args, Debug)]
@@ -102,21 +100,50 @@ const BENCHES: [Bench; 5] = [
 ];
 
 /// What one round measured.
-pub(crate) struct Round {
+struct Round {
     /// The benchmark's value.
-    pub(crate) value: f64,
+    value: f64,
     /// Its further quantities, by their documented keys.
-    pub(crate) details: Value,
+    details: Value,
+}
+
+/// What a benchmark measured over its rounds.
+struct Outcome {
+    /// Median of the rounds.
+    value: f64,
+    /// Smallest round.
+    min: f64,
+    /// Largest round.
+    max: f64,
+    /// Every further quantity, by its documented key.
+    details: Value,
 }
 
 /// What a benchmark is run with.
-pub(crate) struct Setup {
-    /// The file given, if any.
-    pub(crate) data: Option<Vec<u8>>,
-    /// The embedder's name, for the memory service.
-    pub(crate) embedder: String,
+struct Setup {
+    /// The file given; empty if it takes none.
+    data: Vec<u8>,
+    /// The embedder of the memory service.
+    embedder: Choice,
     /// Settings the user gave with `--set`.
-    pub(crate) settings: Vec<String>,
+    settings: Vec<String>,
+    rounds: u32,
+    bar: ProgressBar,
+}
+
+impl Setup {
+    /// Runs `round` as often as wanted; the details are those of the round whose value is the median.
+    async fn rounds(&self, round: impl AsyncFn() -> Result<Round>) -> Result<Outcome> {
+        let mut rounds = Vec::new();
+        for _ in 0..self.rounds {
+            rounds.push(round().await?);
+            self.bar.inc(1);
+        }
+        rounds.sort_by(|left, right| left.value.total_cmp(&right.value));
+        let (min, max) = (rounds[0].value, rounds[rounds.len() - 1].value);
+        let median = rounds.swap_remove((rounds.len() - 1) / 2);
+        Ok(Outcome { value: median.value, min, max, details: median.details })
+    }
 }
 
 /// Lists the benchmarks or runs one, and returns what to print.
@@ -131,62 +158,46 @@ pub(crate) async fn run(arguments: Arguments, settings: &[String]) -> Result<Str
     let Some(bench) = BENCHES.iter().find(|bench| bench.name == arguments.name) else {
         bail!("no benchmark is called {:?}; `athena bench list` names them", arguments.name);
     };
-    let data = arguments
-        .data
-        .as_ref()
-        .map(|path| fs::read(path).with_context(|| format!("cannot read {}", path.display())));
-    let setup = Setup {
-        data: data.transpose()?,
-        embedder: arguments.embedder.to_string(),
-        settings: settings.to_vec(),
-    };
-    if setup.data.is_some() && bench.data.is_empty() {
+    if arguments.data.is_some() && bench.data.is_empty() {
         bail!("{} takes no --data", bench.name);
     }
-    if setup.data.is_none() && !bench.data.is_empty() {
-        bail!("{} needs --data: {}", bench.name, bench.data);
-    }
+    let data = match &arguments.data {
+        Some(path) => fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
+        None if bench.data.is_empty() => Vec::new(),
+        None => bail!("{} needs --data: {}", bench.name, bench.data),
+    };
     let rounds = arguments.rounds.unwrap_or(bench.rounds).max(1);
     let bar = progress(bench.name, rounds);
-    let mut measured = Vec::new();
-    for _ in 0..rounds {
-        measured.push(round(bench.name, &setup).await?);
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    let object = object(bench, &measured);
+    let setup = Setup { data, embedder: arguments.embedder, settings: settings.to_vec(), rounds, bar };
+    let outcome = measure(bench.name, &setup).await?;
+    setup.bar.finish_and_clear();
+    let object = object(bench, &outcome, rounds);
     Ok(if arguments.json { format!("{object:#}\n") } else { text(bench, &object) })
 }
 
-async fn round(name: &str, setup: &Setup) -> Result<Round> {
+async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
     match name {
-        //CYCLE "cycle.overhead" => cycle::overhead(setup).await,
-        //CYCLE "cycle.replay" => cycle::replay(setup).await,
-        "mesh.start" => processes::start().await,
-        "mesh.memory" => processes::memory().await,
-        _ => image::build().await,
+        "cycle.overhead" => cycle::overhead(setup).await,
+        "cycle.replay" => cycle::replay(setup).await,
+        "mesh.start" => setup.rounds(processes::start).await,
+        "mesh.memory" => setup.rounds(processes::memory).await,
+        _ => setup.rounds(image::build).await,
     }
 }
 
-fn object(bench: &Bench, rounds: &[Round]) -> Value {
-    let mut values: Vec<f64> = rounds.iter().map(|round| round.value).collect();
-    values.sort_by(f64::total_cmp);
-    let median = quantile(&values, 0.5);
-    // The details shown are those of the round whose value is the median.
-    let details =
-        rounds.iter().find(|round| round.value.total_cmp(&median).is_eq()).map(|round| &round.details);
+fn object(bench: &Bench, outcome: &Outcome, rounds: u32) -> Value {
     json!({
         "bench": bench.name,
-        "value": median,
-        "min": values.first(),
-        "max": values.last(),
+        "value": outcome.value,
+        "min": outcome.min,
+        "max": outcome.max,
         "unit": bench.unit,
         "better": bench.better,
         "goal": bench.goal,
         "reference": bench.reference,
-        "rounds": rounds.len(),
+        "rounds": rounds,
         "machine": machine(),
-        "details": details,
+        "details": outcome.details,
     })
 }
 

@@ -11,8 +11,6 @@ use config::Sources;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
-#[cfg(feature = "bench")]
-pub(crate) use crate::demo::report::quantile;
 pub use crate::demo::report::{Documents, Report};
 use crate::{
     Mesh, NoCycle, Options, Replay, Service, clients,

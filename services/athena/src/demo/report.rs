@@ -115,7 +115,7 @@ pub(super) fn typical(cycles: &[Cycle]) -> Option<&Cycle> {
 }
 
 /// Returns the nearest-rank quantile of ascending values; 0 of none.
-pub(crate) fn quantile(ascending: &[f64], q: f64) -> f64 {
+pub(super) fn quantile(ascending: &[f64], q: f64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "counts of cycles are small")]
     let rank = (q * ascending.len() as f64).ceil();
     #[expect(

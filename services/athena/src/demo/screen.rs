@@ -109,7 +109,7 @@ fn savings(text: &mut String, report: &Report) {
     let recalls: u32 = report.cycles.iter().map(|cycle| cycle.recalls).sum();
     let count = u32::try_from(report.cycles.len()).unwrap_or(1).max(1);
     let _ = writeln!(text, "\n  {:<19} {:>10}  {:>8}", "saved", "naive", "athena");
-    let merged = if report.upstream_calls == 0 { 0 } else { served.merged / report.upstream_calls };
+    let merged = served.merged.checked_div(report.upstream_calls).unwrap_or(0);
     let _ = writeln!(
         text,
         "  {:<19} {:>10}  {:>8}   (merged {merged} to 1, pattern {}, exact {})",
