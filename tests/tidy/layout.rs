@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::{none, source};
 
-/// Everything that may lie at the top, beside what is hidden and cargo's `target`.
+/// Everything that may lie at the top, beside what is hidden, cargo's `target` and `athena-data`, which a run leaves.
 const TOP: [&str; 15] = [
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -36,7 +36,7 @@ const SERVICE: [&str; 8] = [
 
 fn strangers(names: &[String]) -> Vec<String> {
     let is_known = |name: &String| {
-        name.starts_with('.') || name == "target" || name == "tests" || TOP.contains(&name.as_str())
+        name.starts_with('.') || name == "target" || name == "athena-data" || name == "tests" || TOP.contains(&name.as_str())
     };
     names
         .iter()

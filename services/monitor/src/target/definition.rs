@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use telemetry::names;
+
 /// Which side of a target is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -104,7 +106,7 @@ pub const TARGETS: [Definition; 6] = [
     },
     Definition {
         measure: Measure::CacheHitRate,
-        name: "cache_hit_rate",
+        name: names::CACHE_HIT_RATE.name,
         label: "cache hit rate",
         unit: "percent",
         target: 70.0,

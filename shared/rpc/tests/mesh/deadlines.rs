@@ -105,6 +105,7 @@ async fn a_stream_that_nobody_bounds_outlives_the_request_timeout() {
     let settings = HostSettings { request_timeout: timeout, ..HostSettings::defaults() };
     let slow = Bystander::new(move |seen| async move {
         assert_eq!(seen.remaining, None);
+        // Real time: what must not end this call is a wall-clock timeout.
         tokio::time::sleep(timeout * 2).await;
         Ok(())
     });
