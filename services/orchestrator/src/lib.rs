@@ -1,1 +1,192 @@
-//! Runs agent cycles: observe, recall, analyse, decide, store, learn.
+//! Runs agent cycles: observe → recall → analyse → decide → store → learn.
+//!
+//! Design facts:
+//!
+//! 1. **The cycle is a pure state machine** ([`cycle::Machine`]): it orders, a driver does, it takes what came of it. No I/O and no clock in it.
+//! 2. **A branch fails alone.** A late or failed branch becomes a labelled failure with its name, code and message; a dead service costs
+//!    its stage, never the cycle.
+//! 3. **One deadline.** Each stage gets a share of what is left, with a floor for the later ones ([`budget`]); the share travels with every call
+//!    as `grpc-timeout`.
+//! 4. **1 + 2N recalls go out at once**, in one task; what they would have taken one after another is in the record.
+//! 5. **One cycle of an agent at a time**, numbered without gaps; a cycle goes on when its caller leaves.
+//! 6. **One fsync.** A cycle's record, its agent's progress and, live, its day are one commit ([`journal`]); after a restart they agree.
+//! 7. **Input is not believed.** All zero, all equal, stale, scaled or missing input is reported, counted and labels the decisions made on it
+//!    ([`quality`]).
+//! 8. **Two times.** Samples carry the agent clock's time; means and ages use the recorded date.
+
+#[cfg(feature = "bench")]
+pub mod bench;
+pub mod branch;
+pub mod budget;
+mod clients;
+mod config;
+mod convert;
+pub mod cycle;
+pub mod decide;
+mod error;
+pub mod history;
+pub mod interest;
+pub mod journal;
+mod lease;
+pub mod peers;
+pub mod pool;
+pub mod quality;
+mod run;
+mod server;
+mod setup;
+pub mod source;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use ::clock::Clock;
+use telemetry::Telemetry;
+use tokio::sync::oneshot;
+
+use crate::{
+    clients::Peers,
+    cycle::Limits,
+    interest::Rule,
+    journal::Journal,
+    run::{Parts, Runner},
+    server::{Adapter, Slot},
+};
+pub use crate::{config::Config, error::Error, source::Sources};
+
+/// An orchestrator whose address is known and which serves nothing yet.
+#[derive(Debug)]
+pub struct Bound {
+    host: rpc::Host,
+    slot: Slot,
+    config: Config,
+    sources: Sources,
+    rule: Rule,
+    peers: Peers,
+    telemetry: Telemetry,
+    clock: Clock,
+}
+
+/// Opens the listener, with the sources that the settings name. Nothing is served before [`Bound::run`].
+///
+/// # Errors
+///
+/// [`Error::Setting`], [`Error::Interest`], [`Error::Recording`] or [`Error::Replay`] if a setting cannot be used,
+/// [`Error::Host`] if the port is taken or a peer's address is none.
+pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<Bound, Error> {
+    let sources = setup::sources(&config)?;
+    bind_with_source(config, sources, telemetry, clock).await
+}
+
+/// Opens the listener, with given sources: the settings' own are not looked at.
+///
+/// # Errors
+///
+/// As [`bind`].
+#[expect(clippy::unused_async, reason = "every service binds in the same way, and others have to wait")]
+pub async fn bind_with_source(
+    config: Config,
+    sources: Sources,
+    telemetry: Telemetry,
+    clock: Clock,
+) -> Result<Bound, Error> {
+    setup::check(&config)?;
+    let rule = Rule::compile(&config.agent_interest_rule).map_err(Error::Interest)?;
+    let peers = Peers::new(&config, &telemetry).map_err(Error::Host)?;
+    let host = rpc::Host::bind(&config.host, config.agent_port, telemetry.clone(), clock.clone())
+        .map_err(Error::Host)?;
+    let slot: Slot = Arc::new(OnceLock::new());
+    let adapter =
+        Adapter::new(Arc::clone(&slot), config.agent_id.clone(), host.draining(), telemetry.clone());
+    let host = host.add(adapter.into_service());
+    Ok(Bound { host, slot, config, sources, rule, peers, telemetry, clock })
+}
+
+impl Bound {
+    /// Returns the address of the listener.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.host.local_addr()
+    }
+
+    /// Serves until `shutdown`, and runs cycles by itself if `agent_interval` says so. Health is NOT_SERVING until the
+    /// journal is open. At the end a running cycle is finished, for as long as `drain_timeout` allows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Open`] if the journal cannot be used, [`Error::Host`] if serving fails.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+        let Self { host, slot, config, sources, rule, peers, telemetry, clock } = self;
+        let (health, draining) = (host.health(), host.draining());
+        let (give_up, given_up) = oneshot::channel::<()>();
+        let ended = async {
+            tokio::select! {
+                () = shutdown => {}
+                // Dropped without a word while opening goes well.
+                Ok(()) = given_up => {}
+            }
+        };
+        let (folder, kept) = (config.agent_dir.clone(), config.agent_cycles_kept);
+        let opening = telemetry.clone();
+        let open = async {
+            let opened = opening.spawn_blocking(move || Journal::open(&folder, kept)).await;
+            let journal = match opened.map_err(Error::Task).and_then(|opened| opened) {
+                Ok(journal) => journal,
+                Err(error) => {
+                    // Only fails if the host is gone already.
+                    let _ = give_up.send(());
+                    return Err(error);
+                }
+            };
+            let runner = Arc::new(Runner::new(Parts {
+                sources,
+                peers,
+                journal,
+                rule,
+                limits: Limits {
+                    pools: config.agent_max_pools,
+                    interesting: config.agent_max_interesting,
+                    stale_after: config.agent_stale_after,
+                },
+                agents: config.agent_max_agents,
+                deadline: config.agent_cycle_deadline,
+                telemetry: opening.clone(),
+                clock: clock.clone(),
+            }));
+            // Only this task fills the slot.
+            drop(slot.set(Arc::clone(&runner)));
+            health.serving();
+            tokio::select! {
+                () = periodic(&runner, &config, &clock) => {}
+                () = draining.started() => {}
+            }
+            // A cycle whose caller has left is finished too.
+            drop(tokio::time::timeout(config.host.drain_timeout, runner.idle()).await);
+            Ok(())
+        };
+        let (served, opened) = tokio::join!(host.run(ended), telemetry.carry(open));
+        opened?;
+        served.map_err(Error::Host)
+    }
+}
+
+/// Runs a cycle every `agent_interval` on the agent clock, for ever; never, if it is 0 or the recording has ended.
+async fn periodic(runner: &Arc<Runner>, config: &Config, clock: &Clock) {
+    if config.agent_interval == Duration::ZERO {
+        return std::future::pending().await;
+    }
+    loop {
+        let (tenant, agent) = (config.agent_tenant.as_str().into(), config.agent_id.clone());
+        match runner.run(tenant, agent, None).await {
+            Ok(_) | Err(Error::Busy) => {}
+            Err(Error::Exhausted) => {
+                tracing::info!("the recording has ended");
+                return std::future::pending().await;
+            }
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "cycle not recorded"),
+        }
+        clock.sleep(config.agent_interval).await;
+    }
+}
