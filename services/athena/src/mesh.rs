@@ -55,7 +55,7 @@ impl Replay {
 /// A running mesh. Dropping it leaves its services running until the runtime ends: call [`Mesh::stop`].
 pub struct Mesh {
     parts: Vec<Part>,
-    /// Carries the command's own calls; it exports nothing, so a cycle's trace has its root in the orchestrator.
+    /// Carries the command's own calls; it makes no spans, so a cycle's trace has its root in the orchestrator.
     caller: Telemetry,
 }
 
@@ -76,7 +76,7 @@ impl Mesh {
     /// opened, or if a service does not serve within 30 s.
     pub async fn start(options: Options) -> Result<Self> {
         let mut configs = Configs::load(&options.sources)?;
-        let mut mesh = Self { parts: Vec::new(), caller: Telemetry::silent("athena") };
+        let mut mesh = Self { parts: Vec::new(), caller: Telemetry::untraced("athena") };
         configs.monitor.monitor_port = settle(configs.monitor.monitor_port)?;
         let collector = format!("http://127.0.0.1:{}", configs.monitor.monitor_port);
         let telemetry = |service: Service, host: &HostSettings| {

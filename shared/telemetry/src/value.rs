@@ -95,6 +95,16 @@ impl Telemetry {
         Self::local(service, None::<Captured>, LogSink::off())
     }
 
+    /// Returns telemetry without spans and without a log: for a caller outside of the mesh. A call made with it carries no
+    /// trace context, so the trace begins at its server; with [`Telemetry::silent`] the server's span would name a parent that
+    /// nobody ever sees.
+    pub fn untraced(service: &'static str) -> Self {
+        let options = Options::new(service);
+        let tracers = tracers(&resource(&options), options.sampling.into(), None::<Captured>);
+        let meters = Meters::new(&resource(&options), None::<PeriodicReader<WatchedMetrics>>);
+        Self::assembled(service, Dispatch::none(), tracers, meters, false)
+    }
+
     /// Returns telemetry that keeps its spans and its log lines (`debug` and above) in memory, for tests.
     pub fn captured(service: &'static str) -> (Self, Captured) {
         let captured = Captured::default();

@@ -45,6 +45,21 @@ fn a_trace_goes_on_over_two_services_in_one_process() {
 }
 
 #[test]
+fn a_call_of_an_untraced_caller_begins_a_trace_at_its_server() {
+    let (memory, of_memory) = Telemetry::captured("athena-memory");
+    Telemetry::untraced("athena").in_scope(|| {
+        info_span!("call", otel.kind = "client").in_scope(|| {
+            let mut headers = HeaderMap::new();
+            telemetry::inject(&mut headers);
+            assert!(headers.is_empty(), "{headers:?}");
+            serve(&memory, &headers);
+        });
+    });
+
+    assert_eq!(named(&of_memory.spans(), "handle").parent_span_id, SpanId::INVALID);
+}
+
+#[test]
 fn each_service_of_a_process_keeps_its_own_spans_and_name() {
     let (agent, of_agent) = Telemetry::captured("athena-agent");
     let (memory, of_memory) = Telemetry::captured("athena-memory");
