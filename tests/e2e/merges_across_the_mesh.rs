@@ -1,0 +1,48 @@
+//! With a real model behind the gateway, a whole cycle asks it once.
+
+use contracts::agent::Completeness;
+use serde_json::{Value, json};
+use testkit::upstream::{Reply, Script, Upstream};
+use tests::House;
+
+/// Answers a merged question: one item for every tag it holds.
+fn analysed(request: &Value) -> Reply {
+    let words = request["messages"].as_array().unwrap().last().unwrap()["content"].as_str().unwrap();
+    let question: Value = serde_json::from_str(words).unwrap();
+    let seen = question["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|group| group["observations"].as_array().unwrap());
+    let item =
+        |one: &Value| json!({ "tag": one["tag"], "summary": "as ever", "confidence": 0.5, "salience": 0.5 });
+    let items: Vec<Value> = seen.map(item).collect();
+    let assessment = json!({
+        "overall_assessment": "all calm",
+        "correlations": [],
+        "focus_areas": [],
+        "risk_warnings": [],
+    });
+    Reply::json(&json!({ "items": items, "assessment": assessment })).counted(4_000, 1_000)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cycle_asks_the_model_once_for_all_it_saw() {
+    let upstream = Upstream::start(Script::function(analysed));
+    let settings = [
+        ("llm_upstream_url", upstream.url()),
+        ("llm_model", "small".to_owned()),
+        ("llm_price_input_per_mtok", "1".to_owned()),
+        ("llm_price_output_per_mtok", "2".to_owned()),
+    ];
+    let house = House::with(settings).await.unwrap();
+    let cycle = house.cycle().await.unwrap();
+    assert_eq!(cycle.completeness(), Completeness::Complete, "{:#?}", cycle.stages);
+    assert_eq!((upstream.calls(), cycle.upstream_calls), (1, 1));
+    assert!(cycle.served["merged"] >= 2, "{:?}", cycle.served);
+    assert_eq!(cycle.assessment, "all calm");
+    assert!(cycle.model.ends_with("small"), "{}", cycle.model);
+    assert!((cycle.cost_usd - 0.006).abs() < 1e-9, "{}", cycle.cost_usd);
+    assert!(cycle.saved_usd > 0.0, "{}", cycle.saved_usd);
+    house.close().await.unwrap();
+}
