@@ -30,26 +30,26 @@ type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// What the fakes were asked, and how they behave.
 #[derive(Debug)]
-pub struct World {
+pub(crate) struct World {
     /// Recalls running now, and the most that ever did.
-    pub recalls: AtomicUsize,
-    pub most_recalls: AtomicUsize,
+    pub(crate) recalls: AtomicUsize,
+    pub(crate) most_recalls: AtomicUsize,
     /// A recall is answered when it gets a permit.
-    pub gate: Semaphore,
+    pub(crate) gate: Semaphore,
     /// Recalls of this pool are never answered.
-    pub silent_pool: Mutex<Option<String>>,
+    pub(crate) silent_pool: Mutex<Option<String>>,
     /// `grpc-timeout` seen by recalls.
-    pub timeouts: Mutex<Vec<Option<Duration>>>,
-    pub analyses: Mutex<Vec<llm::AnalyzeRequest>>,
-    pub samples: Mutex<Vec<storage::RecordMetricsRequest>>,
-    pub writes: Mutex<Vec<storage::WriteBatchRequest>>,
-    pub memories: Mutex<Vec<memory::Memory>>,
+    pub(crate) timeouts: Mutex<Vec<Option<Duration>>>,
+    pub(crate) analyses: Mutex<Vec<llm::AnalyzeRequest>>,
+    pub(crate) samples: Mutex<Vec<storage::RecordMetricsRequest>>,
+    pub(crate) writes: Mutex<Vec<storage::WriteBatchRequest>>,
+    pub(crate) memories: Mutex<Vec<memory::Memory>>,
     /// Storage answers with this.
-    pub storage_down: Mutex<bool>,
+    pub(crate) storage_down: Mutex<bool>,
 }
 
 impl World {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             recalls: AtomicUsize::new(0),
             most_recalls: AtomicUsize::new(0),
@@ -65,7 +65,7 @@ impl World {
     }
 
     /// Serves all four on one port and returns its address.
-    pub fn serve(self: &Arc<Self>) -> SocketAddr {
+    pub(crate) fn serve(self: &Arc<Self>) -> SocketAddr {
         let telemetry = Telemetry::silent("fakes");
         let host = Host::bind(&HostSettings::defaults(), 0, telemetry.clone(), Clock::system()).unwrap();
         let address = host.local_addr();
@@ -81,7 +81,7 @@ impl World {
 
 /// A service over the shared world.
 #[derive(Debug)]
-pub struct Fake(Arc<World>);
+pub(crate) struct Fake(Arc<World>);
 
 fn not_here<T>() -> Answer<T> {
     Err(Status::unimplemented("the fake does not have it"))
