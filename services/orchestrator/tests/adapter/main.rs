@@ -1,5 +1,7 @@
 //! The orchestrator over real gRPC, with fakes for the other four services.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 mod fakes;
 
 use std::{
