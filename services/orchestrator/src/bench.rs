@@ -55,8 +55,8 @@ pub enum Error {
         message: String,
     },
     /// A cycle was not complete: its figure would not mean what it says.
-    #[error("a cycle was not complete")]
-    Incomplete,
+    #[error("a cycle was not complete: {0}")]
+    Incomplete(String),
     /// The file for the fsync cannot be written.
     #[error("cannot measure an fsync")]
     Disk(#[source] std::io::Error),
@@ -172,8 +172,8 @@ async fn cycle(client: &Orchestrator) -> Result<Sample, Error> {
     let ran = client.run_cycle().await;
     let wall = start.elapsed();
     let ran = ran.map_err(|problem| Error::Cycle { code: problem.code, message: problem.message })?;
-    if !ran.complete {
-        return Err(Error::Incomplete);
+    if let Some(why) = ran.incomplete {
+        return Err(Error::Incomplete(why));
     }
     Ok(Sample { wall, branches: ran.branches, pools: ran.pools, recalls: ran.recalls })
 }

@@ -63,6 +63,7 @@ struct Mean {
 struct Last {
     values: HashMap<String, (Option<f64>, Option<f64>)>,
     changed: SystemTime,
+    day: Date,
 }
 
 impl History {
@@ -73,7 +74,7 @@ impl History {
         pools: impl IntoIterator<Item = &'a Pool> + Clone,
         gas: Option<&Gas>,
     ) {
-        self.note_values(moment.time, pools.clone());
+        self.note_values(moment, pools.clone());
         let begins = self.open(moment.date);
         for pool in pools {
             let past = self.pools.entry(pool.id.clone()).or_default();
@@ -153,7 +154,9 @@ impl History {
         let last = self.last.as_ref()?;
         let same = pools.iter().all(|pool| last.values.get(&pool.id) == Some(&(pool.apr, pool.tvl)));
         let unchanged_for = moment.time.duration_since(last.changed).unwrap_or_default();
-        if pools.len() < 2 || !same || (!moment.recorded && unchanged_for < stale_after) {
+        // A snapshot replayed in slices stays on its day: the same slice again is no repeated day.
+        let too_soon = if moment.recorded { last.day == moment.date } else { unchanged_for < stale_after };
+        if pools.len() < 2 || !same || too_soon {
             return None;
         }
         let message = if moment.recorded {
@@ -186,12 +189,12 @@ impl History {
         self.run_began == Some(date) || self.last_day.is_none_or(|last| days_between(last, date) > 1)
     }
 
-    fn note_values<'a>(&mut self, time: SystemTime, pools: impl IntoIterator<Item = &'a Pool>) {
+    fn note_values<'a>(&mut self, moment: Moment, pools: impl IntoIterator<Item = &'a Pool>) {
         let values: HashMap<_, _> =
             pools.into_iter().map(|pool| (pool.id.clone(), (pool.apr, pool.tvl))).collect();
         match &mut self.last {
-            Some(last) if last.values == values => {}
-            last => *last = Some(Last { values, changed: time }),
+            Some(last) if last.values == values => last.day = moment.date,
+            last => *last = Some(Last { values, changed: moment.time, day: moment.date }),
         }
     }
 }
@@ -270,6 +273,7 @@ mod tests {
         let hour = Duration::from_secs(3600);
         assert_eq!(history.unchanged(day(1), &pools, hour), None);
         history.record(day(1), &pools, None);
+        assert_eq!(history.unchanged(day(1), &pools, hour), None, "a slice of the same day");
         assert_eq!(history.unchanged(day(2), &pools, hour).unwrap().kind, Kind::Stale);
         assert_eq!(history.unchanged(day(2), &[pool("a", 1.0), pool("b", 2.1)], hour), None);
     }

@@ -20,7 +20,7 @@ const LISTED_MOST: u32 = 1000;
 
 /// What a benchmark reads of a cycle.
 #[cfg(feature = "bench")]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ran {
     /// The sum over its stages of the slowest branch.
     pub(crate) branches: Duration,
@@ -28,8 +28,8 @@ pub(crate) struct Ran {
     pub(crate) pools: u32,
     /// Recalls made.
     pub(crate) recalls: u32,
-    /// Whether everything arrived.
-    pub(crate) complete: bool,
+    /// What did not arrive, in words; `None` if the cycle is complete.
+    pub(crate) incomplete: Option<String>,
 }
 
 /// Reads the agent a call is about; `default` where none is named.
@@ -83,8 +83,21 @@ pub(crate) fn ran(cycle: wire::Cycle) -> Ran {
         branches: cycle.stages.iter().map(slowest).sum(),
         pools: cycle.pools,
         recalls: cycle.recalls,
-        complete: cycle.completeness() == wire::Completeness::Complete,
+        incomplete: incomplete(&cycle),
     }
+}
+
+#[cfg(feature = "bench")]
+fn incomplete(cycle: &wire::Cycle) -> Option<String> {
+    if cycle.completeness() == wire::Completeness::Complete {
+        return None;
+    }
+    let stage = cycle.stages.iter().find(|it| it.completeness() != wire::Completeness::Complete);
+    Some(stage.map_or_else(String::new, |it| {
+        let failure = it.failures.first();
+        let why = failure.map(|it| format!(" ({}: {})", it.branch, it.message)).unwrap_or_default();
+        format!("{} was {}{why}", it.stage().as_str_name(), it.completeness().as_str_name())
+    }))
 }
 
 /// Writes a cycle.
