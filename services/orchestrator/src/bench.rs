@@ -3,6 +3,7 @@
 //! Both call a running orchestrator as any client would, so its own gRPC adapter is in the figure.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::Write as _,
     path::Path,
@@ -66,9 +67,10 @@ pub enum Error {
 }
 
 /// One measured cycle.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Sample {
     wall: Duration,
+    own: Vec<(&'static str, Duration)>,
     branches: Duration,
     pools: u32,
     recalls: u32,
@@ -102,6 +104,7 @@ pub async fn overhead(url: &str, folder: &Path, rounds: u32, cycles: u32) -> Res
     let client = connect(url).await?;
     let mut all = histogram()?;
     let (mut p99s, mut fsyncs, mut recalls) = (Vec::new(), Vec::new(), 0);
+    let mut stages: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for _ in 0..rounds.max(1) {
         let mut samples = Vec::new();
         let mut syncs = Vec::new();
@@ -113,6 +116,9 @@ pub async fn overhead(url: &str, folder: &Path, rounds: u32, cycles: u32) -> Res
         let mut round = histogram()?;
         for sample in samples {
             recalls = sample.recalls;
+            for (stage, own) in sample.own {
+                stages.entry(stage).or_default().push(own.as_secs_f64() * 1e3);
+            }
             let own =
                 sample.wall.saturating_sub(sample.branches).saturating_sub(Duration::from_secs_f64(sync));
             record(&mut round, own)?;
@@ -126,6 +132,7 @@ pub async fn overhead(url: &str, folder: &Path, rounds: u32, cycles: u32) -> Res
         "fsync_ms": median(fsyncs),
         "recalls": recalls,
         "cycles": all.len(),
+        "own_ms": stages.into_iter().map(|(stage, own)| (stage, median(own))).collect::<BTreeMap<_, _>>(),
     });
     Ok(measured(p99s, details))
 }
@@ -175,7 +182,7 @@ async fn cycle(client: &Orchestrator) -> Result<Sample, Error> {
     if let Some(why) = ran.incomplete {
         return Err(Error::Incomplete(why));
     }
-    Ok(Sample { wall, branches: ran.branches, pools: ran.pools, recalls: ran.recalls })
+    Ok(Sample { wall, own: ran.own, branches: ran.branches, pools: ran.pools, recalls: ran.recalls })
 }
 
 /// Writes a page and waits for the disk, as a commit does.

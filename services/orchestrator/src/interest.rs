@@ -16,6 +16,8 @@ pub const TEXTS: [&str; 3] = ["chain", "protocol", "symbol"];
 pub struct Rule {
     program: Program,
     environment: Arc<Env>,
+    /// The names the rule uses: only these are given to it.
+    used: Vec<String>,
     text: String,
 }
 
@@ -56,7 +58,8 @@ impl Rule {
         if let Some(unknown) = program.references().variables().into_iter().find(|name| !is_known(name)) {
             return Err(Error::Unknown(unknown.to_owned()));
         }
-        let rule = Self { program, environment, text: text.to_owned() };
+        let used = program.references().variables().into_iter().map(str::to_owned).collect();
+        let rule = Self { program, environment, used, text: text.to_owned() };
         let one = Some(1.0);
         let whole =
             Pool { apr: one, tvl: one, apr_base: one, apr_reward: one, volume_24h: one, ..Pool::default() };
@@ -78,6 +81,10 @@ impl Rule {
         Chosen { kept, cut }
     }
 
+    fn uses(&self, name: &str) -> bool {
+        self.used.iter().any(|used| used == name)
+    }
+
     fn holds(&self, root: &Context<'_, '_>, pool: &Pool, known: Known) -> Result<bool, String> {
         let mut scope = root.new_inner_scope();
         let numbers = [
@@ -90,12 +97,14 @@ impl Rule {
             pool.volume_24h,
         ];
         for (name, value) in NUMBERS.into_iter().zip(numbers) {
-            if let Some(value) = value {
+            if let Some(value) = value.filter(|_| self.uses(name)) {
                 scope.add_variable_from_value(name, value);
             }
         }
         for (name, value) in TEXTS.into_iter().zip([&pool.chain, &pool.protocol, &pool.symbol]) {
-            scope.add_variable_from_value(name, value.as_str());
+            if self.uses(name) {
+                scope.add_variable_from_value(name, value.as_str());
+            }
         }
         match self.program.execute(&scope) {
             Ok(Value::Bool(holds)) => Ok(holds),

@@ -28,6 +28,8 @@ pub(crate) struct Ran {
     pub(crate) pools: u32,
     /// Recalls made.
     pub(crate) recalls: u32,
+    /// Each stage's own time: its wall time less its slowest branch.
+    pub(crate) own: Vec<(&'static str, Duration)>,
     /// What did not arrive, in words; `None` if the cycle is complete.
     pub(crate) incomplete: Option<String>,
 }
@@ -75,12 +77,17 @@ pub(crate) fn limit(limit: u32) -> Result<usize, Fault> {
 /// Reads what a benchmark needs of a cycle.
 #[cfg(feature = "bench")]
 pub(crate) fn ran(cycle: wire::Cycle) -> Ran {
-    let slowest = |stage: &wire::StageReport| {
-        let duration = stage.slowest_branch.as_ref();
-        duration.and_then(|it| time::duration_from_proto(it, "slowest_branch").ok()).unwrap_or_default()
+    let read = |duration: Option<&prost_types::Duration>| {
+        duration.and_then(|it| time::duration_from_proto(it, "duration").ok()).unwrap_or_default()
+    };
+    let slowest = |stage: &wire::StageReport| read(stage.slowest_branch.as_ref());
+    let own = |stage: &wire::StageReport| {
+        let own = read(stage.duration.as_ref()).saturating_sub(slowest(stage));
+        (stage.stage().as_str_name(), own)
     };
     Ran {
         branches: cycle.stages.iter().map(slowest).sum(),
+        own: cycle.stages.iter().map(own).collect(),
         pools: cycle.pools,
         recalls: cycle.recalls,
         incomplete: incomplete(&cycle),
