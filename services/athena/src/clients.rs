@@ -150,6 +150,8 @@ pub struct Span {
 /// A trace in short.
 #[derive(Clone, Debug)]
 pub(crate) struct Trace {
+    /// 32 hexadecimal digits.
+    pub id: String,
     /// Spans whose parent is not held.
     pub orphans: u64,
 }
@@ -251,7 +253,10 @@ impl Monitor {
             ..monitor::ListTracesRequest::default()
         };
         let response = self.0.list_traces(request).await.context("cannot ask the monitor for its traces")?;
-        let trace = |summary: monitor::TraceSummary| Trace { orphans: u64::from(summary.orphans) };
+        let trace = |summary: monitor::TraceSummary| Trace {
+            id: summary.trace_id,
+            orphans: u64::from(summary.orphans),
+        };
         Ok(response.into_inner().traces.into_iter().map(trace).collect())
     }
 

@@ -17,7 +17,7 @@ use crate::Service;
 pub(crate) async fn run(service: Service, sources: &Sources) -> Result<()> {
     macro_rules! serve {
         ($krate:ident) => {{
-            let config = $krate::Config::load(sources)?;
+            let config = known($krate::Config::load(sources), sources)?;
             let telemetry = Telemetry::new(
                 config.host.telemetry(service.name()).with_otel_env(sources.variables("OTEL_")),
             )?;
@@ -51,4 +51,16 @@ async fn until_signal<E: std::error::Error + Send + Sync + 'static>(
     let ended = telemetry.spawn(running).await;
     telemetry.shutdown().await;
     ended?.with_context(|| format!("{service} ended with an error"))
+}
+
+/// Adds the settings that no service has to the faults of the one that is started.
+fn known<T>(loaded: Result<T, config::Faults>, sources: &Sources) -> Result<T, config::Faults> {
+    let unknown = sources.unknown(&crate::declared());
+    match loaded {
+        Ok(config) => unknown.or(config),
+        Err(mut faults) => {
+            faults.merge(unknown);
+            Err(faults)
+        }
+    }
 }

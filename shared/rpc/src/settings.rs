@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use config::{ByteSize, Secret};
-use telemetry::{LogSink, Options};
+use telemetry::{Headers, LogSink, Options};
 
 config::choice! {
     /// How a log line looks.
@@ -36,6 +36,8 @@ config::settings! {
         pub drain_timeout: Duration = "10s", unit "duration", range "0s" to "10m";
         /// URL of the OpenTelemetry collector, gRPC; empty exports nothing.
         pub otlp_endpoint: Option<String> = "", unit "url";
+        /// Bearer token for the collector; a monitor with `auth_tokens` wants one of them.
+        pub otlp_token: Option<Secret> = "", unit "token";
         /// How log lines look.
         pub log_format: LogFormat = "pretty", unit "word", production "json";
         /// Which events are logged: a level, or `target=level` with commas between.
@@ -51,8 +53,13 @@ impl HostSettings {
             LogFormat::Pretty => telemetry::LogFormat::Pretty,
             LogFormat::Json => telemetry::LogFormat::Json,
         };
+        let mut otlp_headers = Headers::default();
+        if let Some(token) = &self.otlp_token {
+            otlp_headers.set("authorization", format!("Bearer {}", token.expose()));
+        }
         Options {
             otlp_endpoint: self.otlp_endpoint.clone(),
+            otlp_headers,
             export_interval: self.metrics_export_interval,
             log: LogSink::stderr(format),
             log_filter: self.log_filter.clone(),

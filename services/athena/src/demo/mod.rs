@@ -3,7 +3,10 @@
 mod report;
 mod screen;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, bail};
 use clock::{Clock, Hand};
@@ -24,7 +27,7 @@ pub const CYCLE_EVERY: Duration = Duration::from_secs(5 * 60);
 const UNTIL_CLOSED: Duration = Duration::from_secs(17 * 60);
 
 /// The first recorded day that is replayed: where the agent clock starts.
-const FIRST_DAY: &str = "2025-07-18T00:00:00Z";
+const FIRST_DAY: &str = "2025-07-19T00:00:00Z";
 
 /// Name of the root span of a cycle.
 const ROOT: &str = "athena.agent.v1.OrchestratorService/RunCycle";
@@ -62,7 +65,10 @@ async fn measure(mesh: &Mesh, hand: &Hand) -> Result<Report> {
     let mut monitor = Monitor::new(mesh.channel(Service::Monitor)?);
     let window = elapsed + UNTIL_CLOSED;
     let targets = monitor.targets(Some(window)).await?;
-    let traces = monitor.traces(ROOT).await?;
+    // The call that found no more days has a trace too, which is no cycle's.
+    let ran: HashSet<&str> = cycles.ran.iter().map(|cycle| cycle.trace_id.as_str()).collect();
+    let mut traces = monitor.traces(ROOT).await?;
+    traces.retain(|trace| ran.contains(trace.id.as_str()));
     let shown = report::typical(&cycles.ran).cloned();
     let spans = match &shown {
         Some(cycle) => monitor.spans(&cycle.trace_id).await?,

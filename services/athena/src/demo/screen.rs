@@ -93,7 +93,9 @@ fn targets(text: &mut String, report: &Report, colour: bool) {
 fn beside(target: &Target) -> String {
     let mut notes: Vec<String> = Vec::new();
     if target.higher_is_better {
-        notes.extend(target.parts.iter().map(|(tier, share)| format!("{tier} {share:.0}")));
+        let mut parts: Vec<_> = target.parts.iter().collect();
+        parts.sort_by(|left, right| right.1.total_cmp(left.1));
+        notes.extend(parts.iter().map(|(tier, share)| format!("{tier} {share:.1}")));
     } else if target.name == "firestore_writes" {
         notes.push(format!("{} clock", target.clock));
     } else {
@@ -138,8 +140,9 @@ fn trace(text: &mut String, report: &Report) {
     let Some(cycle) = &report.shown else { return };
     let _ = writeln!(
         text,
-        "\n  one cycle, {:<40}trace {}",
-        format!("{} ({})", amount(cycle.duration.as_secs_f64() * 1e3, "ms"), cycle.recorded_date),
+        "\n  one cycle, {} ({}), trace {}",
+        amount(cycle.duration.as_secs_f64() * 1e3, "ms"),
+        cycle.recorded_date,
         cycle.trace_id,
     );
     let whole = report.spans.iter().map(|span| span.offset + span.duration).max().unwrap_or_default();
