@@ -36,7 +36,11 @@ const SERVICE: [&str; 8] = [
 
 fn strangers(names: &[String]) -> Vec<String> {
     let is_known = |name: &String| {
-        name.starts_with('.') || name == "target" || name == "athena-data" || name == "tests" || TOP.contains(&name.as_str())
+        name.starts_with('.')
+            || name == "target"
+            || name == "athena-data"
+            || name == "tests"
+            || TOP.contains(&name.as_str())
     };
     names
         .iter()
