@@ -110,8 +110,10 @@ pub fn tag(place: usize) -> String {
 
 /// Returns the strict schema of an object with exactly these properties.
 fn object(properties: &Value) -> Value {
-    let required: Vec<_> =
+    // Sorted: the order of a JSON map depends on a feature that another crate may switch on.
+    let mut required: Vec<_> =
         properties.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    required.sort_unstable();
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
 
