@@ -24,7 +24,7 @@ struct Command {
 
 const EXAMPLES: &str = "Examples:
   athena demo                                   replay 40 recorded days, print what it measured
-  athena up --llm https://HOST/v1               the mesh with a real model (key in ATHENA_LLM_API_KEY)
+  athena up --llm https://HOST/v1 --model NAME  the mesh with a real model (key in ATHENA_LLM_API_KEY)
   athena serve memory-service --set memory_port=0
   athena status --json
   athena bench list
@@ -56,8 +56,11 @@ enum Verb {
     /// Runs the whole mesh in one process until Ctrl-C.
     Up {
         /// URL of an OpenAI-compatible upstream; its key is read from ATHENA_LLM_API_KEY.
-        #[arg(long, value_name = "URL")]
+        #[arg(long, value_name = "URL", requires = "model")]
         llm: Option<String>,
+        /// The model to ask, as the upstream names it.
+        #[arg(long, value_name = "NAME", requires = "llm")]
+        model: Option<String>,
         /// Uses the sources named by `agent_source` instead of the bundled days.
         #[arg(long)]
         live: bool,
@@ -118,9 +121,10 @@ async fn perform(command: Command) -> Result<bool> {
             print(&text)?;
             Ok(report.passed())
         }
-        Verb::Up { llm, live } => {
-            let presets = llm.map(|url| format!("llm_upstream_url={url}")).into_iter();
-            let presets = presets.chain(["agent_interval=300s".to_owned()]).collect();
+        Verb::Up { llm, model, live } => {
+            let mut presets = vec!["agent_interval=300s".to_owned()];
+            presets.extend(llm.map(|url| format!("llm_upstream_url={url}")));
+            presets.extend(model.map(|name| format!("llm_model={name}")));
             up::run(settings.sources(presets), !live, |table| drop(print(table))).await.map(|()| true)
         }
         Verb::Serve { service } => serve::run(service, &settings.sources(Vec::new())).await.map(|()| true),

@@ -42,8 +42,8 @@ pub(super) fn render(report: &Report, width: usize, colour: bool) -> String {
     targets(&mut text, report, colour);
     savings(&mut text, report);
     trace(&mut text, report);
-    text.push_str("\n  next: athena up            keep it running, with its dashboard\n");
-    text.push_str("        athena up --llm URL  the same with a real model\n");
+    text.push_str("\n  next: athena up                         keep it running, with its dashboard\n");
+    text.push_str("        athena up --llm URL --model NAME  the same with a real model\n");
     text.lines().map(|line| line.chars().take(width.max(80)).collect::<String>() + "\n").collect()
 }
 
