@@ -24,6 +24,9 @@ const METADATA_BYTES: usize = 16 << 10;
 const METADATA_ENTRIES: usize = 64;
 const POOL_BYTES: usize = 256;
 const POOLS: usize = 64;
+/// Most categories of a query, and most pools.
+const QUERY_NAMES: usize = 64;
+const QUERY_TEXT_BYTES: usize = 64 << 10;
 
 /// Collects what is wrong with a request, to say all of it at once.
 #[derive(Default)]
@@ -123,10 +126,16 @@ pub(crate) fn query(query: Option<wire::Query>, limits: Limits) -> Result<Query,
     for (names, field, most) in
         [(&query.categories, "categories", CATEGORY_BYTES), (&query.pools, "pools", POOL_BYTES)]
     {
-        for (number, name) in names.iter().enumerate() {
+        check.require(names.len() <= QUERY_NAMES, at(field), format!("must be at most {QUERY_NAMES}"));
+        for (number, name) in names.iter().enumerate().take(QUERY_NAMES) {
             check.text(name, at(&format!("{field}[{number}]")), most);
         }
     }
+    check.require(
+        query.text.len() <= QUERY_TEXT_BYTES,
+        at("text"),
+        format!("must have at most {QUERY_TEXT_BYTES} bytes"),
+    );
     check.share(query.min_confidence, at("min_confidence"));
     check.require(
         query.limit <= limits.max,

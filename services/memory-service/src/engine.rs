@@ -45,7 +45,7 @@ pub(crate) struct Engine {
     /// Threads a large scan is split over.
     threads: usize,
     /// As many scans as there are cores: more would only share them.
-    scans: Semaphore,
+    scans: Arc<Semaphore>,
     writes: Semaphore,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -135,7 +135,7 @@ impl Engine {
             embedder,
             query_timeout: config.query_timeout,
             threads,
-            scans: Semaphore::new(threads),
+            scans: Arc::new(Semaphore::new(threads)),
             writes: Semaphore::new(WRITES as usize),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
@@ -204,6 +204,10 @@ impl Engine {
         let embed = move |text: &str| engine.vector(text);
         let (answer, _) = self.run(&memories, key.query.clone(), budget, embed).await?;
         let answer = Arc::new(answer);
+        if key.query.include_embedding {
+            // Vectors are most of the bytes of an answer, and the cache counts answers, not bytes.
+            return Ok((answer, false));
+        }
         key.generation = answer.generation;
         self.answers.insert(key.clone(), Arc::clone(&answer));
         memories.note_answer();
@@ -302,9 +306,13 @@ impl Engine {
         let guard = StopOnDrop(Arc::clone(&stop));
         let tenant = Arc::clone(tenant);
         let scan = async {
-            let _turn = self.scans.acquire().await.map_err(|_| Error::NotReady)?;
+            let turn = Arc::clone(&self.scans).acquire_owned().await.map_err(|_| Error::NotReady)?;
             let threads = self.threads;
-            let run = move || recall::run(&tenant, &query, embed, threads, &stop);
+            let run = move || {
+                // A caller that leaves does not end its scan at once: the turn is over when the scan is.
+                let _turn = turn;
+                recall::run(&tenant, &query, embed, threads, &stop)
+            };
             let done = self.telemetry.spawn_blocking(run).await.map_err(Error::Task)?;
             done.map_err(|Stopped| Error::TimedOut)
         };
@@ -430,6 +438,45 @@ mod tests {
         assert!(engine.answers.peek(&key).is_some());
         engine.forget(Arc::clone(&tenant), vec!["a".into()]).await.unwrap();
         assert!(engine.answers.peek(&key).is_none());
+    }
+
+    #[tokio::test]
+    async fn an_answer_with_vectors_is_not_cached() {
+        let folder = tempfile::tempdir().unwrap();
+        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
+        engine.remember(Arc::clone(&tenant), vec![draft("a")]).await.unwrap();
+        let heavy = || Query { include_embedding: true, ..newest() };
+        engine.recall(&tenant, heavy(), None).await.unwrap();
+        assert!(!engine.recall(&tenant, heavy(), None).await.unwrap().1);
+        engine.recall(&tenant, newest(), None).await.unwrap();
+        assert!(engine.recall(&tenant, newest(), None).await.unwrap().1);
+    }
+
+    #[tokio::test]
+    async fn a_scan_keeps_its_turn_after_its_caller_has_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = open(&folder).await;
+        let tenant = engine.tenant(&Arc::from("t"));
+        let free = engine.scans.available_permits();
+        let (begun, began) = std::sync::mpsc::channel();
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let embed = move |_: &str| {
+            begun.send(()).unwrap();
+            // Ends with an error when the test lets go.
+            let _ = wait.recv();
+            Arc::from([1.0; 256])
+        };
+        let query = Query { likeness: Likeness::Text("x".into()), ..newest() };
+        {
+            let mut call = std::pin::pin!(engine.run(&tenant, query, None, embed));
+            assert!(futures::poll!(call.as_mut()).is_pending());
+            began.recv().unwrap();
+        }
+        assert_eq!(engine.scans.available_permits(), free - 1, "the scan still runs");
+        drop(go);
+        while engine.scans.available_permits() < free {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[test]
