@@ -36,7 +36,7 @@ async fn six_targets_have_a_state_and_those_of_the_run_have_samples() {
         assert!(target.least_samples > 0 && !target.unit.is_empty(), "{target:#?}");
     }
     assert_eq!(targets["agent_cycle"].samples, 3);
-    for name in ["memory_query_p95", "api_response_p95", "llm_response"] {
+    for name in ["memory_query_p95", "api_response_p95", "llm_response", "cache_hit_rate"] {
         assert!(targets[name].samples > 0, "{:#?}", targets[name]);
     }
     house.close().await.unwrap();

@@ -114,22 +114,22 @@ async fn perform(command: Command) -> Result<bool> {
     match command.verb {
         Verb::Demo { json } => {
             let folder = tempfile::tempdir()?;
-            let mut presets = ephemeral(folder.path());
-            presets.push("log_filter=warn".into());
-            let report = demo::run(settings.sources(presets)).await?;
+            let report = demo::run(settings.pinned(demo_settings(folder.path()))).await?;
             let text = if json { format!("{:#}\n", report.json()) } else { pretty(&report) };
             print(&text)?;
             Ok(report.passed())
         }
         Verb::Up { llm, model, live } => {
-            let mut presets = vec!["agent_interval=300s".to_owned()];
-            presets.extend(llm.map(|url| format!("llm_upstream_url={url}")));
-            presets.extend(model.map(|name| format!("llm_model={name}")));
-            up::run(settings.sources(presets), !live, |table| drop(print(table))).await.map(|()| true)
+            let mut pinned = Vec::new();
+            pinned.extend(llm.map(|url| format!("llm_upstream_url={url}")));
+            pinned.extend(model.map(|name| format!("llm_model={name}")));
+            let presets = [("agent_interval".to_owned(), "300s".to_owned())];
+            let sources = settings.pinned(pinned).with_presets(presets);
+            up::run(sources, !live, |table| drop(print(table))).await.map(|()| true)
         }
-        Verb::Serve { service } => serve::run(service, &settings.sources(Vec::new())).await.map(|()| true),
+        Verb::Serve { service } => serve::run(service, &settings.pinned(Vec::new())).await.map(|()| true),
         Verb::Status { json } => {
-            let ports = crate::mesh::ports(&settings.sources(Vec::new()))?;
+            let ports = crate::mesh::ports(&settings.pinned(Vec::new()))?;
             let (text, all) = status::run(&ports, json).await?;
             print(&text)?;
             Ok(all)
@@ -148,15 +148,16 @@ async fn perform(command: Command) -> Result<bool> {
 }
 
 impl Settings {
-    /// Returns the sources of all settings; `presets` are weaker than what the user set.
-    fn sources(&self, presets: Vec<String>) -> Sources {
+    /// Returns the sources of all settings; `pinned` ones are stronger than file and environment, and weaker than what the
+    /// command line sets.
+    fn pinned(&self, pinned: Vec<String>) -> Sources {
         let mut arguments = Vec::new();
         for (flag, value) in [("--profile", &self.profile), ("--config", &self.config)] {
             if let Some(value) = value {
                 arguments.extend([flag.to_owned(), value.clone()]);
             }
         }
-        for set in presets.iter().chain(&self.set) {
+        for set in pinned.iter().chain(&self.set) {
             arguments.extend(["--set".to_owned(), set.clone()]);
         }
         Sources::from_process(arguments)
@@ -170,6 +171,25 @@ pub fn ephemeral(folder: &std::path::Path) -> Vec<String> {
         Service::ALL.iter().map(|service| format!("{}=0", service.port_setting())).collect();
     for (setting, name) in [("memory_dir", "memory"), ("storage_dir", "storage"), ("agent_dir", "agent")] {
         settings.push(format!("{setting}={}", folder.join(name).display()));
+    }
+    settings
+}
+
+/// Returns the settings of a demo: whatever the user's file and environment say, it writes nowhere but to `folder`, asks nobody, and
+/// runs its cycles alone.
+fn demo_settings(folder: &std::path::Path) -> Vec<String> {
+    let mut settings = ephemeral(folder);
+    for (name, value) in [
+        ("agent_interval", "0s"),
+        ("auth_tokens", ""),
+        ("bind_address", "127.0.0.1"),
+        ("firestore_project", ""),
+        ("llm_model", "builtin/statistics"),
+        ("llm_upstream_url", ""),
+        ("log_filter", "warn"),
+        ("otlp_endpoint", ""),
+    ] {
+        settings.push(format!("{name}={value}"));
     }
     settings
 }

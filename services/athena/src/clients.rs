@@ -1,11 +1,15 @@
 //! What the command asks of a running mesh, in its own words: the one place that names the contracts.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use contracts::{
     agent::{self, orchestrator_service_client::OrchestratorServiceClient},
     llm::{self, cache_admin_service_client::CacheAdminServiceClient},
+    memory::{self, memory_service_client::MemoryServiceClient},
     monitor::{self, monitor_service_client::MonitorServiceClient},
     storage::{self, storage_batcher_service_client::StorageBatcherServiceClient},
 };
@@ -34,10 +38,6 @@ pub struct Cycle {
     pub pools: u32,
     /// Recalls made.
     pub recalls: u32,
-    /// Wall time of the recall stage.
-    pub recall_stage: Duration,
-    /// Sum of the recalls' own times.
-    pub recalls_in_sequence: Duration,
     /// What is wrong with the input.
     pub warnings: Vec<Warning>,
     /// Branches that failed, in words.
@@ -188,7 +188,6 @@ impl Agent {
 impl From<agent::Cycle> for Cycle {
     fn from(cycle: agent::Cycle) -> Self {
         let completeness = cycle.completeness();
-        let recall = cycle.stages.iter().find(|report| report.stage() == agent::Stage::Recall);
         let failures = cycle
             .stages
             .iter()
@@ -204,8 +203,6 @@ impl From<agent::Cycle> for Cycle {
             partial: completeness == agent::Completeness::Partial,
             pools: cycle.pools,
             recalls: cycle.recalls,
-            recall_stage: recall.map_or(Duration::ZERO, |report| span_of(report.duration)),
-            recalls_in_sequence: span_of(cycle.recalls_in_sequence),
             warnings: cycle.input_warnings.into_iter().map(Warning::from).collect(),
             failures,
         }
@@ -352,6 +349,33 @@ pub(crate) async fn flush_and_costs(channel: Channel) -> Result<Costs> {
     })
 }
 
+/// Measures `count` recalls one after another, and as many at once; each asks for something else, so that none is cached.
+///
+/// # Errors
+///
+/// Fails if the memory service cannot be asked.
+pub(crate) async fn recalls(channel: &Channel, count: u32, round: u32) -> Result<(Duration, Duration)> {
+    let recall = |way: &'static str, number: u32| {
+        let mut client = MemoryServiceClient::new(channel.clone());
+        async move {
+            let text = format!("{way} recall {number} of round {round}: yield of a pool");
+            let query = memory::Query { text, limit: 10, ..memory::Query::default() };
+            client
+                .recall(memory::RecallRequest { query: Some(query) })
+                .await
+                .context("cannot ask the memory service")
+        }
+    };
+    let begun = Instant::now();
+    for number in 0..count {
+        recall("lone", number).await?;
+    }
+    let sequence = begun.elapsed();
+    let begun = Instant::now();
+    futures::future::try_join_all((0..count).map(|number| recall("joint", number))).await?;
+    Ok((sequence, begun.elapsed()))
+}
+
 /// What a health check said of one service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Health {
@@ -370,7 +394,14 @@ pub(crate) enum Health {
 /// Fails if nothing answers.
 pub(crate) async fn health(channel: Channel, name: &str) -> Result<Health, tonic::Status> {
     let request = HealthCheckRequest { service: name.to_owned() };
-    let response = HealthClient::new(channel).check(request).await?.into_inner();
+    let response = match HealthClient::new(channel).check(request).await {
+        Ok(response) => response.into_inner(),
+        // Something speaks gRPC there, but is not what was asked for.
+        Err(status) if matches!(status.code(), tonic::Code::NotFound | tonic::Code::Unimplemented) => {
+            return Ok(Health::Unknown);
+        }
+        Err(status) => return Err(status),
+    };
     Ok(match response.status() {
         ServingStatus::Serving => Health::Serving,
         ServingStatus::NotServing => Health::NotServing,

@@ -220,27 +220,28 @@ impl Mesh {
             })
             .collect::<Result<Vec<_>>>()?;
         let all = futures::future::join_all(waits);
-        let results = tokio::time::timeout(READY_WITHIN, all).await;
-        let results = match results {
-            Ok(results) => results,
-            Err(_) => return Err(self.why_not_serving().await),
+        let Ok(results) = tokio::time::timeout(READY_WITHIN, all).await else {
+            return Err(anyhow!("a service did not serve within {READY_WITHIN:?}"));
         };
         for (service, result) in results {
             if let Err(status) = result {
-                return Err(anyhow!("{service} does not serve: {}", status.message()));
+                return Err(self.why_not_serving(service, status.message()).await);
             }
         }
         Ok(())
     }
 
-    /// Names a service that ended before it served; its own error says more than a time-out.
-    async fn why_not_serving(&mut self) -> anyhow::Error {
-        if let Some(position) = self.parts.iter().position(|part| part.task.is_finished()) {
-            let part = self.parts.remove(position);
-            let error = part.task.await.map_err(|error| anyhow!(error)).and_then(|ended| ended).err();
-            return error.unwrap_or_else(|| anyhow!("it stopped")).context(format!("{} ended", part.service));
+    /// Returns the error with which a service ended before it served: it says more than that a call to it failed.
+    async fn why_not_serving(&mut self, service: Service, seen: &str) -> anyhow::Error {
+        let own = self.parts.iter_mut().find(|part| part.service == service);
+        let ended = match own {
+            Some(part) => tokio::time::timeout(Duration::from_secs(1), &mut part.task).await.ok(),
+            None => None,
+        };
+        match ended.map(|ended| ended.unwrap_or_else(|error| Err(anyhow!(error)))) {
+            Some(Err(error)) => error.context(cannot_start(service)),
+            _ => anyhow!("{service} does not serve: {seen}"),
         }
-        anyhow!("a service did not serve within {READY_WITHIN:?}")
     }
 }
 

@@ -27,6 +27,7 @@ crate::choice! {
 /// Everything that settings can be read from. `Sources::none()` gives every setting its default.
 #[derive(Clone, Default)]
 pub struct Sources {
+    presets: BTreeMap<String, String>,
     profile: Option<Profile>,
     file: BTreeMap<String, file::Entry>,
     path: PathBuf,
@@ -89,6 +90,13 @@ impl Sources {
     #[must_use]
     pub fn with_flags(mut self, flags: impl IntoIterator<Item = (String, String)>) -> Self {
         self.flags.extend(flags);
+        self
+    }
+
+    /// Adds defaults of the program that are not those of the declaration; everything that a user gives is stronger.
+    #[must_use]
+    pub fn with_presets(mut self, presets: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.presets.extend(presets);
         self
     }
 
@@ -161,8 +169,9 @@ impl Sources {
             Some(Profile::Production) => setting.production,
             None => None,
         };
-        match (of_profile, self.profile) {
-            (Some(value), Some(profile)) => (value.to_owned(), Origin::Profile(profile)),
+        match (of_profile, self.profile, self.presets.get(setting.name)) {
+            (Some(value), Some(profile), _) => (value.to_owned(), Origin::Profile(profile)),
+            (_, _, Some(preset)) => (preset.clone(), Origin::Default),
             _ => (setting.default.to_owned(), Origin::Default),
         }
     }
@@ -261,6 +270,14 @@ mod tests {
              ATHENA_CACHE_TLT (environment variable ATHENA_CACHE_TLT): no such setting, did you mean cache_ttl?\n\
              weather (flag --set weather): no such setting";
         assert_eq!(sources.unknown(&Config::declared()).to_string(), expected);
+    }
+
+    #[test]
+    fn a_preset_is_stronger_than_the_default_and_weaker_than_what_a_user_gives() {
+        let sources = Sources::none().with_presets(pairs(&[("cache_size", "7")]));
+        assert_eq!(size(&sources), 7);
+        let sources = sources.with_env(pairs(&[("ATHENA_CACHE_SIZE", "8")]));
+        assert_eq!(size(&sources), 8);
     }
 
     #[test]

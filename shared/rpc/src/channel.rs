@@ -166,7 +166,9 @@ impl Channel {
     fn equip(&self, request: &mut Request<Body>) {
         let headers = request.headers_mut();
         telemetry::inject(headers);
-        let token = context::current().authorization.or_else(|| self.shared.authorization.clone());
+        // On behalf of a caller without a token nothing is asked with ours: that would lend it our tenant.
+        let current = context::current();
+        let token = if current.serving { current.authorization } else { self.shared.authorization.clone() };
         if let (Some(token), false) = (token, headers.contains_key(AUTHORIZATION)) {
             headers.insert(AUTHORIZATION, token);
         }

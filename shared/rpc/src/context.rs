@@ -17,6 +17,8 @@ pub(crate) struct Context {
     pub(crate) deadline: Option<Deadline>,
     /// Its `authorization` header, marked sensitive.
     pub(crate) authorization: Option<HeaderValue>,
+    /// Whether a call is being served at all; outside of one, a channel may use a token of its own.
+    pub(crate) serving: bool,
 }
 
 impl Context {
@@ -47,6 +49,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_deadline_of_ones_own_is_no_call_that_is_served() {
+        let serving = Deadline::after(Duration::from_secs(5)).scope(async { current().serving }).await;
+        assert!(!serving);
+    }
 
     #[tokio::test]
     async fn a_spawned_task_keeps_the_deadline_by_carry() {

@@ -136,7 +136,8 @@ impl Door {
             Err(fault) => return (StatusCode::UNAUTHORIZED, format!("{fault}\n")).into_response(),
         };
         let deadline = Deadline::after(self.gate.request_timeout);
-        let context = Context { deadline: Some(deadline), authorization: authorization(&request) };
+        let context =
+            Context { deadline: Some(deadline), authorization: authorization(&request), serving: true };
         if let Some(caller) = caller {
             request.extensions_mut().insert(caller);
         }
@@ -186,7 +187,7 @@ impl Gate {
         let first = given.unwrap_or_else(|| Deadline::after(self.request_timeout));
         // A watch stays open for as long as its caller wants.
         let whole = if methods::is_streaming(path) { given } else { Some(first) };
-        let context = Context { deadline: whole, authorization: authorization(request) };
+        let context = Context { deadline: whole, authorization: authorization(request), serving: true };
         Ok(Admitted { context, first, whole })
     }
 

@@ -14,7 +14,7 @@ use config::Sources;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
-pub use crate::demo::report::{Documents, Report};
+pub use crate::demo::report::{Documents, Recalls, Report};
 use crate::{
     Mesh, NoCycle, Options, Replay, Service, clients,
     clients::{Agent, Cycle, Monitor},
@@ -28,6 +28,9 @@ const UNTIL_CLOSED: Duration = Duration::from_secs(17 * 60);
 
 /// The first recorded day that is replayed: where the agent clock starts.
 const FIRST_DAY: &str = "2025-07-19T00:00:00Z";
+
+/// Rounds of the recalls measured after the replay.
+const ROUNDS: u32 = 5;
 
 /// Name of the root span of a cycle.
 const ROOT: &str = "athena.agent.v1.OrchestratorService/RunCycle";
@@ -74,14 +77,16 @@ async fn measure(mesh: &Mesh, hand: &Hand) -> Result<Report> {
         Some(cycle) => monitor.spans(&cycle.trace_id).await?,
         None => Vec::new(),
     };
+    let recalls = recalls(mesh, &cycles.ran).await?;
     Ok(Report {
+        recalls,
         failed: cycles.failed,
         why_failed: cycles.why,
         cycles: cycles.ran,
         targets,
         served,
         upstream_calls,
-        documents: Documents::over(&costs, window),
+        documents: Documents::over(&costs, elapsed),
         traces: traces.len(),
         orphans: traces.iter().map(|trace| trace.orphans).sum(),
         shown,
@@ -89,6 +94,22 @@ async fn measure(mesh: &Mesh, hand: &Hand) -> Result<Report> {
         wall: begun.elapsed(),
         agent_time: elapsed,
     })
+}
+
+/// Measures as many recalls as a cycle made, one after another and at once, over the memories that the run left.
+async fn recalls(mesh: &Mesh, cycles: &[Cycle]) -> Result<Recalls> {
+    let count = report::typical(cycles).map_or(1, |cycle| cycle.recalls);
+    let channel = mesh.channel(Service::MemoryService)?;
+    let (mut sequence, mut together) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let (lone, joint) = clients::recalls(&channel, count, round).await?;
+        sequence.push(lone);
+        together.push(joint);
+    }
+    sequence.sort();
+    together.sort();
+    let middle = sequence.len() / 2;
+    Ok(Recalls { count, sequence: sequence[middle], together: together[middle] })
 }
 
 #[derive(Default)]

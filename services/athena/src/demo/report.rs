@@ -23,6 +23,8 @@ pub struct Report {
     pub upstream_calls: u64,
     /// Documents written and saved.
     pub documents: Documents,
+    /// Recalls measured after the replay.
+    pub recalls: Recalls,
     /// Traces whose root is a cycle.
     pub traces: usize,
     /// Spans of those traces whose parent is missing.
@@ -35,6 +37,17 @@ pub struct Report {
     pub wall: Duration,
     /// Agent time of the replay.
     pub agent_time: Duration,
+}
+
+/// As many recalls as a cycle makes, measured both ways against the memories of the run; medians.
+#[derive(Clone, Copy, Debug)]
+pub struct Recalls {
+    /// How many.
+    pub count: u32,
+    /// One after another.
+    pub sequence: Duration,
+    /// All at once.
+    pub together: Duration,
 }
 
 /// Documents written and saved.

@@ -44,7 +44,16 @@ pub(super) fn render(report: &Report, width: usize, colour: bool) -> String {
     trace(&mut text, report);
     text.push_str("\n  next: athena up                         keep it running, with its dashboard\n");
     text.push_str("        athena up --llm URL --model NAME  the same with a real model\n");
-    text.lines().map(|line| line.chars().take(width.max(80)).collect::<String>() + "\n").collect()
+    text.lines().map(|line| cut(line, width.max(80))).collect()
+}
+
+/// Ends a line that is too long with an ellipsis.
+fn cut(line: &str, width: usize) -> String {
+    let visible = line.chars().count();
+    if visible <= width || line.contains('\u{1b}') {
+        return format!("{line}\n");
+    }
+    line.chars().take(width - 1).collect::<String>() + "…\n"
 }
 
 fn head(text: &mut String, report: &Report) {
@@ -71,7 +80,7 @@ fn targets(text: &mut String, report: &Report, colour: bool) {
     let _ = writeln!(
         text,
         "  {:<19} {:>10}  {:>8}  {:>8}  {:>7}  state",
-        "target", "value", "target", "critical", "samples"
+        "target, whole run", "value", "target", "critical", "samples"
     );
     for target in &report.targets {
         let label = label(&target.name);
@@ -97,7 +106,7 @@ fn beside(target: &Target) -> String {
         parts.sort_by(|left, right| right.1.total_cmp(left.1));
         notes.extend(parts.iter().map(|(tier, share)| format!("{tier} {share:.1}")));
     } else if target.name == "firestore_writes" {
-        notes.push(format!("{} clock", target.clock));
+        notes.push(format!("a minute of the {} clock", target.clock));
     } else {
         notes.extend(target.notes.first().cloned());
     }
@@ -106,10 +115,6 @@ fn beside(target: &Target) -> String {
 
 fn savings(text: &mut String, report: &Report) {
     let (served, documents) = (&report.served, &report.documents);
-    let sequence: Duration = report.cycles.iter().map(|cycle| cycle.recalls_in_sequence).sum();
-    let together: Duration = report.cycles.iter().map(|cycle| cycle.recall_stage).sum();
-    let recalls: u32 = report.cycles.iter().map(|cycle| cycle.recalls).sum();
-    let count = u32::try_from(report.cycles.len()).unwrap_or(1).max(1);
     let _ = writeln!(text, "\n  {:<19} {:>10}  {:>8}", "saved", "naive", "athena");
     let merged = served.merged.checked_div(report.upstream_calls).unwrap_or(0);
     let _ = writeln!(
@@ -128,11 +133,11 @@ fn savings(text: &mut String, report: &Report) {
     );
     let _ = writeln!(
         text,
-        "  {:<19} {:>10}  {:>8}   ({} at once, mean of a cycle)",
-        "recalls in sequence",
-        amount(sequence.as_secs_f64() * 1e3 / f64::from(count), "ms"),
-        amount(together.as_secs_f64() * 1e3 / f64::from(count), "ms"),
-        recalls / count,
+        "  {:<19} {:>10}  {:>8}   ({} of them, one by one and at once)",
+        "recalls",
+        amount(report.recalls.sequence.as_secs_f64() * 1e3, "ms"),
+        amount(report.recalls.together.as_secs_f64() * 1e3, "ms"),
+        report.recalls.count,
     );
 }
 

@@ -69,6 +69,23 @@ async fn the_callers_token_is_sent_on() {
 }
 
 #[tokio::test]
+async fn a_caller_without_a_token_is_not_lent_the_channels_own() {
+    let last = Running::start_with("last", &guarded(), Bystander::telling().0, |host| host);
+    let next = client(&last, Some("admin-token"));
+    // Nobody has to bring a token to the first host, but the last one asks for one.
+    let first = Bystander::new(move |_| {
+        let mut next = next.clone();
+        async move {
+            let status = next.recall(RecallRequest::default()).await.unwrap_err();
+            assert_eq!(status.code(), Code::Unauthenticated);
+            Ok(())
+        }
+    });
+    let first = Running::start("first", first);
+    client(&first, None).recall(RecallRequest::default()).await.unwrap();
+}
+
+#[tokio::test]
 async fn probes_need_no_token_and_other_content_types_do_not_go_around_it() {
     let (bystander, mut seen) = Bystander::telling();
     let host = Running::start_with("memory", &guarded(), bystander, |host| host);
