@@ -284,8 +284,9 @@ impl Engine {
         if let Some(generation) = committed.generation {
             let memories = self.tenant(&tenant);
             memories.apply(generation, change).await;
-            if committed.touched > 0 && memories.take_answered() {
-                // Nobody can find the older answers any more; what they hold of the dead has to go as well.
+            if memories.take_answered() {
+                // Nobody can find the older answers any more: they would only fill the cache, and what they hold of the dead has
+                // to go as well.
                 self.answers.invalidate_if(|key, _| key.tenant == tenant && key.generation < generation);
             }
             self.count_all();
@@ -438,6 +439,17 @@ mod tests {
         assert!(engine.answers.peek(&key).is_some());
         engine.forget(Arc::clone(&tenant), vec!["a".into()]).await.unwrap();
         assert!(engine.answers.peek(&key).is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_learned_makes_the_query_cache_let_go_of_older_answers() {
+        let folder = tempfile::tempdir().unwrap();
+        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
+        for id in ["a", "b", "c"] {
+            engine.remember(Arc::clone(&tenant), vec![draft(id)]).await.unwrap();
+            engine.recall(&tenant, newest(), None).await.unwrap();
+        }
+        assert_eq!(engine.answers.stats().entries, 1);
     }
 
     #[tokio::test]
