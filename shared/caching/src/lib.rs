@@ -16,7 +16,10 @@ use std::{
 
 use clock::Clock;
 use moka::{notification::RemovalCause, policy::EvictionPolicy};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+
+/// Searches of a full cache for expired entries, at most, in one TTL.
+const PURGES: u32 = 16;
 
 /// A concurrent cache whose entries expire on the agent clock. Clones share one cache.
 #[derive(Clone)]
@@ -30,6 +33,8 @@ struct Shared<K, V> {
     ttl: Duration,
     clock: Clock,
     counts: Arc<Counts>,
+    /// When a full cache was last searched for expired entries.
+    purged: Mutex<SystemTime>,
 }
 
 #[derive(Clone)]
@@ -83,7 +88,8 @@ where
     pub fn new(capacity: u64, ttl: Duration, clock: Clock) -> Self {
         let counts = Arc::new(Counts::default());
         let entries = RwLock::new(build(capacity, &counts));
-        Self { shared: Arc::new(Shared { entries, ttl, clock, counts }) }
+        let purged = Mutex::new(clock.now());
+        Self { shared: Arc::new(Shared { entries, ttl, clock, counts, purged }) }
     }
 
     /// Returns the value of `key` if it is held and not older than the TTL.
@@ -99,10 +105,12 @@ where
         self.fresh(key)
     }
 
-    /// Stores `value` under `key`, with its age counted from now.
+    /// Stores `value` under `key`, with its age counted from now. A full cache lets go of what is expired first.
     pub fn insert(&self, key: K, value: V) {
         let stored = self.shared.clock.now();
-        self.shared.entries.read().insert(key, Entry { value, stored });
+        let entries = self.shared.entries.read();
+        self.purge(&entries, stored);
+        entries.insert(key, Entry { value, stored });
     }
 
     /// Removes the value of `key`.
@@ -148,6 +156,34 @@ where
             evictions: read(&counts.evictions),
             expirations: read(&counts.expirations),
         }
+    }
+
+    /// Removes what is expired from a full cache, at most once in a sixteenth of the TTL: admission goes by how often a key was
+    /// asked for, so the dead would keep newcomers out.
+    fn purge(&self, entries: &moka::sync::Cache<K, Entry<V>>, now: SystemTime) {
+        let counts = &self.shared.counts;
+        // An estimate that lags behind by what moka has not yet worked off: the next insertion sees it.
+        if entries.entry_count() < counts.capacity.load(Ordering::Relaxed) {
+            return;
+        }
+        {
+            let mut purged = self.shared.purged.lock();
+            // A clock that was set back searches too.
+            if now.duration_since(*purged).is_ok_and(|since| since < self.shared.ttl / PURGES) {
+                return;
+            }
+            *purged = now;
+        }
+        let expired =
+            |entry: &Entry<V>| now.duration_since(entry.stored).unwrap_or_default() > self.shared.ttl;
+        let dead: Vec<Arc<K>> =
+            entries.iter().filter(|(_, entry)| expired(entry)).map(|(key, _)| key).collect();
+        for key in &dead {
+            entries.invalidate(key.as_ref());
+        }
+        counts.expirations.fetch_add(dead.len() as u64, Ordering::Relaxed);
+        // Makes the room be seen before the newcomer is judged.
+        entries.run_pending_tasks();
     }
 
     fn fresh(&self, key: &K) -> Option<Hit<V>> {
@@ -248,6 +284,25 @@ mod tests {
         let stats = cache.stats();
         assert_eq!(stats.entries, 100);
         assert_eq!(stats.evictions, 900);
+    }
+
+    #[test]
+    fn expired_entries_of_a_full_cache_do_not_keep_newcomers_out() {
+        let (cache, hand) = hourly(100);
+        for key in 0..100 {
+            cache.insert(key, "old");
+        }
+        for _ in 0..20 {
+            assert!((0..100).all(|key| cache.get(&key).is_some()));
+        }
+        assert_eq!(cache.stats().entries, 100);
+        hand.advance(Duration::from_secs(3601));
+        for key in 100..200 {
+            cache.insert(key, "new");
+        }
+        let stats = cache.stats();
+        assert_eq!((stats.entries, stats.expirations, stats.evictions), (100, 100, 0));
+        assert!((100..200).all(|key| cache.get(&key).is_some()));
     }
 
     #[test]
