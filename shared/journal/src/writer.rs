@@ -59,7 +59,9 @@ pub(crate) fn start(
     end: watch::Sender<()>,
 ) -> io::Result<()> {
     let (most, quick_repair) = (options.batch.max(1), options.quick_repair);
-    let run = move || {
+    // Else the lines of this thread would reach no log.
+    let dispatch = tracing::dispatcher::get_default(Clone::clone);
+    let work = move || {
         let mut batch = Vec::with_capacity(most);
         while queue.blocking_recv_many(&mut batch, most) > 0 {
             commit(&database, std::mem::take(&mut batch), quick_repair);
@@ -68,6 +70,7 @@ pub(crate) fn start(
         drop(database);
         drop(end);
     };
+    let run = move || tracing::dispatcher::with_default(&dispatch, work);
     thread::Builder::new().name("journal".into()).spawn(run).map(drop)
 }
 
