@@ -59,7 +59,8 @@ fn of_failure(failure: provider::Failure) -> Fault {
     let told = |code, word: &'static str| Fault::new(code, failure.to_string()).reason(word);
     match &failure {
         Failure::Unreachable => told(Code::Unavailable, "UPSTREAM_UNREACHABLE"),
-        Failure::Malformed => told(Code::Unavailable, "UPSTREAM_MALFORMED"),
+        // A caller that repeats what is unavailable would pay for the same answer again.
+        Failure::Malformed => told(Code::Internal, "UPSTREAM_MALFORMED"),
         Failure::Throttled { retry_after } => {
             let fault = told(Code::ResourceExhausted, "UPSTREAM_THROTTLED");
             match retry_after {

@@ -44,17 +44,21 @@ impl Peers {
     ///
     /// Fails if an address is none.
     pub(crate) fn new(config: &Config, telemetry: &Telemetry) -> Result<Self, rpc::Error> {
-        let channel = |url: &str| {
-            let options = ChannelOptions {
-                timeout: config.agent_cycle_deadline,
-                token: config.agent_token.clone(),
-                max_message_bytes: config.host.message_limit(),
-                ..ChannelOptions::default()
-            };
-            Channel::lazy(url, options, telemetry.clone())
+        let options = || ChannelOptions {
+            timeout: config.agent_cycle_deadline,
+            token: config.agent_token.clone(),
+            max_message_bytes: config.host.message_limit(),
+            ..ChannelOptions::default()
         };
+        let channel = |url: &str| Channel::lazy(url, options(), telemetry.clone());
+        // The gateway asks its upstream again by itself: repetitions here would multiply with those, each a call that is paid for.
+        let once = ChannelOptions { retries: 0, ..options() };
         Ok(Self {
-            llm: LlmGatewayServiceClient::over(channel(&config.agent_llm_url)?),
+            llm: LlmGatewayServiceClient::over(Channel::lazy(
+                &config.agent_llm_url,
+                once,
+                telemetry.clone(),
+            )?),
             memory: MemoryServiceClient::over(channel(&config.agent_memory_url)?),
             storage: StorageBatcherServiceClient::over(channel(&config.agent_storage_url)?),
             monitor: MonitorServiceClient::over(channel(&config.agent_monitor_url)?),

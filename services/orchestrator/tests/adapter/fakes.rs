@@ -46,6 +46,8 @@ pub(crate) struct World {
     pub(crate) memories: Mutex<Vec<memory::Memory>>,
     /// Storage answers with this.
     pub(crate) storage_down: Mutex<bool>,
+    /// The gateway is UNAVAILABLE.
+    pub(crate) llm_down: Mutex<bool>,
 }
 
 impl World {
@@ -61,6 +63,7 @@ impl World {
             writes: Mutex::default(),
             memories: Mutex::default(),
             storage_down: Mutex::default(),
+            llm_down: Mutex::default(),
         })
     }
 
@@ -154,6 +157,9 @@ impl llm_server::LlmGatewayService for Fake {
     async fn analyze(&self, request: Request<llm::AnalyzeRequest>) -> Answer<llm::AnalyzeResponse> {
         let request = request.into_inner();
         self.0.analyses.lock().push(request.clone());
+        if *self.0.llm_down.lock() {
+            return Err(Status::unavailable("the upstream could not be reached"));
+        }
         let result = |seen: llm::Observation| llm::ObservationResult {
             observation_id: seen.id,
             outcome: Some(llm::observation_result::Outcome::Analysis(llm::Analysis {

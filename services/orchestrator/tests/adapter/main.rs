@@ -216,6 +216,16 @@ async fn a_silent_recall_is_labelled_and_the_cycle_keeps_its_deadline() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_gave_up_on_its_upstream_is_not_asked_again() {
+    let world = World::new();
+    *world.llm_down.lock() = true;
+    let agent = Agent::start(&world, high(1, 2)).await;
+    let cycle = agent.run().await.unwrap();
+    assert_eq!(stage(&cycle, Stage::Analyse).failures[0].code, "UNAVAILABLE");
+    assert_eq!(world.analyses.lock().len(), 1);
+}
+
+#[tokio::test]
 async fn dead_services_leave_a_partial_cycle() {
     let world = World::new();
     let nobody = {
