@@ -160,7 +160,9 @@ impl Runner {
         let mut machine = Machine::begin(start, budget, self.parts.limits.clone());
         self.drive(&mut machine, state, begun).await;
         let cycle = Arc::new(machine.end(begun.elapsed()));
-        let progress = Progress { number, cursor: state.progress.cursor + 1 };
+        // A live source has no steps: a recording that replaces it begins at its start.
+        let steps = u64::from(self.parts.sources.is_recorded());
+        let progress = Progress { number, cursor: state.progress.cursor + steps };
         machine.remember_in(&mut state.history);
         let day = machine.day().filter(|_| !self.parts.sources.is_recorded());
         let day = day.map(|moment| (moment.date, state.history.day(moment.date)));
