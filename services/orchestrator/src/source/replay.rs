@@ -5,7 +5,7 @@
 //! `volume_usd_1d`. Yields are in percent, money is in USD.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     time::{Duration, SystemTime},
 };
 
@@ -80,7 +80,7 @@ struct Columns {
 }
 
 /// Makes sources that replay recorded days: the first `history_days` are only history, each later one drives a cycle. Days with
-/// fewer than `min_pools` pools are left out ([`Replay::left_out`]). Empty `gas`: cycles do without gas.
+/// fewer than `min_pools` pools are left out ([`Replay::left_out`]); of several rows of a pool on a day the newest is taken. Empty `gas`: cycles do without gas.
 ///
 /// # Errors
 ///
@@ -116,9 +116,22 @@ impl Replay {
     /// Fails as [`from_csv`] does.
     pub fn by_days(csv: &[u8], history: usize, min_pools: usize) -> Result<Self, Error> {
         let mut by_day: BTreeMap<Date, Vec<Pool>> = BTreeMap::new();
+        let mut places: HashMap<(Date, String), usize> = HashMap::new();
         for row in rows(csv)? {
             let (date, pool) = row?;
-            by_day.entry(date).or_default().push(pool);
+            let pools = by_day.entry(date).or_default();
+            match places.entry((date, pool.id.clone())) {
+                Entry::Vacant(place) => {
+                    place.insert(pools.len());
+                    pools.push(pool);
+                }
+                // A pool that was read several times counts once, with its newest row.
+                Entry::Occupied(place) => {
+                    if let Some(kept) = pools.get_mut(*place.get()).filter(|kept| kept.read <= pool.read) {
+                        *kept = pool;
+                    }
+                }
+            }
         }
         let (kept, left_out): (Vec<_>, Vec<_>) =
             by_day.into_iter().partition(|(_, pools)| pools.len() >= min_pools.max(1));
@@ -141,7 +154,9 @@ impl Replay {
         for row in rows(csv)? {
             let (date, pool) = row?;
             match places.get(&pool.id) {
-                Some(place) if pools[*place].0 <= date => pools[*place] = (date, pool),
+                Some(place) if (pools[*place].0, pools[*place].1.read) <= (date, pool.read) => {
+                    pools[*place] = (date, pool);
+                }
                 Some(_) => {}
                 None => {
                     places.insert(pool.id.clone(), pools.len());
@@ -334,6 +349,19 @@ mod tests {
         assert_eq!((first.tvl, first.apr, first.apr_reward), (Some(3709.0), Some(104.149), Some(81.9265)));
         assert_eq!(first.name(), "WETH-USDC (aero)");
         assert_eq!(replay.read(2).unwrap().pools[0].apr, None);
+    }
+
+    #[test]
+    fn a_pool_counts_once_a_day_with_its_newest_row() {
+        let csv = "dt,timestamp,pool,project,chain,symbol,tvl_usd,apy\n\
+            2025-08-01,2025-08-01T12:00:00Z,a,x,Base,A,1,2.5\n\
+            2025-08-01,2025-08-01T20:00:00Z,b,x,Base,B,1,1.0\n\
+            2025-08-01,2025-08-01T18:00:00Z,a,x,Base,A,1,3.5\n\
+            2025-08-01,2025-08-01T06:00:00Z,a,x,Base,A,1,1.5\n";
+        let replay = Replay::by_days(csv.as_bytes(), 0, 1).unwrap();
+        let pools = replay.read(0).unwrap().pools;
+        let found: Vec<_> = pools.iter().map(|pool| (pool.id.as_str(), pool.apr)).collect();
+        assert_eq!(found, [("a", Some(3.5)), ("b", Some(1.0))]);
     }
 
     #[test]
