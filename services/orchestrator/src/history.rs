@@ -74,8 +74,11 @@ impl History {
         pools: impl IntoIterator<Item = &'a Pool> + Clone,
         gas: Option<&Gas>,
     ) {
-        self.note_values(moment, pools.clone());
-        let begins = self.open(moment.date);
+        // A moment without pools says nothing of them: a pool seen first on the day after may have come on this one.
+        let begins = pools.clone().into_iter().next().is_some() && {
+            self.note_values(moment, pools.clone());
+            self.open(moment.date)
+        };
         for pool in pools {
             let past = self.pools.entry(pool.id.clone()).or_default();
             if past.first_seen.is_none() {
@@ -101,7 +104,7 @@ impl History {
 
     /// Takes a day kept on disk into the record; days must come in their order.
     pub fn restore(&mut self, date: Date, day: Day) {
-        let begins = self.open(date);
+        let begins = !day.pools.is_empty() && self.open(date);
         for (id, mean) in day.pools {
             let past = self.pools.entry(id).or_default();
             if past.first_seen.is_none() {
@@ -264,6 +267,20 @@ mod tests {
         assert_eq!(history.pool("b", day(5).date).age_days, Some(3.0));
         assert_eq!(history.pool("a", day(5).date).age_days, None);
         assert_eq!(history.pool("c", day(5).date).age_days, None, "after a gap it may be older");
+    }
+
+    #[test]
+    fn a_day_with_gas_and_no_pools_is_a_gap_for_pools() {
+        let gas = Gas { chain: "Base".into(), price: 1.0 };
+        let (mut live, mut restored) = (History::default(), History::default());
+        for index in 1..=2 {
+            live.record(day(index), &[pool("a", 1.0)][..usize::from(index == 1)], Some(&gas));
+            restored.restore(day(index).date, live.day(day(index).date));
+        }
+        for history in [live, restored] {
+            assert_eq!(history.pool("b", day(2).date).age_days, Some(0.0), "the day before was seen");
+            assert_eq!(history.pool("b", day(3).date).age_days, None, "it may have come on day 2");
+        }
     }
 
     #[test]
