@@ -11,8 +11,8 @@ use crate::pool::{Gas, Pool};
 const ABSURD: f64 = 1e15;
 /// What token amounts are scaled by on Ethereum's chains.
 const WEI: f64 = 1e18;
-/// A gas price in gwei above which it must be in wei.
-const ABSURD_GWEI: f64 = 1e7;
+/// A gas price in gwei above which it must be in wei: far above any price paid, and below Base's prices in wei (some 10^6).
+const ABSURD_GWEI: f64 = 1e5;
 /// Readings needed before "all equal" says anything.
 const LEAST_EQUAL: usize = 3;
 
@@ -210,6 +210,11 @@ mod tests {
         let mut gas = Gas { chain: "Base".into(), price: 2.5e9 };
         assert_eq!(kinds(&inspect_gas(&mut gas)), [(Kind::WeiScaled, "gas_price", 1)]);
         assert_eq!(gas.price, 2.5);
+        gas.price = 5e6;
+        assert_eq!(kinds(&inspect_gas(&mut gas)), [(Kind::WeiScaled, "gas_price", 1)]);
+        assert_eq!(gas.price, 0.005, "Base's 5,000,000 wei are no 5,000,000 gwei");
+        gas.price = 9_000.0;
+        assert_eq!(inspect_gas(&mut gas), [], "dear, but gwei");
         gas.price = 0.0;
         assert_eq!(kinds(&inspect_gas(&mut gas)), [(Kind::AllZero, "gas_price", 1)]);
     }
