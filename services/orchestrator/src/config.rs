@@ -41,7 +41,7 @@ config::settings! {
         pub agent_max_interesting: usize = "20", unit "pools", range "1" to "400";
         /// Most pools of a cycle; the largest by TVL are kept.
         pub agent_max_pools: usize = "500", unit "pools", range "1" to "999";
-        /// Most agents of all tenants.
+        /// Most agents of all tenants kept in memory; the longest idle one makes room for another.
         pub agent_max_agents: usize = "100", unit "agents", range "1" to "10000";
         /// Cycles kept of each tenant.
         pub agent_cycles_kept: u64 = "1000", unit "cycles", range "1" to "100000";

@@ -42,8 +42,8 @@ pub enum Error {
     /// A cycle of the agent is running.
     #[error("a cycle of this agent is running")]
     Busy,
-    /// One agent more than may be.
-    #[error("no more than {0} agents are run here")]
+    /// One agent more than may run a cycle at once.
+    #[error("{0} agents run a cycle just now, and no more may")]
     TooManyAgents(usize),
     /// The recording has ended.
     #[error("the recording has no more days")]
