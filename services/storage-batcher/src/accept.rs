@@ -18,6 +18,7 @@ use crate::{
     error::Error,
     ledger::Weight,
     queue::Accepted,
+    sizes::Sizes,
     store::Group,
 };
 
@@ -75,6 +76,7 @@ struct Draft {
     samples: Vec<(BucketKey, i64, Readings, u64)>,
     reopened: BTreeMap<BucketKey, Open>,
     answers: Vec<Answer>,
+    sizes: Sizes,
     /// Bytes in the journal before, and with, this draft.
     bytes: u64,
     now: SystemTime,
@@ -94,6 +96,7 @@ impl Draft {
             samples: Vec::new(),
             reopened: BTreeMap::new(),
             answers: Vec::new(),
+            sizes: Sizes::default(),
             bytes: state.queue.journal_bytes() + state.buckets.bytes(),
             now: shared.clock.now(),
         }
@@ -108,7 +111,9 @@ impl Draft {
         Ok(())
     }
 
-    fn write(&mut self, writes: Vec<NewWrite>, limit: u64) -> Result<Vec<u64>, Error> {
+    fn write(&mut self, shared: &Shared, writes: Vec<NewWrite>) -> Result<Vec<u64>, Error> {
+        let limit = shared.options.journal_max_bytes;
+        self.sizes.check(&writes, |key| shared.state.lock().queue.overlay(key))?;
         let accepted = micros(self.now);
         let records: Vec<_> = writes
             .into_iter()
@@ -242,9 +247,14 @@ pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comman
         for command in waiting.drain(..) {
             match command {
                 Command::Write { tenant, writes, answer } => {
-                    match draft.write(writes, shared.options.journal_max_bytes) {
+                    match draft.write(&shared, writes) {
                         Ok(sequences) => draft.answers.push(Answer::Write(tenant, sequences, answer)),
-                        Err(error) => drop(answer.send(Err(error))),
+                        Err(error) => {
+                            drop(answer.send(Err(error)));
+                            // The refused writes are among the sizes already: a new draft does not know them.
+                            std::mem::replace(&mut draft, Draft::new(&shared)).commit(&shared).await;
+                            draft = Draft::new(&shared);
+                        }
                     }
                 }
                 Command::Record { tenant, samples, answer } => match draft.record(&shared, samples).await {

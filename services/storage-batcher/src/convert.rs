@@ -17,6 +17,7 @@ pub(crate) use self::{
 use crate::{
     accept::NewWrite,
     document::{Change, Key, MAX_DOCUMENT_BYTES, Priority},
+    error::{self, Error},
     sink::Range,
 };
 
@@ -93,6 +94,14 @@ fn path_name(name: &str, field: &str) -> Result<(), Fault> {
 /// Returns whether Firestore keeps `name` for itself.
 fn is_reserved(name: &str) -> bool {
     name.len() >= 4 && name.starts_with("__") && name.ends_with("__")
+}
+
+/// Says what went wrong with a request of one write.
+pub(crate) fn fault_of_one(error: Error) -> Fault {
+    match error {
+        Error::TooLarge { .. } => error::too_large("write.fields"),
+        other => other.into(),
+    }
 }
 
 fn document_write(tenant: &Arc<str>, mut write: wire::DocumentWrite, path: &str) -> Result<NewWrite, Fault> {

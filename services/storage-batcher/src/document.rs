@@ -97,6 +97,25 @@ pub fn size_of_fields(fields: &Fields) -> usize {
     fields.iter().map(|(name, value)| 3 * FRAME + name.len() + value.size()).sum()
 }
 
+/// Returns the bytes of a document by the rules of Firestore's limit, rounded up where they leave a choice.
+#[must_use]
+pub fn stored_size(key: &Key, fields: &Fields) -> usize {
+    fn map(fields: &Fields) -> usize {
+        32 + fields.iter().map(|(name, value)| name.len() + 1 + size(value)).sum::<usize>()
+    }
+    fn size(value: &Value) -> usize {
+        match value {
+            Value::Null | Value::Boolean(_) => 1,
+            Value::Integer(_) | Value::Double(_) | Value::Moment(_) => 8,
+            Value::Text(text) => text.len() + 1,
+            Value::Bytes(bytes) => bytes.len(),
+            Value::Array(values) => values.iter().map(size).sum(),
+            Value::Map(fields) => map(fields),
+        }
+    }
+    16 + key.collection.len() + 1 + key.id.len() + 1 + map(fields)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Fields, Value, size_of_fields};

@@ -19,6 +19,12 @@ pub enum Error {
         /// `journal_max_bytes`.
         limit: u64,
     },
+    /// A merge would make its document larger than the sink takes, with what waits of it.
+    #[error("the document of write {place} would be larger than 1 MiB")]
+    TooLarge {
+        /// The place of the write in its request.
+        place: usize,
+    },
     /// The journal cannot be read or written.
     #[error("the journal cannot be used")]
     Store(#[source] Arc<store::Error>),
@@ -70,6 +76,7 @@ impl From<Error> for rpc::Fault {
             Error::Full { .. } => Fault::new(Code::ResourceExhausted, "the journal is full")
                 .reason("JOURNAL_FULL")
                 .retry_after(FULL_RETRY),
+            Error::TooLarge { place } => too_large(&format!("writes[{place}].fields")),
             Error::Store(_) | Error::Open(_) => {
                 Fault::new(Code::Unavailable, "the journal cannot be used").reason("JOURNAL").caused_by(error)
             }
@@ -89,4 +96,9 @@ impl From<Error> for rpc::Fault {
             Error::Server(_) => Fault::new(Code::Internal, "the server failed").caused_by(error),
         }
     }
+}
+
+/// Says that the merge with the fields at `field` is refused for the size of its document.
+pub(crate) fn too_large(field: &str) -> rpc::Fault {
+    rpc::Fault::invalid(field, "must leave the document, with the writes to it that wait, at most 1 MiB")
 }

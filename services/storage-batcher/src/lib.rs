@@ -33,6 +33,7 @@ pub mod queue;
 pub mod read;
 mod server;
 pub mod sink;
+mod sizes;
 pub mod store;
 pub mod waiters;
 

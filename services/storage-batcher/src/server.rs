@@ -37,7 +37,8 @@ impl StorageBatcherService for Adapter {
     ) -> Result<Response<wire::WriteResponse>, Status> {
         let tenant = Caller::of(&request).tenant;
         let write = convert::write(&tenant, request.into_inner().write)?;
-        let receipt = self.batcher()?.write(tenant, vec![write]).await.map_err(Fault::from)?;
+        let accepted = self.batcher()?.write(tenant, vec![write]).await;
+        let receipt = accepted.map_err(convert::fault_of_one)?;
         Ok(Response::new(wire::WriteResponse {
             sequence: receipt.sequences.first().copied().unwrap_or_default(),
             pending_documents: receipt.pending_documents,

@@ -73,8 +73,9 @@ async fn one_bad_document_is_refused_by_name_and_the_others_arrive() {
     let service = emulator.batcher().await;
     let mut client = service.client();
     let half = Value { kind: Some(Kind::StringValue("x".repeat(600_000))) };
-    // Each write is small enough; folded they are more than a document may hold.
+    // Each write is small enough; with what the sink has by then, the second is more than a document may hold.
     accept(&mut client, vec![write(WriteMode::Merge, "large", &[("one", half.clone())])]).await;
+    assert_eq!(flush(&mut client).await.documents, 1);
     accept(&mut client, vec![write(WriteMode::Merge, "large", &[("two", half)])]).await;
     accept(&mut client, vec![merge("a", "n", 1), merge("b", "n", 2)]).await;
     let flushed = flush(&mut client).await;
@@ -82,11 +83,35 @@ async fn one_bad_document_is_refused_by_name_and_the_others_arrive() {
     assert_eq!(flushed.refused.len(), 1);
     assert_eq!((&*flushed.refused[0].collection, &*flushed.refused[0].document_id), ("pools", "large"));
     assert!(!flushed.refused[0].reason.is_empty());
-    assert_eq!(get(&mut client, "large").await, None, "it is out of the queue");
+    let large = get(&mut client, "large").await.unwrap();
+    assert!(!large.pending && large.fields.contains_key("one") && !large.fields.contains_key("two"));
     assert_eq!(numbers(get(&mut client, "b").await), [("n".to_owned(), 2)]);
     assert_eq!(costs(&mut client).await.waiting, 0);
     assert!(service.telemetry.prometheus_text().contains("athena_storage_refused_total"));
     assert!(service.captured.log_lines().iter().any(|line| line.contains("refused for good")));
+    service.stop().await;
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_merge_that_would_take_waiting_writes_down_with_it_is_refused_first() {
+    let emulator = Emulator::start().await;
+    let service = emulator.batcher().await;
+    let mut client = service.client();
+    let half = Value { kind: Some(Kind::StringValue("x".repeat(600_000))) };
+    let merge_of = |name: &str| write(WriteMode::Merge, "large", &[(name, half.clone())]);
+    accept(&mut client, vec![merge_of("one")]).await;
+    let one = WriteRequest { write: Some(merge_of("two")) };
+    let refused = client.write(one).await.unwrap_err();
+    assert_eq!(fault(&refused), (Code::InvalidArgument, vec!["write.fields".to_owned()]));
+    let batch = WriteBatchRequest { writes: vec![merge("a", "n", 1), merge_of("two")] };
+    let refused = client.write_batch(batch).await.unwrap_err();
+    assert_eq!(fault(&refused), (Code::InvalidArgument, vec!["writes[1].fields".to_owned()]));
+    // All or none, and what was acknowledged before arrives.
+    assert_eq!(get(&mut client, "a").await, None);
+    let flushed = flush(&mut client).await;
+    assert_eq!((flushed.documents, flushed.folded_writes, flushed.refused.len()), (1, 1, 0));
+    assert!(get(&mut client, "large").await.unwrap().fields.contains_key("one"));
     service.stop().await;
     emulator.stop().await;
 }
