@@ -4,7 +4,7 @@
 //! `tenants/{tenant}/{collection}/{id}`. A merge travels with a mask of its leaf paths, a set without a mask.
 //!
 //! Which failures come back: a status of one write decides that write alone. A request refused as a whole for its content is halved
-//! until the guilty write is alone; any other whole refusal (network, quota, credentials) is the sink's state and not the writes'
+//! until the guilty write is alone, and if every write of it is refused so, nothing is decided; any other whole refusal (network, quota, credentials) is the sink's state and not the writes'
 //! fault, so all of them stay in the journal.
 
 mod client;
@@ -12,7 +12,10 @@ mod wire;
 
 use std::{sync::Arc, time::Duration};
 
-use ::firestore::{FirestoreDb, gcloud_sdk::google::firestore::v1};
+use ::firestore::{
+    FirestoreDb,
+    gcloud_sdk::google::{firestore::v1, rpc::Status},
+};
 use futures::future::BoxFuture;
 use rpc::Code;
 use tokio::sync::OnceCell;
@@ -62,6 +65,38 @@ impl Firestore {
         })
     }
 
+    /// Sends `writes` as one request; answers with its reason if it was refused as a whole for its content.
+    async fn request(
+        &self,
+        database: &FirestoreDb,
+        writes: &[v1::Write],
+    ) -> Result<Result<Vec<Verdict>, String>, Unreachable> {
+        let request = v1::BatchWriteRequest {
+            database: database.get_database_path().clone(),
+            writes: writes.to_vec(),
+            ..Default::default()
+        };
+        let mut client = database.client().get();
+        match self.within(client.batch_write(request)).await? {
+            Ok(answer) => {
+                let statuses = answer.into_inner().status;
+                if statuses.len() != writes.len() {
+                    let reason = format!("{} statuses for {} writes", statuses.len(), writes.len());
+                    return Err(Unreachable { reason, lost: true });
+                }
+                let judge = |status: Status| verdict(Code::from(status.code), status.message);
+                Ok(Ok(statuses.into_iter().map(judge).collect()))
+            }
+            Err(status) if blames_content(status.code()) => {
+                Ok(Err(client::describe(status.code(), status.message())))
+            }
+            Err(status) => Err(Unreachable {
+                reason: client::describe(status.code(), status.message()),
+                lost: may_be_applied(status.code()) && !client::never_connected(&status),
+            }),
+        }
+    }
+
     /// Sends `writes`; halves a request that is refused for its content.
     fn deliver<'a>(
         &'a self,
@@ -69,44 +104,31 @@ impl Firestore {
         writes: &'a [v1::Write],
     ) -> BoxFuture<'a, Result<Vec<Verdict>, Unreachable>> {
         Box::pin(async move {
-            let request = v1::BatchWriteRequest {
-                database: database.get_database_path().clone(),
-                writes: writes.to_vec(),
-                ..Default::default()
-            };
-            let mut client = database.client().get();
-            match self.within(client.batch_write(request)).await? {
-                Ok(answer) => {
-                    let statuses = answer.into_inner().status;
-                    if statuses.len() != writes.len() {
-                        let reason = format!("{} statuses for {} writes", statuses.len(), writes.len());
-                        return Err(Unreachable { reason, lost: true });
-                    }
-                    Ok(statuses
-                        .into_iter()
-                        .map(|status| verdict(Code::from(status.code), status.message))
-                        .collect())
-                }
-                Err(status) if blames_content(status.code()) => match writes {
-                    [] => Ok(Vec::new()),
-                    [_] => Ok(vec![Verdict::Refused(client::describe(status.code(), status.message()))]),
-                    _ => {
-                        let (left, right) = writes.split_at(writes.len() / 2);
-                        let mut verdicts = self.deliver(database, left).await?;
-                        match self.deliver(database, right).await {
-                            Ok(more) => verdicts.extend(more),
-                            // What the first half was told stands.
-                            Err(error) => verdicts.extend(vec![Verdict::Retry(error.reason); right.len()]),
-                        }
-                        Ok(verdicts)
-                    }
-                },
-                Err(status) => Err(Unreachable {
-                    reason: client::describe(status.code(), status.message()),
-                    lost: may_be_applied(status.code()) && !client::never_connected(&status),
-                }),
+            match self.request(database, writes).await? {
+                Ok(verdicts) => Ok(verdicts),
+                Err(reason) => self.halve(database, writes, reason).await,
             }
         })
+    }
+
+    /// Sends the halves of `writes`, which were refused as a whole for `reason`.
+    async fn halve(
+        &self,
+        database: &FirestoreDb,
+        writes: &[v1::Write],
+        reason: String,
+    ) -> Result<Vec<Verdict>, Unreachable> {
+        if writes.len() < 2 {
+            return Ok(vec![Verdict::Refused(reason); writes.len()]);
+        }
+        let (left, right) = writes.split_at(writes.len() / 2);
+        let mut verdicts = self.deliver(database, left).await?;
+        match self.deliver(database, right).await {
+            Ok(more) => verdicts.extend(more),
+            // What the first half was told stands.
+            Err(error) => verdicts.extend(vec![Verdict::Retry(error.reason); right.len()]),
+        }
+        Ok(verdicts)
     }
 
     async fn read(&self, key: &Key) -> Result<Option<Fields>, Unreachable> {
@@ -169,7 +191,15 @@ impl Sink for Firestore {
             let database = self.database().await?;
             let root = database.get_documents_path();
             let writes: Vec<_> = writes.iter().map(|entry| wire::write(root, entry)).collect();
-            self.deliver(database, &writes).await
+            match self.request(database, &writes).await? {
+                Ok(verdicts) => Ok(verdicts),
+                Err(reason) => {
+                    let verdicts = self.halve(database, &writes, reason.clone()).await?;
+                    let none = verdicts.iter().all(|verdict| matches!(verdict, Verdict::Refused(_)));
+                    // Many writes are not all bad at once: what is wrong is what their requests have in common.
+                    if none && writes.len() > 1 { Err(Unreachable::refused(reason)) } else { Ok(verdicts) }
+                }
+            }
         })
     }
 
@@ -192,7 +222,12 @@ fn verdict(code: Code, message: String) -> Verdict {
         | Code::Internal
         | Code::ResourceExhausted
         | Code::Unavailable
-        | Code::Unknown => Verdict::Retry(client::describe(code, &message)),
+        | Code::Unknown
+        // A role, a database or a mode that is missing: somebody sets it right, and the write is still wanted.
+        | Code::FailedPrecondition
+        | Code::NotFound
+        | Code::PermissionDenied
+        | Code::Unauthenticated => Verdict::Retry(client::describe(code, &message)),
         _ => Verdict::Refused(client::describe(code, &message)),
     }
 }
@@ -221,8 +256,11 @@ mod tests {
         for code in [Code::Aborted, Code::Unavailable, Code::ResourceExhausted, Code::DeadlineExceeded] {
             assert!(matches!(verdict(code, String::new()), Verdict::Retry(_)), "{code:?}");
         }
-        for code in [Code::InvalidArgument, Code::NotFound, Code::PermissionDenied, Code::FailedPrecondition]
+        for code in [Code::NotFound, Code::PermissionDenied, Code::Unauthenticated, Code::FailedPrecondition]
         {
+            assert!(matches!(verdict(code, String::new()), Verdict::Retry(_)), "{code:?}");
+        }
+        for code in [Code::InvalidArgument, Code::OutOfRange] {
             assert!(matches!(verdict(code, String::new()), Verdict::Refused(_)), "{code:?}");
         }
         assert_eq!(verdict(Code::Ok, String::new()), Verdict::Accepted);

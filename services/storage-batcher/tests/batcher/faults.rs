@@ -132,6 +132,20 @@ async fn a_request_refused_as_a_whole_is_halved_until_the_guilty_write_is_alone(
 }
 
 #[tokio::test]
+async fn a_sink_that_refuses_every_write_of_a_batch_for_its_content_is_asked_again() {
+    let emulator = Emulator::start().await;
+    let service = emulator.batcher().await;
+    let mut client = service.client();
+    // The whole and both of its halves.
+    emulator.inject([Fault::Refuse(3), Fault::Refuse(3), Fault::Refuse(3)]);
+    accept(&mut client, ["a", "b"].map(|id| merge(id, "n", 1)).into()).await;
+    let flushed = flush(&mut client).await;
+    assert_eq!((flushed.documents, flushed.refused.len()), (2, 0));
+    service.stop().await;
+    emulator.stop().await;
+}
+
+#[tokio::test]
 async fn a_sink_that_is_away_costs_no_write_and_a_flush_says_so() {
     let emulator = Emulator::start().await;
     let service = Service::with(|config| {
