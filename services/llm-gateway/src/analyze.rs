@@ -8,7 +8,10 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -42,7 +45,7 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// The assessment.
     pub assessment: Assessment,
-    /// Model calls made for this request.
+    /// Model calls made for this request, whatever came of them.
     pub upstream_calls: u32,
     /// The model call; `None` if none was needed or it failed.
     pub served: Option<Served>,
@@ -93,6 +96,8 @@ impl Gateway {
             context: &context,
             observations: firsts.iter().filter_map(|first| inquiry.observations.get(first.place)).collect(),
             keys: firsts.iter().map(|first| &first.key).collect(),
+            begun,
+            calls: AtomicU32::new(0),
         };
         let brought = if rest.keys.is_empty() {
             None
@@ -108,11 +113,9 @@ impl Gateway {
         };
         let mut served = None;
         if let Some(brought) = &brought {
-            if !brought.joined {
-                self.meter.response(&model.name, begun.elapsed());
-            }
             served = Some(self.distribute(brought, &model, &firsts, &rest, &mut findings));
         }
+        let upstream_calls = rest.calls.load(Ordering::Relaxed);
         for open in open {
             let twin = twins.get(&open.place).and_then(|first| findings.get(*first)?.as_ref());
             let finding = twin.map_or_else(|| unasked(&model, &open), |twin| copied(twin, &open));
@@ -126,8 +129,7 @@ impl Gateway {
         Ok(Report {
             findings,
             assessment: assessment.unwrap_or_else(|| survey.assess(&warnings)),
-            upstream_calls: brought
-                .map_or(0, |brought| if brought.joined { 0 } else { brought.merged.calls }),
+            upstream_calls,
             served,
             warnings,
         })
@@ -226,8 +228,8 @@ impl Gateway {
             Some(Item { outcome, usage: Usage::default(), complete: true })
         });
         let items = items.collect::<Option<Vec<Item>>>()?;
-        let (calls, usage, elapsed) = (0, Usage::default(), Duration::ZERO);
-        Some(Arc::new(Merged { items, assessment: None, calls, usage, cost_usd: 0.0, elapsed }))
+        let (usage, elapsed) = (Usage::default(), Duration::ZERO);
+        Some(Arc::new(Merged { items, assessment: None, usage, cost_usd: 0.0, elapsed }))
     }
 
     async fn lead(

@@ -1,7 +1,10 @@
 //! One model call about many observations, and one more about those it left out.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -10,6 +13,7 @@ use crate::{
     cache::{Key, StoredAnalysis},
     conversation::{Answer, Finish, Usage},
     error::Error,
+    meter::Asking,
     observation::{Analysis, Assessment, ItemFailure, Observation},
     price::Price,
     provider::{Failure, Model, openai::Upstream, statistics::Survey},
@@ -24,8 +28,6 @@ pub struct Merged {
     pub items: Vec<Item>,
     /// The model's assessment, if it gave one.
     pub assessment: Option<Assessment>,
-    /// Model calls made.
-    pub calls: u32,
     /// Tokens used by all of them.
     pub usage: Usage,
     /// What they cost, in USD.
@@ -52,6 +54,10 @@ pub(crate) struct Remainder<'a> {
     pub(crate) context: &'a str,
     pub(crate) observations: Vec<&'a Observation>,
     pub(crate) keys: Vec<&'a Key>,
+    /// When the request began.
+    pub(crate) begun: Instant,
+    /// Model calls made for it so far, whatever came of them.
+    pub(crate) calls: AtomicU32,
 }
 
 /// The language model that is asked.
@@ -71,7 +77,9 @@ impl Gateway {
         rest: &Remainder<'_>,
         warnings: &[String],
     ) -> Merged {
-        let asking = Instant::now();
+        let asking = self.meter.asking(&model.name, rest.begun);
+        rest.send(&asking);
+        let sent = Instant::now();
         let analyse = |seen: &&Observation| Item {
             outcome: Ok(survey.analyse(seen)),
             usage: Usage::default(),
@@ -79,14 +87,13 @@ impl Gateway {
         };
         let (items, assessment) = statistics_span()
             .in_scope(|| (rest.observations.iter().map(analyse).collect(), survey.assess(warnings)));
-        self.meter.call(&model.name, 0.0);
+        asking.paid(0.0);
         Merged {
             items,
             assessment: Some(assessment),
-            calls: 1,
             usage: Usage::default(),
             cost_usd: 0.0,
-            elapsed: asking.elapsed(),
+            elapsed: sent.elapsed(),
         }
     }
 
@@ -98,15 +105,16 @@ impl Gateway {
         rest: &Remainder<'_>,
     ) -> Result<Merged, Error> {
         let model = target.model;
-        let asking = Instant::now();
         let all: Vec<(usize, &Observation)> = rest.observations.iter().copied().enumerate().collect();
         let prompt = Prompt { question: rest.question, context: rest.context, items: &all, assess: true };
         terms.afford(self.price.cost(prompt.estimate()))?;
+        let asking = self.meter.asking(&model.name, rest.begun);
+        let sent = Instant::now();
+        rest.send(&asking);
         let answer = target.put(&prompt, terms.deadline).await;
         let answer = answer.map_err(|failure| self.failed(model, failure))?;
         let mut merged = Merged::from_answer(&answer, all.len());
-        merged.settle(&self.price, &answer);
-        self.meter.call(&model.name, self.price.cost(answer.usage));
+        merged.settle(&self.price, &asking, &answer);
 
         let left: Vec<(usize, &Observation)> = {
             let bad = all.iter().zip(&merged.items).filter(|(_, item)| item.outcome.is_err());
@@ -116,20 +124,19 @@ impl Gateway {
         let affordable = terms.afford(merged.cost_usd + self.price.cost(again.estimate())).is_ok();
         if !left.is_empty() && affordable {
             tracing::debug!(observations = left.len(), "asking again about what was missing or invalid");
+            rest.send(&asking);
             match target.put(&again, terms.deadline).await {
                 Ok(answer) => {
                     merged.amend(&answer, &left);
-                    merged.settle(&self.price, &answer);
-                    self.meter.call(&model.name, self.price.cost(answer.usage));
+                    merged.settle(&self.price, &asking, &answer);
                 }
                 // What is known stays known; the rest keeps the reason of the first answer.
                 Err(failure) => {
-                    merged.calls += 1;
                     self.failed(model, failure);
                 }
             }
         }
-        merged.elapsed = asking.elapsed();
+        merged.elapsed = sent.elapsed();
         Ok(merged)
     }
 
@@ -175,7 +182,6 @@ impl Merged {
         Self {
             items: items.collect(),
             assessment: split.assessment,
-            calls: 0,
             usage: Usage::default(),
             cost_usd: 0.0,
             elapsed: Duration::ZERO,
@@ -196,10 +202,19 @@ impl Merged {
         }
     }
 
-    fn settle(&mut self, price: &Price, answer: &Answer) {
-        self.calls += 1;
+    fn settle(&mut self, price: &Price, asking: &Asking<'_>, answer: &Answer) {
+        let cost_usd = price.cost(answer.usage);
+        asking.paid(cost_usd);
         self.usage = sum(self.usage, answer.usage);
-        self.cost_usd += price.cost(answer.usage);
+        self.cost_usd += cost_usd;
+    }
+}
+
+impl Remainder<'_> {
+    /// Counts a call as it is sent.
+    fn send(&self, asking: &Asking<'_>) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        asking.sent();
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the gateway did since it started: for `/metrics`, and for `GetStats`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
 use telemetry::{Counter, Gauge, Histogram, KeyValue, Telemetry, names};
@@ -19,6 +19,14 @@ pub struct Meter {
     hit_rate: Gauge,
     response_time: Histogram,
     totals: Mutex<Totals>,
+}
+
+/// A model being asked. When it ends, in whatever way, the server time is recorded: failures and callers that left count too.
+#[derive(Debug)]
+pub struct Asking<'a> {
+    meter: &'a Meter,
+    model: Arc<str>,
+    begun: Instant,
 }
 
 /// Sums since the start.
@@ -73,27 +81,40 @@ impl Meter {
         }
     }
 
-    /// Counts a call to `model` and what it cost.
-    pub fn call(&self, model: &str, cost_usd: f64) {
-        {
-            let mut totals = self.totals.lock();
-            totals.upstream_calls += 1;
-            totals.cost_usd += cost_usd;
-        }
-        let attributes = [KeyValue::new(names::MODEL, model.to_owned())];
-        self.calls.add(1, &attributes);
-        self.cost.add_f64(cost_usd, &attributes);
-    }
-
-    /// Records the server time of a call in which `model` was asked.
-    pub fn response(&self, model: &str, elapsed: Duration) {
-        self.response_time.record(elapsed.as_secs_f64(), &[KeyValue::new(names::MODEL, model.to_owned())]);
+    /// Starts asking `model` for a request that began at `begun`; counts no call yet.
+    #[must_use]
+    pub fn asking(&self, model: &Arc<str>, begun: Instant) -> Asking<'_> {
+        Asking { meter: self, model: model.clone(), begun }
     }
 
     /// Returns the sums.
     #[must_use]
     pub fn totals(&self) -> Totals {
         *self.totals.lock()
+    }
+}
+
+impl Asking<'_> {
+    /// Counts a call as it is sent: it counts however it ends.
+    pub fn sent(&self) {
+        self.meter.totals.lock().upstream_calls += 1;
+        self.meter.calls.add(1, &self.attributes());
+    }
+
+    /// Counts what a call cost that was answered.
+    pub fn paid(&self, cost_usd: f64) {
+        self.meter.totals.lock().cost_usd += cost_usd;
+        self.meter.cost.add_f64(cost_usd, &self.attributes());
+    }
+
+    fn attributes(&self) -> [KeyValue; 1] {
+        [KeyValue::new(names::MODEL, self.model.to_string())]
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.meter.response_time.record(self.begun.elapsed().as_secs_f64(), &self.attributes());
     }
 }
 

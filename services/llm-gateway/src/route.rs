@@ -13,7 +13,7 @@ use crate::{
     conversation::{Answer, Conversation, Finish},
     error::Error,
     merge::Merged,
-    meter::Meter,
+    meter::{Asking, Meter},
     pattern::Library,
     price::Price,
     provider::{Failure, Kind, Model, Models, statistics},
@@ -70,6 +70,7 @@ pub(crate) struct Journey<'a> {
     pub(crate) model: Model,
     pub(crate) key: Key,
     pub(crate) phases: Phases,
+    pub(crate) begun: Instant,
 }
 
 /// Where a conversation got without its own call to a model.
@@ -103,14 +104,12 @@ impl Gateway {
     /// [`Error::NoUpstream`] for a model nobody serves, [`Error::OverBudget`], [`Error::DeadlineExceeded`], or
     /// [`Error::Failed`] when the model did not answer.
     pub async fn generate(&self, terms: &Terms, conversation: &Conversation) -> Result<Generated, Error> {
-        let begun = Instant::now();
         let mut journey = self.depart(terms, conversation)?;
         let generated = match self.cheaply(&mut journey).await? {
             Stop::Answered(generated) => generated,
             Stop::Ask(lead) => {
                 let asked = self.ask(&mut journey).await;
                 let stored = self.tell(lead, asked)?;
-                self.meter.response(&journey.model.name, begun.elapsed());
                 journey.answered(&stored)
             }
         };
@@ -123,9 +122,10 @@ impl Gateway {
         terms: &'a Terms,
         conversation: &'a Conversation,
     ) -> Result<Journey<'a>, Error> {
+        let begun = Instant::now();
         let model = self.models.resolve(&conversation.model)?;
         let key = self.keys.conversation(&terms.tenant, &model.name, conversation);
-        Ok(Journey { terms, conversation, model, key, phases: Phases::default() })
+        Ok(Journey { terms, conversation, model, key, phases: Phases::default(), begun })
     }
 
     /// Tries the exact cache, then to join a call in flight.
@@ -165,32 +165,38 @@ impl Gateway {
     async fn ask(&self, journey: &mut Journey<'_>) -> Result<Arc<StoredAnswer>, Error> {
         let Journey { terms, conversation, model, .. } = journey;
         terms.afford(self.price.estimate(model, conversation))?;
-        let asking = Instant::now();
+        let asking = self.meter.asking(&model.name, journey.begun);
+        asking.sent();
+        let sent = Instant::now();
         let answer = match &model.kind {
             Kind::Statistics => Ok(statistics_span().in_scope(|| statistics::answer(conversation))),
             Kind::OpenAi { upstream, model } => {
                 upstream.complete(model, conversation, None, terms.deadline).await
             }
         };
-        journey.phases.upstream = Some(asking.elapsed());
+        journey.phases.upstream = Some(sent.elapsed());
         match answer {
-            Ok(answer) => Ok(self.keep(journey, answer)),
+            Ok(answer) => Ok(self.keep(journey, &asking, answer)),
             Err(failure) => Err(self.failed(&journey.model, failure)),
         }
     }
 
-    /// Counts an answer of a model and stores it if it may be.
-    pub(crate) fn keep(&self, journey: &Journey<'_>, answer: Answer) -> Arc<StoredAnswer> {
+    /// Counts what an answer of a model cost and stores it if it may be.
+    pub(crate) fn keep(
+        &self,
+        journey: &Journey<'_>,
+        asking: &Asking<'_>,
+        answer: Answer,
+    ) -> Arc<StoredAnswer> {
         let cost_usd = if journey.model.is_free() { 0.0 } else { self.price.cost(answer.usage) };
-        self.meter.call(&journey.model.name, cost_usd);
+        asking.paid(cost_usd);
         let stored = Arc::new(StoredAnswer { answer, cost_usd });
         self.cache.store_answer(&journey.key, &stored, journey.terms.control);
         stored
     }
 
-    /// Counts a call that failed.
+    /// Notes that a call failed.
     pub(crate) fn failed(&self, model: &Model, failure: Failure) -> Error {
-        self.meter.call(&model.name, 0.0);
         self.cache.refuse();
         tracing::warn!(model = &*model.name, failure = %failure, "the model did not answer");
         Error::Failed(failure)

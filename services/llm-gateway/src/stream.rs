@@ -98,11 +98,13 @@ impl Gateway {
         journey: &mut Journey<'_>,
     ) -> Result<Arc<StoredAnswer>, Error> {
         journey.terms.afford(self.price.estimate(&journey.model, journey.conversation))?;
-        let asking = Instant::now();
+        let asking = self.meter.asking(&journey.model.name, journey.begun);
+        asking.sent();
+        let sent = Instant::now();
         let answer = relay(sender, journey).await;
-        journey.phases.upstream = Some(asking.elapsed());
+        journey.phases.upstream = Some(sent.elapsed());
         match answer {
-            Ok(answer) => Ok(self.keep(journey, answer)),
+            Ok(answer) => Ok(self.keep(journey, &asking, answer)),
             Err(failure) => Err(self.failed(&journey.model, failure)),
         }
     }

@@ -186,8 +186,11 @@ async fn an_upstream_that_fails_spares_what_needed_no_model() {
     assert_eq!(served_by(&response)[0], wire::ServedBy::Pattern);
     assert_eq!(summary(&response.results[1]), "upstream");
     assert!(response.served.is_none());
+    assert_eq!(response.upstream_calls, 1, "a call that failed was made");
     let nothing = gateway.client().analyze(pools(2)).await.unwrap_err();
     assert_eq!(nothing.code(), Code::Unavailable);
+    let text = gateway.telemetry.prometheus_text();
+    assert!(text.contains(r#"llm_response_time_seconds_count{model="openai/small"} 2"#), "{text}");
     gateway.stop().await;
 }
 

@@ -143,6 +143,10 @@ async fn a_follower_takes_over_when_the_leader_gives_up() {
     let answer = follower.await.unwrap().unwrap().into_inner();
     assert_eq!(answer.text, "gas?");
     assert_eq!(by(answer.served.as_ref()), wire::ServedBy::Upstream);
+    let counted = gateway.stats().await.served.unwrap().upstream_calls;
+    assert_eq!(counted, 2, "the call whose caller left was sent too");
+    let text = gateway.telemetry.prometheus_text();
+    assert!(text.contains(r#"llm_response_time_seconds_count{model="openai/small"} 2"#), "{text}");
     gateway.stop().await;
 }
 
