@@ -165,7 +165,8 @@ impl Gateway {
             }
             let looking = Instant::now();
             let key = self.keys.observation(&terms.tenant, &model.name, &inquiry.question, observation);
-            let found = self.cache.analysis(&key, terms.control);
+            // Statistics compare within their request: stored, they would repeat another one's figures. They are free.
+            let found = if model.is_free() { None } else { self.cache.analysis(&key, terms.control) };
             phases.cache = Some(looking.elapsed());
             match found {
                 None => open.push(Open { place, key, phases }),
@@ -191,9 +192,7 @@ impl Gateway {
     ) -> Result<Brought, Error> {
         let target = match &model.kind {
             Kind::Statistics => {
-                let merged = self.survey(model, survey, rest, warnings);
-                self.keep_items(terms, model, rest, &merged);
-                return Ok(Brought::own(merged.into()));
+                return Ok(Brought::own(self.survey(model, survey, rest, warnings).into()));
             }
             Kind::OpenAi { upstream, model: name } => Target { model, upstream, name },
         };

@@ -67,6 +67,17 @@ async fn statistics_analyse_all_in_one_call_and_are_labelled() {
 }
 
 #[tokio::test]
+async fn statistics_never_repeat_the_figures_of_another_request() {
+    let gateway = Gateway::alone().await;
+    let first = analyze(&gateway, pools(30)).await;
+    let second = analyze(&gateway, pools(10)).await;
+    assert!(served_by(&second).iter().all(|by| *by == wire::ServedBy::Merged));
+    assert_ne!(summary(&first.results[0]), summary(&second.results[0]), "it is compared with ten");
+    assert_eq!(gateway.stats().await.entries, 0);
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn patterns_answer_first_then_the_cache_then_one_call() {
     let upstream = Upstream::start(Script::function(|body| Reply::json(&answer_about(&tags(body)))));
     let gateway = Gateway::before(&upstream).await;
