@@ -22,7 +22,7 @@ use crate::{
 /// Longest pause between two sendings of one batch.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// Sendings after which those who wait for a flush are told that the sink is away.
+/// Tries after which those who wait for a flush are told that the sink is away.
 const PATIENCE: u32 = 3;
 
 /// A batch on its way.
@@ -30,18 +30,34 @@ struct Delivery {
     shared: Arc<Shared>,
     /// Each write with how often it may have been applied already.
     entries: Vec<(Arc<Entry>, u64)>,
+    /// What the sink decided and the journal could not yet take: it is written down before anything is sent again.
+    landing: Option<Landing>,
+    /// What the last request held, until it is counted.
+    request: Vec<Arc<Entry>>,
     attempt: u32,
 }
 
 impl Delivery {
+    fn new(shared: Arc<Shared>, batch: Vec<Arc<Entry>>) -> Self {
+        let entries = batch.into_iter().map(|entry| (entry, 0)).collect();
+        Self { shared, entries, landing: None, request: Vec::new(), attempt: 0 }
+    }
+
     async fn run(mut self, mut stop: watch::Receiver<bool>, _slot: OwnedSemaphorePermit) {
         while !self.entries.is_empty() {
-            // What is given up here stays in the journal and is sent after the next start.
-            let attempt = tokio::select! {
-                result = self.attempt() => result,
-                () = stopped(&mut stop) => return,
+            self.attempt += 1;
+            let failure = if let Some(landing) = self.landing.take() {
+                self.land(landing).await;
+                None
+            } else {
+                // What is given up here stays in the journal and is sent after the next start.
+                let attempt = tokio::select! {
+                    result = self.attempt() => result,
+                    () = stopped(&mut stop) => return,
+                };
+                self.settle(attempt).await
             };
-            self.settle(attempt).await;
+            self.tell(failure.as_deref());
             if self.entries.is_empty() {
                 return;
             }
@@ -54,13 +70,12 @@ impl Delivery {
     }
 
     async fn attempt(&mut self) -> Result<Vec<Verdict>, Unreachable> {
-        self.attempt += 1;
-        let entries: Vec<_> = self.entries.iter().map(|(entry, _)| Arc::clone(entry)).collect();
-        self.shared.sink.send(&entries).await
+        self.request = self.entries.iter().map(|(entry, _)| Arc::clone(entry)).collect();
+        self.shared.sink.send(&self.request).await
     }
 
-    /// Settles what is decided and keeps the rest for another sending.
-    async fn settle(&mut self, attempt: Result<Vec<Verdict>, Unreachable>) {
+    /// Settles what is decided and keeps the rest for another sending; returns why there is a rest.
+    async fn settle(&mut self, attempt: Result<Vec<Verdict>, Unreachable>) -> Option<String> {
         let verdicts = match attempt {
             Ok(verdicts) => verdicts,
             Err(error) => {
@@ -81,45 +96,53 @@ impl Delivery {
                 .collect(),
             minute: minute(self.shared.clock.now()),
         };
-        let sent: Vec<_> = self.entries.iter().map(|(entry, _)| Arc::clone(entry)).collect();
         if !landing.entries.is_empty() {
             self.land(landing).await;
         }
-        let failure = verdicts.iter().find_map(|verdict| match verdict {
-            Verdict::Retry(reason) => Some(reason.as_str()),
+        verdicts.into_iter().find_map(|verdict| match verdict {
+            Verdict::Retry(reason) => Some(reason),
             _ => None,
-        });
-        if !self.entries.is_empty() {
-            let reason = failure.unwrap_or("the journal could not be written");
+        })
+    }
+
+    /// Counts the request, tells those who have nothing left to wait for, and after a while those who wait in vain.
+    fn tell(&mut self, failure: Option<&str>) {
+        // Without a reason the sink has yet to be asked for the rest.
+        let reason = if self.landing.is_some() { Some("the journal could not be written") } else { failure };
+        if let Some(reason) = reason {
             tracing::warn!(
                 sink = self.shared.sink.name(),
                 documents = self.entries.len(),
                 attempt = self.attempt,
                 reason,
-                "documents not taken, sending again"
+                "documents not settled, trying again"
             );
         }
+        let request = std::mem::take(&mut self.request);
         let mut state = self.shared.state.lock();
-        state.waiters.count_request(&sent);
+        state.waiters.count_request(&request);
         state.waiters.release();
-        if !self.entries.is_empty() && self.attempt >= PATIENCE {
-            let reason = failure.unwrap_or("the journal could not be written");
+        if let Some(reason) = reason
+            && self.attempt >= PATIENCE
+        {
             state.waiters.give_up(&self.entries, &Unreachable::refused(reason));
         }
     }
 
-    /// Writes the outcome of `landing` down; if that fails, its writes stay with this delivery.
+    /// Writes the outcome of `landing` down; if that fails, it is kept with its writes.
     async fn land(&mut self, landing: Landing) {
-        let entries = landing.entries.clone();
-        let settled = self.shared.store.settle(landing, Arc::clone(&self.shared.sink)).await;
+        let settled = self.shared.store.settle(landing.clone(), Arc::clone(&self.shared.sink)).await;
         let (verdicts, deltas) = match settled {
             Ok(settled) => settled,
             Err(error) => {
-                tracing::error!(error = %error, documents = entries.len(), "outcome of a batch not written down");
+                let documents = landing.entries.len();
+                tracing::error!(error = %error, documents, "outcome of a batch not written down");
+                self.landing = Some(landing);
                 return;
             }
         };
-        let done: Vec<_> = entries
+        let done: Vec<_> = landing
+            .entries
             .iter()
             .zip(&verdicts)
             .filter(|(_, verdict)| !matches!(verdict, Verdict::Retry(_)))
@@ -132,7 +155,10 @@ impl Delivery {
                 self.shared.meters.refused.add(1, &[]);
             }
         }
+        // Taken here: one who asks for a flush in between must not be answered without the request that settled his writes.
+        let request = std::mem::take(&mut self.request);
         let mut state = self.shared.state.lock();
+        state.waiters.count_request(&request);
         state.ledger.add(&deltas);
         state.queue.land(done.iter().map(|(entry, _)| *entry));
         for (entry, verdict) in &done {
@@ -163,8 +189,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
         let Some(batch) = next_batch(&shared, &mut stop).await else { break };
         tracing::debug!(documents = batch.len(), sink = shared.sink.name(), "sending a batch");
-        let entries = batch.into_iter().map(|entry| (entry, 0)).collect();
-        let delivery = Delivery { shared: Arc::clone(&shared), entries, attempt: 0 };
+        let delivery = Delivery::new(Arc::clone(&shared), batch);
         shared.telemetry.spawn(delivery.run(stop.clone(), slot));
     }
     let all = u32::try_from(shared.options.concurrency).unwrap_or(u32::MAX);
@@ -245,7 +270,10 @@ fn pause(first: Duration, attempt: u32) -> Duration {
 mod tests {
     use std::{
         collections::BTreeSet,
-        sync::Arc,
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering},
+        },
         time::{Duration, UNIX_EPOCH},
     };
 
@@ -272,6 +300,8 @@ mod tests {
         arrivals: mpsc::UnboundedSender<Vec<String>>,
         pass: Semaphore,
         put_off: Mutex<BTreeSet<&'static str>>,
+        /// How often the outcome cannot be written down.
+        broken: AtomicU32,
     }
 
     impl Sink for Gate {
@@ -290,6 +320,15 @@ mod tests {
                 };
                 Ok(ids.iter().map(judge).collect())
             })
+        }
+
+        fn apply(&self, _: &redb::WriteTransaction, _: &Entry) -> Result<Verdict, redb::Error> {
+            let left = self.broken.load(Ordering::SeqCst);
+            if left == 0 {
+                return Ok(Verdict::Accepted);
+            }
+            self.broken.store(left - 1, Ordering::SeqCst);
+            Err(redb::Error::Corrupted("broken".to_owned()))
         }
 
         fn get<'a>(&'a self, _: &'a Key) -> BoxFuture<'a, Result<Option<Fields>, Unreachable>> {
@@ -314,7 +353,8 @@ mod tests {
         let store = Store::new(File::new(Journal::open(path, &journal::Options::default()).unwrap()));
         let (sender, arrivals) = mpsc::unbounded_channel();
         let put_off = Mutex::new(put_off.iter().copied().collect());
-        let gate = Arc::new(Gate { arrivals: sender, pass: Semaphore::new(0), put_off });
+        let gate =
+            Arc::new(Gate { arrivals: sender, pass: Semaphore::new(0), put_off, broken: AtomicU32::new(0) });
         let options = Options {
             limits: Limits { documents, bytes: 1 << 20, interval: Duration::from_secs(60) },
             concurrency: 2,
@@ -360,6 +400,22 @@ mod tests {
         assert_eq!(arrivals.recv().await.unwrap(), ["b"]);
         assert_eq!(batcher.drain(Duration::from_secs(60)).await, 0);
         assert_eq!(batcher.costs("t").0.total.written, 3);
+    }
+
+    #[tokio::test]
+    async fn what_the_sink_took_is_not_sent_again_because_the_journal_failed() {
+        let Bench { batcher, gate, mut arrivals, _folder } = bench(2, &["b"]).await;
+        gate.broken.store(2, Ordering::SeqCst);
+        gate.pass.add_permits(10);
+        batcher.write("t".into(), ["a", "b"].map(write).into()).await.unwrap();
+        assert_eq!(arrivals.recv().await.unwrap(), ["a", "b"]);
+        assert_eq!(arrivals.recv().await.unwrap(), ["b"]);
+        let report = batcher.flush("t".into(), false).await.unwrap();
+        assert!(report.refused.is_empty());
+        assert_eq!(batcher.drain(Duration::from_secs(60)).await, 0);
+        assert!(arrivals.try_recv().is_err());
+        assert_eq!(gate.broken.load(Ordering::SeqCst), 0);
+        assert_eq!(batcher.costs("t").0.total.written, 2);
     }
 
     #[tokio::test]
