@@ -77,7 +77,7 @@ struct Brought {
 }
 
 impl Gateway {
-    /// Analyses observations with at most one call to a model, and one more for what that call left out.
+    /// Analyses observations with one call to a model (several where `llm_merge_max_items` splits it), and one more for what was left out.
     ///
     /// # Errors
     /// [`Error::NoUpstream`] for a model nobody serves, [`Error::OverBudget`], [`Error::DeadlineExceeded`], or

@@ -1,4 +1,6 @@
 //! One model call about many observations, and one more about those it left out.
+//!
+//! More than `llm_merge_max_items` observations are split over calls that go out side by side: one long answer would outlast the timeout.
 
 use std::{
     sync::{
@@ -7,6 +9,8 @@ use std::{
     },
     time::{Duration, Instant},
 };
+
+use futures::future::join_all;
 
 use crate::{
     batch::{self, Prompt},
@@ -97,47 +101,91 @@ impl Gateway {
         }
     }
 
-    /// Asks a language model about all at once, and once more about what was missing or invalid.
+    /// Asks a language model about all, and once more about what was missing or invalid.
     pub(crate) async fn merge(
         &self,
         terms: &Terms,
         target: &Target<'_>,
         rest: &Remainder<'_>,
     ) -> Result<Merged, Error> {
-        let model = target.model;
+        let begun = Instant::now();
         let all: Vec<(usize, &Observation)> = rest.observations.iter().copied().enumerate().collect();
-        let prompt = Prompt { question: rest.question, context: rest.context, items: &all, assess: true };
-        terms.afford(self.price.cost(prompt.estimate()))?;
-        let asking = self.meter.asking(&model.name, rest.begun);
-        let sent = Instant::now();
-        rest.send(&asking);
-        let answer = target.put(&prompt, terms.deadline).await;
-        let answer = answer.map_err(|failure| self.failed(model, failure))?;
-        let mut merged = Merged::from_answer(&answer, all.len());
-        merged.settle(&self.price, &asking, &answer);
+        let mut merged = Merged::unasked(all.len());
+        let prompts = self.prompts(rest, &all, true);
+        self.afford(terms, &merged, &prompts)?;
+        let asking = self.meter.asking(&target.model.name, rest.begun);
+        self.put_all(&prompts, target, terms, rest, &asking, &mut merged).await?;
 
+        let spoiled = |item: &Item| matches!(item.outcome, Err(ItemFailure::Missing | ItemFailure::Invalid));
         let left: Vec<(usize, &Observation)> = {
-            let bad = all.iter().zip(&merged.items).filter(|(_, item)| item.outcome.is_err());
+            let bad = all.iter().zip(&merged.items).filter(|(_, item)| spoiled(item));
             bad.map(|(asked, _)| *asked).collect()
         };
-        let again = Prompt { items: &left, assess: merged.assessment.is_none(), ..prompt };
-        let affordable = terms.afford(merged.cost_usd + self.price.cost(again.estimate())).is_ok();
-        if !left.is_empty() && affordable {
+        let again = self.prompts(rest, &left, merged.assessment.is_none());
+        if !left.is_empty() && self.afford(terms, &merged, &again).is_ok() {
             tracing::debug!(observations = left.len(), "asking again about what was missing or invalid");
-            rest.send(&asking);
-            match target.put(&again, terms.deadline).await {
+            // What is known stays known; if this fails the rest keeps the reason of the first answer.
+            let _ = self.put_all(&again, target, terms, rest, &asking, &mut merged).await;
+        }
+        merged.elapsed = begun.elapsed();
+        Ok(merged)
+    }
+
+    /// Splits what is to be asked about into calls; the first is asked for the assessment, if one is wanted.
+    fn prompts<'a>(
+        &self,
+        rest: &Remainder<'a>,
+        items: &'a [(usize, &'a Observation)],
+        assess: bool,
+    ) -> Vec<Prompt<'a>> {
+        let parts = items.chunks(self.merge_max_items).enumerate();
+        let prompt = |(place, items)| Prompt {
+            question: rest.question,
+            context: rest.context,
+            items,
+            assess: assess && place == 0,
+        };
+        parts.map(prompt).collect()
+    }
+
+    fn afford(&self, terms: &Terms, merged: &Merged, prompts: &[Prompt<'_>]) -> Result<(), Error> {
+        let estimates = prompts.iter().map(|prompt| self.price.cost(prompt.estimate()));
+        terms.afford(merged.cost_usd + estimates.sum::<f64>())
+    }
+
+    /// Puts all prompts side by side and takes over what they bring.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with the first failure if none was answered.
+    async fn put_all(
+        &self,
+        prompts: &[Prompt<'_>],
+        target: &Target<'_>,
+        terms: &Terms,
+        rest: &Remainder<'_>,
+        asking: &Asking<'_>,
+        merged: &mut Merged,
+    ) -> Result<(), Error> {
+        let put = |prompt| {
+            rest.send(asking);
+            target.put(prompt, terms.deadline)
+        };
+        let answers = join_all(prompts.iter().map(put)).await;
+        let (mut answered, mut first) = (false, None);
+        for (prompt, answer) in prompts.iter().zip(answers) {
+            match answer {
                 Ok(answer) => {
-                    merged.amend(&answer, &left);
-                    merged.settle(&self.price, &asking, &answer);
+                    merged.amend(&answer, prompt.items);
+                    merged.settle(&self.price, asking, &answer);
+                    answered = true;
                 }
-                // What is known stays known; the rest keeps the reason of the first answer.
                 Err(failure) => {
-                    self.failed(model, failure);
+                    let error = self.failed(target.model, failure);
+                    first.get_or_insert(error);
                 }
             }
         }
-        merged.elapsed = sent.elapsed();
-        Ok(merged)
+        first.filter(|_| !answered).map_or(Ok(()), Err)
     }
 
     /// Stores what was found in complete answers.
@@ -170,27 +218,20 @@ impl Gateway {
 }
 
 impl Merged {
-    fn from_answer(answer: &Answer, count: usize) -> Self {
-        let places: Vec<usize> = (0..count).collect();
-        let split = batch::split(&answer.text, &places);
-        let complete = answer.finish == Finish::Stop;
-        let items = split.items.into_iter().enumerate().map(|(place, outcome)| Item {
-            outcome,
-            usage: share(answer.usage, count, place),
-            complete,
-        });
+    fn unasked(count: usize) -> Self {
+        let item = Item { outcome: Err(ItemFailure::Upstream), usage: Usage::default(), complete: false };
         Self {
-            items: items.collect(),
-            assessment: split.assessment,
+            items: vec![item; count],
+            assessment: None,
             usage: Usage::default(),
             cost_usd: 0.0,
             elapsed: Duration::ZERO,
         }
     }
 
-    /// Takes over what a second answer says about those that were left.
-    fn amend(&mut self, answer: &Answer, left: &[(usize, &Observation)]) {
-        let places: Vec<usize> = left.iter().map(|(place, _)| *place).collect();
+    /// Takes over what an answer says about those it was asked about.
+    fn amend(&mut self, answer: &Answer, asked: &[(usize, &Observation)]) {
+        let places: Vec<usize> = asked.iter().map(|(place, _)| *place).collect();
         let split = batch::split(&answer.text, &places);
         self.assessment = self.assessment.take().or(split.assessment);
         for (turn, (place, outcome)) in places.iter().zip(split.items).enumerate() {
@@ -269,9 +310,12 @@ mod tests {
 
     #[test]
     fn a_second_answer_amends_only_what_was_left() {
-        let mut merged = Merged::from_answer(&answer(&serde_json::json!([item("o1")]), Finish::Stop), 3);
-        assert_eq!(merged.items[1].outcome, Err(ItemFailure::Missing));
         let seen = Observation::default();
+        let mut merged = Merged::unasked(4);
+        let first = answer(&serde_json::json!([item("o1")]), Finish::Stop);
+        merged.amend(&first, &[(0, &seen), (1, &seen), (2, &seen)]);
+        assert_eq!(merged.items[1].outcome, Err(ItemFailure::Missing));
+        assert_eq!(merged.items[3].outcome, Err(ItemFailure::Upstream), "nobody was asked about it");
         let second = answer(&serde_json::json!([item("o3"), {"tag": "o2"}]), Finish::Length);
         merged.amend(&second, &[(1, &seen), (2, &seen)]);
         assert_eq!(merged.items[0].outcome.as_ref().unwrap().summary, "o1");

@@ -29,6 +29,8 @@ pub struct Parts {
     pub price: Price,
     /// What is answered without them.
     pub patterns: Library,
+    /// Most observations of one call to a language model, at least 1.
+    pub merge_max_items: usize,
     /// Most answers kept.
     pub cache_size: u64,
     /// How long an answer is served, on the clock.
@@ -45,6 +47,7 @@ pub struct Gateway {
     pub(crate) models: Models,
     pub(crate) price: Price,
     pub(crate) patterns: Library,
+    pub(crate) merge_max_items: usize,
     pub(crate) keys: Keys,
     pub(crate) cache: Exact,
     pub(crate) answers: Flights<Arc<StoredAnswer>>,
@@ -89,6 +92,7 @@ impl Gateway {
             models: parts.models,
             price: parts.price,
             patterns: parts.patterns,
+            merge_max_items: parts.merge_max_items.max(1),
             keys: Keys::new(rand::random()),
             cache: Exact::new(parts.cache_size, parts.cache_ttl, parts.clock),
             answers: Flights::default(),

@@ -105,6 +105,7 @@ async fn gateway(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Resul
             output_per_mtok: config.llm_price_output_per_mtok,
         },
         patterns,
+        merge_max_items: config.llm_merge_max_items,
         cache_size: config.llm_cache_size,
         cache_ttl: config.llm_cache_ttl,
         clock: clock.clone(),

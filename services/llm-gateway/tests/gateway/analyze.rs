@@ -130,6 +130,45 @@ async fn fifty_observations_are_one_upstream_call_with_a_schema() {
 }
 
 #[tokio::test]
+async fn more_observations_than_one_call_takes_are_asked_about_side_by_side() {
+    let upstream = Upstream::start(Script::function(|body| Reply::json(&answer_about(&tags(body)))));
+    let config = Config { llm_merge_max_items: 4, ..config_for(&upstream) };
+    let gateway = Gateway::start(config).await;
+    let hold = upstream.hold();
+    let mut client = gateway.client();
+    let asking = gateway.telemetry.spawn(async move { client.analyze(pools(10)).await });
+    upstream.arrived(3).await;
+    drop(hold);
+    let response = asking.await.unwrap().unwrap().into_inner();
+    assert_eq!((upstream.calls(), response.upstream_calls), (3, 3));
+    for (place, result) in response.results.iter().enumerate() {
+        assert_eq!(summary(result), format!("about o{}", place + 1));
+    }
+    assert_eq!(response.assessment.unwrap().overall_assessment, "all calm");
+    let mut sizes: Vec<_> = upstream.requests().iter().map(|it| tags(&it.body).len()).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [2, 4, 4]);
+    let text = gateway.telemetry.prometheus_text();
+    assert!(text.contains(r#"llm_response_time_seconds_count{model="openai/small"} 1"#), "{text}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_part_that_fails_spares_the_others() {
+    let upstream = Upstream::start(Script::function(|body| match tags(body) {
+        tags if tags.contains(&"o1".to_owned()) => Reply::failure(503, "down"),
+        tags => Reply::json(&answer_about(&tags)),
+    }));
+    let config = Config { llm_merge_max_items: 2, ..config_for(&upstream) };
+    let gateway = Gateway::start(config).await;
+    let response = analyze(&gateway, pools(4)).await;
+    let summaries: Vec<_> = response.results.iter().map(summary).collect();
+    assert_eq!(summaries, ["upstream", "upstream", "about o3", "about o4"]);
+    assert_eq!((upstream.calls(), response.upstream_calls), (2, 2));
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn dropped_and_mangled_items_are_asked_again_together_and_then_failed_by_name() {
     let upstream = Upstream::start(Script::function(|body| {
         let tags = tags(body);
