@@ -124,7 +124,7 @@ impl Batcher {
             collection: Arc::clone(collection),
             after: start.map_or_else(|| format!("{prefix}_"), |start| just_before(entity, start)),
             // The sign after `_` ends the ids of this entity.
-            before: Some(end.map_or_else(|| format!("{prefix}`"), |end| buckets::document_id(entity, end))),
+            before: Some(end.map_or_else(|| format!("{prefix}`"), |end| not_before(entity, end))),
             limit: BUCKET_PAGE,
         };
         loop {
@@ -192,4 +192,9 @@ fn just_before(entity: &str, start: i64) -> String {
     let mut id = buckets::document_id(entity, start);
     id.pop();
     id
+}
+
+/// Returns the id of a bucket of `entity` that would start at `end` or, as ids name minutes, within the minute after it.
+fn not_before(entity: &str, end: i64) -> String {
+    buckets::document_id(entity, end.saturating_add(59))
 }

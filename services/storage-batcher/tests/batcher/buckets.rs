@@ -117,6 +117,9 @@ async fn buckets_are_those_of_the_entity_within_the_span() {
     assert_eq!(starts(&mut client, Some(-900), Some(900)).await, [-900, 0]);
     assert_eq!(starts(&mut client, Some(-899), None).await, [0, 900]);
     assert_eq!(starts(&mut client, None, Some(-1800)).await, [0_i64; 0]);
+    for end in [-899, -841, -840, 0] {
+        assert_eq!(starts(&mut client, None, Some(end)).await, [-1800, -900], "before {end}");
+    }
     service.stop().await;
 }
 
