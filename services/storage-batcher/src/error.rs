@@ -34,6 +34,9 @@ pub enum Error {
     /// The sink was needed and did not answer.
     #[error("the sink cannot be reached")]
     Sink(#[source] Unreachable),
+    /// The stored document cannot be read.
+    #[error("the stored document is damaged")]
+    Damaged(#[source] Unreachable),
     /// There is no such document.
     #[error("there is no such document")]
     NoDocument,
@@ -59,7 +62,7 @@ impl From<store::Error> for Error {
 
 impl From<Unreachable> for Error {
     fn from(error: Unreachable) -> Self {
-        Self::Sink(error)
+        if error.damaged { Self::Damaged(error) } else { Self::Sink(error) }
     }
 }
 
@@ -84,6 +87,11 @@ impl From<Error> for rpc::Fault {
                 Fault::new(Code::Unavailable, "the sink cannot be reached; accepted writes are kept")
                     .reason("SINK")
                     .retry_after(SINK_RETRY)
+                    .caused_by(error)
+            }
+            Error::Damaged(_) => {
+                Fault::new(Code::DataLoss, "the stored document is damaged; a set or a delete repairs it")
+                    .reason("DAMAGED")
                     .caused_by(error)
             }
             Error::NoDocument => {

@@ -10,6 +10,7 @@ use redb::{ReadableTable as _, TableDefinition};
 use crate::{
     codec,
     document::{Fields, Key, MAX_DOCUMENT_BYTES},
+    fold::Folded,
     queue::Entry,
     sink::{MAX_PAGE_BYTES, Page, Range, Sink, Unreachable, Verdict},
     store::File,
@@ -49,7 +50,11 @@ impl Embedded {
                 Ok::<_, redb::Error>(found.map(|bytes| bytes.value().to_vec()))
             })
             .map_err(Unreachable::refused)?;
-        bytes.map(|bytes| codec::decode_fields(&bytes)).transpose().map_err(Unreachable::refused)
+        bytes.map(|bytes| codec::decode_fields(&bytes)).transpose().map_err(|error| {
+            let (collection, document) = (&*key.collection, &*key.id);
+            tracing::error!(error = %error, collection, document, "stored document is not readable");
+            Unreachable { damaged: true, ..Unreachable::refused(error) }
+        })
     }
 
     fn scan(&self, range: &Range) -> Result<Page, Unreachable> {
@@ -102,14 +107,15 @@ impl Sink for Embedded {
     fn apply(&self, transaction: &redb::WriteTransaction, entry: &Entry) -> Result<Verdict, redb::Error> {
         let mut table = transaction.open_table(DOCUMENTS)?;
         let key = (&*entry.key.tenant, &*entry.key.collection, &*entry.key.id);
-        let before = match table.get(key)? {
-            None => None,
-            Some(bytes) => match codec::decode_fields(bytes.value()) {
+        // Only a patch needs what was there: anything else repairs a damaged document.
+        let before = match (&entry.folded, table.get(key)?) {
+            (Folded::Patch(_), Some(bytes)) => match codec::decode_fields(bytes.value()) {
                 Ok(fields) => Some(fields),
                 Err(error) => {
                     return Ok(Verdict::Refused(format!("the stored document is damaged: {error}")));
                 }
             },
+            _ => None,
         };
         match entry.folded.apply(before) {
             None => {
@@ -133,7 +139,70 @@ impl Sink for Embedded {
     fn list<'a>(&'a self, range: &'a Range) -> BoxFuture<'a, Result<Page, Unreachable>> {
         let (sink, range) = (self.clone(), range.clone());
         Box::pin(async move {
-            tokio::task::spawn_blocking(move || sink.scan(&range)).await.map_err(Unreachable::refused)?
+            // Else the lines of the blocking thread would reach no log.
+            let dispatch = tracing::dispatcher::get_default(Clone::clone);
+            let scan = move || tracing::dispatcher::with_default(&dispatch, || sink.scan(&range));
+            tokio::task::spawn_blocking(scan).await.map_err(Unreachable::refused)?
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use journal::{Journal, Options};
+
+    use super::{DOCUMENTS, Embedded};
+    use crate::{
+        document::{Change, Fields, Key, Priority, Value},
+        ledger::Weight,
+        queue::{Accepted, Entry},
+        sink::{Sink as _, Verdict},
+        store::File,
+    };
+
+    async fn damaged() -> (tempfile::TempDir, Journal, Embedded) {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(folder.path().join("storage.redb"), &Options::default()).unwrap();
+        let sink = Embedded::open(File::new(journal.clone())).await.unwrap();
+        let spoil = |transaction: &redb::WriteTransaction| {
+            transaction.open_table(DOCUMENTS)?.insert(("t", "c", "a"), [255, 1].as_slice())?;
+            Ok::<_, redb::Error>(())
+        };
+        journal.commit(spoil).await.unwrap();
+        (folder, journal, sink)
+    }
+
+    async fn apply(journal: &Journal, sink: &Embedded, change: Change) -> Verdict {
+        let entry = Entry::from(Accepted {
+            sequence: 1,
+            key: Key::new("t", "c", "a"),
+            change,
+            priority: Priority::Normal,
+            at: UNIX_EPOCH,
+            weight: Weight::default(),
+            journal_bytes: 1,
+        });
+        let sink = sink.clone();
+        journal.commit(move |transaction| sink.apply(transaction, &entry)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_damaged_document_is_named_so_and_takes_no_merge() {
+        let (_folder, journal, sink) = damaged().await;
+        assert!(sink.get(&Key::new("t", "c", "a")).await.unwrap_err().damaged);
+        let verdict = apply(&journal, &sink, Change::Merge(Fields::new())).await;
+        assert!(matches!(verdict, Verdict::Refused(reason) if reason.contains("damaged")));
+    }
+
+    #[tokio::test]
+    async fn a_set_or_a_delete_repairs_a_damaged_document() {
+        let fields = Fields::from([("n".to_owned(), Value::Integer(1))]);
+        for (change, after) in [(Change::Set(fields.clone()), Some(fields)), (Change::Delete, None)] {
+            let (_folder, journal, sink) = damaged().await;
+            assert_eq!(apply(&journal, &sink, change).await, Verdict::Accepted);
+            assert_eq!(sink.get(&Key::new("t", "c", "a")).await.unwrap(), after);
+        }
     }
 }

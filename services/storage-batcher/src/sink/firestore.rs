@@ -62,6 +62,7 @@ impl Firestore {
         tokio::time::timeout(self.options.timeout, work).await.map_err(|_| Unreachable {
             reason: format!("no answer within {:?}", self.options.timeout),
             lost: true,
+            damaged: false,
         })
     }
 
@@ -82,7 +83,7 @@ impl Firestore {
                 let statuses = answer.into_inner().status;
                 if statuses.len() != writes.len() {
                     let reason = format!("{} statuses for {} writes", statuses.len(), writes.len());
-                    return Err(Unreachable { reason, lost: true });
+                    return Err(Unreachable { reason, lost: true, damaged: false });
                 }
                 let judge = |status: Status| verdict(Code::from(status.code), status.message);
                 Ok(Ok(statuses.into_iter().map(judge).collect()))
@@ -93,6 +94,7 @@ impl Firestore {
             Err(status) => Err(Unreachable {
                 reason: client::describe(status.code(), status.message()),
                 lost: may_be_applied(status.code()) && !client::never_connected(&status),
+                damaged: false,
             }),
         }
     }

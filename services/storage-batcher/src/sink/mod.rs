@@ -34,6 +34,8 @@ pub struct Unreachable {
     pub reason: String,
     /// Whether the request may have been applied and only its answer was lost.
     pub lost: bool,
+    /// Whether the document asked for is there and cannot be read: asking again is of no use.
+    pub damaged: bool,
 }
 
 /// Asks for documents of one collection by id.
@@ -90,6 +92,6 @@ impl Unreachable {
     /// Says that nothing of the request was applied, for `reason`.
     #[must_use]
     pub fn refused(reason: impl ToString) -> Self {
-        Self { reason: reason.to_string(), lost: false }
+        Self { reason: reason.to_string(), lost: false, damaged: false }
     }
 }

@@ -56,7 +56,10 @@ impl Store {
             .await
             .map_err(Error::Journal)?;
         let store = self.clone();
-        let read = tokio::task::spawn_blocking(move || store.load(damaged)).await;
+        // Else the lines of the blocking thread would reach no log.
+        let dispatch = tracing::dispatcher::get_default(Clone::clone);
+        let load = move || tracing::dispatcher::with_default(&dispatch, || store.load(damaged));
+        let read = tokio::task::spawn_blocking(load).await;
         read.unwrap_or(Err(Error::Journal(journal::Failed::Closed)))
     }
 
