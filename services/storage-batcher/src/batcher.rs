@@ -168,8 +168,11 @@ impl Batcher {
         (costs, self.shared.options.price)
     }
 
-    /// Returns whether the journal can be written.
+    /// Returns whether the tasks that accept, send and close run, and the journal can be written.
     pub async fn probe(&self) -> bool {
+        if self.tasks.lock().iter().any(JoinHandle::is_finished) {
+            return false;
+        }
         self.shared.store.append(Arc::default()).await.is_ok()
     }
 
@@ -277,4 +280,51 @@ fn recall(options: &Options, recovered: Recovered, now: SystemTime) -> State {
     );
     let ledger = Ledger::new(recovered.made, recovered.totals);
     State { queue, buckets, ledger, waiters: Waiters::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use clock::Clock;
+    use journal::Journal;
+    use telemetry::Telemetry;
+
+    use super::{Batcher, Options};
+    use crate::{
+        queue::Limits,
+        sink::embedded::Embedded,
+        store::{File, Store},
+    };
+
+    async fn start(folder: &tempfile::TempDir) -> Batcher {
+        let path = folder.path().join("storage.redb");
+        let file = File::new(Journal::open(path, &journal::Options::default()).unwrap());
+        let options = Options {
+            limits: Limits { documents: 1, bytes: 1 << 20, interval: Duration::from_secs(60) },
+            concurrency: 1,
+            lateness: Duration::ZERO,
+            journal_max_bytes: 1 << 20,
+            price: 0.18,
+            retry_backoff: Duration::from_millis(1),
+        };
+        let sink = Arc::new(Embedded::open(file.clone()).await.unwrap());
+        let telemetry = Telemetry::silent("storage-batcher");
+        Batcher::start(options, Store::new(file), sink, telemetry, Clock::system()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_batcher_one_of_whose_tasks_is_dead_is_not_well() {
+        for task in 0..3 {
+            let folder = tempfile::tempdir().unwrap();
+            let batcher = start(&folder).await;
+            assert!(batcher.probe().await);
+            batcher.tasks.lock()[task].abort();
+            while !batcher.tasks.lock()[task].is_finished() {
+                tokio::task::yield_now().await;
+            }
+            assert!(!batcher.probe().await, "task {task}");
+            batcher.shared.store.close().await;
+        }
+    }
 }
