@@ -24,7 +24,7 @@ config::settings! {
         /// Most observations of one `Analyze`.
         pub llm_max_observations: usize = "1000", unit "observations", range "1" to "10000";
         /// Most observations of one call to the upstream: more are asked about in several calls side by side. `builtin/statistics` takes all at once.
-        pub llm_merge_max_items: usize = "100", unit "observations", range "1" to "10000";
+        pub llm_merge_max_items: usize = "1000", unit "observations", range "1" to "10000";
         /// File of pattern templates in TOML. Empty: those that come with the gateway.
         pub llm_patterns: Option<PathBuf> = "", unit "file";
         /// What the upstream charges for a million tokens read.
