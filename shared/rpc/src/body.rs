@@ -111,7 +111,7 @@ where
                     Side::Client => channel::broken(error.into(), over),
                     Side::Server => Status::from_error(error.into()),
                 };
-                this.call.end(status.code());
+                this.call.broke(status.code());
                 this.inner = None;
                 Poll::Ready(Some(Err(status)))
             }

@@ -7,7 +7,7 @@ use telemetry::{Histogram, KeyValue, Telemetry, names};
 use tonic::{Code, Status};
 use tracing::{Span, field::Empty};
 
-use crate::code_name;
+use crate::{channel::Lease, code_name};
 
 /// The side of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(crate) struct Call {
     histogram: Histogram,
     started: Instant,
     ended: bool,
+    /// The connection of a call that is made here, and what its server is judged by.
+    lease: Option<Lease>,
 }
 
 impl Call {
@@ -50,7 +52,19 @@ impl Call {
             histogram,
             started: Instant::now(),
             ended: false,
+            lease: None,
         }
+    }
+
+    /// Keeps the connection until the end, which it is then told.
+    pub(crate) fn hold(&mut self, lease: Lease) {
+        self.lease = Some(lease);
+    }
+
+    /// Records that the connection broke, which says nothing about the server.
+    pub(crate) fn broke(&mut self, code: Code) {
+        self.lease = None;
+        self.end(code);
     }
 
     /// Returns the span, as long as the call has not ended.
@@ -66,6 +80,9 @@ impl Call {
     pub(crate) fn end(&mut self, code: Code) {
         if std::mem::replace(&mut self.ended, true) {
             return;
+        }
+        if let Some(lease) = self.lease.take() {
+            lease.end(code);
         }
         let name = code_name(code);
         self.span.record(names::RPC_RESPONSE_STATUS_CODE, name);

@@ -1,6 +1,6 @@
 //! What can go wrong when a host or a channel is set up.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 /// Tells why a [`crate::Host`] could not be bound or run, or a [`crate::Channel`] not be made.
 #[derive(Debug, thiserror::Error)]
@@ -34,13 +34,22 @@ pub enum Error {
     #[error("a descriptor set cannot be served")]
     Descriptors(#[source] tonic_reflection::server::Error),
     /// The address of a server is not an `http` or `https` URL.
-    #[error("`{url}` is not an http or https url of a server")]
+    #[error("`{url}` is not an http or https url of a server, nor several of one scheme with commas between")]
     Url {
         /// The address as it was given.
         url: String,
-        /// What the parser said, where it said something.
-        source: Option<tonic::transport::Error>,
     },
+    /// The authorities of a channel cannot be read.
+    #[error("`{}` is no file of authorities: {problem}", path.display())]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// TLS cannot be set up at all.
+    #[error("tls cannot be set up")]
+    Tls(#[source] rustls::Error),
     /// The token of a channel has characters that no header can carry.
     #[error("the token of the channel to `{url}` is not valid in a header")]
     Token {

@@ -8,10 +8,13 @@
 //!    service's own dispatch and measures until the last byte of the answer, streams included.
 //! 3. What the next hop must know (the deadline, the caller's token) is the task's [`Deadline::current`] context. A
 //!    [`Channel`] sends it on by itself; a spawned task keeps it through [`carry`].
-//! 4. A [`Channel`] repeats a call only if its contract says that it may be repeated (`idempotency_level`) and the server
-//!    was UNAVAILABLE. A broken connection is UNAVAILABLE, whatever the transport called it.
-//! 5. A tenant comes from the token and never from a message ([`Caller`]).
-//! 6. A caller gets a code, a safe message, the field that was wrong and whether a retry helps ([`Fault`]); the cause is
+//! 4. A [`Channel`] has its own connections, one to each address. It asks one that is connected, says that it serves, is not
+//!    left alone by its breaker and has little to do; nothing runs between calls but connections and their health.
+//! 5. A call that no server has seen is made again whatever it is. One that a server may have seen is repeated only if its
+//!    contract says that it may be (`idempotency_level`), the server was UNAVAILABLE, and the budget of all calls allows it.
+//!    A broken connection is UNAVAILABLE, whatever the transport called it.
+//! 6. A tenant comes from the token and never from a message ([`Caller`]).
+//! 7. A caller gets a code, a safe message, the field that was wrong and whether a retry helps ([`Fault`]); the cause is
 //!    logged here once and never sent.
 
 mod accept;
@@ -30,13 +33,13 @@ mod fault;
 mod health;
 mod host;
 mod methods;
+pub mod net;
 mod program;
-mod retry;
 mod settings;
 pub mod time;
 
 pub use caller::{Caller, Role};
-pub use channel::{Channel, ChannelOptions};
+pub use channel::{BreakerOptions, Channel, ChannelOptions};
 pub use context::carry;
 pub use contract::{Client, Service};
 pub use deadline::Deadline;

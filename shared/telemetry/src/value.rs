@@ -134,6 +134,17 @@ impl Telemetry {
         tokio::spawn(self.carry(future))
     }
 
+    /// Runs a future on the runtime, with this dispatch and in no span: for what outlives the call that began it, such as a
+    /// connection that other calls will share.
+    #[expect(clippy::disallowed_methods, reason = "the one home of the bare spawn")]
+    pub fn spawn_apart<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        tokio::spawn(future.with_subscriber(self.dispatch()))
+    }
+
     /// Runs a closure on the runtime's blocking threads, with this dispatch and inside the current span.
     pub fn spawn_blocking<T: Send + 'static>(
         &self,

@@ -1,0 +1,58 @@
+//! How a channel calls.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use config::Secret;
+
+use super::breaker::BreakerOptions;
+use crate::net::{Network, Tcp};
+
+/// How a channel calls.
+#[derive(Clone, Debug)]
+pub struct ChannelOptions {
+    /// Deadline of a call for which no earlier one applies. A stream has only to begin by then. Default 10 s.
+    pub timeout: Duration,
+    /// Longest time to wait for a connection, for a name's addresses, and for a server's word on its health. Default 2 s.
+    pub connect_timeout: Duration,
+    /// Bearer token for calls that are made on nobody's behalf. Default none. While a call is served, the token of its
+    /// caller is sent on instead.
+    pub token: Option<Secret>,
+    /// How often a call is repeated that a server has seen, if its contract allows that and the server is UNAVAILABLE. All
+    /// calls of a channel together repeat at most 20 % of them and 10 a second. Default 2.
+    pub retries: u32,
+    /// Largest message, in and out, for clients made by [`crate::Client::over`]. Default 16 MiB.
+    pub max_message_bytes: usize,
+    /// Idle time after which the server is asked whether it lives. Default 10 s.
+    pub keepalive_interval: Duration,
+    /// Time it has to answer that, before the connection counts as broken. Default 5 s.
+    pub keepalive_timeout: Duration,
+    /// How old a name's addresses may be before they are looked up again. Default 15 s.
+    pub resolve_interval: Duration,
+    /// When a server that fails is left alone.
+    pub breaker: BreakerOptions,
+    /// PEM file of authorities that are believed beside the public ones, for `https`. Default none.
+    pub tls_ca: Option<PathBuf>,
+    /// Where servers are. Default: this machine's network.
+    pub network: Arc<dyn Network>,
+    /// Fixes the chance in jitter and choice, for a simulation. Default none.
+    pub seed: Option<u64>,
+}
+
+impl Default for ChannelOptions {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(2),
+            token: None,
+            retries: 2,
+            max_message_bytes: 16 << 20,
+            keepalive_interval: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(5),
+            resolve_interval: Duration::from_secs(15),
+            breaker: BreakerOptions::default(),
+            tls_ca: None,
+            network: Arc::new(Tcp),
+            seed: None,
+        }
+    }
+}
