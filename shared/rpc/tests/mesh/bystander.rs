@@ -147,6 +147,11 @@ fn piece(text: &str) -> GenerateStreamResponse {
     GenerateStreamResponse { part: Some(Part::Text(text.to_owned())) }
 }
 
+/// Returns a port at which nothing listens.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// A host that runs.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
@@ -168,8 +173,19 @@ impl Running {
         bystander: Bystander,
         more: impl FnOnce(Host) -> Host,
     ) -> Self {
+        Self::start_at(name, 0, settings, bystander, more)
+    }
+
+    /// Starts a host at a port that was free a moment ago, or at any for 0.
+    pub(crate) fn start_at(
+        name: &'static str,
+        port: u16,
+        settings: &HostSettings,
+        bystander: Bystander,
+        more: impl FnOnce(Host) -> Host,
+    ) -> Self {
         let (telemetry, captured) = Telemetry::captured(name);
-        let host = Host::bind(settings, 0, telemetry.clone(), Clock::system()).unwrap();
+        let host = Host::bind(settings, port, telemetry.clone(), Clock::system()).unwrap();
         let host = host
             .add(MemoryServiceServer::new(bystander.clone()))
             .add(LlmGatewayServiceServer::new(bystander));

@@ -1,6 +1,7 @@
 //! Real hosts on port 0, called over real channels.
 
 mod access;
+mod balancing;
 mod bystander;
 mod deadlines;
 mod drain;
