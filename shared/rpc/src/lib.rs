@@ -48,6 +48,7 @@ pub use error::Error;
 pub use fault::{Fault, Violation, code_name};
 pub use health::Health;
 pub use host::Host;
+pub use net::Listener;
 pub use program::program;
 pub use settings::{HostSettings, LogFormat};
 pub use tonic::Code;
