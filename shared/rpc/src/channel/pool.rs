@@ -8,12 +8,13 @@ use std::{
     collections::HashSet,
     error::Error as StdError,
     net::SocketAddr,
+    pin::pin,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use parking_lot::{Mutex, RwLock};
-use tokio::{sync::watch, time::Instant};
+use tokio::{sync::Notify, time::Instant};
 use tonic::Code;
 
 use super::{
@@ -40,8 +41,8 @@ pub(super) struct Pool {
     pub(super) chance: Arc<Chance>,
     endpoints: RwLock<Arc<[Arc<Endpoint>]>>,
     lookup: Mutex<Lookup>,
-    /// Counts changes that a waiting call wants to know of.
-    changes: watch::Sender<u64>,
+    /// Wakes waiting calls, in their order, when something has changed that they wait for.
+    changes: Notify,
 }
 
 /// The state of the names' lookup.
@@ -87,22 +88,21 @@ impl Pool {
             chance,
             endpoints: RwLock::new(Arc::new([])),
             lookup: Mutex::new(Lookup { is_running: false, last: None }),
-            changes: watch::Sender::new(0),
+            changes: Notify::new(),
         })
     }
 
     /// Returns a connection for one call, at another address than those of `avoided` if there is one.
     pub(super) async fn lease(&self, avoided: &[SocketAddr]) -> Result<Lease, Refusal> {
-        // Subscribed before the first look, so that no change between look and wait is missed.
-        let mut changes = self.changes.subscribe();
         self.refresh(self.resolve_interval);
         loop {
-            changes.mark_unchanged();
+            let mut change = pin!(self.changes.notified());
+            // Before the look, so that no change between look and wait is missed.
+            change.as_mut().enable();
             match self.choose(avoided) {
                 Choice::Take(lease) => return Ok(lease),
                 Choice::GiveUp(refusal) => return Err(refusal),
-                // The sender lives as long as this pool does.
-                Choice::Wait => drop(changes.changed().await),
+                Choice::Wait => change.await,
             }
         }
     }
@@ -219,7 +219,7 @@ impl Pool {
     }
 
     fn changed(&self) {
-        self.changes.send_modify(|count| *count += 1);
+        self.changes.notify_waiters();
     }
 
     /// Looks the names up again if the last lookup is older than `age`, beside the calls. The first one is waited for.

@@ -8,6 +8,7 @@ mod drain;
 mod health;
 mod http1;
 mod limits;
+mod partitions;
 mod reflection;
 mod retries;
 mod traces;

@@ -1,0 +1,219 @@
+//! Hosts and channels over a simulated network that is cut and repaired. The same seed gives the same run.
+//!
+//! The simulation does not send a lost segment again, so it is harsher than TCP: a connection that was used while the network
+//! was cut stays stuck until it is found out.
+
+use std::{
+    cell::RefCell,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use clock::Clock;
+use contracts::memory::{
+    RecallRequest, memory_service_client::MemoryServiceClient, memory_service_server::MemoryServiceServer,
+};
+use futures::future::BoxFuture;
+use rpc::{
+    Channel, ChannelOptions, Client as _, Code, Host, HostSettings,
+    net::{Io, Listener, Network},
+};
+use telemetry::Telemetry;
+use turmoil::{Builder, Result};
+
+use crate::bystander::Bystander;
+
+const PORT: u16 = 7102;
+/// Deadline of each call, and time between two.
+const CALL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(50));
+/// When the network changes first, and how long the calls go on.
+const CUT: Duration = Duration::from_secs(5);
+const END: Duration = Duration::from_secs(30);
+
+/// The simulated network of a channel.
+#[derive(Debug)]
+struct Simulated;
+
+impl Network for Simulated {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        // `memory` stands for every server, as a headless Service does.
+        let names = if host == "memory" { vec!["one", "two"] } else { vec![host] };
+        let addresses = names.into_iter().map(|name| SocketAddr::new(turmoil::lookup(name), port)).collect();
+        Box::pin(std::future::ready(Ok(addresses)))
+    }
+
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Io>>> {
+        Box::pin(async move { Ok(Box::new(turmoil::net::TcpStream::connect(address).await?) as Box<dyn Io>) })
+    }
+}
+
+struct Simulation(turmoil::net::TcpListener);
+
+impl Listener for Simulation {
+    type Io = turmoil::net::TcpStream;
+
+    async fn accept(&self) -> io::Result<(Self::Io, SocketAddr)> {
+        self.0.accept().await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+async fn serve() -> Result {
+    let listener = turmoil::net::TcpListener::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT)).await?;
+    let settings = HostSettings { allow_anonymous: true, ..HostSettings::defaults() };
+    let host = Host::over(Simulation(listener), &settings, Telemetry::silent("server"), Clock::system())?;
+    host.health().serving();
+    let memory = MemoryServiceServer::new(Bystander::new(|_| std::future::ready(Ok(()))));
+    let host = host.add(memory);
+    host.health().serving();
+    Ok(host.run(std::future::pending()).await?)
+}
+
+/// One call: when it began and how long it took, in simulated time, and how it ended.
+type Event = (Duration, Duration, Code);
+
+/// What happens to the network: at these times after [`CUT`], these things.
+type Weather = Vec<(Duration, fn())>;
+
+/// Calls a server in the middle of all this, one call every 50 ms, and returns what came of each.
+fn run(seed: u64, url: &'static str, weather: &Weather) -> Vec<Event> {
+    let mut simulation = Builder::new()
+        .rng_seed(seed)
+        .simulation_duration(END * 3)
+        .tick_duration(Duration::from_millis(5))
+        .min_message_latency(Duration::from_millis(1))
+        .max_message_latency(Duration::from_millis(20))
+        .build();
+    simulation.host("one", serve);
+    simulation.host("two", serve);
+    let events = Rc::new(RefCell::new(Vec::new()));
+    let seen = events.clone();
+    simulation.client("caller", async move {
+        let options = ChannelOptions {
+            timeout: CALL.0,
+            connect_timeout: Duration::from_secs(1),
+            keepalive_interval: Duration::from_secs(2),
+            keepalive_timeout: Duration::from_secs(1),
+            retries: 0,
+            network: Arc::new(Simulated),
+            seed: Some(seed),
+            ..ChannelOptions::default()
+        };
+        let channel = Channel::lazy(url, options, Telemetry::silent("caller"))?;
+        let calls = tokio::task::LocalSet::new();
+        calls
+            .run_until(async {
+                while turmoil::elapsed() < END {
+                    let (began, mut client) =
+                        (turmoil::elapsed(), MemoryServiceClient::over(channel.clone()));
+                    let seen = seen.clone();
+                    tokio::task::spawn_local(async move {
+                        let outcome = client.recall(RecallRequest::default()).await;
+                        let code = outcome.map_or_else(|status| status.code(), |_| Code::Ok);
+                        seen.borrow_mut().push((began, turmoil::elapsed() - began, code));
+                    });
+                    tokio::time::sleep(CALL.1).await;
+                }
+            })
+            .await;
+        calls.await;
+        Ok(())
+    });
+    let weather = weather.clone();
+    simulation.client("weather", async move {
+        for (after, change) in weather {
+            tokio::time::sleep((CUT + after).saturating_sub(turmoil::elapsed())).await;
+            change();
+        }
+        Ok(())
+    });
+    simulation.run().unwrap();
+    drop(simulation);
+    let mut events = Rc::into_inner(events).unwrap().into_inner();
+    events.sort_by_key(|(began, ..)| *began);
+    events
+}
+
+fn failed(events: &[Event]) -> Vec<Event> {
+    events.iter().copied().filter(|(.., code)| *code != Code::Ok).collect()
+}
+
+/// Runs one story three times: it is the same for the same seed and another for another; returns its events after
+/// printing what it cost.
+fn story(name: &str, url: &'static str, weather: Weather, repaired: Duration) -> Vec<Event> {
+    let events = run(7, url, &weather);
+    assert!(events == run(7, url, &weather), "{name}: the same seed, another run");
+    assert!(events != run(8, url, &weather), "{name}: another seed, the same run");
+    let failed = failed(&events);
+    let last = failed.last().map(|(at, ..)| at.saturating_sub(CUT + repaired)).unwrap_or_default();
+    println!("{name}: {} calls, {} failed, the last {last:?} after the repair", events.len(), failed.len());
+    // A caller hears of a server that is out of reach inside its deadline, and by the right word.
+    assert!(failed.iter().all(|(.., code)| matches!(code, Code::Unavailable | Code::DeadlineExceeded)));
+    assert!(failed.iter().all(|(at, ..)| *at + CALL.0 >= CUT), "{name}: failed before the cut");
+    assert!(events.len() > 500, "{name}: {} calls", events.len());
+    // The longest time a breaker is open, its jitter, and the probe.
+    assert!(last < Duration::from_secs(7), "{name}: still failing {last:?} after the repair");
+    events
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn a_cut_off_server_is_called_again_soon_after_the_repair() {
+    let weather: Weather = vec![
+        (seconds(0), || turmoil::partition("caller", "one")),
+        (seconds(10), || turmoil::repair("caller", "one")),
+    ];
+    let events = story("the only server cut off", "http://one:7102", weather, seconds(10));
+    let during = events.iter().filter(|(at, ..)| (CUT..CUT + seconds(10)).contains(at));
+    assert!(during.clone().all(|(.., code)| *code != Code::Ok) && during.count() > 100);
+}
+
+#[test]
+fn one_of_two_servers_cut_off_costs_what_was_on_its_way() {
+    let weather: Weather = vec![
+        (seconds(0), || turmoil::partition("caller", "one")),
+        (seconds(15), || turmoil::repair("caller", "one")),
+    ];
+    let events = story("one of two cut off", "http://memory:7102", weather, seconds(15));
+    // Until the breaker opens or the keepalive ends the connection.
+    let late = failed(&events).into_iter().filter(|(at, ..)| *at > CUT + seconds(4)).count();
+    assert_eq!(late, 0, "calls go on to a server that is cut off");
+    assert!(failed(&events).len() < 40, "{}", failed(&events).len());
+}
+
+#[test]
+fn answers_that_are_lost_are_as_bad_as_questions() {
+    let weather: Weather = vec![
+        (seconds(0), || turmoil::partition_oneway("one", "caller")),
+        (seconds(10), || turmoil::repair_oneway("one", "caller")),
+    ];
+    story("only the way back cut off", "http://one:7102", weather, seconds(10));
+}
+
+#[test]
+fn a_network_that_comes_and_goes_is_followed() {
+    let cut: fn() = || turmoil::partition("caller", "one");
+    let repair: fn() = || turmoil::repair("caller", "one");
+    let weather = (0..10).map(|at| (seconds(at), if at % 2 == 0 { cut } else { repair })).collect();
+    let events = story("ten changes, one a second", "http://memory:7102", weather, seconds(9));
+    let good = events.iter().filter(|(.., code)| *code == Code::Ok).count();
+    assert!(good * 10 > events.len() * 9, "{good} of {}", events.len());
+}
+
+#[test]
+fn messages_that_are_held_for_a_while_break_nothing_for_long() {
+    let weather: Weather = vec![
+        (seconds(0), || turmoil::hold("caller", "one")),
+        (seconds(2), || turmoil::release("caller", "one")),
+    ];
+    story("messages held for 2 s", "http://one:7102", weather, seconds(2));
+}
