@@ -9,6 +9,7 @@ mod health;
 mod http1;
 mod limits;
 mod partitions;
+mod plain;
 mod reflection;
 mod retries;
 mod traces;

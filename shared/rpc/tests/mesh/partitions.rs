@@ -12,16 +12,20 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use clock::Clock;
 use contracts::memory::{
     RecallRequest, memory_service_client::MemoryServiceClient, memory_service_server::MemoryServiceServer,
 };
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, LocalBoxFuture};
+use hyper_util::rt::TokioIo;
 use rpc::{
     Channel, ChannelOptions, Client as _, Code, Host, HostSettings,
     net::{Io, Listener, Network},
 };
 use telemetry::Telemetry;
+use tokio::task::LocalSet;
+use tonic::{body::Body, client::GrpcService, transport::Endpoint};
 use turmoil::{Builder, Result};
 
 use crate::bystander::Bystander;
@@ -81,8 +85,54 @@ type Event = (Duration, Duration, Code);
 /// What happens to the network: at these times after [`CUT`], these things.
 type Weather = Vec<(Duration, fn())>;
 
-/// Calls a server in the middle of all this, one call every 50 ms, and returns what came of each.
-fn run(seed: u64, url: &'static str, weather: &Weather) -> Vec<Event> {
+/// Makes one call.
+type Call = Box<dyn Fn() -> LocalBoxFuture<'static, Code>>;
+
+/// Calls over our channel.
+fn ours(url: &'static str, seed: u64) -> Call {
+    let options = ChannelOptions {
+        timeout: CALL.0,
+        connect_timeout: Duration::from_secs(1),
+        keepalive_interval: Duration::from_secs(2),
+        keepalive_timeout: Duration::from_secs(1),
+        retries: 0,
+        network: Arc::new(Simulated),
+        seed: Some(seed),
+        ..ChannelOptions::default()
+    };
+    let channel = Channel::lazy(url, options, Telemetry::silent("caller")).unwrap();
+    Box::new(move || recall(MemoryServiceClient::over(channel.clone())))
+}
+
+/// Calls over tonic's own channel as it comes, with the same deadline and the same wait for a connection.
+fn plain(url: &'static str) -> Call {
+    let connect = tower::service_fn(|uri: http::Uri| async move {
+        let address = (uri.host().unwrap_or_default().to_owned(), PORT);
+        Ok::<_, io::Error>(TokioIo::new(turmoil::net::TcpStream::connect(address).await?))
+    });
+    let endpoint = Endpoint::from_static(url).timeout(CALL.0).connect_timeout(Duration::from_secs(1));
+    let channel = endpoint.connect_with_connector_lazy(connect);
+    Box::new(move || recall(MemoryServiceClient::new(channel.clone())))
+}
+
+fn recall<T>(mut client: MemoryServiceClient<T>) -> LocalBoxFuture<'static, Code>
+where
+    T: GrpcService<
+            Body,
+            ResponseBody: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
+        > + 'static,
+    T::Error: Into<BoxError>,
+{
+    Box::pin(async move {
+        let outcome = client.recall(RecallRequest::default()).await;
+        outcome.map_or_else(|status| status.code(), |_| Code::Ok)
+    })
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Calls in the middle of all this, once every 50 ms, and returns what came of each.
+fn run(seed: u64, weather: &Weather, caller: impl Fn() -> Call + 'static) -> Vec<Event> {
     let mut simulation = Builder::new()
         .rng_seed(seed)
         .simulation_duration(END * 3)
@@ -95,27 +145,13 @@ fn run(seed: u64, url: &'static str, weather: &Weather) -> Vec<Event> {
     let events = Rc::new(RefCell::new(Vec::new()));
     let seen = events.clone();
     simulation.client("caller", async move {
-        let options = ChannelOptions {
-            timeout: CALL.0,
-            connect_timeout: Duration::from_secs(1),
-            keepalive_interval: Duration::from_secs(2),
-            keepalive_timeout: Duration::from_secs(1),
-            retries: 0,
-            network: Arc::new(Simulated),
-            seed: Some(seed),
-            ..ChannelOptions::default()
-        };
-        let channel = Channel::lazy(url, options, Telemetry::silent("caller"))?;
-        let calls = tokio::task::LocalSet::new();
+        let (call, calls) = (caller(), LocalSet::new());
         calls
             .run_until(async {
                 while turmoil::elapsed() < END {
-                    let (began, mut client) =
-                        (turmoil::elapsed(), MemoryServiceClient::over(channel.clone()));
-                    let seen = seen.clone();
+                    let (began, call, seen) = (turmoil::elapsed(), call(), seen.clone());
                     tokio::task::spawn_local(async move {
-                        let outcome = client.recall(RecallRequest::default()).await;
-                        let code = outcome.map_or_else(|status| status.code(), |_| Code::Ok);
+                        let code = call.await;
                         seen.borrow_mut().push((began, turmoil::elapsed() - began, code));
                     });
                     tokio::time::sleep(CALL.1).await;
@@ -147,9 +183,10 @@ fn failed(events: &[Event]) -> Vec<Event> {
 /// Runs one story three times: it is the same for the same seed and another for another; returns its events after
 /// printing what it cost.
 fn story(name: &str, url: &'static str, weather: Weather, repaired: Duration) -> Vec<Event> {
-    let events = run(7, url, &weather);
-    assert!(events == run(7, url, &weather), "{name}: the same seed, another run");
-    assert!(events != run(8, url, &weather), "{name}: another seed, the same run");
+    let run = |seed| run(seed, &weather, move || ours(url, seed));
+    let events = run(7);
+    assert!(events == run(7), "{name}: the same seed, another run");
+    assert!(events != run(8), "{name}: another seed, the same run");
     let failed = failed(&events);
     let last = failed.last().map(|(at, ..)| at.saturating_sub(CUT + repaired)).unwrap_or_default();
     println!("{name}: {} calls, {} failed, the last {last:?} after the repair", events.len(), failed.len());
@@ -175,6 +212,25 @@ fn a_cut_off_server_is_called_again_soon_after_the_repair() {
     let events = story("the only server cut off", "http://one:7102", weather, seconds(10));
     let during = events.iter().filter(|(at, ..)| (CUT..CUT + seconds(10)).contains(at));
     assert!(during.clone().all(|(.., code)| *code != Code::Ok) && during.count() > 100);
+}
+
+#[test]
+fn a_plain_channel_stays_stuck_after_the_repair() {
+    let weather: Weather = vec![
+        (seconds(0), || turmoil::partition("caller", "one")),
+        (seconds(10), || turmoil::repair("caller", "one")),
+    ];
+    let last_failure = |events: &[Event]| failed(events).last().map(|(at, ..)| *at).unwrap_or_default();
+    let before = run(7, &weather, || plain("http://one:7102"));
+    let after = run(7, &weather, || ours("http://one:7102", 7));
+    let share = |events: &[Event]| {
+        let late: Vec<_> = events.iter().filter(|(at, ..)| *at > CUT + seconds(10)).collect();
+        let failed = late.iter().filter(|(.., code)| *code != Code::Ok).count();
+        format!("{failed} of {} calls after the repair fail", late.len())
+    };
+    println!("partition of 10 s: {} over plain tonic, {} over ours", share(&before), share(&after));
+    assert!(last_failure(&before) + seconds(1) > END, "{:?}", last_failure(&before));
+    assert!(last_failure(&after) < CUT + seconds(12), "{:?}", last_failure(&after));
 }
 
 #[test]
