@@ -48,7 +48,8 @@ impl Peers {
             timeout: config.agent_cycle_deadline,
             token: config.agent_token.clone(),
             max_message_bytes: config.host.message_limit(),
-            ..ChannelOptions::default()
+            tls_ca: config.host.tls_ca.clone(),
+            ..config.peer.channel()
         };
         let channel = |url: &str| Channel::lazy(url, options(), telemetry.clone());
         // The gateway asks its upstream again by itself: repetitions here would multiply with those, each a call that is paid for.

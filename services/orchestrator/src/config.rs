@@ -47,7 +47,7 @@ config::settings! {
         pub agent_cycles_kept: u64 = "1000", unit "cycles", range "1" to "100000";
         /// Folder of the journal of cycles; made if missing.
         pub agent_dir: PathBuf = "athena-data/agent", unit "folder";
-        /// Address of the llm-gateway.
+        /// Address of the llm-gateway, or several with commas between; a name may stand for several, too.
         pub agent_llm_url: String = "http://127.0.0.1:7101", unit "url";
         /// Address of the memory-service.
         pub agent_memory_url: String = "http://127.0.0.1:7102", unit "url";
@@ -59,5 +59,7 @@ config::settings! {
     groups {
         /// Where and how it listens.
         pub host: rpc::HostSettings;
+        /// How it calls the others.
+        pub peer: rpc::PeerSettings;
     }
 }

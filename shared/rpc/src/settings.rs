@@ -1,6 +1,6 @@
 //! The settings every host has.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use config::{ByteSize, Secret};
 use telemetry::{Headers, LogSink, Options};
@@ -34,6 +34,9 @@ config::settings! {
         pub request_timeout: Duration = "30s", unit "duration", range "10ms" to "1h";
         /// Longest time a shutdown waits for calls to finish.
         pub drain_timeout: Duration = "10s", unit "duration", range "0s" to "10m";
+        /// PEM file of authorities that are believed beside the public ones, where this service calls others over `https`: its
+        /// peers and the collector.
+        pub tls_ca: Option<PathBuf> = "", unit "file";
         /// URL of the OpenTelemetry collector, gRPC; empty exports nothing.
         pub otlp_endpoint: Option<String> = "", unit "url";
         /// Bearer token for the collector; a monitor with `auth_tokens` wants one of them.
@@ -60,6 +63,7 @@ impl HostSettings {
         Options {
             otlp_endpoint: self.otlp_endpoint.clone(),
             otlp_headers,
+            otlp_ca: self.tls_ca.clone(),
             export_interval: self.metrics_export_interval,
             log: LogSink::stderr(format),
             log_filter: self.log_filter.clone(),

@@ -20,6 +20,14 @@ pub enum Error {
         /// What is wrong with it, where the parser said so.
         source: Option<tonic::transport::Error>,
     },
+    /// The file of authorities for the collector cannot be read.
+    #[error("cannot read the authorities in `{}`", path.display())]
+    Authority {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A header for the collector has a name or a value that HTTP does not allow.
     #[error("header `{name}` for the collector is not valid")]
     Header {

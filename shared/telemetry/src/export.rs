@@ -1,5 +1,6 @@
 //! The way to a collector: a lazy channel, a bounded queue of spans, and a report when the collector is away.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Span, SpanData, SpanExporter as ExportSpans, SpanProcessor,
 };
 use tonic::metadata::MetadataMap;
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tracing::dispatcher::WeakDispatch;
 
 use crate::error::Error;
@@ -26,13 +27,16 @@ use crate::options::{Headers, Options};
 
 /// Longest time to open a connection to the collector.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time without an answer after which the collector is asked whether it lives, and the time it has for that. Without it the
+/// channel stays stuck after a partition.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 
 /// Builds the processor that sends spans to the collector; `None` if there is none.
 pub(crate) fn spans(options: &Options, reports: &Reports) -> Result<Option<Bounded>, Error> {
     let Some(url) = options.traces_to() else { return Ok(None) };
     let exporter = SpanExporter::builder()
         .with_tonic()
-        .with_channel(channel(url, options.export_timeout)?)
+        .with_channel(channel(url, options)?)
         .with_metadata(metadata(&options.otlp_headers)?)
         .with_timeout(options.export_timeout)
         .build()?;
@@ -56,7 +60,7 @@ pub(crate) fn metrics(
         // "Low memory" is delta for counters and histograms; a gauge keeps its last value, which delta would lose.
         .with_temporality(Temporality::LowMemory)
         .with_tonic()
-        .with_channel(channel(url, options.export_timeout)?)
+        .with_channel(channel(url, options)?)
         .with_metadata(metadata(&options.otlp_headers)?)
         .with_timeout(options.export_timeout)
         .build()?;
@@ -226,7 +230,7 @@ impl PushMetricExporter for WatchedMetrics {
 }
 
 /// Prepares a connection that is opened by its first call, and again after each loss.
-fn channel(url: &str, timeout: Duration) -> Result<Channel, Error> {
+fn channel(url: &str, options: &Options) -> Result<Channel, Error> {
     if tokio::runtime::Handle::try_current().is_err() {
         return Err(Error::NoRuntime);
     }
@@ -236,12 +240,22 @@ fn channel(url: &str, timeout: Duration) -> Result<Channel, Error> {
     let endpoint = Endpoint::from_shared(url.clone()).map_err(|source| fault(Some(source)))?;
     let endpoint = match endpoint.uri().scheme_str() {
         Some("http") => endpoint,
-        Some("https") => endpoint
-            .tls_config(ClientTlsConfig::new().with_webpki_roots())
-            .map_err(|source| fault(Some(source)))?,
+        Some("https") => {
+            let tls = believed(options.otlp_ca.as_deref())?;
+            endpoint.tls_config(tls).map_err(|source| fault(Some(source)))?
+        }
         _ => return Err(fault(None)),
     };
-    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(timeout).connect_lazy())
+    let endpoint = endpoint.http2_keep_alive_interval(KEEPALIVE.0).keep_alive_timeout(KEEPALIVE.1);
+    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(options.export_timeout).connect_lazy())
+}
+
+/// Returns the public authorities and those of the file at `ca`.
+fn believed(ca: Option<&Path>) -> Result<ClientTlsConfig, Error> {
+    let tls = ClientTlsConfig::new().with_webpki_roots();
+    let Some(path) = ca else { return Ok(tls) };
+    let pem = std::fs::read(path).map_err(|source| Error::Authority { path: path.to_owned(), source })?;
+    Ok(tls.ca_certificate(Certificate::from_pem(pem)))
 }
 
 fn metadata(headers: &Headers) -> Result<MetadataMap, Error> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use opentelemetry_sdk::trace::Sampler;
@@ -26,6 +27,8 @@ pub struct Options {
     pub metrics_endpoint: Option<String>,
     /// Headers of each call to the collector.
     pub otlp_headers: Headers,
+    /// PEM file of authorities that the collector's certificate may come from, beside the public ones.
+    pub otlp_ca: Option<PathBuf>,
     /// Time between two exports of metrics. Default 30 s.
     pub export_interval: Duration,
     /// Longest time an attempt to export may take. Default 10 s.
@@ -59,6 +62,7 @@ impl Options {
             traces_endpoint: None,
             metrics_endpoint: None,
             otlp_headers: Headers::default(),
+            otlp_ca: None,
             export_interval: Duration::from_secs(30),
             export_timeout: Duration::from_secs(10),
             span_queue: 16_384,

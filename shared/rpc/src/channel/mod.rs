@@ -109,7 +109,7 @@ impl Channel {
             authorization,
             timeout: options.timeout,
             retries: options.retries,
-            budget: Budget::new(),
+            budget: Budget::new(options.retry_percent, options.retries_per_second),
             max_message_bytes: options.max_message_bytes,
         };
         let pool = Pool::new(targets, dialer, options.breaker, options.resolve_interval, chance);

@@ -17,9 +17,13 @@ pub struct ChannelOptions {
     /// Bearer token for calls that are made on nobody's behalf. Default none. While a call is served, the token of its
     /// caller is sent on instead.
     pub token: Option<Secret>,
-    /// How often a call is repeated that a server has seen, if its contract allows that and the server is UNAVAILABLE. All
-    /// calls of a channel together repeat at most 20 % of them and 10 a second. Default 2.
+    /// How often a call is repeated that a server has seen, if its contract allows that and the server is UNAVAILABLE.
+    /// Default 2.
     pub retries: u32,
+    /// Share of all calls, in percent, that such repetitions may be. Default 20.
+    pub retry_percent: u32,
+    /// Repetitions a second that are allowed beside that share. Default 10.
+    pub retries_per_second: u32,
     /// Largest message, in and out, for clients made by [`crate::Client::over`]. Default 16 MiB.
     pub max_message_bytes: usize,
     /// Idle time after which the server is asked whether it lives. Default 10 s.
@@ -45,6 +49,8 @@ impl Default for ChannelOptions {
             connect_timeout: Duration::from_secs(2),
             token: None,
             retries: 2,
+            retry_percent: 20,
+            retries_per_second: 10,
             max_message_bytes: 16 << 20,
             keepalive_interval: Duration::from_secs(10),
             keepalive_timeout: Duration::from_secs(5),

@@ -20,12 +20,17 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// The header in which a server says when to come back, in milliseconds; a negative number means never (gRFC A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
-/// What all calls of a channel may repeat together: a fifth of them, and 10 a second (Finagle's and linkerd's budget).
+/// What all calls of a channel may repeat together: a share of them, and some a second (Finagle's and linkerd's budget).
 pub(super) struct Budget(TpsBudget);
 
+/// How long a call counts for the share.
+const REMEMBERED: Duration = Duration::from_secs(10);
+
 impl Budget {
-    pub(super) fn new() -> Self {
-        Self(TpsBudget::new(Duration::from_secs(10), 10, 0.2))
+    pub(super) fn new(percent: u32, per_second: u32) -> Self {
+        // Within what the budget takes, whatever is asked for.
+        let (share, per_second) = (percent.min(100) as f32 / 100.0, per_second.min(10_000));
+        Self(TpsBudget::new(REMEMBERED, per_second, share))
     }
 
     /// Counts a call.
@@ -153,7 +158,7 @@ mod tests {
     const GONE: Failed = Failed::Seen(Code::Unavailable, Pushback::None);
 
     fn next(retry: &mut Retry, failed: Failed) -> Option<Duration> {
-        retry.next(failed, LONG, &Budget::new(), &Chance::seeded(1))
+        retry.next(failed, LONG, &Budget::new(20, 10), &Chance::seeded(1))
     }
 
     #[test]
@@ -189,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_repetition_that_would_come_too_late_is_not_made() {
-        let (budget, chance) = (Budget::new(), Chance::seeded(1));
+        let (budget, chance) = (Budget::new(20, 10), Chance::seeded(1));
         let mut retry = Retry::of(READ, 3);
         assert_eq!(retry.next(GONE, Duration::from_millis(20), &budget, &chance), None);
         let asked = |time| Failed::Seen(Code::Unavailable, Pushback::After(time));
@@ -200,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_budget_bounds_all_calls_together() {
-        let (budget, chance) = (Budget::new(), Chance::seeded(1));
+        let (budget, chance) = (Budget::new(20, 10), Chance::seeded(1));
         // 10 a second over 10 s are there from the beginning; a fifth of 500 calls comes on top.
         (0..500).for_each(|_| budget.called());
         let made =
