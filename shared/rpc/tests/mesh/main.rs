@@ -12,4 +12,6 @@ mod partitions;
 mod plain;
 mod reflection;
 mod retries;
+mod simulation;
+mod storm;
 mod traces;

@@ -3,81 +3,28 @@
 //! The simulation does not send a lost segment again, so it is harsher than TCP: a connection that was used while the network
 //! was cut stays stuck until it is found out.
 
-use std::{
-    cell::RefCell,
-    io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::RefCell, io, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use clock::Clock;
-use contracts::memory::{
-    RecallRequest, memory_service_client::MemoryServiceClient, memory_service_server::MemoryServiceServer,
-};
-use futures::future::{BoxFuture, LocalBoxFuture};
+use contracts::memory::{RecallRequest, memory_service_client::MemoryServiceClient};
+use futures::future::LocalBoxFuture;
 use hyper_util::rt::TokioIo;
-use rpc::{
-    Channel, ChannelOptions, Client as _, Code, Host, HostSettings,
-    net::{Io, Listener, Network},
-};
+use rpc::{Channel, ChannelOptions, Client as _, Code};
 use telemetry::Telemetry;
 use tokio::task::LocalSet;
 use tonic::{body::Body, client::GrpcService, transport::Endpoint};
-use turmoil::{Builder, Result};
+use turmoil::Builder;
 
-use crate::bystander::Bystander;
+use crate::{
+    bystander::Bystander,
+    simulation::{PORT, Simulated, serve},
+};
 
-const PORT: u16 = 7102;
 /// Deadline of each call, and time between two.
 const CALL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(50));
 /// When the network changes first, and how long the calls go on.
 const CUT: Duration = Duration::from_secs(5);
 const END: Duration = Duration::from_secs(30);
-
-/// The simulated network of a channel.
-#[derive(Debug)]
-struct Simulated;
-
-impl Network for Simulated {
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        // `memory` stands for every server, as a headless Service does.
-        let names = if host == "memory" { vec!["one", "two"] } else { vec![host] };
-        let addresses = names.into_iter().map(|name| SocketAddr::new(turmoil::lookup(name), port)).collect();
-        Box::pin(std::future::ready(Ok(addresses)))
-    }
-
-    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Io>>> {
-        Box::pin(async move { Ok(Box::new(turmoil::net::TcpStream::connect(address).await?) as Box<dyn Io>) })
-    }
-}
-
-struct Simulation(turmoil::net::TcpListener);
-
-impl Listener for Simulation {
-    type Io = turmoil::net::TcpStream;
-
-    async fn accept(&self) -> io::Result<(Self::Io, SocketAddr)> {
-        self.0.accept().await
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-}
-
-async fn serve() -> Result {
-    let listener = turmoil::net::TcpListener::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT)).await?;
-    let settings = HostSettings { allow_anonymous: true, ..HostSettings::defaults() };
-    let host = Host::over(Simulation(listener), &settings, Telemetry::silent("server"), Clock::system())?;
-    host.health().serving();
-    let memory = MemoryServiceServer::new(Bystander::new(|_| std::future::ready(Ok(()))));
-    let host = host.add(memory);
-    host.health().serving();
-    Ok(host.run(std::future::pending()).await?)
-}
 
 /// One call: when it began and how long it took, in simulated time, and how it ended.
 type Event = (Duration, Duration, Code);
@@ -140,8 +87,8 @@ fn run(seed: u64, weather: &Weather, caller: impl Fn() -> Call + 'static) -> Vec
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(Duration::from_millis(20))
         .build();
-    simulation.host("one", serve);
-    simulation.host("two", serve);
+    simulation.host("one", || serve(answering()));
+    simulation.host("two", || serve(answering()));
     let events = Rc::new(RefCell::new(Vec::new()));
     let seen = events.clone();
     simulation.client("caller", async move {
@@ -174,6 +121,10 @@ fn run(seed: u64, weather: &Weather, caller: impl Fn() -> Call + 'static) -> Vec
     let mut events = Rc::into_inner(events).unwrap().into_inner();
     events.sort_by_key(|(began, ..)| *began);
     events
+}
+
+fn answering() -> Bystander {
+    Bystander::new(|_| std::future::ready(Ok(())))
 }
 
 fn failed(events: &[Event]) -> Vec<Event> {
