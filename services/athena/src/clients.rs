@@ -376,6 +376,37 @@ pub(crate) async fn recalls(channel: &Channel, count: u32, round: u32) -> Result
     Ok((sequence, begun.elapsed()))
 }
 
+/// Fills the memory service with `count` memories, each of another text.
+///
+/// # Errors
+///
+/// Fails if the memory service cannot be asked.
+#[cfg(feature = "bench")]
+pub(crate) async fn remember(channel: &Channel, count: u32) -> Result<()> {
+    const BATCH: u32 = 500;
+    let memory = |number: u32| memory::Memory {
+        id: format!("memory-{number}"),
+        category: "bench".to_owned(),
+        content: format!("pool {number} pays {} percent on {} thousand dollars", number % 97, number % 1013),
+        ..memory::Memory::default()
+    };
+    let mut client = MemoryServiceClient::new(channel.clone());
+    for first in (0..count).step_by(BATCH as usize) {
+        let memories = (first..count.min(first + BATCH)).map(memory).collect();
+        client.remember_batch(memory::RememberBatchRequest { memories }).await?;
+    }
+    Ok(())
+}
+
+/// Asks for the ten memories most like `text`, and returns how that ended.
+#[cfg(feature = "bench")]
+pub(crate) async fn recall(channel: Channel, text: String) -> rpc::Code {
+    let query = memory::Query { text, limit: 10, ..memory::Query::default() };
+    let recalled =
+        MemoryServiceClient::new(channel).recall(memory::RecallRequest { query: Some(query) }).await;
+    recalled.map_or_else(|status| status.code(), |_| rpc::Code::Ok)
+}
+
 /// What a health check said of one service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Health {

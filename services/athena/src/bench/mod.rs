@@ -4,6 +4,7 @@
 
 mod cycle;
 mod image;
+mod overload;
 mod processes;
 
 use std::{fs, path::PathBuf, time::Duration};
@@ -46,7 +47,7 @@ struct Bench {
     data: &'static str,
 }
 
-const BENCHES: [Bench; 5] = [
+const BENCHES: [Bench; 6] = [
     Bench {
         name: "cycle.overhead",
         about: "what a cycle adds to the slowest branch of each stage and one fsync, with 100 recalls",
@@ -66,6 +67,16 @@ const BENCHES: [Bench; 5] = [
         reference: "the floor: 30 s a cycle",
         rounds: 5,
         data: "a pool snapshot: pools/pool_snapshot_….csv or current_state_….csv",
+    },
+    Bench {
+        name: "mesh.overload",
+        about: "recalls answered in time at 10 times the capacity, as a share of the peak",
+        unit: "ratio",
+        better: "higher",
+        goal: "at least 0.9",
+        reference: "the peak of the same process, searched in the same round",
+        rounds: 3,
+        data: "",
     },
     Bench {
         name: "mesh.start",
@@ -179,6 +190,7 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
     match name {
         "cycle.overhead" => cycle::overhead(setup).await,
         "cycle.replay" => cycle::replay(setup).await,
+        "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,
         "mesh.memory" => setup.rounds(processes::memory).await,
         _ => setup.rounds(image::build).await,

@@ -70,7 +70,7 @@ pub(super) async fn memory() -> Result<Round> {
     Ok(Round { value, details: Value::Object(details) })
 }
 
-fn serve(service: Service, port: u16, folder: &Path) -> Result<Child> {
+pub(super) fn serve(service: Service, port: u16, folder: &Path) -> Result<Child> {
     let mut command = this_program()?;
     command.args(["serve", service.name()]);
     spawn(command, cli::ephemeral(folder), &format!("{}={port}", service.port_setting()))
@@ -97,7 +97,7 @@ fn spawn(mut command: Command, settings: Vec<String>, last: &str) -> Result<Chil
 }
 
 /// Tries again until the port answers: before that there is nothing to wait on.
-async fn until_serving(service: Service, port: u16) -> Result<()> {
+pub(super) async fn until_serving(service: Service, port: u16) -> Result<()> {
     let options = ChannelOptions { timeout: PATIENCE, retries: 0, ..ChannelOptions::default() };
     let silent = Telemetry::silent("athena");
     let begun = Instant::now();
@@ -113,7 +113,7 @@ async fn until_serving(service: Service, port: u16) -> Result<()> {
     }
 }
 
-fn free_port() -> Result<u16> {
+pub(super) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
@@ -127,6 +127,6 @@ fn resident(child: &Child) -> Result<u64> {
     Ok(kib * 1024)
 }
 
-async fn end(mut child: Child) -> Result<()> {
+pub(super) async fn end(mut child: Child) -> Result<()> {
     child.kill().await.context("cannot end a measured process")
 }

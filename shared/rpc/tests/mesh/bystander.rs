@@ -1,7 +1,5 @@
 //! A service that does what its test tells it, and notes what it sees.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set up its host has failed")]
-
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clock::Clock;

@@ -1,5 +1,8 @@
 //! Real hosts on port 0, called over real channels.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::print_stdout, reason = "what was measured is shown where it was")]
+
 mod access;
 mod balancing;
 mod bystander;
