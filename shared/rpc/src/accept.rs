@@ -7,13 +7,13 @@ use hyper_util::{
     server::{conn::auto::Builder, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-};
+use tokio::task::JoinSet;
 use tonic::transport::server::TcpConnectInfo;
 
-use crate::door::{Door, Gate};
+use crate::{
+    door::{Door, Gate},
+    net::{AnyListener, Io},
+};
 
 /// Streams that were reset before they were accepted, per connection. With hyper's default a burst of cancelled calls ends
 /// the whole connection, and innocent calls with it (qdrant#1907).
@@ -29,13 +29,14 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Connections {
     gate: std::sync::Arc<Gate>,
     router: axum::Router,
+    address: SocketAddr,
     builder: Builder<TokioExecutor>,
     graceful: GracefulShutdown,
     tasks: JoinSet<()>,
 }
 
 impl Connections {
-    pub(crate) fn new(gate: std::sync::Arc<Gate>, router: axum::Router) -> Self {
+    pub(crate) fn new(gate: std::sync::Arc<Gate>, router: axum::Router, address: SocketAddr) -> Self {
         let mut builder = Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new());
         builder
@@ -45,11 +46,11 @@ impl Connections {
             .max_pending_accept_reset_streams(PENDING_RESETS)
             .keep_alive_interval(KEEPALIVE.0)
             .keep_alive_timeout(KEEPALIVE.1);
-        Self { gate, router, builder, graceful: GracefulShutdown::new(), tasks: JoinSet::new() }
+        Self { gate, router, address, builder, graceful: GracefulShutdown::new(), tasks: JoinSet::new() }
     }
 
     /// Accepts until `stop` is ready.
-    pub(crate) async fn accept(&mut self, listener: &TcpListener, stop: impl Future<Output = ()>) {
+    pub(crate) async fn accept(&mut self, listener: &dyn AnyListener, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         loop {
             tokio::select! {
@@ -66,10 +67,8 @@ impl Connections {
         }
     }
 
-    fn serve(&mut self, stream: TcpStream, peer: SocketAddr) {
-        // Small answers must not wait for more; a socket that refuses still works.
-        let _ = stream.set_nodelay(true);
-        let peer = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: Some(peer) };
+    fn serve(&mut self, stream: Box<dyn Io>, peer: SocketAddr) {
+        let peer = TcpConnectInfo { local_addr: Some(self.address), remote_addr: Some(peer) };
         let door = Door { gate: self.gate.clone(), router: self.router.clone(), peer };
         let service = TowerToHyperService::new(door);
         let connection =

@@ -25,8 +25,8 @@ use tower::ServiceExt as _;
 use tracing::instrument::WithSubscriber as _;
 
 use crate::{
-    Draining, Error, Health, HostSettings, Service, accept::Connections, access::Access, door::Gate,
-    health::Answers,
+    Draining, Error, Health, HostSettings, Listener, Service, accept::Connections, access::Access,
+    door::Gate, health::Answers, net::AnyListener,
 };
 
 /// Format of Prometheus text.
@@ -41,7 +41,7 @@ pub struct Host {
     settings: HostSettings,
     telemetry: Telemetry,
     clock: Clock,
-    listener: TcpListener,
+    listener: Box<dyn AnyListener>,
     address: SocketAddr,
     access: Access,
     health: Health,
@@ -70,15 +70,33 @@ impl Host {
         clock: Clock,
     ) -> Result<Self, Error> {
         let address = SocketAddr::new(settings.bind_address, port);
+        // Before the port is opened: an unprotected one must not exist for a moment.
+        Access::of(settings, address)?;
+        let listener = open(address).map_err(|source| Error::Bind { address, source })?;
+        Self::over(listener, settings, telemetry, clock)
+    }
+
+    /// Serves what `listener` takes, such as the one of a simulated network; otherwise as [`Host::bind`].
+    ///
+    /// # Errors
+    /// If the listener has no address, a token is malformed, or the address is reachable from other machines and neither
+    /// tokens nor `allow_anonymous` are set.
+    pub fn over(
+        listener: impl Listener,
+        settings: &HostSettings,
+        telemetry: Telemetry,
+        clock: Clock,
+    ) -> Result<Self, Error> {
+        let asked = SocketAddr::new(settings.bind_address, 0);
+        let address = listener.local_addr().map_err(|source| Error::Bind { address: asked, source })?;
         let access = Access::of(settings, address)?;
-        let (listener, address) = open(address).map_err(|source| Error::Bind { address, source })?;
         let (drain, draining) = Draining::new();
         let own = ["grpc.health.", "grpc.reflection."];
         Ok(Self {
             settings: settings.clone(),
             telemetry,
             clock,
-            listener,
+            listener: Box::new(listener),
             address,
             access,
             health: Health::new(),
@@ -192,12 +210,12 @@ impl Host {
             untraced: host.untraced,
             request_timeout: host.settings.request_timeout,
         });
-        let mut connections = Connections::new(gate, host.router.with_state(()));
+        let mut connections = Connections::new(gate, host.router.with_state(()), host.address);
         let interval = host.settings.health_check_interval;
         let checking = check_all(&host.checks, &host.health, &host.clock, interval);
         tracing::info!(address = %host.address, "serving");
         tokio::select! {
-            () = connections.accept(&host.listener, shutdown) => {}
+            () = connections.accept(&*host.listener, shutdown) => {}
             never = checking => match never {},
         }
         tracing::info!("draining");
@@ -264,12 +282,10 @@ impl fmt::Debug for Host {
     }
 }
 
-fn open(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = StdListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
+    TcpListener::from_std(listener)
 }
 
 async fn check_all(
