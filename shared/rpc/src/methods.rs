@@ -1,43 +1,91 @@
-//! Which rpcs answer with a stream: a stream without a deadline of its own may stay open.
+//! What the contracts say of a method: whether it streams, whether it watches, what a service has.
 
-use std::{collections::HashSet, sync::LazyLock};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::LazyLock,
+};
 
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
-/// Paths (`/package.Service/Method`) of the rpcs that answer with a stream.
-static STREAMING: LazyLock<HashSet<String>> = LazyLock::new(|| {
+/// Paths (`/package.Service/Method`) of the rpcs that answer with a stream, and whether that is a watch.
+static STREAMING: LazyLock<HashMap<String, bool>> = LazyLock::new(|| {
     let sets = [
         contracts::DESCRIPTOR_SET,
         tonic_health::pb::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ];
-    let files = sets.into_iter().flat_map(|set| FileDescriptorSet::decode(set).unwrap_or_default().file);
-    let mut paths = HashSet::new();
-    for file in files {
-        for service in &file.service {
-            for method in service.method.iter().filter(|method| method.server_streaming()) {
-                paths.insert(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
-            }
-        }
-    }
-    paths
+    methods(sets).filter(|it| it.streaming).map(|it| (it.path, it.watch)).collect()
 });
+
+/// One method of a descriptor set.
+struct Method {
+    /// Full name of its service.
+    service: String,
+    path: String,
+    streaming: bool,
+    /// A stream that tells changes and has no end of its own; by its name.
+    watch: bool,
+}
 
 /// Returns whether the rpc at `path` answers with a stream; `false` for an rpc nobody here knows.
 pub(crate) fn is_streaming(path: &str) -> bool {
-    STREAMING.contains(path)
+    STREAMING.contains_key(path)
+}
+
+/// Returns whether the rpc at `path` tells changes for as long as its caller wants (`Watch…`).
+pub(crate) fn is_watch(path: &str) -> bool {
+    STREAMING.get(path).copied().unwrap_or(false)
+}
+
+/// Returns the paths of the methods of `services`, as the encoded `sets` describe them, that do a bounded piece of work: all
+/// but the watches.
+pub(crate) fn bounded(sets: &[&'static [u8]], services: &BTreeSet<&'static str>) -> Vec<String> {
+    let own = methods(sets.iter().copied());
+    own.filter(|it| !it.watch && services.contains(it.service.as_str())).map(|it| it.path).collect()
+}
+
+fn methods<'a>(sets: impl IntoIterator<Item = &'a [u8]>) -> impl Iterator<Item = Method> {
+    let files = sets.into_iter().flat_map(|set| FileDescriptorSet::decode(set).unwrap_or_default().file);
+    let files: Vec<_> = files.collect();
+    files.into_iter().flat_map(|file| {
+        let package = file.package().to_owned();
+        file.service.into_iter().flat_map(move |service| {
+            let name = format!("{package}.{}", service.name());
+            service.method.into_iter().map(move |method| Method {
+                path: format!("/{name}/{}", method.name()),
+                service: name.clone(),
+                streaming: method.server_streaming(),
+                watch: method.server_streaming() && method.name().starts_with("Watch"),
+            })
+        })
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_streaming;
+    use super::*;
 
     #[test]
     fn watches_stream_and_reads_do_not() {
         assert!(is_streaming("/grpc.health.v1.Health/Watch"));
         assert!(is_streaming("/athena.monitor.v1.MonitorService/WatchTargets"));
         assert!(!is_streaming("/athena.memory.v1.MemoryService/Recall"));
+    }
+
+    #[test]
+    fn a_stream_with_an_end_is_no_watch() {
+        assert!(is_watch("/grpc.health.v1.Health/Watch"));
+        let generate = "/athena.llm.v1.LlmGatewayService/GenerateStream";
+        assert!(is_streaming(generate) && !is_watch(generate));
+    }
+
+    #[test]
+    fn the_bounded_methods_of_a_service_are_its_own_without_watches() {
+        let services = BTreeSet::from(["athena.monitor.v1.MonitorService"]);
+        let paths = bounded(&[contracts::DESCRIPTOR_SET], &services);
+        assert!(paths.contains(&"/athena.monitor.v1.MonitorService/GetTargets".to_owned()), "{paths:?}");
+        assert!(paths.iter().all(|path| path.starts_with("/athena.monitor.v1.") && !path.contains("Watch")));
     }
 }

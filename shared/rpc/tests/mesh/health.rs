@@ -43,7 +43,7 @@ async fn a_watch_follows_its_service_and_ends_with_the_drain() {
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
     let done = host.stop();
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
-    assert!(watch.message().await.unwrap().is_none());
+    assert_eq!(watch.message().await.unwrap_err().code(), Code::Unavailable);
     done.await.unwrap().unwrap();
 }
 
