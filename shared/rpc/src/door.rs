@@ -242,6 +242,9 @@ impl Gate {
             request.extensions_mut().insert(caller);
         }
         let given = deadline::read(request.headers())?;
+        if given.is_some_and(|given| given.is_over()) {
+            return Err(deadline::exceeded());
+        }
         let first = given.unwrap_or_else(|| Deadline::after(self.request_timeout));
         // A watch stays open for as long as its caller wants.
         let whole = if methods::is_streaming(path) { given } else { Some(first) };

@@ -71,12 +71,13 @@ impl Health {
         self.set_all(false);
     }
 
-    /// Sets one service or part, by its full name (`athena.memory.v1.MemoryService`, or `""`). An unknown name is passed over.
-    pub fn set(&self, name: &str, serving: bool) {
+    /// Sets one service or part, by its full name (`athena.memory.v1.MemoryService`, or `""`), and returns whether that is news.
+    /// An unknown name is passed over.
+    pub fn set(&self, name: &str, serving: bool) -> bool {
         self.change(name, |entry| match entry {
             Entry::Service { set, .. } => std::mem::replace(set, serving) != serving,
             Entry::Part(heard) => heard.replace(serving) != Some(serving),
-        });
+        })
     }
 
     /// Returns whether a service or part is serving; `None` if the host has none of that name. A part of which nothing was
@@ -86,12 +87,12 @@ impl Health {
         Some(self.0.borrow().status(name)? == ServingStatus::Serving)
     }
 
-    /// Takes the outcome of a check.
-    pub(crate) fn checked(&self, name: &str, fine: bool) {
-        self.change(name, |entry| match entry {
+    /// Takes the outcome of a service's check, and returns whether that is news.
+    pub(crate) fn checked(&self, service: &str, fine: bool) -> bool {
+        self.change(service, |entry| match entry {
             Entry::Service { checked, .. } => std::mem::replace(checked, fine) != fine,
-            Entry::Part(heard) => heard.replace(fine) != Some(fine),
-        });
+            Entry::Part(_) => false,
+        })
     }
 
     /// Ends the serving for good.
@@ -123,9 +124,9 @@ impl Health {
         });
     }
 
-    /// Changes an entry; `change` says whether it did, so that every call may report and only news wake the watches.
-    fn change(&self, name: &str, change: impl FnOnce(&mut Entry) -> bool) {
-        self.0.send_if_modified(|state| state.names.get_mut(name).is_some_and(change));
+    /// Changes an entry; `change` says whether it did, so that only news wake the watches.
+    fn change(&self, name: &str, change: impl FnOnce(&mut Entry) -> bool) -> bool {
+        self.0.send_if_modified(|state| state.names.get_mut(name).is_some_and(change))
     }
 
     /// Returns the state of a service now and after each change, until the host is gone.
@@ -252,7 +253,7 @@ mod tests {
         assert_eq!(status("a/peer"), ServingStatus::Unknown);
         health.set("a/peer", true);
         assert_eq!(status("a/peer"), ServingStatus::Serving);
-        health.checked("a/peer", false);
+        assert!(health.set("a/peer", false) && !health.set("a/peer", false));
         assert_eq!(status("a/peer"), ServingStatus::NotServing);
         assert_eq!((status(""), status("a")), (ServingStatus::Serving, ServingStatus::Serving));
         health.drain();

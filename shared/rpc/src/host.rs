@@ -18,6 +18,7 @@ use axum::{
     routing::get,
 };
 use clock::Clock;
+use futures::{Stream, StreamExt as _, stream::BoxStream};
 use http::{Request, header::CONTENT_TYPE};
 use telemetry::{Telemetry, names};
 use tokio::{net::TcpListener, sync::watch};
@@ -26,15 +27,8 @@ use tower::ServiceExt as _;
 use tracing::instrument::WithSubscriber as _;
 
 use crate::{
-    Draining, Error, Health, HostSettings, Listener, Service,
-    accept::Connections,
-    access::Access,
-    connection::Terms,
-    door::Gate,
-    health::Answers,
-    limit::Limits,
-    listing, methods,
-    net::AnyListener,
+    Draining, Error, Health, HostSettings, Listener, Service, accept::Connections, access::Access,
+    connection::Terms, door::Gate, health::Answers, limit::Limits, listing, methods, net::AnyListener,
     tls::Tls,
 };
 
@@ -64,6 +58,7 @@ pub struct Host {
     untraced: Vec<String>,
     descriptors: Vec<&'static [u8]>,
     checks: Vec<(&'static str, Check)>,
+    parts: Vec<(&'static str, BoxStream<'static, bool>)>,
 }
 
 /// The health service's name, which reflection lists beside what was added.
@@ -121,6 +116,7 @@ impl Host {
             untraced: own.map(str::to_owned).into(),
             descriptors: vec![contracts::DESCRIPTOR_SET],
             checks: Vec::new(),
+            parts: Vec::new(),
         })
     }
 
@@ -189,21 +185,22 @@ impl Host {
     }
 
     /// Adds a part of a service to health, by the name `package.Service/part`: a peer or an upstream whose loss the service
-    /// survives. Its state is that of its last [`Host::check`] or [`Health::set`], whichever was later.
+    /// survives. While the host serves, its state is what `states` said last; UNKNOWN before.
     #[must_use]
-    pub fn part(self, name: &str) -> Self {
+    pub fn part(mut self, name: &'static str, states: impl Stream<Item = bool> + Send + 'static) -> Self {
         self.health.register_part(name);
+        self.parts.push((name, states.boxed()));
         self
     }
 
-    /// Checks a service or a part at the start and every `health_check_interval` on the agent clock; while the check fails it
-    /// is NOT_SERVING. A check that takes longer than the interval has failed.
+    /// Checks a service at the start and every `health_check_interval` on the agent clock; while the check fails it is
+    /// NOT_SERVING. A check that takes longer than the interval has failed.
     #[must_use]
-    pub fn check<F>(mut self, name: &'static str, check: impl Fn() -> F + Send + Sync + 'static) -> Self
+    pub fn check<F>(mut self, service: &'static str, check: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = bool> + Send + 'static,
     {
-        self.checks.push((name, Arc::new(move || Box::pin(check()))));
+        self.checks.push((service, Arc::new(move || Box::pin(check()))));
         self
     }
 
@@ -276,6 +273,7 @@ impl Host {
         tokio::select! {
             () = connections.accept(&*host.listener, stop) => {}
             never = checking => match never {},
+            never = follow_all(host.parts, &host.health) => match never {},
             never = report(&limits, settings.metrics_export_interval) => match never {},
         }
         drop(host.listener);
@@ -365,14 +363,25 @@ async fn check_all(
     loop {
         let outcomes = checks.iter().map(|(name, check)| async move {
             let fine = tokio::time::timeout(interval, check()).await.unwrap_or(false);
-            if !fine {
-                tracing::warn!(service = name, "check failed");
+            if health.checked(name, fine) {
+                tracing::warn!(service = name, fine, "outcome of the check changed");
             }
-            health.checked(name, fine);
         });
         futures::future::join_all(outcomes).await;
         clock.sleep(interval).await;
     }
+}
+
+/// Tells health what is heard of each part.
+async fn follow_all(parts: Vec<(&'static str, BoxStream<'static, bool>)>, health: &Health) -> Infallible {
+    let heard = parts.into_iter().map(|(name, states)| states.map(move |serving| (name, serving)));
+    let mut heard = futures::stream::select_all(heard);
+    while let Some((name, serving)) = heard.next().await {
+        if health.set(name, serving) {
+            tracing::info!(part = name, serving, "state of a part changed");
+        }
+    }
+    std::future::pending().await
 }
 
 /// Keeps the gauges of what is exported; a scrape sets them itself.

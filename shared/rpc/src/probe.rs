@@ -1,8 +1,10 @@
 //! Asks other hosts how they are.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use futures::{Stream, StreamExt as _};
 use http::uri::PathAndQuery;
+use rand::Rng as _;
 use tonic::{Code, Status};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
@@ -14,6 +16,11 @@ use crate::{
     Channel, Fault,
     listing::{self, ListRequest, ListResponse},
 };
+
+/// Mean wait before a broken watch is opened again; each failure doubles it.
+const FIRST: Duration = Duration::from_millis(250);
+/// Longest mean wait.
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// What a host says of one of its names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +46,33 @@ pub async fn is_serving(channel: &Channel, service: &str) -> Result<bool, Fault>
     }
 }
 
+/// Follows whether the service of this full name serves, for as long as the stream is polled; a host that cannot be reached,
+/// or knows no such name, does not serve it. For [`crate::Host::part`].
+///
+/// It stays subscribed (`Watch`), and asks again after a jittered wait when that breaks.
+pub fn follow(channel: Channel, service: &'static str) -> impl Stream<Item = bool> + Send {
+    let attempts = futures::stream::unfold(FIRST, move |wait| {
+        let channel = channel.clone();
+        async move {
+            let request = HealthCheckRequest { service: service.to_owned() };
+            let watch = HealthClient::new(channel).watch(request).await;
+            let next = if watch.is_ok() { FIRST } else { wait.saturating_mul(2).min(LONGEST) };
+            let states = match watch {
+                Ok(states) => {
+                    let states = states.into_inner().take_while(|state| std::future::ready(state.is_ok()));
+                    states.map(|state| state.is_ok_and(|it| it.status() == ServingStatus::Serving)).boxed()
+                }
+                Err(_) => futures::stream::empty().boxed(),
+            };
+            let pause = wait.mul_f64(rand::rng().random_range(0.5..1.5));
+            let pause = async move { tokio::time::sleep(pause).await };
+            let pause = futures::stream::once(pause).filter_map(|()| std::future::ready(None));
+            Some((states.chain(futures::stream::iter([false])).chain(pause), next))
+        }
+    });
+    attempts.flatten()
+}
+
 /// Asks a host for all of its names and their states: services, their parts (`service/part`), `""`, `liveness` and
 /// `readiness`.
 ///
@@ -52,10 +86,10 @@ pub async fn states(channel: &Channel) -> Result<BTreeMap<String, Serving>, Faul
     let path = PathAndQuery::from_static(listing::PATH);
     let answer = client.unary(tonic::Request::new(ListRequest {}), path, codec).await.map_err(fault)?;
     let states = answer.into_inner().statuses.into_iter();
-    Ok(states.map(|(name, response)| (name, serving(response))).collect())
+    Ok(states.map(|(name, response)| (name, state_of(&response))).collect())
 }
 
-fn serving(response: HealthCheckResponse) -> Serving {
+fn state_of(response: &HealthCheckResponse) -> Serving {
     match response.status() {
         ServingStatus::Serving => Serving::Yes,
         ServingStatus::NotServing => Serving::No,

@@ -14,6 +14,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tracing::dispatcher;
 
 use crate::{Error, HostSettings, net::Io};
 
@@ -80,8 +81,10 @@ impl Tls {
     pub(crate) async fn accept(self: &Arc<Self>, io: Box<dyn Io>) -> io::Result<TlsStream<Box<dyn Io>>> {
         if self.is_due() {
             let tls = Arc::clone(self);
+            let dispatch = dispatcher::get_default(Clone::clone);
+            let look = move || dispatcher::with_default(&dispatch, || tls.look());
             // Only fails if it panics or the runtime ends; the pair we have is as good as before.
-            let _ = tokio::task::spawn_blocking(move || tls.look()).await;
+            let _ = tokio::task::spawn_blocking(look).await;
         }
         let config = Arc::clone(&self.current.lock().config);
         TlsAcceptor::from(config).accept(io).await

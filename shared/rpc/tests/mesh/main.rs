@@ -2,11 +2,16 @@
 
 mod access;
 mod bystander;
+mod connections;
 mod deadlines;
 mod drain;
 mod health;
 mod http1;
 mod limits;
+mod opening;
+mod overload;
+mod plain;
 mod reflection;
 mod retries;
+mod tls;
 mod traces;
