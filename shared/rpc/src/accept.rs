@@ -1,17 +1,21 @@
-//! Accepts connections, serves them and lets them finish in a bounded time.
+//! Accepts connections, and lets them finish in a bounded time.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
-    service::TowerToHyperService,
+    rt::{TokioExecutor, TokioTimer},
+    server::conn::auto::Builder,
 };
-use tokio::task::JoinSet;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinSet,
+};
 use tonic::transport::server::TcpConnectInfo;
 
 use crate::{
+    connection::Terms,
     door::{Door, Gate},
+    draining::{Closing, Stage},
     net::{AnyListener, Io},
 };
 
@@ -24,19 +28,32 @@ const STREAMS: u32 = 1024;
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
 /// Pause after an accept failed, as it does when no file descriptor is left.
 const PAUSE: Duration = Duration::from_millis(50);
+/// What a drain keeps back, at most and as a part of itself, to send the last words of the calls that it ends.
+const LAST_WORDS: (Duration, u32) = (Duration::from_millis(500), 5);
 
 /// Serves connections until they are told to finish.
 pub(crate) struct Connections {
-    gate: std::sync::Arc<Gate>,
+    gate: Arc<Gate>,
     router: axum::Router,
     address: SocketAddr,
+    terms: Terms,
     builder: Builder<TokioExecutor>,
-    graceful: GracefulShutdown,
+    /// A permit for each connection.
+    room: Arc<Semaphore>,
+    stage: watch::Sender<Stage>,
+    closing: Closing,
     tasks: JoinSet<()>,
 }
 
 impl Connections {
-    pub(crate) fn new(gate: std::sync::Arc<Gate>, router: axum::Router, address: SocketAddr) -> Self {
+    /// Makes room for `most` connections.
+    pub(crate) fn new(
+        gate: Arc<Gate>,
+        router: axum::Router,
+        address: SocketAddr,
+        terms: Terms,
+        most: usize,
+    ) -> Self {
         let mut builder = Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new());
         builder
@@ -46,45 +63,65 @@ impl Connections {
             .max_pending_accept_reset_streams(PENDING_RESETS)
             .keep_alive_interval(KEEPALIVE.0)
             .keep_alive_timeout(KEEPALIVE.1);
-        Self { gate, router, address, builder, graceful: GracefulShutdown::new(), tasks: JoinSet::new() }
+        let (stage, closing) = Closing::new();
+        let room = Arc::new(Semaphore::new(most));
+        Self { gate, router, address, terms, builder, room, stage, closing, tasks: JoinSet::new() }
     }
 
-    /// Accepts until `stop` is ready.
+    /// Accepts until `stop` is ready. While there is no room, the next connections wait in the system's backlog.
     pub(crate) async fn accept(&mut self, listener: &dyn AnyListener, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
+        let mut warned = false;
         loop {
+            let full = self.room.available_permits() == 0;
+            if full && !std::mem::replace(&mut warned, full) {
+                tracing::warn!(connections = self.tasks.len(), "no room for another connection");
+            }
+            let room = Arc::clone(&self.room);
+            let next = async {
+                // Fails only if it is closed, which it never is.
+                let room = room.acquire_owned().await.ok();
+                (room, listener.accept().await)
+            };
             tokio::select! {
                 () = &mut stop => return,
                 Some(_) = self.tasks.join_next() => {}
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.serve(stream, peer),
+                (room, accepted) = next => match accepted {
+                    Ok((stream, peer)) => self.serve(stream, peer, room),
                     Err(error) => {
                         tracing::warn!(error = &error as &dyn std::error::Error, "connection not accepted");
                         tokio::time::sleep(PAUSE).await;
                     }
                 },
             }
+            warned &= full;
         }
     }
 
-    fn serve(&mut self, stream: Box<dyn Io>, peer: SocketAddr) {
+    fn serve(&mut self, stream: Box<dyn Io>, peer: SocketAddr, room: Option<OwnedSemaphorePermit>) {
         let peer = TcpConnectInfo { local_addr: Some(self.address), remote_addr: Some(peer) };
-        let door = Door { gate: self.gate.clone(), router: self.router.clone(), peer };
-        let service = TowerToHyperService::new(door);
-        let connection =
-            self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        let connection = self.graceful.watch(connection);
+        let closing = self.closing.clone();
+        let door = Door { gate: Arc::clone(&self.gate), router: self.router.clone(), peer, closing };
+        let served = self.terms.clone().serve(stream, door, self.builder.clone(), self.closing.clone());
+        let served = self.gate.telemetry.carry(served);
         self.tasks.spawn(async move {
-            // How a connection ends is the client's matter; every call on it was measured.
-            let _ = connection.await;
+            served.await;
+            drop(room);
         });
     }
 
-    /// Lets the connections finish their calls and ends what is left after `limit`. Returns how many were left.
+    /// Lets the connections finish their calls: watches end at once, all else shortly before `limit`, with a status. What is
+    /// left at `limit` is cut off. Returns how many connections had to be told.
     pub(crate) async fn finish(mut self, limit: Duration) -> usize {
-        let finished = tokio::time::timeout(limit, self.graceful.shutdown()).await.is_ok();
-        while self.tasks.try_join_next().is_some() {}
-        let left = if finished { 0 } else { self.tasks.len() };
+        let end = tokio::time::Instant::now() + limit;
+        self.stage.send_replace(Stage::Closing);
+        let calls = end - LAST_WORDS.0.min(limit / LAST_WORDS.1);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        let left = if tokio::time::timeout_at(calls, all).await.is_ok() { 0 } else { self.tasks.len() };
+        self.stage.send_replace(Stage::Over);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        // What has no last word by then is cut off with the rest.
+        let _ = tokio::time::timeout_at(end, all).await;
         self.tasks.shutdown().await;
         left
     }

@@ -2,7 +2,8 @@
 
 use std::{
     error::Error,
-    future::Future as _,
+    fmt,
+    future::Future,
     pin::Pin,
     task::{Context as Task, Poll},
 };
@@ -15,10 +16,12 @@ use tonic::{Code, Status};
 use tracing::{Dispatch, Span, dispatcher};
 
 use crate::{
-    Deadline,
+    Deadline, Fault,
     call::{Call, Side, code_of},
     channel, context,
     deadline::exceeded,
+    draining,
+    limit::Permit,
 };
 
 /// The body of an rpc's answer, on either side.
@@ -29,8 +32,18 @@ pub(crate) struct Watched<B> {
     /// What the end of the body means where no trailers say it.
     code: Code,
     sleep: Option<Pin<Box<Sleep>>>,
+    hold: Hold,
     dispatch: Dispatch,
     context: context::Context,
+}
+
+/// What a server holds for as long as a stream is under way.
+#[derive(Default)]
+pub(crate) struct Hold {
+    /// Ready when the host wants a stream to end; never, if there is none.
+    pub(crate) end: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// The right to run, where the method is limited.
+    pub(crate) permit: Option<Permit>,
 }
 
 impl<B> Watched<B> {
@@ -51,7 +64,13 @@ impl<B> Watched<B> {
         }
         let sleep = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.instant())));
         let code = code.unwrap_or(Code::Unknown);
-        Self { inner: Some(inner), call, code, sleep, dispatch, context }
+        Self { inner: Some(inner), call, code, sleep, hold: Hold::default(), dispatch, context }
+    }
+
+    /// Holds `hold` until the last byte.
+    pub(crate) fn holding(mut self, hold: Hold) -> Self {
+        self.hold = hold;
+        self
     }
 
     fn poll_inner(&mut self, task: &mut Task<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>>
@@ -68,11 +87,22 @@ impl<B> Watched<B> {
         })
     }
 
-    /// What the deadline makes of the body.
-    fn expire(&mut self) -> Result<Frame<Bytes>, Status> {
-        self.inner = None;
-        self.call.end(Code::DeadlineExceeded);
-        let status = Status::from(exceeded());
+    /// Returns why the body ends before its stream does.
+    fn poll_end(&mut self, task: &mut Task<'_>) -> Poll<Fault> {
+        if self.sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(task).is_ready()) {
+            return Poll::Ready(exceeded());
+        }
+        if self.hold.end.as_mut().is_some_and(|end| end.as_mut().poll(task).is_ready()) {
+            return Poll::Ready(draining::leaving());
+        }
+        Poll::Pending
+    }
+
+    /// Ends the body with a failure.
+    fn fail(&mut self, fault: Fault) -> Result<Frame<Bytes>, Status> {
+        self.release();
+        self.call.end(fault.code());
+        let status = Status::from(fault);
         if self.call.side() == Side::Client {
             return Err(status);
         }
@@ -80,6 +110,13 @@ impl<B> Watched<B> {
         // A status whose message is ours always fits into headers.
         let _ = status.add_header(&mut trailers);
         Ok(Frame::trailers(trailers))
+    }
+
+    fn release(&mut self) {
+        // A stream's own clean-up logs and measures, too.
+        let inner = self.inner.take();
+        dispatcher::with_default(&self.dispatch, || drop(inner));
+        self.hold = Hold::default();
     }
 }
 
@@ -102,6 +139,7 @@ where
                     frame.trailers_ref().map(|trailers| code_of(trailers).unwrap_or(Code::Unknown))
                 {
                     this.call.end(code);
+                    this.hold = Hold::default();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -112,17 +150,15 @@ where
                     Side::Server => Status::from_error(error.into()),
                 };
                 this.call.broke(status.code());
-                this.inner = None;
+                this.release();
                 Poll::Ready(Some(Err(status)))
             }
             Poll::Ready(None) => {
                 this.call.end(this.code);
+                this.hold = Hold::default();
                 Poll::Ready(None)
             }
-            Poll::Pending => match this.sleep.as_mut().map(|sleep| sleep.as_mut().poll(task)) {
-                Some(Poll::Ready(())) => Poll::Ready(Some(this.expire())),
-                _ => Poll::Pending,
-            },
+            Poll::Pending => this.poll_end(task).map(|fault| Some(this.fail(fault))),
         }
     }
 
@@ -137,8 +173,12 @@ where
 
 impl<B> Drop for Watched<B> {
     fn drop(&mut self) {
-        // A stream's own clean-up logs and measures, too.
-        let inner = self.inner.take();
-        dispatcher::with_default(&self.dispatch, || drop(inner));
+        self.release();
+    }
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Hold").field("permit", &self.permit).finish_non_exhaustive()
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use axum::{body::Body, response::IntoResponse as _};
 use bytes::Bytes;
 use futures::FutureExt as _;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::AUTHORIZATION};
 use telemetry::{Histogram, Telemetry};
 use tonic::{Code, Status, transport::server::TcpConnectInfo};
 use tower::ServiceExt as _;
@@ -26,14 +26,19 @@ use tracing::{
 use crate::{
     Caller, Deadline, Fault,
     access::{Access, unauthenticated},
-    body::Watched,
+    body::{Hold, Watched},
     call::{self, Call},
     context::Context,
-    deadline, methods,
+    deadline,
+    draining::{self, Closing, Stage},
+    limit::{Limit, Limits, Permit},
+    methods,
 };
 
 /// The answer's trace, for whoever reports a problem.
 const TRACE_ID: &str = "trace-id";
+/// Milliseconds to wait before the next attempt.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// What a caller learns of a panic.
 const FAILED: &str = "the service failed";
 /// Probes of an orchestrator carry no token.
@@ -50,6 +55,7 @@ pub(crate) struct Gate {
     /// Beginnings of paths, without the leading slash, that make no span.
     pub(crate) untraced: Vec<String>,
     pub(crate) request_timeout: Duration,
+    pub(crate) limits: Arc<Limits>,
 }
 
 /// One connection's way to the services.
@@ -58,6 +64,7 @@ pub(crate) struct Door {
     pub(crate) gate: Arc<Gate>,
     pub(crate) router: axum::Router,
     pub(crate) peer: TcpConnectInfo,
+    pub(crate) closing: Closing,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -92,9 +99,13 @@ impl Door {
         if known || is_grpc(&request) { self.rpc(request, known).await } else { self.http(request).await }
     }
 
-    async fn rpc(self, mut request: Request<Body>, known: bool) -> Response<Body> {
+    async fn rpc(self, request: Request<Body>, known: bool) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let method = path.trim_start_matches('/');
+        let limit = self.gate.limits.of(&path).cloned();
+        if let Some(limit) = limit.as_ref().filter(|limit| limit.is_full()) {
+            return self.gate.turn_away(&path, limit, &request);
+        }
         let peer = self.peer.remote_addr.map(|peer| peer.ip().to_string()).unwrap_or_default();
         let span = if self.gate.is_untraced(method) {
             Span::none()
@@ -102,54 +113,75 @@ impl Door {
             call::server_span(&self.gate.telemetry, method, request.headers(), &peer)
         };
         let call = Call::answered(method, span.clone(), self.gate.histogram.clone());
-        let dispatch = self.gate.telemetry.dispatch();
-        let admitted = if known { self.gate.admit(&mut request, &path) } else { Err(unimplemented()) };
-        let work = async move {
-            let (context, whole, mut response) = match admitted {
-                Ok(admitted) => {
-                    let response = self.within(&admitted, request).await;
-                    (admitted.context, admitted.whole, response)
-                }
-                Err(fault) => (Context::default(), None, refusal(fault)),
-            };
-            name_trace(&mut response);
-            let (parts, body) = response.into_parts();
-            let body = Watched::new(body, &parts.headers, call, whole, dispatch, context);
-            Response::from_parts(parts, Body::new(body))
-        };
-        work.instrument(span).await
+        self.work(request, path, known, limit, call).instrument(span).await
     }
 
-    /// Lets the service answer, until the deadline.
+    /// Lets an rpc in, and the service answer it.
+    async fn work(
+        self,
+        mut request: Request<Body>,
+        path: String,
+        known: bool,
+        limit: Option<Arc<Limit>>,
+        call: Call,
+    ) -> Response<Body> {
+        let trace = trace_of(request.headers());
+        let gate = Arc::clone(&self.gate);
+        let admitted = if known { gate.admit(&mut request, &path) } else { Err(unimplemented()) };
+        let admitted = match (admitted, &limit) {
+            (Ok(mut admitted), Some(limit)) => match limit.enter(admitted.first).await {
+                Ok(permit) => {
+                    admitted.permit = Some(permit);
+                    Ok(admitted)
+                }
+                Err(refused) => Err(refused.fault(&gate.limits, &path, limit)),
+            },
+            (admitted, _) => admitted,
+        };
+        let closing = self.closing.clone();
+        let (mut admitted, mut response) = match admitted {
+            Ok(admitted) => {
+                let response = self.within(&admitted, request).await;
+                (admitted, response)
+            }
+            Err(fault) => (Admitted::nothing(), refusal(fault)),
+        };
+        name_trace(&mut response, &trace);
+        let (parts, body) = response.into_parts();
+        let hold = if methods::is_streaming(&path) {
+            // A watch has no end to wait for.
+            let last = if methods::is_watch(&path) { Stage::Closing } else { Stage::Over };
+            Hold { end: Some(Box::pin(closing.reached(last))), permit: admitted.permit.take() }
+        } else {
+            // The work is done: whoever reads its answer slowly takes nobody's room.
+            Hold::default()
+        };
+        let dispatch = gate.telemetry.dispatch();
+        let body = Watched::new(body, &parts.headers, call, admitted.whole, dispatch, admitted.context);
+        Response::from_parts(parts, Body::new(body.holding(hold)))
+    }
+
+    /// Lets the service answer, until the deadline or the end of the host.
     async fn within(self, admitted: &Admitted, request: Request<Body>) -> Response<Body> {
         let work = admitted.context.clone().scope(answer_of(self.router, request));
-        match tokio::time::timeout_at(admitted.first.instant(), work).await {
-            Ok(Some(response)) => response,
-            Ok(None) => refusal(Fault::new(Code::Internal, FAILED)),
-            Err(_) => refusal(deadline::exceeded()),
+        let work = tokio::time::timeout_at(admitted.first.instant(), work);
+        tokio::select! {
+            done = work => match done {
+                Ok(Some(response)) => response,
+                Ok(None) => refusal(Fault::new(Code::Internal, FAILED)),
+                Err(_) => refusal(deadline::exceeded()),
+            },
+            () = self.closing.reached(Stage::Over) => refusal(draining::leaving()),
         }
     }
 
     async fn http(self, mut request: Request<Body>) -> Response<Body> {
-        let caller = match self.gate.access.identify(request.headers()) {
-            Ok(caller) => caller,
-            Err(fault) => return (StatusCode::UNAUTHORIZED, format!("{fault}\n")).into_response(),
-        };
-        let deadline = Deadline::after(self.gate.request_timeout);
-        let context =
-            Context { deadline: Some(deadline), authorization: authorization(&request), serving: true };
-        if let Some(caller) = caller {
-            request.extensions_mut().insert(caller);
-        }
         let span = self.gate.http_span(&request);
-        let work = context.scope(answer_of(self.router, request));
         let work = async move {
-            let mut response = match tokio::time::timeout_at(deadline.instant(), work).await {
-                Ok(Some(response)) => response,
-                Ok(None) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{FAILED}\n")).into_response(),
-                Err(_) => {
-                    (StatusCode::GATEWAY_TIMEOUT, format!("{}\n", deadline::exceeded())).into_response()
-                }
+            let trace = trace_of(request.headers());
+            let mut response = match self.gate.let_in(&mut request) {
+                Ok(deadline) => self.page(deadline, request).await,
+                Err(fault) => (StatusCode::UNAUTHORIZED, format!("{fault}\n")).into_response(),
             };
             let status = response.status();
             let span = Span::current();
@@ -157,10 +189,26 @@ impl Door {
             if status.is_server_error() {
                 span.record("otel.status_code", "ERROR");
             }
-            name_trace(&mut response);
+            name_trace(&mut response, &trace);
             response
         };
         work.instrument(span).await
+    }
+
+    /// Lets an HTTP route answer, until the deadline or the end of the host.
+    async fn page(self, deadline: Deadline, request: Request<Body>) -> Response<Body> {
+        let context =
+            Context { deadline: Some(deadline), authorization: authorization(&request), serving: true };
+        let work = context.scope(answer_of(self.router, request));
+        let fault = tokio::select! {
+            done = tokio::time::timeout_at(deadline.instant(), work) => match done {
+                Ok(Some(response)) => return response,
+                Ok(None) => return (StatusCode::INTERNAL_SERVER_ERROR, format!("{FAILED}\n")).into_response(),
+                Err(_) => (StatusCode::GATEWAY_TIMEOUT, deadline::exceeded()),
+            },
+            () = self.closing.reached(Stage::Over) => (StatusCode::SERVICE_UNAVAILABLE, draining::leaving()),
+        };
+        (fault.0, format!("{}\n", fault.1)).into_response()
     }
 }
 
@@ -172,6 +220,16 @@ struct Admitted {
     first: Deadline,
     /// Until when it must be complete.
     whole: Option<Deadline>,
+    /// The right to run, where the method is limited.
+    permit: Option<Permit>,
+}
+
+impl Admitted {
+    /// What goes with a refusal.
+    fn nothing() -> Self {
+        let first = Deadline::after(Duration::ZERO);
+        Self { context: Context::default(), first, whole: None, permit: None }
+    }
 }
 
 impl Gate {
@@ -184,11 +242,31 @@ impl Gate {
             request.extensions_mut().insert(caller);
         }
         let given = deadline::read(request.headers())?;
+        if given.is_some_and(|given| given.is_over()) {
+            return Err(deadline::exceeded());
+        }
         let first = given.unwrap_or_else(|| Deadline::after(self.request_timeout));
         // A watch stays open for as long as its caller wants.
         let whole = if methods::is_streaming(path) { given } else { Some(first) };
         let context = Context { deadline: whole, authorization: authorization(request), serving: true };
-        Ok(Admitted { context, first, whole })
+        Ok(Admitted { context, first, whole, permit: None })
+    }
+
+    /// Authenticates a request for an HTTP route, which may do without, and returns its deadline.
+    fn let_in(&self, request: &mut Request<Body>) -> Result<Deadline, Fault> {
+        if let Some(caller) = self.access.identify(request.headers())? {
+            request.extensions_mut().insert(caller);
+        }
+        Ok(Deadline::after(self.request_timeout))
+    }
+
+    /// Refuses an rpc for which there is no room before anything else is done for it: no span, no look at its token.
+    fn turn_away(&self, path: &str, limit: &Limit, request: &Request<Body>) -> Response<Body> {
+        let mut call = Call::answered(path.trim_start_matches('/'), Span::none(), self.histogram.clone());
+        let mut response = refusal(self.limits.shed(path, limit));
+        name_trace(&mut response, &trace_of(request.headers()));
+        call.end(Code::ResourceExhausted);
+        response
     }
 
     fn is_untraced(&self, path: &str) -> bool {
@@ -218,9 +296,14 @@ fn authorization<B>(request: &Request<B>) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// Tells the caller in which trace to look; nothing if the request is untraced.
-fn name_trace(response: &mut Response<Body>) {
-    if let Some(id) = telemetry::trace_id().and_then(|id| HeaderValue::try_from(id).ok()) {
+/// Returns the trace of the current span; where there is none, that of the request, or a new one.
+fn trace_of(headers: &HeaderMap) -> String {
+    telemetry::trace_id().unwrap_or_else(|| telemetry::trace_id_for(headers))
+}
+
+/// Tells the caller in which trace to look.
+fn name_trace(response: &mut Response<Body>, id: &str) {
+    if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert(TRACE_ID, id);
     }
 }
@@ -229,8 +312,17 @@ fn unimplemented() -> Fault {
     Fault::new(Code::Unimplemented, "this host has no such service")
 }
 
+/// Answers with a failure. A wait that the caller is asked for is told in grpc's own header as well (gRFC A6): a client
+/// need not know the details of an error to honour it.
 fn refusal(fault: Fault) -> Response<Body> {
-    Status::from(fault).into_http()
+    let pushback = fault
+        .retry_delay()
+        .map(|delay| HeaderValue::from(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)));
+    let mut response: Response<Body> = Status::from(fault).into_http();
+    if let Some(pushback) = pushback {
+        response.headers_mut().insert(PUSHBACK, pushback);
+    }
+    response
 }
 
 /// Lets the service answer; `None` if it panicked. Uncaught, a panic would look to the caller like a broken connection,

@@ -4,6 +4,9 @@ use std::future::Future;
 
 use futures::{Stream, StreamExt as _};
 use tokio::sync::watch;
+use tonic::Code;
+
+use crate::Fault;
 
 /// Tells when the host begins to drain. A stream without an end of its own (`Watch…`) ends then.
 #[derive(Clone, Debug)]
@@ -33,6 +36,43 @@ impl Draining {
     /// Ends `stream` when the host drains.
     pub fn end<S: Stream>(&self, stream: S) -> impl Stream<Item = S::Item> + use<S> {
         stream.take_until(Box::pin(self.started()))
+    }
+}
+
+/// The fault of a call that its host ends. Nothing says that the next one would not be served, here or elsewhere.
+pub(crate) fn leaving() -> Fault {
+    Fault::new(Code::Unavailable, "the server ends this connection").reason("DRAINING")
+}
+
+/// How far the end of a connection, or of all of a host, has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// New calls are served.
+    Open,
+    /// Calls finish; watches end.
+    Closing,
+    /// Every call ends.
+    Over,
+}
+
+/// Tells how far the end has come.
+#[derive(Clone, Debug)]
+pub(crate) struct Closing(watch::Receiver<Stage>);
+
+impl Closing {
+    pub(crate) fn new() -> (watch::Sender<Stage>, Self) {
+        let (sender, receiver) = watch::channel(Stage::Open);
+        (sender, Self(receiver))
+    }
+
+    /// Waits until it has come to `stage`; for ever, if whoever would tell is gone.
+    pub(crate) fn reached(&self, stage: Stage) -> impl Future<Output = ()> + Send + use<> {
+        let mut receiver = self.0.clone();
+        async move {
+            if receiver.wait_for(|now| *now >= stage).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 }
 

@@ -30,6 +30,17 @@ pub enum Error {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// One of the two files that TLS needs is not named.
+    #[error("`{missing}` is missing: `{given}` is set, and TLS needs both")]
+    HalfTls {
+        /// The setting that is missing.
+        missing: &'static str,
+        /// The setting that is there.
+        given: &'static str,
+    },
+    /// The certificate or its key cannot be used.
+    #[error("tls cannot be set up")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A descriptor set for reflection is damaged.
     #[error("a descriptor set cannot be served")]
     Descriptors(#[source] tonic_reflection::server::Error),
@@ -47,9 +58,6 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// TLS cannot be set up at all.
-    #[error("tls cannot be set up")]
-    Tls(#[source] rustls::Error),
     /// The token of a channel has characters that no header can carry.
     #[error("the token of the channel to `{url}` is not valid in a header")]
     Token {

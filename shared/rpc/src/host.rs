@@ -9,6 +9,7 @@ use std::{
     net::{SocketAddr, TcpListener as StdListener},
     pin::Pin,
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
@@ -17,6 +18,7 @@ use axum::{
     routing::get,
 };
 use clock::Clock;
+use futures::{Stream, StreamExt as _, stream::BoxStream};
 use http::{Request, header::CONTENT_TYPE};
 use telemetry::{Telemetry, names};
 use tokio::{net::TcpListener, sync::watch};
@@ -26,7 +28,8 @@ use tracing::instrument::WithSubscriber as _;
 
 use crate::{
     Draining, Error, Health, HostSettings, Listener, Service, accept::Connections, access::Access,
-    door::Gate, health::Answers, net::AnyListener,
+    connection::Terms, door::Gate, health::Answers, limit::Limits, listing, methods, net::AnyListener,
+    tls::Tls,
 };
 
 /// Format of Prometheus text.
@@ -41,6 +44,7 @@ pub struct Host {
     settings: HostSettings,
     telemetry: Telemetry,
     clock: Clock,
+    tls: Option<Arc<Tls>>,
     listener: Box<dyn AnyListener>,
     address: SocketAddr,
     access: Access,
@@ -49,9 +53,12 @@ pub struct Host {
     draining: Draining,
     router: axum::Router,
     services: BTreeSet<&'static str>,
+    /// Services whose calls are never shed.
+    spared: BTreeSet<&'static str>,
     untraced: Vec<String>,
     descriptors: Vec<&'static [u8]>,
     checks: Vec<(&'static str, Check)>,
+    parts: Vec<(&'static str, BoxStream<'static, bool>)>,
 }
 
 /// The health service's name, which reflection lists beside what was added.
@@ -61,8 +68,8 @@ impl Host {
     /// Opens the port, 0 for any free one; nothing is served yet. Needs a tokio runtime.
     ///
     /// # Errors
-    /// If the port cannot be opened, a token is malformed, or the address is reachable from other machines and neither
-    /// tokens nor `allow_anonymous` are set.
+    /// If the port cannot be opened, a token is malformed, the certificate cannot be used, or the address is reachable from
+    /// other machines and neither tokens nor `allow_anonymous` are set.
     pub fn bind(
         settings: &HostSettings,
         port: u16,
@@ -76,11 +83,10 @@ impl Host {
         Self::over(listener, settings, telemetry, clock)
     }
 
-    /// Serves what `listener` takes, such as the one of a simulated network; otherwise as [`Host::bind`].
+    /// Makes a host that serves what `listener` takes, such as the one of a simulated network; otherwise as [`Host::bind`].
     ///
     /// # Errors
-    /// If the listener has no address, a token is malformed, or the address is reachable from other machines and neither
-    /// tokens nor `allow_anonymous` are set.
+    /// If the listener has no address; otherwise as [`Host::bind`].
     pub fn over(
         listener: impl Listener,
         settings: &HostSettings,
@@ -90,12 +96,14 @@ impl Host {
         let asked = SocketAddr::new(settings.bind_address, 0);
         let address = listener.local_addr().map_err(|source| Error::Bind { address: asked, source })?;
         let access = Access::of(settings, address)?;
+        let tls = Tls::of(settings)?;
         let (drain, draining) = Draining::new();
         let own = ["grpc.health.", "grpc.reflection."];
         Ok(Self {
             settings: settings.clone(),
             telemetry,
             clock,
+            tls,
             listener: Box::new(listener),
             address,
             access,
@@ -104,9 +112,11 @@ impl Host {
             draining,
             router: axum::Router::new(),
             services: BTreeSet::new(),
+            spared: BTreeSet::new(),
             untraced: own.map(str::to_owned).into(),
-            descriptors: vec![contracts::DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET],
+            descriptors: vec![contracts::DESCRIPTOR_SET],
             checks: Vec::new(),
+            parts: Vec::new(),
         })
     }
 
@@ -126,6 +136,13 @@ impl Host {
     pub fn add<S: Service>(self, service: S) -> Self {
         let limit = self.settings.message_limit();
         self.add_foreign(service.limited(limit))
+    }
+
+    /// Adds a service of our contracts by which the host is administered: as [`Host::add`], but its calls are never shed.
+    #[must_use]
+    pub fn add_admin<S: Service>(mut self, service: S) -> Self {
+        self.spared.insert(S::NAME);
+        self.add(service)
     }
 
     /// Adds a service of another contract, such as OpenTelemetry's. It sets its own message limits
@@ -167,8 +184,17 @@ impl Host {
         self
     }
 
-    /// Checks a service every `health_check_interval` on the agent clock; while the check fails it is NOT_SERVING. A
-    /// check that takes longer than the interval has failed.
+    /// Adds a part of a service to health, by the name `package.Service/part`: a peer or an upstream whose loss the service
+    /// survives. While the host serves, its state is what `states` said last; UNKNOWN before.
+    #[must_use]
+    pub fn part(mut self, name: &'static str, states: impl Stream<Item = bool> + Send + 'static) -> Self {
+        self.health.register_part(name);
+        self.parts.push((name, states.boxed()));
+        self
+    }
+
+    /// Checks a service at the start and every `health_check_interval` on the agent clock; while the check fails it is
+    /// NOT_SERVING. A check that takes longer than the interval has failed.
     #[must_use]
     pub fn check<F>(mut self, service: &'static str, check: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
@@ -190,8 +216,19 @@ impl Host {
         self.draining.clone()
     }
 
-    /// Serves until `shutdown` is ready; then sets NOT_SERVING, stops accepting and lets the calls finish for at most
-    /// `drain_timeout`. Dropping the future ends everything at once.
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// Serves until `shutdown` is ready; then drains and returns within `drain_delay` and `drain_timeout`:
+    ///
+    /// 1. Health says NOT_SERVING, and [`Draining`] begins.
+    /// 2. For `drain_delay` new calls are still served.
+    /// 3. The listener is closed, and clients are told to go elsewhere (GOAWAY). Watches end with UNAVAILABLE; other calls
+    ///    finish.
+    /// 4. Shortly before the end of `drain_timeout`, calls and streams that are still open end with UNAVAILABLE.
+    ///
+    /// Dropping the future ends everything at once.
     ///
     /// # Errors
     /// If a descriptor set cannot be read.
@@ -201,28 +238,46 @@ impl Host {
     }
 
     async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
-        let host = self.with_own_services()?;
+        let limits = Arc::new(self.limits());
+        let host = self.with_own_services(Arc::clone(&limits))?;
+        let settings = &host.settings;
+        let terms = Terms {
+            tls: host.tls,
+            handshake_timeout: settings.handshake_timeout,
+            max_age: settings.max_connection_age,
+        };
         let gate = Arc::new(Gate {
             histogram: host.telemetry.histogram(names::RPC_SERVER_DURATION),
             telemetry: host.telemetry.clone(),
             access: host.access,
             services: host.services,
             untraced: host.untraced,
-            request_timeout: host.settings.request_timeout,
+            request_timeout: settings.request_timeout,
+            limits: Arc::clone(&limits),
         });
-        let mut connections = Connections::new(gate, host.router.with_state(()), host.address);
-        let interval = host.settings.health_check_interval;
-        let checking = check_all(&host.checks, &host.health, &host.clock, interval);
+        let room = usize::try_from(settings.max_connections).unwrap_or(usize::MAX);
+        let mut connections = Connections::new(gate, host.router.with_state(()), host.address, terms, room);
+        let checking = check_all(&host.checks, &host.health, &host.clock, settings.health_check_interval);
+        let stop = async {
+            shutdown.await;
+            tracing::info!("draining");
+            let known = host.health.is_serving("") == Some(true);
+            host.health.drain();
+            host.drain.send_replace(true);
+            // Nobody sends calls to a host that never was ready.
+            if known {
+                tokio::time::sleep(settings.drain_delay).await;
+            }
+        };
         tracing::info!(address = %host.address, "serving");
         tokio::select! {
-            () = connections.accept(&*host.listener, shutdown) => {}
+            () = connections.accept(&*host.listener, stop) => {}
             never = checking => match never {},
+            never = follow_all(host.parts, &host.health) => match never {},
+            never = report(&limits, settings.metrics_export_interval) => match never {},
         }
-        tracing::info!("draining");
-        host.health.drain();
         drop(host.listener);
-        host.drain.send_replace(true);
-        let left = connections.finish(host.settings.drain_timeout).await;
+        let left = connections.finish(settings.drain_timeout).await;
         if left > 0 {
             tracing::warn!(connections = left, "drain ended before its calls did");
         }
@@ -230,12 +285,18 @@ impl Host {
         Ok(())
     }
 
-    fn with_own_services(mut self) -> Result<Self, Error> {
-        let answers = Answers { health: self.health.clone(), draining: self.draining.clone() };
+    /// The limits of the methods of what was added, watches and administration left out.
+    fn limits(&self) -> Limits {
+        let limited = self.services.difference(&self.spared).copied().collect();
+        Limits::new(&self.settings, methods::bounded(&self.descriptors, &limited), &self.telemetry)
+    }
+
+    fn with_own_services(mut self, limits: Arc<Limits>) -> Result<Self, Error> {
         // Every contract is registered; only what is served here is listed.
         let reflection = |own: &'static str| {
             let sets = self.descriptors.iter();
             let builder = tonic_reflection::server::Builder::configure();
+            let builder = builder.register_file_descriptor_set(listing::descriptors());
             let builder =
                 sets.fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set));
             let served = self.services.iter().chain([&HEALTH, &own]);
@@ -245,9 +306,14 @@ impl Host {
         let v1alpha = reflection("grpc.reflection.v1alpha.ServerReflection");
         let v1alpha = v1alpha.build_v1alpha().map_err(Error::Descriptors)?;
         let telemetry = self.telemetry.clone();
-        let metrics = get(move || async move { ([(CONTENT_TYPE, PROMETHEUS)], telemetry.prometheus_text()) });
+        let metrics = get(move || async move {
+            limits.report();
+            ([(CONTENT_TYPE, PROMETHEUS)], telemetry.prometheus_text())
+        });
         let limit = self.settings.message_limit();
         self.router = self.router.route("/metrics", metrics).layer(DefaultBodyLimit::max(limit));
+        self.router = self.router.merge(listing::route(self.health.clone()));
+        let answers = Answers(self.health.clone());
         self = self.mount(tonic_health::pb::health_server::HealthServer::new(answers));
         Ok(self.mount(v1).mount(v1alpha))
     }
@@ -292,16 +358,36 @@ async fn check_all(
     checks: &[(&'static str, Check)],
     health: &Health,
     clock: &Clock,
-    interval: std::time::Duration,
+    interval: Duration,
 ) -> Infallible {
     loop {
-        clock.sleep(interval).await;
-        for (service, check) in checks {
+        let outcomes = checks.iter().map(|(name, check)| async move {
             let fine = tokio::time::timeout(interval, check()).await.unwrap_or(false);
-            if !fine {
-                tracing::warn!(service, "check failed");
+            if health.checked(name, fine) {
+                tracing::warn!(service = name, fine, "outcome of the check changed");
             }
-            health.checked(service, fine);
+        });
+        futures::future::join_all(outcomes).await;
+        clock.sleep(interval).await;
+    }
+}
+
+/// Tells health what is heard of each part.
+async fn follow_all(parts: Vec<(&'static str, BoxStream<'static, bool>)>, health: &Health) -> Infallible {
+    let heard = parts.into_iter().map(|(name, states)| states.map(move |serving| (name, serving)));
+    let mut heard = futures::stream::select_all(heard);
+    while let Some((name, serving)) = heard.next().await {
+        if health.set(name, serving) {
+            tracing::info!(part = name, serving, "state of a part changed");
         }
+    }
+    std::future::pending().await
+}
+
+/// Keeps the gauges of what is exported; a scrape sets them itself.
+async fn report(limits: &Limits, interval: Duration) -> Infallible {
+    loop {
+        tokio::time::sleep(interval).await;
+        limits.report();
     }
 }

@@ -1,56 +1,79 @@
-//! What the descriptor sets say of rpcs: which answer with a stream, and which are asked with one message.
+//! What the contracts say of a method: whether it streams, whether it watches, what a service has.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::LazyLock,
+};
 
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
-/// What is known of an rpc.
-#[derive(Clone, Copy, Debug)]
-struct Shape {
-    answers_stream: bool,
-    sends_stream: bool,
-}
-
 /// The rpcs by their paths (`/package.Service/Method`).
-static SHAPES: LazyLock<HashMap<String, Shape>> = LazyLock::new(|| {
+static METHODS: LazyLock<HashMap<String, Method>> = LazyLock::new(|| {
     let sets = [
         contracts::DESCRIPTOR_SET,
         tonic_health::pb::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ];
-    let files = sets.into_iter().flat_map(|set| FileDescriptorSet::decode(set).unwrap_or_default().file);
-    let mut shapes = HashMap::new();
-    for file in files {
-        for service in &file.service {
-            for method in &service.method {
-                let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
-                let shape = Shape {
-                    answers_stream: method.server_streaming(),
-                    sends_stream: method.client_streaming(),
-                };
-                shapes.insert(path, shape);
-            }
-        }
-    }
-    shapes
+    methods(sets).map(|it| (it.path.clone(), it)).collect()
 });
 
-/// Returns whether the rpc at `path` answers with a stream, which without a deadline of its own may stay open; `false` for
-/// an rpc nobody here knows.
+/// One method of a descriptor set.
+struct Method {
+    /// Full name of its service.
+    service: String,
+    path: String,
+    streaming: bool,
+    /// Whether it is asked with a stream.
+    asked_by_stream: bool,
+    /// A stream that tells changes and has no end of its own; by its name.
+    watch: bool,
+}
+
+/// Returns whether the rpc at `path` answers with a stream; `false` for an rpc nobody here knows.
 pub(crate) fn is_streaming(path: &str) -> bool {
-    SHAPES.get(path).is_some_and(|shape| shape.answers_stream)
+    METHODS.get(path).is_some_and(|method| method.streaming)
 }
 
 /// Returns whether the rpc at `path` is asked with one message, which can be kept; `false` for an rpc nobody here knows.
 pub(crate) fn sends_one(path: &str) -> bool {
-    SHAPES.get(path).is_some_and(|shape| !shape.sends_stream)
+    METHODS.get(path).is_some_and(|method| !method.asked_by_stream)
+}
+
+/// Returns whether the rpc at `path` tells changes for as long as its caller wants (`Watch…`).
+pub(crate) fn is_watch(path: &str) -> bool {
+    METHODS.get(path).is_some_and(|method| method.watch)
+}
+
+/// Returns the paths of the methods of `services`, as the encoded `sets` describe them, that do a bounded piece of work: all
+/// but the watches.
+pub(crate) fn bounded(sets: &[&'static [u8]], services: &BTreeSet<&'static str>) -> Vec<String> {
+    let own = methods(sets.iter().copied());
+    own.filter(|it| !it.watch && services.contains(it.service.as_str())).map(|it| it.path).collect()
+}
+
+fn methods<'a>(sets: impl IntoIterator<Item = &'a [u8]>) -> impl Iterator<Item = Method> {
+    let files = sets.into_iter().flat_map(|set| FileDescriptorSet::decode(set).unwrap_or_default().file);
+    let files: Vec<_> = files.collect();
+    files.into_iter().flat_map(|file| {
+        let package = file.package().to_owned();
+        file.service.into_iter().flat_map(move |service| {
+            let name = format!("{package}.{}", service.name());
+            service.method.into_iter().map(move |method| Method {
+                path: format!("/{name}/{}", method.name()),
+                service: name.clone(),
+                streaming: method.server_streaming(),
+                asked_by_stream: method.client_streaming(),
+                watch: method.server_streaming() && method.name().starts_with("Watch"),
+            })
+        })
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{is_streaming, sends_one};
+    use super::*;
 
     #[test]
     fn watches_stream_and_reads_do_not() {
@@ -65,5 +88,20 @@ mod tests {
         assert!(sends_one("/grpc.health.v1.Health/Watch"));
         assert!(!sends_one("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"));
         assert!(!sends_one("/nobody.Knows/This"));
+    }
+
+    #[test]
+    fn a_stream_with_an_end_is_no_watch() {
+        assert!(is_watch("/grpc.health.v1.Health/Watch"));
+        let generate = "/athena.llm.v1.LlmGatewayService/GenerateStream";
+        assert!(is_streaming(generate) && !is_watch(generate));
+    }
+
+    #[test]
+    fn the_bounded_methods_of_a_service_are_its_own_without_watches() {
+        let services = BTreeSet::from(["athena.monitor.v1.MonitorService"]);
+        let paths = bounded(&[contracts::DESCRIPTOR_SET], &services);
+        assert!(paths.contains(&"/athena.monitor.v1.MonitorService/GetTargets".to_owned()), "{paths:?}");
+        assert!(paths.iter().all(|path| path.starts_with("/athena.monitor.v1.") && !path.contains("Watch")));
     }
 }

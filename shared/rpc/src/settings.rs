@@ -24,6 +24,22 @@ config::settings! {
         pub auth_tokens: Secret = "", unit "token=tenant:role";
         /// Lets in callers without a token, as the tenant `default` with the role `agent`.
         pub allow_anonymous: bool = "false", unit "switch";
+        /// Certificate chain of the server in PEM, its own certificate first; empty serves plaintext. Read again when it changes.
+        pub tls_cert: Option<PathBuf> = "", unit "path";
+        /// Key of the certificate in PEM. Read again when it changes.
+        pub tls_key: Option<PathBuf> = "", unit "path";
+        /// Time a new connection has for its TLS handshake and its first bytes.
+        pub handshake_timeout: Duration = "10s", unit "duration", range "100ms" to "10m";
+        /// Connections at a time; the next ones wait in the backlog of the system.
+        pub max_connections: u32 = "10000", unit "connections", range "1" to "1000000";
+        /// Age, a tenth more or less, at which a connection is asked to end when its calls have; 0s for never.
+        pub max_connection_age: Duration = "30m", unit "duration", range "0s" to "24h";
+        /// Calls of one method at a time. Health, reflection and administration have no limit, nor have watches.
+        pub max_concurrent_calls: u32 = "100", unit "calls", range "1" to "100000";
+        /// Calls of one method that wait for one of those to end; the newest goes first. What does not fit is refused at once.
+        pub max_queued_calls: u32 = "100", unit "calls", range "0" to "100000";
+        /// Longest time a call waits for others to end.
+        pub max_queue_wait: Duration = "1s", unit "duration", range "1ms" to "10m";
         /// Time between two checks that a service makes of itself, on the agent clock.
         pub health_check_interval: Duration = "60s", unit "duration", range "1s" to "1h";
         /// Time between two exports of metrics.
@@ -32,7 +48,9 @@ config::settings! {
         pub max_message_bytes: ByteSize = "16MiB", unit "bytes", range "64KiB" to "1GiB";
         /// Deadline of a call that brings none.
         pub request_timeout: Duration = "30s", unit "duration", range "10ms" to "1h";
-        /// Longest time a shutdown waits for calls to finish.
+        /// Time a shutdown goes on serving new calls after health says NOT_SERVING, so that balancers notice.
+        pub drain_delay: Duration = "0s", unit "duration", range "0s" to "10m";
+        /// Longest time a shutdown then waits for calls to finish.
         pub drain_timeout: Duration = "10s", unit "duration", range "0s" to "10m";
         /// PEM file of authorities that are believed beside the public ones, where this service calls others over `https`: its
         /// peers and the collector.

@@ -35,5 +35,5 @@ pub use metrics::{Counter, Gauge, Histogram};
 pub use opentelemetry::{Context, KeyValue};
 pub use opentelemetry_sdk::trace::SpanData;
 pub use options::{Headers, Options, Sampling};
-pub use propagation::{extract, inject, set_parent, trace_id};
+pub use propagation::{extract, inject, set_parent, trace_id, trace_id_for};
 pub use value::{FLUSH_LIMIT, Telemetry};

@@ -109,6 +109,17 @@ pub const RPC_SERVER_DURATION: Metric =
 /// [`RPC_RESPONSE_STATUS_CODE`], [`SERVER_ADDRESS`].
 pub const RPC_CLIENT_DURATION: Metric =
     Metric::seconds("rpc.client.call.duration", "Time a client waited for a call.", RPC_SECONDS);
+/// Calls that were refused because too many of their method were running; attribute [`RPC_METHOD`].
+pub const RPC_SHED: Metric = Metric::counter(
+    "athena.rpc.calls.shed",
+    "{call}",
+    "Calls that were refused because too many of their method were running.",
+);
+/// Calls that run now, watches and what is never shed left out; attribute [`RPC_METHOD`].
+pub const RPC_RUNNING: Metric = Metric::gauge("athena.rpc.calls.running", "{call}", "Calls that run now.");
+/// Calls that wait for others to end; attribute [`RPC_METHOD`].
+pub const RPC_QUEUED: Metric =
+    Metric::gauge("athena.rpc.calls.queued", "{call}", "Calls that wait for others of their method to end.");
 /// Spans that never reached a collector; attribute [`REASON`] = `queue_full` or `export_failed`.
 pub const SPANS_DROPPED: Metric =
     Metric::counter("athena.telemetry.spans.dropped", "{span}", "Spans that never reached a collector.");
@@ -184,6 +195,9 @@ pub const METRICS: &[Metric] = &[
     DEGENERATE_INPUT,
     RPC_SERVER_DURATION,
     RPC_CLIENT_DURATION,
+    RPC_SHED,
+    RPC_RUNNING,
+    RPC_QUEUED,
     SPANS_DROPPED,
 ];
 

@@ -6,8 +6,9 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
-use opentelemetry::trace::TraceContextExt as _;
+use opentelemetry::trace::{TraceContextExt as _, TraceId};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{IdGenerator as _, RandomIdGenerator};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
@@ -36,6 +37,14 @@ pub fn trace_id() -> Option<String> {
     let span = context.span();
     let span = span.span_context();
     span.is_valid().then(|| span.trace_id().to_string())
+}
+
+/// Returns the trace id that the headers of a request name; a new one, which no span has, if they name none. For an answer
+/// to a request that is not traced.
+pub fn trace_id_for(headers: &HeaderMap) -> String {
+    let context = extract(headers);
+    let given = context.span().span_context().trace_id();
+    if given == TraceId::INVALID { RandomIdGenerator::default().new_trace_id() } else { given }.to_string()
 }
 
 struct Writer<'a>(&'a mut HeaderMap);

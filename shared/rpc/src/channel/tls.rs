@@ -25,7 +25,8 @@ pub(super) fn client(ca: Option<&Path>) -> Result<Arc<ClientConfig>, Error> {
     }
     // Given here and not as the process's default: a library sets nothing for others.
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().map_err(Error::Tls)?;
+    let builder =
+        builder.with_safe_default_protocol_versions().map_err(|source| Error::Tls(Box::new(source)))?;
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols.push(b"h2".to_vec());
     Ok(Arc::new(config))

@@ -24,6 +24,17 @@ async fn the_server_itself_answers_an_expired_deadline() {
 }
 
 #[tokio::test]
+async fn a_call_that_comes_too_late_is_not_run() {
+    let (bystander, mut seen) = Bystander::telling();
+    let host = Running::start("memory", bystander);
+    let head = "POST /athena.memory.v1.MemoryService/Recall HTTP/1.1\r\n\
+                content-type: application/grpc\r\ngrpc-timeout: 0n";
+    let answer = host.http1(head, &EMPTY).await;
+    assert!(answer.contains("grpc-status: 4\r\n"), "{answer}");
+    assert!(seen.try_recv().is_err());
+}
+
+#[tokio::test]
 async fn a_malformed_deadline_is_refused() {
     let host = Running::start("memory", Bystander::telling().0);
     let head = "POST /athena.memory.v1.MemoryService/Recall HTTP/1.1\r\n\

@@ -1,9 +1,14 @@
 use std::time::{Duration, Instant};
 
-use contracts::memory::{RecallRequest, RememberRequest};
-use rpc::{Code, Fault, HostSettings};
+use contracts::{
+    llm::GenerateStreamRequest,
+    memory::{RecallRequest, RememberRequest, memory_service_client::MemoryServiceClient},
+};
+use rpc::{Client as _, Code, Fault, HostSettings};
 use tokio::{net::TcpStream, sync::Semaphore};
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use crate::bystander::{Bystander, LONG, Running};
 
@@ -31,7 +36,9 @@ async fn a_call_under_way_is_finished_and_the_port_is_closed() {
         HealthClient::new(host.channel()).watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     let done = host.stop();
     // The watch ends after the listener is closed.
-    while watch.message().await.unwrap().is_some() {}
+    while let Ok(state) = watch.message().await {
+        assert!(state.is_some(), "a watch that its host ends is not complete");
+    }
     assert!(TcpStream::connect(address).await.is_err());
     opener.add_permits(1);
     call.await.unwrap().unwrap();
@@ -62,8 +69,46 @@ async fn a_stuck_call_holds_a_shutdown_no_longer_than_the_drain() {
     seen.recv().await.unwrap();
     let began = Instant::now();
     host.stop().await.unwrap().unwrap();
-    assert!(drain_timeout <= began.elapsed() && began.elapsed() < LONG / 6, "{:?}", began.elapsed());
+    assert!(drain_timeout / 2 <= began.elapsed() && began.elapsed() < LONG / 6, "{:?}", began.elapsed());
     assert_eq!(call.await.unwrap().unwrap_err().code(), Code::Unavailable);
     // The handler itself is gone too: its span has ended.
     captured.until(|spans| spans.iter().any(|span| span.name.ends_with("Remember"))).await;
+}
+
+#[tokio::test]
+async fn new_calls_are_served_until_balancers_had_time_to_notice() {
+    let drain_delay = Duration::from_millis(300);
+    let settings = HostSettings { drain_delay, ..HostSettings::defaults() };
+    let host = Running::start_with("memory", &settings, Bystander::telling().0, |host| host);
+    host.health.serving();
+    let mut health = HealthClient::new(host.channel());
+    let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    let (channel, address) = (host.channel(), host.address);
+    let began = Instant::now();
+    let done = host.stop();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    // On a connection of its own: the port is still open.
+    MemoryServiceClient::over(channel).recall(RecallRequest::default()).await.unwrap();
+    assert_eq!(watch.message().await.unwrap_err().code(), Code::Unavailable);
+    assert!(drain_delay <= began.elapsed(), "{:?}", began.elapsed());
+    assert!(TcpStream::connect(address).await.is_err());
+    done.await.unwrap().unwrap();
+    assert!(began.elapsed() < drain_delay + settings.drain_timeout / 2, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn an_open_stream_ends_with_a_status_at_the_end_of_the_drain() {
+    let drain_timeout = Duration::from_millis(400);
+    let settings = HostSettings { drain_timeout, ..HostSettings::defaults() };
+    let host = Running::start_with("llm", &settings, Bystander::stuck().0, |host| host);
+    let mut pieces = host.llm().generate_stream(GenerateStreamRequest::default()).await.unwrap().into_inner();
+    assert!(pieces.message().await.unwrap().is_some());
+    let began = Instant::now();
+    let done = host.stop();
+    let status = pieces.message().await.unwrap_err();
+    assert_eq!(Fault::from(&status).reason_word(), Some("DRAINING"));
+    assert_eq!(status.code(), Code::Unavailable);
+    done.await.unwrap().unwrap();
+    assert!(drain_timeout / 2 <= began.elapsed() && began.elapsed() < LONG / 6, "{:?}", began.elapsed());
 }

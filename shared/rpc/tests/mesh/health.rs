@@ -1,8 +1,8 @@
-use std::time::UNIX_EPOCH;
+use std::{collections::BTreeMap, time::UNIX_EPOCH};
 
 use clock::Clock;
 use contracts::memory::memory_service_server::MemoryServiceServer;
-use rpc::{Code, Host, HostSettings};
+use rpc::{Code, Host, HostSettings, Serving};
 use telemetry::Telemetry;
 use tokio::sync::watch;
 use tonic_health::pb::{
@@ -43,7 +43,7 @@ async fn a_watch_follows_its_service_and_ends_with_the_drain() {
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
     let done = host.stop();
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
-    assert!(watch.message().await.unwrap().is_none());
+    assert_eq!(watch.message().await.unwrap_err().code(), Code::Unavailable);
     done.await.unwrap().unwrap();
 }
 
@@ -71,4 +71,61 @@ async fn a_service_whose_check_fails_is_not_serving_until_it_passes() {
         tokio::time::timeout(LONG, turn).await.unwrap();
     }
     run.abort();
+}
+
+#[tokio::test]
+async fn one_call_lists_every_name_and_a_lost_part_takes_nothing_down() {
+    let part = "athena.memory.v1.MemoryService/upstream";
+    let host = Running::start_with("memory", &HostSettings::defaults(), Bystander::telling().0, |host| {
+        host.part(part, futures::stream::pending())
+    });
+    host.health.serving();
+    let state = |states: &BTreeMap<String, Serving>, name: &str| states.get(name).copied();
+    let states = rpc::states(&host.channel()).await.unwrap();
+    assert_eq!(state(&states, part), Some(Serving::Unknown));
+    assert_eq!(state(&states, ""), Some(Serving::Yes));
+    host.health.set(part, false);
+    let states = rpc::states(&host.channel()).await.unwrap();
+    assert_eq!(state(&states, part), Some(Serving::No));
+    for name in ["", MEMORY, "athena.llm.v1.LlmGatewayService", "liveness", "readiness"] {
+        assert_eq!(state(&states, name), Some(Serving::Yes), "{name}");
+    }
+    assert!(rpc::is_serving(&host.channel(), MEMORY).await.unwrap());
+    assert!(!rpc::is_serving(&host.channel(), "nobody").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_part_follows_its_peer_through_loss_and_return() {
+    let part = "athena.memory.v1.MemoryService/peer";
+    let peer = Running::start("peer", Bystander::telling().0);
+    let states = rpc::follow(peer.channel(), MEMORY);
+    let host = Running::start_with("memory", &HostSettings::defaults(), Bystander::telling().0, |host| {
+        host.part(part, states)
+    });
+    host.health.serving();
+    let becomes = async |serving| {
+        let there = async {
+            while host.health.is_serving(part) != Some(serving) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONG, there).await.unwrap();
+    };
+    peer.health.serving();
+    becomes(true).await;
+    peer.health.set(MEMORY, false);
+    becomes(false).await;
+    peer.health.set(MEMORY, true);
+    becomes(true).await;
+    let address = peer.address;
+    peer.kill().await;
+    becomes(false).await;
+    assert_eq!(host.health.is_serving(MEMORY), Some(true));
+    let telemetry = Telemetry::silent("peer");
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let back = Host::over(listener, &HostSettings::defaults(), telemetry.clone(), Clock::system()).unwrap();
+    let back = back.add(MemoryServiceServer::new(Bystander::telling().0));
+    back.health().serving();
+    telemetry.spawn(back.run(std::future::pending()));
+    becomes(true).await;
 }

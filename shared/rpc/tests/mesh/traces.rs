@@ -1,5 +1,6 @@
+use config::Secret;
 use contracts::memory::{RecallRequest, RememberRequest, memory_service_client::MemoryServiceClient};
-use rpc::{Channel, ChannelOptions, Client as _, Code, Fault};
+use rpc::{Channel, ChannelOptions, Client as _, Code, Fault, HostSettings};
 use telemetry::{SpanData, Telemetry};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tracing::Instrument as _;
@@ -110,4 +111,34 @@ async fn a_caller_who_leaves_is_measured_as_cancelled() {
     call.abort();
     let spans = host.captured.until(|spans| !spans.is_empty()).await;
     assert_eq!(attribute(&spans[0], "rpc.response.status_code").as_deref(), Some("CANCELLED"));
+}
+
+#[tokio::test]
+async fn every_answer_names_its_trace() {
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    let settings = HostSettings { auth_tokens: Secret::new("t=acme:agent"), ..HostSettings::defaults() };
+    let host = Running::start_with("memory", &settings, Bystander::telling().0, |host| host);
+    let grpc = "content-type: application/grpc";
+    let token = "authorization: Bearer t";
+    let recall = "POST /athena.memory.v1.MemoryService/Recall HTTP/1.1";
+    let nothing = "POST /athena.memory.v1.MemoryService/Nothing HTTP/1.1";
+    let answers = [
+        ("an answer", format!("{recall}\r\n{grpc}\r\n{token}"), "grpc-status: 0"),
+        ("no token", format!("{recall}\r\n{grpc}"), "grpc-status: 16"),
+        ("no such service", format!("POST /a.B/C HTTP/1.1\r\n{grpc}\r\n{token}"), "grpc-status: 12"),
+        ("no such method", format!("{nothing}\r\n{grpc}\r\n{token}"), "grpc-status: 12"),
+        ("no deadline", format!("{recall}\r\n{grpc}\r\n{token}\r\ngrpc-timeout: soon"), "grpc-status: 3"),
+        ("a probe", format!("POST /grpc.health.v1.Health/Check HTTP/1.1\r\n{grpc}"), "200 OK"),
+        ("a scrape", "GET /metrics HTTP/1.1".to_owned(), "200 OK"),
+        ("no such page", format!("GET /nothing HTTP/1.1\r\n{token}"), "404 Not Found"),
+        ("a wrong token", "GET /metrics HTTP/1.1\r\nauthorization: Bearer x".to_owned(), "401 Unauthorized"),
+    ];
+    for (what, head, expected) in answers {
+        let head = format!("{head}\r\ntraceparent: 00-{TRACE}-b7ad6b7169203331-01");
+        let answer = host.http1(&head, if head.contains("grpc") { &[0; 5] } else { b"" }).await;
+        assert!(answer.contains(&format!("trace-id: {TRACE}\r\n")), "{what}: {answer}");
+        assert!(answer.contains(expected) || expected == "grpc-status: 0", "{what}: {answer}");
+    }
+    let answer = host.http1("GET /metrics HTTP/1.1", b"").await;
+    assert!(answer.contains("trace-id: "), "{answer}");
 }
