@@ -14,6 +14,7 @@ mod clients;
 pub mod data;
 pub mod demo;
 mod mesh;
+mod reach;
 mod serve;
 mod service;
 mod status;

@@ -19,7 +19,7 @@ use rpc::{Channel, ChannelOptions, HostSettings};
 use telemetry::Telemetry;
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::{Service, clients, data};
+use crate::{Service, clients, data, reach::Reach};
 
 /// Longest time a service may take from its start to its first SERVING.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -57,6 +57,7 @@ pub struct Mesh {
     parts: Vec<Part>,
     /// Carries the command's own calls; it makes no spans, so a cycle's trace has its root in the orchestrator.
     caller: Telemetry,
+    reach: Reach,
 }
 
 struct Part {
@@ -76,9 +77,11 @@ impl Mesh {
     /// opened, or if a service does not serve within 30 s.
     pub async fn start(options: Options) -> Result<Self> {
         let mut configs = Configs::load(&options.sources)?;
-        let mut mesh = Self { parts: Vec::new(), caller: Telemetry::untraced("athena") };
+        let reach = Reach::of(&configs.monitor.host);
+        let caller = Telemetry::untraced("athena");
+        let mut mesh = Self { parts: Vec::new(), caller, reach: reach.clone() };
         configs.monitor.monitor_port = settle(configs.monitor.monitor_port)?;
-        let collector = format!("http://127.0.0.1:{}", configs.monitor.monitor_port);
+        let collector = reach.url(SocketAddr::from((Ipv4Addr::LOCALHOST, configs.monitor.monitor_port)));
         let telemetry = |service: Service, host: &HostSettings| {
             let mut options = host.telemetry(service.name());
             options.otlp_endpoint.get_or_insert_with(|| collector.clone());
@@ -138,7 +141,7 @@ impl Mesh {
     /// Returns a service's URL.
     #[must_use]
     pub fn url(&self, service: Service) -> String {
-        format!("http://{}", self.address(service))
+        self.reach.url(self.address(service))
     }
 
     /// Returns a channel to a service, for generated clients. Its calls are not traced.
@@ -147,7 +150,7 @@ impl Mesh {
     ///
     /// Fails if the service's address is no URL, which a bound address always is.
     pub fn channel(&self, service: Service) -> Result<Channel> {
-        let options = ChannelOptions { timeout: Duration::from_secs(120), ..ChannelOptions::default() };
+        let options = ChannelOptions { timeout: Duration::from_secs(120), ..self.reach.options() };
         Ok(Channel::lazy(&self.url(service), options, self.caller.clone())?)
     }
 

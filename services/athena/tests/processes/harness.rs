@@ -31,21 +31,76 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Processes {
     folder: TempDir,
     running: BTreeMap<Service, Process>,
+    more: Vec<String>,
     pub(crate) caller: Telemetry,
 }
 
-struct Process {
+/// One service as a process. It is killed with this.
+pub(crate) struct Process {
     child: Child,
     port: u16,
+}
+
+impl Process {
+    /// Starts one and waits until it says where it listens.
+    pub(crate) async fn start(service: Service, settings: &[String], caller: &Telemetry) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_athena"));
+        command.args(["serve", service.name(), "--set", "log_format=json"]).env_clear();
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let reading = async {
+            let mut said = Vec::new();
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if let Some(port) = port_in(&line) {
+                    return port;
+                }
+                said.push(line);
+            }
+            panic!("{service} ended: {said:#?}");
+        };
+        let port = tokio::time::timeout(PATIENCE, reading).await.unwrap();
+        // A pipe that nobody reads would stop the service one day.
+        caller.spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Self { child, port }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Asks it to stop.
+    pub(crate) async fn terminate(&self) {
+        let id = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+    }
+
+    /// Waits until it has ended, which must be well.
+    pub(crate) async fn ended(&mut self) {
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap();
+        assert!(ended.success(), "{ended}");
+    }
 }
 
 impl Processes {
     /// Starts all five and waits until they serve.
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts all five with these settings beside their own and waits until they serve.
+    pub(crate) async fn start_with(more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("pools.csv"), athena::data::pools().unwrap()).unwrap();
         fs::write(folder.path().join("gas.csv"), athena::data::gas()).unwrap();
-        let mut all = Self { folder, running: BTreeMap::new(), caller: Telemetry::silent("test") };
+        let more = more.iter().map(|&setting| setting.to_owned()).collect();
+        let mut all = Self { folder, running: BTreeMap::new(), more, caller: Telemetry::silent("test") };
         // The orchestrator comes last and is told where the others are.
         for service in Service::ALL {
             all.spawn(service, 0).await;
@@ -58,7 +113,12 @@ impl Processes {
         self.running.get_mut(&service).unwrap().child.kill().await.unwrap();
     }
 
-    /// Starts a killed service again, on its port and its folder.
+    /// Returns the process of a service.
+    pub(crate) fn process(&mut self, service: Service) -> &mut Process {
+        self.running.get_mut(&service).unwrap()
+    }
+
+    /// Starts a service that has ended again, on its port and its folder.
     pub(crate) async fn restart(&mut self, service: Service) {
         let port = self.running[&service].port;
         self.spawn(service, port).await;
@@ -94,41 +154,22 @@ impl Processes {
         stats.cache_misses + stats.cache_hits
     }
 
-    fn channel(&self, service: Service) -> Channel {
-        let url = format!("http://127.0.0.1:{}", self.running[&service].port);
+    pub(crate) fn channel(&self, service: Service) -> Channel {
+        let url = self.running[&service].url();
         let options = ChannelOptions { timeout: PATIENCE, retries: 0, ..ChannelOptions::default() };
         Channel::lazy(&url, options, self.caller.clone()).unwrap()
     }
 
     async fn spawn(&mut self, service: Service, port: u16) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_athena"));
-        command.args(["serve", service.name()]).env_clear().stderr(Stdio::piped()).kill_on_drop(true);
-        for setting in self.settings(service, port) {
-            command.args(["--set", &setting]);
-        }
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let reading = async {
-            let mut said = Vec::new();
-            while let Some(line) = lines.next_line().await.unwrap() {
-                if let Some(port) = port_in(&line) {
-                    return port;
-                }
-                said.push(line);
-            }
-            panic!("{service} ended: {said:#?}");
-        };
-        let port = tokio::time::timeout(PATIENCE, reading).await.unwrap();
-        // A pipe that nobody reads would stop the service one day.
-        self.caller.spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        self.running.insert(service, Process { child, port });
-        tokio::time::timeout(PATIENCE, self.until_serving(service)).await.unwrap();
+        let process = Process::start(service, &self.settings(service, port), &self.caller).await;
+        self.running.insert(service, process);
+        tokio::time::timeout(PATIENCE, until_serving(self.channel(service), service)).await.unwrap();
     }
 
     fn settings(&self, service: Service, port: u16) -> Vec<String> {
-        let own = [format!("{}={port}", service.port_setting()), "log_format=json".to_owned()];
-        let mut settings: Vec<String> =
-            athena::cli::ephemeral(self.folder.path()).into_iter().chain(own).collect();
+        let mut settings = athena::cli::ephemeral(self.folder.path());
+        settings.push(format!("{}={port}", service.port_setting()));
+        settings.extend(self.more.clone());
         if service == Service::Orchestrator {
             let file = |name: &str| format!("replay:{}", self.folder.path().join(name).display());
             settings.push(format!("agent_source={}", file("pools.csv")));
@@ -140,17 +181,18 @@ impl Processes {
                 ("agent_storage_url", Service::StorageBatcher),
                 ("agent_monitor_url", Service::Monitor),
             ];
-            let url = |(name, peer)| format!("{name}=http://127.0.0.1:{}", self.running[&peer].port);
+            let url = |(name, peer)| format!("{name}={}", self.running[&peer].url());
             settings.extend(peers.map(url));
         }
         settings
     }
+}
 
-    async fn until_serving(&self, service: Service) {
-        let request = HealthCheckRequest { service: service.health_name().to_owned() };
-        let mut states = HealthClient::new(self.channel(service)).watch(request).await.unwrap().into_inner();
-        while states.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
-    }
+/// Waits until a service says that it serves.
+pub(crate) async fn until_serving(channel: Channel, service: Service) {
+    let request = HealthCheckRequest { service: service.health_name().to_owned() };
+    let mut states = HealthClient::new(channel).watch(request).await.unwrap().into_inner();
+    while states.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
 }
 
 /// Returns the port in the line that says where a service listens.
