@@ -53,7 +53,7 @@ pub use fault::{Fault, Violation, code_name};
 pub use health::Health;
 pub use host::Host;
 pub use net::Listener;
-pub use probe::{Serving, follow, is_serving, states};
+pub use probe::{Serving, follow, is_serving, outcomes, states};
 pub use program::program;
 pub use settings::{HostSettings, LogFormat};
 pub use tonic::Code;
