@@ -96,8 +96,7 @@ pub async fn bind_with_source(
     let peers = Peers::new(&config, &telemetry)?;
     let host = rpc::Host::bind(&config.host, config.agent_port, telemetry.clone(), clock.clone())?;
     let slot: Slot = Arc::new(OnceLock::new());
-    let adapter =
-        Adapter::new(Arc::clone(&slot), config.agent_id.clone(), host.draining(), telemetry.clone());
+    let adapter = Adapter::new(Arc::clone(&slot), config.agent_id.clone(), telemetry.clone());
     let host = clients::follow(host.add(adapter.into_service()), &config)?;
     Ok(Bound { host, slot, config, sources, rule, peers, telemetry, clock })
 }
