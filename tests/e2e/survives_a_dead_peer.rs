@@ -1,11 +1,13 @@
 //! A service that is not there costs its part of a cycle, and the cycle says which part.
 
+use std::time::Duration;
+
 use athena::{Service, data};
 use contracts::agent::{
     Completeness, Cycle, RunCycleRequest, Stage, orchestrator_service_client::OrchestratorServiceClient,
 };
 use orchestrator::source::replay;
-use rpc::{Channel, ChannelOptions, Client as _};
+use rpc::{Channel, ChannelOptions, Client as _, Serving};
 use telemetry::Telemetry;
 use tests::House;
 use tokio::sync::oneshot;
@@ -34,10 +36,31 @@ async fn cycle_without(house: &House, dead: Service) -> Cycle {
     let (stop, stopped) = oneshot::channel::<()>();
     let running = telemetry.spawn(bound.run(async { drop(stopped.await) }));
     tests::until_serving(channel.clone(), Service::Orchestrator).await.unwrap();
+    only_lost(&channel, dead).await;
     let response = OrchestratorServiceClient::over(channel).run_cycle(RunCycleRequest::default()).await;
     drop(stop);
     running.await.unwrap().unwrap();
     response.unwrap().into_inner().cycle.unwrap()
+}
+
+/// Waits until health tells the one peer that is lost, and that the orchestrator serves all the same.
+async fn only_lost(channel: &Channel, dead: Service) {
+    let name = Service::Orchestrator.health_name();
+    let peers = Service::ALL.into_iter().filter(|service| *service != Service::Orchestrator);
+    let expected: Vec<_> = peers
+        .map(|peer| (format!("{name}/{peer}"), if peer == dead { Serving::No } else { Serving::Yes }))
+        .collect();
+    let told = async {
+        loop {
+            let states = rpc::states(channel).await.unwrap();
+            assert_eq!((states[""], states[name]), (Serving::Yes, Serving::Yes), "without {dead}");
+            if expected.iter().all(|(part, state)| states.get(part) == Some(state)) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), told).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -129,8 +129,8 @@ async fn perform(command: Command) -> Result<bool> {
         }
         Verb::Serve { service } => serve::run(service, &settings.pinned(Vec::new())).await.map(|()| true),
         Verb::Status { json } => {
-            let ports = crate::mesh::ports(&settings.pinned(Vec::new()))?;
-            let (text, all) = status::run(&ports, json).await?;
+            let (ports, reach) = crate::mesh::ports(&settings.pinned(Vec::new()))?;
+            let (text, all) = status::run(&ports, &reach, json).await?;
             print(&text)?;
             Ok(all)
         }

@@ -407,39 +407,6 @@ pub(crate) async fn recall(channel: Channel, text: String) -> rpc::Code {
     recalled.map_or_else(|status| status.code(), |_| rpc::Code::Ok)
 }
 
-/// What a health check said of one service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Health {
-    /// It serves.
-    Serving,
-    /// It answers, but does not serve.
-    NotServing,
-    /// It does not know the service asked for.
-    Unknown,
-}
-
-/// Asks for the health of the gRPC service called `name`.
-///
-/// # Errors
-///
-/// Fails if nothing answers.
-pub(crate) async fn health(channel: Channel, name: &str) -> Result<Health, tonic::Status> {
-    let request = HealthCheckRequest { service: name.to_owned() };
-    let response = match HealthClient::new(channel).check(request).await {
-        Ok(response) => response.into_inner(),
-        // Something speaks gRPC there, but is not what was asked for.
-        Err(status) if matches!(status.code(), tonic::Code::NotFound | tonic::Code::Unimplemented) => {
-            return Ok(Health::Unknown);
-        }
-        Err(status) => return Err(status),
-    };
-    Ok(match response.status() {
-        ServingStatus::Serving => Health::Serving,
-        ServingStatus::NotServing => Health::NotServing,
-        ServingStatus::Unknown | ServingStatus::ServiceUnknown => Health::Unknown,
-    })
-}
-
 /// Waits until the gRPC service called `name` says that it serves, by its own stream of health.
 ///
 /// # Errors

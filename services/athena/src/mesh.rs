@@ -300,12 +300,12 @@ pub fn declared() -> Vec<&'static config::Setting> {
     settings
 }
 
-/// Returns the configured port of every service.
+/// Returns the configured port of every service, and how it is reached.
 ///
 /// # Errors
 ///
 /// Fails with every fault of the settings at once.
-pub(crate) fn ports(sources: &Sources) -> Result<Vec<(Service, u16)>> {
+pub(crate) fn ports(sources: &Sources) -> Result<(Vec<(Service, u16)>, Reach)> {
     let configs = Configs::load(sources)?;
     let port = |service| match service {
         Service::Monitor => configs.monitor.monitor_port,
@@ -314,7 +314,8 @@ pub(crate) fn ports(sources: &Sources) -> Result<Vec<(Service, u16)>> {
         Service::StorageBatcher => configs.storage.storage_port,
         Service::Orchestrator => configs.agent.agent_port,
     };
-    Ok(Service::ALL.iter().rev().map(|&service| (service, port(service))).collect())
+    let ports = Service::ALL.iter().rev().map(|&service| (service, port(service))).collect();
+    Ok((ports, Reach::of(&configs.monitor.host)))
 }
 
 async fn bind_orchestrator(

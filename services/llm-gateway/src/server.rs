@@ -25,6 +25,9 @@ use crate::{
     route::{Gateway, Parts},
 };
 
+/// The name under which health tells whether the upstream answers, where there is one.
+const UPSTREAM: &str = "athena.llm.v1.LlmGatewayService/upstream";
+
 /// A gateway that listens and serves nothing yet.
 #[derive(Debug)]
 pub struct Bound {
@@ -45,21 +48,21 @@ type Pieces = Pin<Box<dyn Stream<Item = Result<wire::GenerateStreamResponse, Sta
 /// # Errors
 /// [`Error`] if the port is taken, the pattern templates are wrong or the upstream's settings are.
 pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<Bound, Error> {
+    let upstream = upstream(&config)?;
+    let answers = upstream.as_ref().map(Upstream::answers);
     let service = Service {
-        gateway: Arc::new(gateway(&config, &telemetry, &clock).await?),
+        gateway: Arc::new(gateway(&config, upstream, &telemetry, &clock).await?),
         max_observations: config.llm_max_observations,
     };
     let host = rpc::Host::bind(&config.host, config.llm_port, telemetry, clock)?;
     let local_addr = host.local_addr();
-    let most = usize::try_from(config.host.max_message_bytes.bytes()).unwrap_or(usize::MAX);
-    let host = host
-        .add(
-            gateway_server::LlmGatewayServiceServer::new(service.clone())
-                .max_decoding_message_size(most)
-                .max_encoding_message_size(most),
-        )
-        .add(cache_server::CacheAdminServiceServer::new(service.clone()))
-        .add(pattern_server::PatternServiceServer::new(service));
+    let mut host = host
+        .add(gateway_server::LlmGatewayServiceServer::new(service.clone()))
+        .add_admin(cache_server::CacheAdminServiceServer::new(service.clone()))
+        .add_admin(pattern_server::PatternServiceServer::new(service));
+    if let Some(answers) = answers {
+        host = host.part(UPSTREAM, rpc::outcomes(answers));
+    }
     Ok(Bound { host, local_addr })
 }
 
@@ -80,7 +83,24 @@ impl Bound {
     }
 }
 
-async fn gateway(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Result<Gateway, Error> {
+fn upstream(config: &Config) -> Result<Option<Upstream>, Error> {
+    let upstream = config.llm_upstream_url.as_ref().map(|url| {
+        Upstream::new(&openai::Options {
+            url: url.clone(),
+            key: config.llm_api_key.clone(),
+            timeout: config.llm_timeout,
+            max_retries: config.llm_max_retries,
+        })
+    });
+    Ok(upstream.transpose()?)
+}
+
+async fn gateway(
+    config: &Config,
+    upstream: Option<Upstream>,
+    telemetry: &Telemetry,
+    clock: &Clock,
+) -> Result<Gateway, Error> {
     let patterns = match &config.llm_patterns {
         None => Library::built_in()?,
         Some(path) => {
@@ -90,16 +110,8 @@ async fn gateway(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Resul
             )?
         }
     };
-    let upstream = config.llm_upstream_url.as_ref().map(|url| {
-        Upstream::new(&openai::Options {
-            url: url.clone(),
-            key: config.llm_api_key.clone(),
-            timeout: config.llm_timeout,
-            max_retries: config.llm_max_retries,
-        })
-    });
     Ok(Gateway::new(Parts {
-        models: Models::new(&config.llm_model, upstream.transpose()?)?,
+        models: Models::new(&config.llm_model, upstream)?,
         price: Price {
             input_per_mtok: config.llm_price_input_per_mtok,
             output_per_mtok: config.llm_price_output_per_mtok,

@@ -20,7 +20,7 @@ pub enum Error {
     },
     /// The service cannot be served.
     #[error("cannot serve")]
-    Host(#[source] rpc::Error),
+    Host(#[from] rpc::Error),
     /// The store cannot be opened.
     #[error("cannot open the store of memories")]
     Open(#[source] journal::Error),

@@ -36,7 +36,6 @@ use std::{
 
 use ::clock::Clock;
 use telemetry::Telemetry;
-use tokio::sync::oneshot;
 
 pub use crate::{config::Config, error::Error};
 use crate::{
@@ -93,36 +92,16 @@ impl Bound {
     /// [`Error::Open`], [`Error::Store`] or [`Error::Maker`] if the store cannot be used, [`Error::Host`] if serving fails.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let Self { host, engine, config, telemetry, clock } = self;
-        let health = host.health();
-        let (give_up, given_up) = oneshot::channel::<()>();
-        let ended = async {
-            tokio::select! {
-                () = shutdown => {}
-                // Dropped without a word while opening goes well.
-                Ok(()) = given_up => {}
-            }
-        };
-        let serve = host.run(ended);
         let open = async {
-            match Engine::open(&config, telemetry.clone(), clock).await {
-                Ok(opened) => {
-                    // Only this task fills the slot.
-                    drop(engine.set(opened));
-                    health.serving();
-                    Ok(())
-                }
-                Err(error) => {
-                    // Only fails if the host is gone already.
-                    let _ = give_up.send(());
-                    Err(error)
-                }
-            }
+            let opened = Engine::open(&config, telemetry, clock).await?;
+            // Only this task fills the slot.
+            drop(engine.set(opened));
+            Ok(std::future::ready(()))
         };
-        let (served, opened) = tokio::join!(serve, telemetry.carry(open));
+        let served = host.run_opening(shutdown, open).await;
         if let Some(engine) = engine.get() {
             engine.close().await;
         }
-        opened?;
-        served.map_err(Error::Host)
+        served
     }
 }

@@ -49,7 +49,7 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
     let observer = Arc::new(Observer::new(&config, clock.clone()));
     let host = rpc::Host::bind(&config.host, config.monitor_port, telemetry, clock)?;
     let limit = config.host.message_limit();
-    let monitor = Monitor::new(Arc::clone(&observer), host.draining());
+    let monitor = Monitor::new(Arc::clone(&observer));
     let collector = Collector::new(Arc::clone(&observer));
     let host = host
         .add(monitor.into_service())

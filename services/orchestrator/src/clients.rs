@@ -28,6 +28,35 @@ pub(crate) struct Orchestrator(OrchestratorServiceClient<Channel>);
 /// What is asked of the gateway with every analysis; part of its exact key, so it never changes from cycle to cycle.
 const QUESTION: &str = "Which of these pools deserve attention today, and is this a moment to pay for gas?";
 
+/// The names under which health tells which peers serve, and the services that are followed for it.
+const PARTS: [(&str, &str); 4] = [
+    ("athena.agent.v1.OrchestratorService/llm-gateway", "athena.llm.v1.LlmGatewayService"),
+    ("athena.agent.v1.OrchestratorService/memory-service", "athena.memory.v1.MemoryService"),
+    ("athena.agent.v1.OrchestratorService/storage-batcher", "athena.storage.v1.StorageBatcherService"),
+    ("athena.agent.v1.OrchestratorService/monitor", "athena.monitor.v1.MonitorService"),
+];
+
+/// Makes `host` tell which peers serve: each is followed by its own health, on a connection that no call depends on.
+///
+/// # Errors
+///
+/// Fails if an address is none.
+pub(crate) fn follow(mut host: rpc::Host, config: &Config) -> Result<rpc::Host, rpc::Error> {
+    let urls = [
+        &config.agent_llm_url,
+        &config.agent_memory_url,
+        &config.agent_storage_url,
+        &config.agent_monitor_url,
+    ];
+    for ((part, service), url) in PARTS.into_iter().zip(urls) {
+        // No traces of its own: these are no calls of any cycle.
+        let untraced = Telemetry::untraced("orchestrator");
+        let options = ChannelOptions { retries: 0, ..ChannelOptions::default() };
+        host = host.part(part, rpc::follow(Channel::lazy(url, options, untraced)?, service));
+    }
+    Ok(host)
+}
+
 /// The other four services. Connections are made when first needed.
 #[derive(Clone, Debug)]
 pub(crate) struct Peers {

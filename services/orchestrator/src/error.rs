@@ -32,7 +32,7 @@ pub enum Error {
     Replay(#[source] replay::Error),
     /// The service cannot be served, or a peer's address is none.
     #[error("cannot serve")]
-    Host(#[source] rpc::Error),
+    Host(#[from] rpc::Error),
     /// The journal of cycles cannot be opened.
     #[error("cannot open the journal of cycles")]
     Open(#[source] journal::Error),

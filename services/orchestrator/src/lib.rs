@@ -44,7 +44,6 @@ use std::{
 
 use ::clock::Clock;
 use telemetry::Telemetry;
-use tokio::sync::oneshot;
 
 use crate::{
     clients::Peers,
@@ -94,13 +93,11 @@ pub async fn bind_with_source(
 ) -> Result<Bound, Error> {
     setup::check(&config)?;
     let rule = Rule::compile(&config.agent_interest_rule).map_err(Error::Interest)?;
-    let peers = Peers::new(&config, &telemetry).map_err(Error::Host)?;
-    let host = rpc::Host::bind(&config.host, config.agent_port, telemetry.clone(), clock.clone())
-        .map_err(Error::Host)?;
+    let peers = Peers::new(&config, &telemetry)?;
+    let host = rpc::Host::bind(&config.host, config.agent_port, telemetry.clone(), clock.clone())?;
     let slot: Slot = Arc::new(OnceLock::new());
-    let adapter =
-        Adapter::new(Arc::clone(&slot), config.agent_id.clone(), host.draining(), telemetry.clone());
-    let host = host.add(adapter.into_service());
+    let adapter = Adapter::new(Arc::clone(&slot), config.agent_id.clone(), telemetry.clone());
+    let host = clients::follow(host.add(adapter.into_service()), &config)?;
     Ok(Bound { host, slot, config, sources, rule, peers, telemetry, clock })
 }
 
@@ -119,31 +116,14 @@ impl Bound {
     /// [`Error::Open`] if the journal cannot be used, [`Error::Host`] if serving fails.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let Self { host, slot, config, sources, rule, peers, telemetry, clock } = self;
-        let (health, draining) = (host.health(), host.draining());
-        let (give_up, given_up) = oneshot::channel::<()>();
-        let ended = async {
-            tokio::select! {
-                () = shutdown => {}
-                // Dropped without a word while opening goes well.
-                Ok(()) = given_up => {}
-            }
-        };
+        let draining = host.draining();
         let (folder, kept) = (config.agent_dir.clone(), config.agent_cycles_kept);
-        let opening = telemetry.clone();
         let open = async {
-            let opened = opening.spawn_blocking(move || Journal::open(&folder, kept)).await;
-            let journal = match opened.map_err(Error::Task).and_then(|opened| opened) {
-                Ok(journal) => journal,
-                Err(error) => {
-                    // Only fails if the host is gone already.
-                    let _ = give_up.send(());
-                    return Err(error);
-                }
-            };
+            let opened = telemetry.spawn_blocking(move || Journal::open(&folder, kept)).await;
             let runner = Arc::new(Runner::new(Parts {
                 sources,
                 peers,
-                journal,
+                journal: opened.map_err(Error::Task)??,
                 rule,
                 limits: Limits {
                     pools: config.agent_max_pools,
@@ -152,23 +132,22 @@ impl Bound {
                 },
                 agents: config.agent_max_agents,
                 deadline: config.agent_cycle_deadline,
-                telemetry: opening.clone(),
+                telemetry: telemetry.clone(),
                 clock: clock.clone(),
             }));
             // Only this task fills the slot.
             drop(slot.set(Arc::clone(&runner)));
-            health.serving();
-            tokio::select! {
-                () = periodic(&runner, &config, &clock) => {}
-                () = draining.started() => {}
-            }
-            // A cycle whose caller has left is finished too.
-            drop(tokio::time::timeout(config.host.drain_timeout, runner.idle()).await);
-            Ok(())
+            let (config, clock) = (&config, &clock);
+            Ok(async move {
+                tokio::select! {
+                    () = periodic(&runner, config, clock) => {}
+                    () = draining.started() => {}
+                }
+                // A cycle whose caller has left is finished too.
+                drop(tokio::time::timeout(config.host.drain_timeout, runner.idle()).await);
+            })
         };
-        let (served, opened) = tokio::join!(host.run(ended), telemetry.carry(open));
-        opened?;
-        served.map_err(Error::Host)
+        host.run_opening(shutdown, open).await
     }
 }
 

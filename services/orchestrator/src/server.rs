@@ -7,7 +7,7 @@ use contracts::agent::{
     orchestrator_service_server::{OrchestratorService, OrchestratorServiceServer},
 };
 use futures::{Stream, StreamExt as _};
-use rpc::{Caller, Draining, Fault};
+use rpc::{Caller, Fault};
 use telemetry::Telemetry;
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 use tonic::{Request, Response, Status};
@@ -24,13 +24,12 @@ type Watch = std::pin::Pin<Box<dyn Stream<Item = Result<wire::WatchCyclesRespons
 pub(crate) struct Adapter {
     runner: Slot,
     default_agent: String,
-    draining: Draining,
     telemetry: Telemetry,
 }
 
 impl Adapter {
-    pub(crate) fn new(runner: Slot, default_agent: String, draining: Draining, telemetry: Telemetry) -> Self {
-        Self { runner, default_agent, draining, telemetry }
+    pub(crate) fn new(runner: Slot, default_agent: String, telemetry: Telemetry) -> Self {
+        Self { runner, default_agent, telemetry }
     }
 
     pub(crate) fn into_service(self) -> OrchestratorServiceServer<Self> {
@@ -75,7 +74,7 @@ impl OrchestratorService for Adapter {
         let tenant = Caller::of(&request).tenant;
         let agent = convert::list_agent(request.into_inner().agent_id)?;
         let cycles = BroadcastStream::new(self.runner()?.watch(&tenant));
-        Ok(Response::new(Box::pin(self.draining.end(watched(cycles, agent)))))
+        Ok(Response::new(Box::pin(watched(cycles, agent))))
     }
 
     async fn get_cycle(

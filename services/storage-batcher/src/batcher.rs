@@ -292,6 +292,8 @@ mod tests {
 
     use super::{Batcher, Options};
     use crate::{
+        accept::NewWrite,
+        document::{Change, Key, Priority},
         queue::Limits,
         sink::embedded::Embedded,
         store::{File, Store},
@@ -311,6 +313,22 @@ mod tests {
         let sink = Arc::new(Embedded::open(file.clone()).await.unwrap());
         let telemetry = Telemetry::silent("storage-batcher");
         Batcher::start(options, Store::new(file), sink, telemetry, Clock::system()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_write_goes_on_when_its_caller_leaves() {
+        let folder = tempfile::tempdir().unwrap();
+        let batcher = start(&folder).await;
+        let key = Key { tenant: "t".into(), collection: "pools".into(), id: "a".into() };
+        let write = NewWrite { key, change: Change::Delete, priority: Priority::Normal };
+        {
+            let call = std::pin::pin!(batcher.write("t".into(), vec![write]));
+            assert!(futures::poll!(call).is_pending());
+        }
+        while batcher.costs("t").0.total.settled == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(batcher.drain(Duration::from_secs(60)).await, 0);
     }
 
     #[tokio::test]

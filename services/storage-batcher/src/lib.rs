@@ -45,18 +45,21 @@ use std::{
 use ::clock::Clock;
 use journal::Journal;
 use telemetry::Telemetry;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use crate::{
     batcher::Batcher,
     server::{Adapter, Slot},
-    sink::{Sink, embedded::Embedded, firestore::Firestore},
+    sink::{Sink, embedded::Embedded, firestore::Firestore, heard::Heard},
     store::{File, Store},
 };
 pub use crate::{config::Config, error::Error};
 
 /// The name under which health is asked for.
 const SERVICE: &str = "athena.storage.v1.StorageBatcherService";
+
+/// The name under which health tells whether Firestore answers, where that is the sink.
+const FIRESTORE: &str = "athena.storage.v1.StorageBatcherService/firestore";
 
 /// The journal's file within `storage_dir`.
 const FILE: &str = "storage.redb";
@@ -67,6 +70,8 @@ pub struct Bound {
     host: rpc::Host,
     batcher: Slot,
     config: Config,
+    /// Where it is told whether Firestore answers.
+    answers: watch::Sender<Option<bool>>,
     telemetry: Telemetry,
     clock: Clock,
 }
@@ -85,8 +90,12 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
         // What is still being read is not served anyway.
         async move { if let Some(batcher) = slot.get() { batcher.probe().await } else { true } }
     };
-    let host = host.add(Adapter::service(Arc::clone(&batcher))).check(SERVICE, check);
-    Ok(Bound { host, batcher, config, telemetry, clock })
+    let mut host = host.add(Adapter::service(Arc::clone(&batcher))).check(SERVICE, check);
+    let (answers, last) = watch::channel(None);
+    if config.firestore().is_some() {
+        host = host.part(FIRESTORE, rpc::outcomes(last));
+    }
+    Ok(Bound { host, batcher, config, answers, telemetry, clock })
 }
 
 impl Bound {
@@ -102,52 +111,39 @@ impl Bound {
     /// # Errors
     /// [`Error::Open`] or [`Error::Store`] if the journal cannot be used, [`Error::Server`] if serving fails.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
-        let Self { host, batcher, config, telemetry, clock } = self;
-        let health = host.health();
-        let (give_up, given_up) = oneshot::channel::<()>();
-        let ended = async {
-            tokio::select! {
-                () = shutdown => {}
-                // Dropped without a word while opening goes well.
-                Ok(()) = given_up => {}
-            }
-        };
+        let Self { host, batcher, config, answers, telemetry, clock } = self;
+        let carrier = telemetry.clone();
         let open = async {
-            match open(&config, telemetry.clone(), clock).await {
-                Ok(opened) => {
-                    // Only this task fills the slot.
-                    drop(batcher.set(opened));
-                    health.serving();
-                    Ok(())
-                }
-                Err(error) => {
-                    // Only fails if the host is gone already.
-                    let _ = give_up.send(());
-                    Err(error)
-                }
-            }
+            let opened = open(&config, answers, telemetry, clock).await?;
+            // Only this task fills the slot.
+            drop(batcher.set(opened));
+            Ok(std::future::ready(()))
         };
-        let (served, opened) = tokio::join!(host.run(ended), telemetry.carry(open));
+        let served = host.run_opening(shutdown, open).await;
         if let Some(batcher) = batcher.get() {
             let drain = async {
                 let left = batcher.drain(config.storage_drain_timeout).await;
                 tracing::info!(documents_left = left, "drained");
             };
-            telemetry.carry(drain).await;
+            carrier.carry(drain).await;
         }
-        opened?;
-        Ok(served?)
+        served
     }
 }
 
 /// Opens the journal and the sink the settings name, and starts the batcher on them.
-async fn open(config: &Config, telemetry: Telemetry, clock: Clock) -> Result<Batcher, Error> {
+async fn open(
+    config: &Config,
+    answers: watch::Sender<Option<bool>>,
+    telemetry: Telemetry,
+    clock: Clock,
+) -> Result<Batcher, Error> {
     let (path, options) = (config.storage_dir.join(FILE), config.journal());
     let opening = telemetry.spawn_blocking(move || Journal::open(path, &options)).await;
     let journal = opening.map_err(|_| Error::NotReady)?.map_err(|error| Error::Open(Arc::new(error)))?;
     let file = File::new(journal);
     let sink: Arc<dyn Sink> = match config.firestore() {
-        Some(options) => Arc::new(Firestore::new(options)),
+        Some(options) => Arc::new(Heard::new(Firestore::new(options), answers)),
         None => Arc::new(Embedded::open(file.clone()).await?),
     };
     Batcher::start(config.options(), Store::new(file), sink, telemetry, clock).await

@@ -2,13 +2,13 @@
 
 use std::future::Future;
 
-use futures::{Stream, StreamExt as _};
 use tokio::sync::watch;
 use tonic::Code;
 
 use crate::Fault;
 
-/// Tells when the host begins to drain. A stream without an end of its own (`Watch…`) ends then.
+/// Tells when the host begins to drain: from then on, work that nobody waits for should not begin. (Watches need no look at
+/// it: the host ends them.)
 #[derive(Clone, Debug)]
 pub struct Draining(watch::Receiver<bool>);
 
@@ -31,11 +31,6 @@ impl Draining {
             // An error means that the host is gone, which is as good a reason to end.
             let _ = receiver.wait_for(|on| *on).await;
         }
-    }
-
-    /// Ends `stream` when the host drains.
-    pub fn end<S: Stream>(&self, stream: S) -> impl Stream<Item = S::Item> + use<S> {
-        stream.take_until(Box::pin(self.started()))
     }
 }
 
@@ -113,12 +108,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_stream_ends_when_the_drain_begins() {
+    async fn a_drain_is_told() {
         let (sender, draining) = Draining::new();
-        let mut endless = Box::pin(draining.end(futures::stream::pending::<()>()));
         assert!(!draining.is_on());
         sender.send_replace(true);
-        assert_eq!(endless.next().await, None);
+        draining.started().await;
         assert!(draining.is_on());
     }
 

@@ -1,11 +1,12 @@
-//! Serves and calls gRPC: health, reflection, deadlines, retries, authentication; the one place a `Status` is made.
+//! Serves and calls gRPC: health, reflection, deadlines, retries, load shedding, authentication, TLS, graceful drain; the one place a `Status` is made.
 //!
 //! Design facts:
 //!
-//! 1. A [`Host`] owns its listener and its accept loop: h2c gRPC and HTTP/1.1 share one port, an expired deadline is
-//!    answered DEADLINE_EXCEEDED and not CANCELLED, and a drain ends when its time is over.
-//! 2. The door around every call authenticates, reads `grpc-timeout` and `traceparent`, opens the server span on the
-//!    service's own dispatch and measures until the last byte of the answer, streams included.
+//! 1. A [`Host`] owns its listener and its accept loop: gRPC and HTTP/1.1 share one port, with TLS or without, an expired
+//!    deadline is answered DEADLINE_EXCEEDED and not CANCELLED, and a drain ends when its time is over.
+//! 2. The door around every call sheds what is too much, authenticates, reads `grpc-timeout` and `traceparent`, opens the
+//!    server span on the service's own dispatch and measures until the last byte of the answer, streams included. Every
+//!    answer names its trace.
 //! 3. What the next hop must know (the deadline, the caller's token) is the task's [`Deadline::current`] context. A
 //!    [`Channel`] sends it on by itself; a spawned task keeps it through [`carry`].
 //! 4. A [`Channel`] has its own connections, one to each address. It asks one that is connected, says that it serves, is not
@@ -57,7 +58,7 @@ pub use health::Health;
 pub use host::Host;
 pub use net::Listener;
 pub use peer::PeerSettings;
-pub use probe::{Serving, follow, is_serving, states};
+pub use probe::{Serving, follow, is_serving, outcomes, states};
 pub use program::program;
 pub use settings::{HostSettings, LogFormat};
 pub use tonic::Code;

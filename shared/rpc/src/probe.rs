@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use futures::{Stream, StreamExt as _};
 use http::uri::PathAndQuery;
 use rand::Rng as _;
+use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
 use tonic::{Code, Status};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
@@ -71,6 +73,11 @@ pub fn follow(channel: Channel, service: &'static str) -> impl Stream<Item = boo
         }
     });
     attempts.flatten()
+}
+
+/// Turns the last outcome that a watch holds, if there is one yet, into states for [`crate::Host::part`].
+pub fn outcomes(last: watch::Receiver<Option<bool>>) -> impl Stream<Item = bool> + Send {
+    WatchStream::new(last).filter_map(std::future::ready)
 }
 
 /// Asks a host for all of its names and their states: services, their parts (`service/part`), `""`, `liveness` and

@@ -9,7 +9,7 @@ use crate::HostSettings;
 
 /// Runs one service as a program of its own: reads its settings from the process (`PORT`, which Cloud Run sets, stands for
 /// `port_setting`; OpenTelemetry's `OTEL_*` variables are honoured), sets up its telemetry, runs `serve` to its end and sends off what
-/// telemetry waits.
+/// telemetry waits, for at most [`telemetry::FLUSH_LIMIT`] after the drain.
 ///
 /// Exit codes: 0 fine, 1 the service failed, 2 wrong settings; what went wrong is one line on standard error.
 pub async fn program<C, E>(

@@ -1,7 +1,6 @@
 //! The command as a process of its own: five services apart, killed and started again, and how it ends.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends")]
-#![expect(clippy::print_stdout, reason = "what was measured is shown where it was")]
 
 mod command;
 mod harness;

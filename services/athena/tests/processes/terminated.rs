@@ -47,7 +47,7 @@ async fn call(service: Service, channel: Channel, number: u64) -> Result<(), Sta
         Service::LlmGateway => generate(channel, number).await,
         Service::MemoryService => {
             let mut client = MemoryServiceClient::over(channel);
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 let query = Query { text: format!("number {number}"), limit: 5, ..Query::default() };
                 return client.recall(RecallRequest { query: Some(query) }).await.map(drop);
             }
@@ -80,7 +80,7 @@ async fn generate(channel: Channel, number: u64) -> Result<(), Status> {
     let content = format!("mean of 1 2 {number}");
     let messages = vec![Message { role: Role::User.into(), content }];
     let mut client = LlmGatewayServiceClient::over(channel);
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         return client.generate(GenerateRequest { messages, ..GenerateRequest::default() }).await.map(drop);
     }
     let request = GenerateStreamRequest { messages, ..GenerateStreamRequest::default() };

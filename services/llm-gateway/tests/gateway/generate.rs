@@ -10,6 +10,7 @@ use std::{
 
 use contracts::llm as wire;
 use llm_gateway::Config;
+use rpc::Serving;
 use testkit::upstream::{Reply, Script, Upstream};
 use tonic::Code;
 use tonic_types::StatusExt as _;
@@ -148,6 +149,22 @@ async fn a_follower_takes_over_when_the_leader_gives_up() {
     let text = gateway.telemetry.prometheus_text();
     assert!(text.contains(r#"llm_response_time_seconds_count{model="openai/small"} 2"#), "{text}");
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_away_is_told_and_takes_nothing_down() {
+    let upstream = Upstream::start(Script::Echo);
+    let gateway = Gateway::before(&upstream).await;
+    assert_eq!(gateway.health().await, (Serving::Yes, Some(Serving::Unknown)), "a question would cost money");
+    gateway.client().generate(ask("gas?")).await.unwrap();
+    assert_eq!(gateway.health().await, (Serving::Yes, Some(Serving::Yes)));
+    upstream.change(Script::failing(500, "down"));
+    gateway.client().generate(ask("apr?")).await.unwrap_err();
+    assert_eq!(gateway.health().await, (Serving::Yes, Some(Serving::No)));
+    gateway.stop().await;
+    let alone = Gateway::alone().await;
+    assert_eq!(alone.health().await, (Serving::Yes, None), "who has no upstream has none to lose");
+    alone.stop().await;
 }
 
 #[tokio::test]

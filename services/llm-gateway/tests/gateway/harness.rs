@@ -8,7 +8,7 @@ use contracts::llm::{
     llm_gateway_service_client::LlmGatewayServiceClient, pattern_service_client::PatternServiceClient,
 };
 use llm_gateway::{Config, bind};
-use rpc::{Channel, ChannelOptions};
+use rpc::{Channel, ChannelOptions, Serving};
 use telemetry::Telemetry;
 use testkit::upstream::Upstream;
 use tokio::{sync::oneshot, task::JoinHandle};
@@ -73,6 +73,13 @@ impl Gateway {
     /// Returns a client of the templates.
     pub(crate) fn patterns(&self) -> PatternServiceClient<Channel> {
         PatternServiceClient::new(self.channel(None, Duration::from_secs(20)))
+    }
+
+    /// Returns whether the gateway serves, and what is heard of its upstream.
+    pub(crate) async fn health(&self) -> (Serving, Option<Serving>) {
+        let states = rpc::states(&self.channel(None, Duration::from_secs(20))).await.unwrap();
+        let state = |name: &str| states.get(name).copied();
+        (state("").unwrap(), state("athena.llm.v1.LlmGatewayService/upstream"))
     }
 
     /// Returns what the gateway counted.

@@ -9,7 +9,7 @@ use contracts::monitor::{
     monitor_service_server::{MonitorService, MonitorServiceServer},
 };
 use futures::Stream;
-use rpc::{Draining, Fault};
+use rpc::Fault;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
@@ -30,13 +30,12 @@ const PACE: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub(crate) struct Monitor {
     observer: Arc<Observer>,
-    draining: Draining,
 }
 
 impl Monitor {
-    /// Watches end when `draining` says so.
-    pub(crate) fn new(observer: Arc<Observer>, draining: Draining) -> Self {
-        Self { observer, draining }
+    /// Serves what `observer` knows.
+    pub(crate) fn new(observer: Arc<Observer>) -> Self {
+        Self { observer }
     }
 
     /// Makes the service that a host adds.
@@ -64,7 +63,7 @@ impl MonitorService for Monitor {
         let window = read::window(request.get_ref().window.as_ref())?;
         let interval = read::interval(request.get_ref().interval.as_ref())?;
         let stream = watch(Arc::clone(&self.observer), window, interval);
-        Ok(Response::new(Box::pin(self.draining.end(stream))))
+        Ok(Response::new(Box::pin(stream)))
     }
 
     async fn list_traces(

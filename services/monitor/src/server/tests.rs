@@ -317,7 +317,7 @@ async fn a_watch_tells_of_a_changed_state_and_ends_with_the_server() {
     let telemetry = world.telemetry.clone();
     let ended = telemetry.spawn(async move { watch.message().await });
     world.stop().await;
-    assert!(ended.await.unwrap().unwrap().is_none());
+    assert_eq!(ended.await.unwrap().unwrap_err().code(), Code::Unavailable);
 }
 
 #[tokio::test]

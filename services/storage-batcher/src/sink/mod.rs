@@ -2,6 +2,7 @@
 
 pub mod embedded;
 pub mod firestore;
+pub mod heard;
 
 use std::{fmt, sync::Arc};
 

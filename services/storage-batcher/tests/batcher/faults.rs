@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use contracts::storage::{value::Kind, *};
-use rpc::Code;
+use rpc::{Code, Serving};
 
 use crate::{
     emulator::{Emulator, Fault},
@@ -169,6 +169,32 @@ async fn a_sink_that_is_away_costs_no_write_and_a_flush_says_so() {
     let mut client = revived.client();
     assert_eq!(flush(&mut client).await.documents, 2, "the journal kept them, for whatever sink comes");
     revived.stop().await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_sink_that_is_away_is_told_and_takes_nothing_down() {
+    const SERVICE: &str = "athena.storage.v1.StorageBatcherService";
+    const SINK: &str = "athena.storage.v1.StorageBatcherService/firestore";
+    let emulator = Emulator::start().await;
+    let service = Service::with(|config| {
+        emulator.configure(config);
+        config.storage_drain_timeout = Duration::ZERO;
+    })
+    .await;
+    let states = async || {
+        let states = rpc::states(&service.channel(None)).await.unwrap();
+        (states[SERVICE], states[SINK])
+    };
+    assert_eq!(states().await, (Serving::Yes, Serving::Unknown), "asking for nothing would cost money");
+    let mut client = service.client();
+    accept(&mut client, vec![merge("a", "n", 1)]).await;
+    flush(&mut client).await;
+    assert_eq!(states().await, (Serving::Yes, Serving::Yes));
+    emulator.stop().await;
+    accept(&mut client, vec![merge("a", "m", 2)]).await;
+    client.flush(FlushRequest::default()).await.unwrap_err();
+    assert_eq!(states().await, (Serving::Yes, Serving::No));
     service.stop().await;
 }
 

@@ -103,7 +103,7 @@ impl Service {
         panic!("the service ended before it was ready");
     }
 
-    fn channel(&self, token: Option<&str>) -> Channel {
+    pub(crate) fn channel(&self, token: Option<&str>) -> Channel {
         // No repeating: a test sees what the service answers first.
         let token = token.map(config::Secret::new);
         let options = ChannelOptions { token, retries: 0, ..ChannelOptions::default() };

@@ -18,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _};
 use reqwest::{Response, StatusCode, header};
 use serde_json::Value;
+use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use self::retry::Backoff;
@@ -68,6 +69,8 @@ struct Inner {
     key: Option<header::HeaderValue>,
     timeout: Duration,
     backoff: Backoff,
+    /// Whether the upstream was of use when it was last asked; `None` before.
+    answers: watch::Sender<Option<bool>>,
 }
 
 /// Why an upstream cannot be set up.
@@ -107,8 +110,20 @@ impl Upstream {
             .tcp_nodelay(true)
             .build()
             .map_err(SetupError::Client)?;
-        let backoff = Backoff::new(options.max_retries);
-        Ok(Self(Arc::new(Inner { client, url, key: key.transpose()?, timeout: options.timeout, backoff })))
+        Ok(Self(Arc::new(Inner {
+            client,
+            url,
+            key: key.transpose()?,
+            timeout: options.timeout,
+            backoff: Backoff::new(options.max_retries),
+            answers: watch::Sender::new(None),
+        })))
+    }
+
+    /// Returns whether the upstream answered, and took our key, when it was last asked; `None` before the first time.
+    #[must_use]
+    pub fn answers(&self) -> watch::Receiver<Option<bool>> {
+        self.0.answers.subscribe()
     }
 
     /// Asks `model` for a whole answer; with a `schema`, for JSON of that shape.
@@ -188,10 +203,11 @@ impl Upstream {
         loop {
             let (patience, late) = self.patience(deadline)?;
             let once = async { read(self.send(body).await?).await };
-            let failure = match tokio::time::timeout(patience, once).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(failure)) => failure,
-                Err(_) => late,
+            let outcome = tokio::time::timeout(patience, once).await.unwrap_or(Err(late));
+            self.note(outcome.as_ref().err());
+            let failure = match outcome {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
             };
             let wait = self.0.backoff.wait(attempts, &failure, rand::random()).filter(|wait| {
                 // A wait that outlasts the caller helps nobody.
@@ -202,6 +218,17 @@ impl Upstream {
             tracing::debug!(attempts, wait_ms = wait.as_millis(), failure = %failure, "asking the upstream again");
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Notes what an attempt says of the upstream as a whole.
+    fn note(&self, failure: Option<&Failure>) {
+        let answers = match failure {
+            // One that is busy may be fine for the next, and our caller's haste is not its fault.
+            Some(Failure::Throttled { .. } | Failure::Deadline) => return,
+            Some(Failure::Unreachable | Failure::Credentials) => false,
+            Some(Failure::Refused { .. } | Failure::Malformed) | None => true,
+        };
+        self.0.answers.send_if_modified(|last| last.replace(answers) != Some(answers));
     }
 
     async fn send(&self, body: &Bytes) -> Result<Response, Failure> {
