@@ -1,4 +1,4 @@
-//! What the contracts say of a method: whether it streams, whether it watches, what a service has.
+//! What the contracts say of a method: whether it streams, whether that ends, what a service has.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -8,7 +8,7 @@ use std::{
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
-/// Paths (`/package.Service/Method`) of the rpcs that answer with a stream, and whether that is a watch.
+/// Paths (`/package.Service/Method`) of the rpcs that answer with a stream, and whether that has no end of its own.
 static STREAMING: LazyLock<HashMap<String, bool>> = LazyLock::new(|| {
     let sets = [
         contracts::DESCRIPTOR_SET,
@@ -16,7 +16,7 @@ static STREAMING: LazyLock<HashMap<String, bool>> = LazyLock::new(|| {
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ];
-    methods(sets).filter(|it| it.streaming).map(|it| (it.path, it.watch)).collect()
+    methods(sets).filter(|it| it.streaming).map(|it| (it.path, it.endless)).collect()
 });
 
 /// One method of a descriptor set.
@@ -25,8 +25,9 @@ struct Method {
     service: String,
     path: String,
     streaming: bool,
-    /// A stream that tells changes and has no end of its own; by its name.
-    watch: bool,
+    /// A stream without an end of its own: one that tells changes (by its name, `Watch…`), or that answers for as long as it
+    /// is asked.
+    endless: bool,
 }
 
 /// Returns whether the rpc at `path` answers with a stream; `false` for an rpc nobody here knows.
@@ -34,16 +35,16 @@ pub(crate) fn is_streaming(path: &str) -> bool {
     STREAMING.contains_key(path)
 }
 
-/// Returns whether the rpc at `path` tells changes for as long as its caller wants (`Watch…`).
-pub(crate) fn is_watch(path: &str) -> bool {
+/// Returns whether the rpc at `path` goes on for as long as its caller wants: a watch, a conversation.
+pub(crate) fn is_endless(path: &str) -> bool {
     STREAMING.get(path).copied().unwrap_or(false)
 }
 
 /// Returns the paths of the methods of `services`, as the encoded `sets` describe them, that do a bounded piece of work: all
-/// but the watches.
+/// but those without an end of their own.
 pub(crate) fn bounded(sets: &[&'static [u8]], services: &BTreeSet<&'static str>) -> Vec<String> {
     let own = methods(sets.iter().copied());
-    own.filter(|it| !it.watch && services.contains(it.service.as_str())).map(|it| it.path).collect()
+    own.filter(|it| !it.endless && services.contains(it.service.as_str())).map(|it| it.path).collect()
 }
 
 fn methods<'a>(sets: impl IntoIterator<Item = &'a [u8]>) -> impl Iterator<Item = Method> {
@@ -57,7 +58,8 @@ fn methods<'a>(sets: impl IntoIterator<Item = &'a [u8]>) -> impl Iterator<Item =
                 path: format!("/{name}/{}", method.name()),
                 service: name.clone(),
                 streaming: method.server_streaming(),
-                watch: method.server_streaming() && method.name().starts_with("Watch"),
+                endless: method.server_streaming()
+                    && (method.client_streaming() || method.name().starts_with("Watch")),
             })
         })
     })
@@ -75,10 +77,11 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_with_an_end_is_no_watch() {
-        assert!(is_watch("/grpc.health.v1.Health/Watch"));
+    fn watches_and_conversations_have_no_end_of_their_own() {
+        assert!(is_endless("/grpc.health.v1.Health/Watch"));
+        assert!(is_endless("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"));
         let generate = "/athena.llm.v1.LlmGatewayService/GenerateStream";
-        assert!(is_streaming(generate) && !is_watch(generate));
+        assert!(is_streaming(generate) && !is_endless(generate));
     }
 
     #[test]
