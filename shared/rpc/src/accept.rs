@@ -19,9 +19,10 @@ use crate::{
     net::{AnyListener, Io},
 };
 
-/// Streams that were reset before they were accepted, per connection. With hyper's default a burst of cancelled calls ends
-/// the whole connection, and innocent calls with it (qdrant#1907).
-const PENDING_RESETS: usize = 1024;
+/// Streams that were reset before they were accepted, per connection. With hyper's default (20) a burst of cancelled calls
+/// ends the whole connection, and innocent calls with it (qdrant#1907); with 1024 it still does on a busy machine, where
+/// more than that come in before this side gets to run.
+const PENDING_RESETS: usize = 8192;
 /// Calls at a time on one connection.
 const STREAMS: u32 = 1024;
 /// Idle time after which a connection is asked whether it lives, and the time it has to answer.

@@ -149,8 +149,8 @@ impl Door {
         name_trace(&mut response, &trace);
         let (parts, body) = response.into_parts();
         let hold = if methods::is_streaming(&path) {
-            // A watch has no end to wait for.
-            let last = if methods::is_watch(&path) { Stage::Closing } else { Stage::Over };
+            // What has no end of its own has none to wait for.
+            let last = if methods::is_endless(&path) { Stage::Closing } else { Stage::Over };
             Hold { end: Some(Box::pin(closing.reached(last))), permit: admitted.permit.take() }
         } else {
             // The work is done: whoever reads its answer slowly takes nobody's room.

@@ -1,4 +1,4 @@
-//! What the contracts say of a method: whether it streams, whether it watches, what a service has.
+//! What the contracts say of a method: whether it streams, whether that ends, what a service has.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -27,8 +27,9 @@ struct Method {
     streaming: bool,
     /// Whether it is asked with a stream.
     asked_by_stream: bool,
-    /// A stream that tells changes and has no end of its own; by its name.
-    watch: bool,
+    /// A stream without an end of its own: one that tells changes (by its name, `Watch…`), or that answers for as long as it
+    /// is asked.
+    endless: bool,
 }
 
 /// Returns whether the rpc at `path` answers with a stream; `false` for an rpc nobody here knows.
@@ -41,16 +42,16 @@ pub(crate) fn sends_one(path: &str) -> bool {
     METHODS.get(path).is_some_and(|method| !method.asked_by_stream)
 }
 
-/// Returns whether the rpc at `path` tells changes for as long as its caller wants (`Watch…`).
-pub(crate) fn is_watch(path: &str) -> bool {
-    METHODS.get(path).is_some_and(|method| method.watch)
+/// Returns whether the rpc at `path` goes on for as long as its caller wants: a watch, a conversation.
+pub(crate) fn is_endless(path: &str) -> bool {
+    METHODS.get(path).is_some_and(|method| method.endless)
 }
 
 /// Returns the paths of the methods of `services`, as the encoded `sets` describe them, that do a bounded piece of work: all
-/// but the watches.
+/// but those without an end of their own.
 pub(crate) fn bounded(sets: &[&'static [u8]], services: &BTreeSet<&'static str>) -> Vec<String> {
     let own = methods(sets.iter().copied());
-    own.filter(|it| !it.watch && services.contains(it.service.as_str())).map(|it| it.path).collect()
+    own.filter(|it| !it.endless && services.contains(it.service.as_str())).map(|it| it.path).collect()
 }
 
 fn methods<'a>(sets: impl IntoIterator<Item = &'a [u8]>) -> impl Iterator<Item = Method> {
@@ -65,7 +66,8 @@ fn methods<'a>(sets: impl IntoIterator<Item = &'a [u8]>) -> impl Iterator<Item =
                 service: name.clone(),
                 streaming: method.server_streaming(),
                 asked_by_stream: method.client_streaming(),
-                watch: method.server_streaming() && method.name().starts_with("Watch"),
+                endless: method.server_streaming()
+                    && (method.client_streaming() || method.name().starts_with("Watch")),
             })
         })
     })
@@ -93,8 +95,11 @@ mod tests {
     #[test]
     fn a_stream_with_an_end_is_no_watch() {
         assert!(is_watch("/grpc.health.v1.Health/Watch"));
+    fn watches_and_conversations_have_no_end_of_their_own() {
+        assert!(is_endless("/grpc.health.v1.Health/Watch"));
+        assert!(is_endless("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"));
         let generate = "/athena.llm.v1.LlmGatewayService/GenerateStream";
-        assert!(is_streaming(generate) && !is_watch(generate));
+        assert!(is_streaming(generate) && !is_endless(generate));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its host has failed")]
 
 use std::{
+    collections::BTreeSet,
+    error::Error as _,
     net::SocketAddr,
     sync::{
         Arc,
@@ -24,7 +26,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 use tonic::{
-    Code,
+    Code, Status,
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
 use tonic_health::pb::{
@@ -178,6 +180,16 @@ struct Storm {
     cancelled: u64,
     innocent: u64,
     harmed: u64,
+    /// What the harmed were told, each once.
+    told: BTreeSet<String>,
+}
+
+impl Storm {
+    fn harm(&mut self, status: &Status) {
+        self.harmed += 1;
+        let causes = std::iter::successors(status.source(), |cause| (*cause).source());
+        self.told.insert(causes.fold(status.code().to_string(), |all, cause| format!("{all}: {cause}")));
+    }
 }
 
 /// Lets 400 tasks cancel calls after a millisecond each, beside a few whose calls are answered at once, all on one connection.
@@ -194,13 +206,13 @@ async fn storm(served: &Served, cancels: u64) -> Storm {
                     let call = client.recall(RecallRequest::default());
                     match tokio::time::timeout(Duration::from_millis(1), call).await {
                         Err(_) => seen.cancelled += 1,
-                        Ok(_) => seen.harmed += 1,
+                        Ok(outcome) => seen.harm(&outcome.unwrap_err()),
                     }
                     let _ = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| it.checked_sub(1));
                 } else {
                     match client.remember(RememberRequest::default()).await {
                         Ok(_) => seen.innocent += 1,
-                        Err(_) => seen.harmed += 1,
+                        Err(status) => seen.harm(&status),
                     }
                 }
             }
@@ -212,6 +224,7 @@ async fn storm(served: &Served, cancels: u64) -> Storm {
         cancelled: all.cancelled + one.cancelled,
         innocent: all.innocent + one.innocent,
         harmed: all.harmed + one.harmed,
+        told: all.told.into_iter().chain(one.told).collect(),
     })
 }
 
