@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::{none, source};
 
-/// Everything that may lie at the top, beside what is hidden, cargo's `target` and `athena-data`, which a run leaves.
+/// Everything that may lie at the top, beside [`HIDDEN`], cargo's `target` and `athena-data`, which a run leaves.
 const TOP: [&str; 15] = [
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -22,6 +22,11 @@ const TOP: [&str; 15] = [
     "services",
     "shared",
 ];
+/// What may lie at the top and is hidden.
+const HIDDEN: [&str; 5] = [".cargo", ".ci", ".dockerignore", ".git", ".gitignore"];
+/// Names that lie nowhere: documentation is beside its code, commands are the program's own, and a pinned toolchain would force a
+/// download.
+const NOWHERE: [&str; 4] = ["docs", "rust-toolchain", "rust-toolchain.toml", "scripts"];
 /// Files that every service has; each module of it may be a folder.
 const SERVICE: [&str; 8] = [
     "Cargo.toml",
@@ -36,7 +41,7 @@ const SERVICE: [&str; 8] = [
 
 fn strangers(names: &[String]) -> Vec<String> {
     let is_known = |name: &String| {
-        name.starts_with('.')
+        HIDDEN.contains(&name.as_str())
             || name == "target"
             || name == "athena-data"
             || name == "tests"
@@ -55,6 +60,12 @@ fn missing_at_top(names: &[String]) -> Vec<String> {
         .filter(|name| !names.iter().any(|other| other == *name))
         .map(|name| format!("{name} is missing"))
         .collect()
+}
+
+/// Finds files in folders that are nowhere.
+fn misplaced<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let is_misplaced = |path: &&str| path.split('/').any(|part| NOWHERE.contains(&part));
+    paths.filter(is_misplaced).map(|path| format!("{path} lies where nothing should")).collect()
 }
 
 /// Finds files that a service should have; `athena` puts services together and has a README only.
@@ -83,6 +94,11 @@ fn the_top_is_fixed() {
 }
 
 #[test]
+fn some_names_lie_nowhere() {
+    none("misplaced files", misplaced(source::files().iter().map(|file| file.path.as_str())));
+}
+
+#[test]
 fn every_service_has_the_same_shape() {
     let paths: Vec<&str> = source::files().iter().map(|file| file.path.as_str()).collect();
     let mut services: Vec<&str> =
@@ -97,8 +113,13 @@ fn every_service_has_the_same_shape() {
 
 #[test]
 fn a_stranger_and_a_gap_are_found() {
-    let names = ["docs", ".ci", "target", "Cargo.toml"].map(str::to_owned);
-    assert_eq!(strangers(&names), ["docs does not belong at the top"]);
+    let names = ["docs", ".ci", ".env", "target", "Cargo.toml"].map(str::to_owned);
+    assert_eq!(strangers(&names), ["docs does not belong at the top", ".env does not belong at the top"]);
+    assert_eq!(
+        misplaced(["shared/a/docs/b.md", "shared/a/src/docs.rs", "services/x/rust-toolchain"].into_iter())
+            .len(),
+        2
+    );
     assert!(missing_at_top(&names).contains(&"README.md is missing".to_owned()));
     let paths = ["services/x/src/convert/a.rs", "services/x/src/lib.rs"];
     assert_eq!(missing_of_service("x", &paths).len(), 6);
