@@ -52,7 +52,7 @@ pub(crate) fn check(report: &mut Report<'_>, service: Service, container: &Value
 }
 
 /// Returns the variables of a container over those of its image. What comes from a secret is stood in for.
-fn environment(report: &mut Report<'_>, container: &Value) -> BTreeMap<String, String> {
+pub(crate) fn environment(report: &mut Report<'_>, container: &Value) -> BTreeMap<String, String> {
     let mut variables = image::variables();
     let declared = athena::declared();
     let mut seen = BTreeSet::new();

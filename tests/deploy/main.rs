@@ -13,6 +13,7 @@ mod kubernetes;
 mod manifest;
 mod schema;
 mod settings;
+mod start;
 
 /// Lines about a file.
 struct Report<'a> {

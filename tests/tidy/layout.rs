@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::{none, source};
+use crate::{manifests, none, source};
 
 /// Everything that may lie at the top, beside [`HIDDEN`], cargo's `target` and `athena-data`, which a run leaves.
 const TOP: [&str; 15] = [
@@ -27,6 +27,8 @@ const HIDDEN: [&str; 5] = [".cargo", ".ci", ".dockerignore", ".git", ".gitignore
 /// Names that lie nowhere: documentation is beside its code, commands are the program's own, and a pinned toolchain would force a
 /// download.
 const NOWHERE: [&str; 4] = ["docs", "rust-toolchain", "rust-toolchain.toml", "scripts"];
+/// The kinds of tests over the whole.
+const KINDS: [&str; 4] = ["e2e", "contract", "deploy", "tidy"];
 /// Files that every service has; each module of it may be a folder.
 const SERVICE: [&str; 8] = [
     "Cargo.toml",
@@ -91,6 +93,33 @@ fn the_top_is_fixed() {
         entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     none("strangers at the top", strangers(&names));
     none("missing at the top", missing_at_top(&names));
+}
+
+/// Finds packages with several test programs: a kind has one, with a module a story. `tests` has one a kind.
+fn several_programs(packages: &[(&str, Vec<&str>)]) -> Vec<String> {
+    let is_allowed = |(name, programs): &&(&str, Vec<&str>)| match *name {
+        "tests" => *programs == KINDS,
+        _ => programs.len() <= 1,
+    };
+    let several = packages.iter().filter(|package| !is_allowed(package));
+    several.map(|(name, programs)| format!("{name} has the test programs {}", programs.join(", "))).collect()
+}
+
+#[test]
+fn each_kind_of_test_is_one_program() {
+    let packages = manifests::metadata().workspace_packages();
+    let of = |package: &&'static cargo_metadata::Package| {
+        let tests = package.targets.iter().filter(|target| target.is_test());
+        (package.name.as_str(), tests.map(|target| target.name.as_str()).collect())
+    };
+    none("test programs", several_programs(&packages.iter().map(of).collect::<Vec<_>>()));
+}
+
+#[test]
+fn several_test_programs_of_a_kind_are_found() {
+    let packages = [("a", vec!["x", "y"]), ("b", vec!["x"]), ("c", vec![]), ("tests", vec!["e2e"])];
+    assert_eq!(several_programs(&packages).len(), 2);
+    assert!(several_programs(&[("tests", KINDS.to_vec())]).is_empty());
 }
 
 #[test]
