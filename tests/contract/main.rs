@@ -10,3 +10,4 @@ mod rendering;
 mod rules;
 mod serving;
 mod sources;
+mod words;

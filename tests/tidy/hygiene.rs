@@ -99,6 +99,64 @@ fn fixed_ports(path: &str, text: &str) -> Vec<String> {
     violations
 }
 
+/// Finds tests that are run again until they pass, by an attribute or by an option of a runner.
+fn tried_again(path: &str, text: &str) -> Vec<String> {
+    if path.starts_with(OURS) {
+        return Vec::new();
+    }
+    let found: Vec<usize> = if path.ends_with(".rs") {
+        let code = source::mask(text).code;
+        let attributes = code.match_indices("#[").map(|(offset, _)| (offset, &code[offset..]));
+        let attributes = attributes.map(|(offset, rest)| (offset, rest.split(']').next().unwrap_or(rest)));
+        let again = |word: &str| word == "flaky" || word.starts_with("retr");
+        let again = attributes.filter(|(_, attribute)| source::words(attribute).any(|(_, word)| again(word)));
+        again.map(|(offset, _)| offset).collect()
+    } else if path.starts_with('.') || path.ends_with(".toml") {
+        ["--retries", "retries ="]
+            .into_iter()
+            .flat_map(|option| text.match_indices(option))
+            .map(|(at, _)| at)
+            .collect()
+    } else {
+        Vec::new()
+    };
+    found.into_iter().map(|offset| format!("{path}:{}: tried again", source::line(text, offset))).collect()
+}
+
+/// Finds tests whose name is too short to say what is so: a behaviour has a subject and a verb.
+fn nameless(path: &str, text: &str) -> Vec<String> {
+    let code = source::mask(text).code;
+    let marked = ["#[test]", "#[tokio::test"].into_iter().flat_map(|mark| code.match_indices(mark));
+    let names = marked.filter_map(|(offset, _)| {
+        let after = &code[offset..];
+        let name = after[after.find("fn ")? + 3..].split('(').next()?;
+        Some((offset, name.trim()))
+    });
+    let short = names.filter(|(_, name)| name.split('_').count() < 3);
+    short
+        .map(|(offset, name)| format!("{path}:{}: {name} says too little", source::line(&code, offset)))
+        .collect()
+}
+
+#[test]
+fn no_test_is_tried_again() {
+    none("tried again", source::files().iter().flat_map(|file| tried_again(&file.path, &file.text)));
+}
+
+#[test]
+fn names_of_tests_state_behaviour() {
+    none("names of tests", source::rust().flat_map(|file| nameless(&file.path, &file.text)));
+}
+
+#[test]
+fn a_test_that_is_tried_again_or_says_nothing_is_found() {
+    let text = "#[test]\n#[flaky]\nfn a_b_c() {}\n#[retry(3)]\n// #[retry]\n#[test]\nfn works() {}\n#[tokio::test(x)]\nasync fn it_works() {}\n";
+    assert_eq!(tried_again("shared/x/tests/a.rs", text).len(), 2);
+    assert_eq!(tried_again(".ci/run", "cargo nextest run --retries 3\n").len(), 1);
+    assert_eq!(tried_again(".config/nextest.toml", "retries = 2\n").len(), 1);
+    assert_eq!(nameless("a.rs", text).len(), 2);
+}
+
 #[test]
 fn nothing_is_unfinished() {
     none("unfinished", source::files().iter().flat_map(|file| unfinished(&file.path, &file.text)));

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use crate::{none, source};
+use crate::{manifests, none, source};
 
-/// Everything that may lie at the top, beside what is hidden, cargo's `target` and `athena-data`, which a run leaves.
+/// Everything that may lie at the top, beside [`HIDDEN`], cargo's `target` and `athena-data`, which a run leaves.
 const TOP: [&str; 15] = [
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -22,6 +22,13 @@ const TOP: [&str; 15] = [
     "services",
     "shared",
 ];
+/// What may lie at the top and is hidden.
+const HIDDEN: [&str; 5] = [".cargo", ".ci", ".dockerignore", ".git", ".gitignore"];
+/// Names that lie nowhere: documentation is beside its code, commands are the program's own, and a pinned toolchain would force a
+/// download.
+const NOWHERE: [&str; 4] = ["docs", "rust-toolchain", "rust-toolchain.toml", "scripts"];
+/// The kinds of tests over the whole.
+const KINDS: [&str; 4] = ["e2e", "contract", "deploy", "tidy"];
 /// Files that every service has; each module of it may be a folder.
 const SERVICE: [&str; 8] = [
     "Cargo.toml",
@@ -36,7 +43,7 @@ const SERVICE: [&str; 8] = [
 
 fn strangers(names: &[String]) -> Vec<String> {
     let is_known = |name: &String| {
-        name.starts_with('.')
+        HIDDEN.contains(&name.as_str())
             || name == "target"
             || name == "athena-data"
             || name == "tests"
@@ -55,6 +62,12 @@ fn missing_at_top(names: &[String]) -> Vec<String> {
         .filter(|name| !names.iter().any(|other| other == *name))
         .map(|name| format!("{name} is missing"))
         .collect()
+}
+
+/// Finds files in folders that are nowhere.
+fn misplaced<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let is_misplaced = |path: &&str| path.split('/').any(|part| NOWHERE.contains(&part));
+    paths.filter(is_misplaced).map(|path| format!("{path} lies where nothing should")).collect()
 }
 
 /// Finds files that a service should have; `athena` puts services together and has a README only.
@@ -82,6 +95,38 @@ fn the_top_is_fixed() {
     none("missing at the top", missing_at_top(&names));
 }
 
+/// Finds packages with several test programs: a kind has one, with a module a story. `tests` has one a kind.
+fn several_programs(packages: &[(&str, Vec<&str>)]) -> Vec<String> {
+    let is_allowed = |(name, programs): &&(&str, Vec<&str>)| match *name {
+        "tests" => *programs == KINDS,
+        _ => programs.len() <= 1,
+    };
+    let several = packages.iter().filter(|package| !is_allowed(package));
+    several.map(|(name, programs)| format!("{name} has the test programs {}", programs.join(", "))).collect()
+}
+
+#[test]
+fn each_kind_of_test_is_one_program() {
+    let packages = manifests::metadata().workspace_packages();
+    let of = |package: &&'static cargo_metadata::Package| {
+        let tests = package.targets.iter().filter(|target| target.is_test());
+        (package.name.as_str(), tests.map(|target| target.name.as_str()).collect())
+    };
+    none("test programs", several_programs(&packages.iter().map(of).collect::<Vec<_>>()));
+}
+
+#[test]
+fn several_test_programs_of_a_kind_are_found() {
+    let packages = [("a", vec!["x", "y"]), ("b", vec!["x"]), ("c", vec![]), ("tests", vec!["e2e"])];
+    assert_eq!(several_programs(&packages).len(), 2);
+    assert!(several_programs(&[("tests", KINDS.to_vec())]).is_empty());
+}
+
+#[test]
+fn some_names_lie_nowhere() {
+    none("misplaced files", misplaced(source::files().iter().map(|file| file.path.as_str())));
+}
+
 #[test]
 fn every_service_has_the_same_shape() {
     let paths: Vec<&str> = source::files().iter().map(|file| file.path.as_str()).collect();
@@ -97,8 +142,13 @@ fn every_service_has_the_same_shape() {
 
 #[test]
 fn a_stranger_and_a_gap_are_found() {
-    let names = ["docs", ".ci", "target", "Cargo.toml"].map(str::to_owned);
-    assert_eq!(strangers(&names), ["docs does not belong at the top"]);
+    let names = ["docs", ".ci", ".env", "target", "Cargo.toml"].map(str::to_owned);
+    assert_eq!(strangers(&names), ["docs does not belong at the top", ".env does not belong at the top"]);
+    assert_eq!(
+        misplaced(["shared/a/docs/b.md", "shared/a/src/docs.rs", "services/x/rust-toolchain"].into_iter())
+            .len(),
+        2
+    );
     assert!(missing_at_top(&names).contains(&"README.md is missing".to_owned()));
     let paths = ["services/x/src/convert/a.rs", "services/x/src/lib.rs"];
     assert_eq!(missing_of_service("x", &paths).len(), 6);

@@ -5,9 +5,13 @@
 #![expect(clippy::expect_used, reason = "a workspace that cannot be read fails the test")]
 
 mod dependencies;
+mod documents;
+mod errors;
 mod hygiene;
 mod layers;
 mod layout;
+mod libraries;
+mod lints;
 mod logging;
 mod manifests;
 mod metrics;

@@ -37,6 +37,48 @@ fn repeated(path: &str, text: &str, names: &[String]) -> Vec<String> {
     names.iter().flat_map(of).collect()
 }
 
+/// Ways to make an instrument that `shared/telemetry` keeps to itself.
+const MAKERS: [&str; 10] = [
+    "Metric::counter(",
+    "Metric::gauge(",
+    "Metric::seconds(",
+    ".f64_counter(",
+    ".f64_gauge(",
+    ".f64_histogram(",
+    ".u64_counter(",
+    ".u64_gauge(",
+    ".u64_histogram(",
+    "opentelemetry::global",
+];
+
+/// Finds code that makes an instrument, and so a name, elsewhere.
+fn made_elsewhere(path: &str, text: &str) -> Vec<String> {
+    if path.starts_with("shared/telemetry/") || !path.contains("/src/") || !path.ends_with(".rs") {
+        return Vec::new();
+    }
+    let code = source::mask(text).code;
+    let is_test = source::test_lines(path, &code);
+    let found = MAKERS.into_iter().flat_map(|maker| code.match_indices(maker));
+    let found = found.map(|(offset, maker)| (source::line(&code, offset), maker));
+    found
+        .filter(|(line, _)| !is_test[line - 1])
+        .map(|(line, maker)| format!("{path}:{line}: {maker} makes a metric outside of its home"))
+        .collect()
+}
+
+#[test]
+fn metrics_are_made_in_one_place() {
+    none("metrics made elsewhere", source::rust().flat_map(|file| made_elsewhere(&file.path, &file.text)));
+}
+
+#[test]
+fn a_metric_that_is_made_elsewhere_is_found() {
+    let text = "const A: Metric = Metric::counter(\"a\", \"1\", \"b\");\nfn f() { meter.u64_counter(\"a\"); } // Metric::gauge(";
+    assert_eq!(made_elsewhere("services/x/src/a.rs", text).len(), 2);
+    assert!(made_elsewhere("shared/telemetry/src/names.rs", text).is_empty());
+    assert!(made_elsewhere("services/x/tests/a.rs", text).is_empty());
+}
+
 #[test]
 fn metric_names_are_written_once() {
     let home = source::files().iter().find(|file| file.path == HOME).expect("the names");

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use config::{Kind, Setting};
+
 use crate::{none, source};
 
 /// Variables with our prefix that are no settings: where settings are, and how these tests are told to write the tables.
@@ -114,6 +116,45 @@ fn unknown(path: &str, text: &str, declared: &BTreeSet<String>) -> Vec<String> {
         .filter(|(_, name)| !declared.contains(name))
         .map(|(offset, name)| format!("{path}:{}: no setting is called {name}", source::line(text, offset)))
         .collect()
+}
+
+/// Finds what a declaration should say of a limit: what it counts, what it is for, and how far it goes.
+fn careless(setting: &Setting) -> Vec<String> {
+    let is_number = |kind: &Kind| matches!(kind, Kind::Whole | Kind::Number | Kind::Size | Kind::Duration);
+    let is_number = match &setting.kind {
+        Kind::Optional(kind) | Kind::List(kind) => is_number(kind),
+        kind => is_number(kind),
+    };
+    let faults = [
+        (setting.unit.trim().is_empty(), "has no unit"),
+        (!setting.doc.trim_end().ends_with(['.', '`']), "says nothing, or not to its end"),
+        // Every number of a port is one.
+        (is_number && setting.range.is_none() && setting.unit != "port", "has no bounds"),
+    ];
+    let faults = faults.into_iter().filter(|(is_fault, _)| *is_fault);
+    faults.map(|(_, what)| format!("{} {what}", setting.name)).collect()
+}
+
+#[test]
+fn every_setting_has_a_unit_and_every_number_bounds() {
+    none("declarations", athena::declared().into_iter().flat_map(careless));
+}
+
+#[test]
+fn a_careless_declaration_is_found() {
+    let sound = Setting { range: Some(("1", "2")), ..Setting::new("a", "Most a.", Kind::Whole, "a", "1") };
+    assert!(careless(&sound).is_empty());
+    let changes = [
+        Setting { unit: "", ..sound },
+        Setting { doc: "", ..sound },
+        Setting { range: None, ..sound },
+        Setting { range: None, kind: Kind::Optional(&Kind::Size), ..sound },
+    ];
+    for changed in changes {
+        assert_eq!(careless(&changed).len(), 1, "{changed:?}");
+    }
+    assert!(careless(&Setting { range: None, unit: "port", ..sound }).is_empty());
+    assert!(careless(&Setting { range: None, kind: Kind::Text, ..sound }).is_empty());
 }
 
 #[test]

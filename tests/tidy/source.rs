@@ -33,7 +33,9 @@ pub(crate) fn files() -> &'static [File] {
             collect(&root, &root.join(folder), &mut files);
         }
         for entry in fs::read_dir(&root).expect("the workspace").flatten() {
-            if entry.path().is_file() && entry.file_name() != "Cargo.lock" {
+            // In a second working tree, `.git` is a file that says where the first one lies.
+            let is_ours = !["Cargo.lock", ".git"].iter().any(|other| entry.file_name() == *other);
+            if entry.path().is_file() && is_ours {
                 add(&root, &entry.path(), &mut files);
             }
         }

@@ -127,7 +127,11 @@ async fn perform(command: Command) -> Result<bool> {
             let sources = settings.pinned(pinned).with_presets(presets);
             up::run(sources, !live, |table| drop(print(table))).await.map(|()| true)
         }
-        Verb::Serve { service } => serve::run(service, &settings.pinned(Vec::new())).await.map(|()| true),
+        Verb::Serve { service } => {
+            // As the service's own program does.
+            let sources = settings.pinned(Vec::new()).alias("PORT", service.port_setting());
+            serve::run(service, &sources).await.map(|()| true)
+        }
         Verb::Status { json } => {
             let (ports, reach) = crate::mesh::ports(&settings.pinned(Vec::new()))?;
             let (text, all) = status::run(&ports, &reach, json).await?;

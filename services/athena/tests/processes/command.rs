@@ -52,6 +52,25 @@ fn a_wrong_value_is_wrong_use_and_names_its_setting() {
 }
 
 #[test]
+fn the_platforms_port_stands_for_the_service_s_own() {
+    let serve = |service: Service, variables: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_athena"));
+        command.args(["serve", service.name()]).env_clear().envs(variables.iter().copied()).output().unwrap()
+    };
+    for service in Service::ALL {
+        let setting = service.port_setting();
+        let output = serve(service, &[("PORT", "many")]);
+        assert_eq!(output.status.code(), Some(2), "{service}: {}", said(&output));
+        let expected = format!("{setting} = \"many\" (environment variable PORT)");
+        assert!(said(&output).contains(&expected), "{service}: {}", said(&output));
+        // The setting's own variable is stronger.
+        let own = format!("ATHENA_{}", setting.to_uppercase());
+        let output = serve(service, &[("PORT", "many"), (&own, "some")]);
+        assert!(said(&output).contains(&own) && !said(&output).contains("many"), "{}", said(&output));
+    }
+}
+
+#[test]
 fn all_wrong_settings_are_reported_at_once() {
     let wrong = ["memory_cash_size", "no_such_setting", "firestore_batch_size", "llm_port"];
     for verb in ["status", "demo"] {

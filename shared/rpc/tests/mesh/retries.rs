@@ -42,7 +42,7 @@ async fn a_write_that_is_not_safe_to_repeat_is_made_once() {
 }
 
 #[tokio::test]
-async fn repetitions_end() {
+async fn repetitions_end_at_their_limit() {
     let (bystander, calls) = absent(u32::MAX);
     let host = Running::start("memory", bystander);
     let status = host.memory().recall(RecallRequest::default()).await.unwrap_err();
