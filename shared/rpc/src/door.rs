@@ -29,7 +29,7 @@ use crate::{
     body::Watched,
     call::{self, Call},
     context::Context,
-    deadline, methods,
+    deadline, garbled, methods,
 };
 
 /// The answer's trace, for whoever reports a problem.
@@ -88,8 +88,13 @@ impl Door {
     async fn answer(self, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path().trim_start_matches('/');
         let known = path.split_once('/').is_some_and(|(service, _)| self.gate.services.contains(service));
-        // Decided by the path too: a service must not be reached around its authentication by another content type.
-        if known || is_grpc(&request) { self.rpc(request, known).await } else { self.http(request).await }
+        match (is_grpc(&request), known) {
+            (true, _) => self.rpc(request, known).await,
+            // Neither around its authentication nor from a page of the browser on this machine, which may send other content
+            // types to any address without asking.
+            (false, true) => StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response(),
+            (false, false) => self.http(request).await,
+        }
     }
 
     async fn rpc(self, mut request: Request<Body>, known: bool) -> Response<Body> {
@@ -124,7 +129,7 @@ impl Door {
     async fn within(self, admitted: &Admitted, request: Request<Body>) -> Response<Body> {
         let work = admitted.context.clone().scope(answer_of(self.router, request));
         match tokio::time::timeout_at(admitted.first.instant(), work).await {
-            Ok(Some(response)) => response,
+            Ok(Some(response)) => garbled::blamed(response),
             Ok(None) => refusal(Fault::new(Code::Internal, FAILED)),
             Err(_) => refusal(deadline::exceeded()),
         }
