@@ -4,8 +4,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends")]
 
-mod calls;
 mod fixture;
+mod inputs;
 mod rendering;
 mod rules;
 mod serving;
