@@ -5,8 +5,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends")]
 
 mod fixture;
+mod frames;
 mod inputs;
 mod rendering;
 mod rules;
 mod serving;
 mod sources;
+mod storm;

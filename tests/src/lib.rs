@@ -3,6 +3,8 @@
 //! This library is what the stories share: a [`House`], which is a mesh of its own on free ports, in a folder that goes away, on a
 //! clock that only the story moves.
 
+pub mod inputs;
+pub mod storm;
 pub mod wire;
 
 use std::{

@@ -63,7 +63,7 @@ pub(crate) fn bucket_query(request: wire::GetBucketsRequest) -> Result<BucketQue
     check.require("end_time", in_order, "must be later than start_time");
     // Buckets start on whole seconds: the first at or after a moment within one starts with the next.
     let second = |time: prost_types::Timestamp| time.seconds + i64::from(time.nanos > 0);
-    let span = (request.start_time.map(second), request.end_time.map(second));
+    let span = (start.and(request.start_time).map(second), end.and(request.end_time).map(second));
     check.end(BucketQuery { collection, entity: request.entity, span })
 }
 

@@ -9,17 +9,17 @@ use tests::wire::{frame, framed};
 
 /// One call, and the codes that are right for it; none: those of a good message.
 #[derive(Clone, Debug)]
-pub(super) struct Framed {
-    pub(super) what: String,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-    pub(super) code: Option<Code>,
+pub(crate) struct Framed {
+    pub(crate) what: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) code: Option<Code>,
     /// The header that is then named.
-    pub(super) names: Option<&'static str>,
+    pub(crate) names: Option<&'static str>,
 }
 
 /// Makes the frames that are none, or that are not what they say, around a good message. `limit` is the largest message.
-pub(super) fn frames(good: &DynamicMessage, limit: usize) -> Vec<Framed> {
+pub(crate) fn frames(good: &DynamicMessage, limit: usize) -> Vec<Framed> {
     let message = good.encode_to_vec();
     let length = |more: usize| u32::try_from(message.len() + more).unwrap();
     let mut cases = Vec::new();
@@ -64,7 +64,7 @@ fn undecodable(message: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// Makes the headers that are wrong, around a good message.
-pub(super) fn headers(good: &DynamicMessage) -> Vec<Framed> {
+pub(crate) fn headers(good: &DynamicMessage) -> Vec<Framed> {
     let body = frame(&good.encode_to_vec());
     let with = |what: String, code, name: &'static str, value: &str| {
         let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
@@ -87,7 +87,7 @@ pub(super) fn headers(good: &DynamicMessage) -> Vec<Framed> {
 }
 
 /// Makes the callers who are not let in, around a good message.
-pub(super) fn callers(good: &DynamicMessage) -> Vec<Framed> {
+pub(crate) fn callers(good: &DynamicMessage) -> Vec<Framed> {
     let body = frame(&good.encode_to_vec());
     let mut cases = vec![case("no token", Some(Code::Unauthenticated), body.clone())];
     let long = format!("Bearer {}", "x".repeat(8_000));

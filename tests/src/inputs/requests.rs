@@ -11,7 +11,8 @@ use super::{
 const MOST_TIMES: usize = 2;
 
 /// Makes a message of good values. Of a oneof the first is given.
-pub(super) fn good(message: &MessageDescriptor) -> DynamicMessage {
+#[must_use]
+pub fn good(message: &MessageDescriptor) -> DynamicMessage {
     let mut made = DynamicMessage::new(message.clone());
     let is_given = |field: &FieldDescriptor| {
         choice_of(field).is_none_or(|choice| choice.fields().next().as_ref() == Some(field))
@@ -57,8 +58,15 @@ pub(super) fn cases(message: &MessageDescriptor, around: &[String]) -> Vec<Case<
     all
 }
 
-/// Returns every field that a request can carry, once, by its full name.
-pub(super) fn fields(message: &MessageDescriptor, seen: &mut Vec<String>, found: &mut Vec<String>) {
+/// Returns every field of our contracts that a request can carry, once, by its full name.
+#[must_use]
+pub fn fields(message: &MessageDescriptor) -> Vec<String> {
+    let mut found = Vec::new();
+    collect(message, &mut Vec::new(), &mut found);
+    found
+}
+
+fn collect(message: &MessageDescriptor, seen: &mut Vec<String>, found: &mut Vec<String>) {
     if seen.iter().any(|name| name == message.full_name()) || !table::is_ours(message) {
         return;
     }
@@ -68,7 +76,7 @@ pub(super) fn fields(message: &MessageDescriptor, seen: &mut Vec<String>, found:
             found.push(field.full_name().to_owned());
         }
         if let Some(inner) = field.kind().as_message() {
-            fields(inner, seen, found);
+            collect(inner, seen, found);
         }
     }
 }

@@ -1,12 +1,6 @@
 //! Bad input: every rpc of the contracts, with every field of its request at every edge and beyond it, answers with the right code
-//! and names the very field. The rpcs and fields come from the descriptor set, what a field may hold from the [`table`]: a field or
-//! an rpc without its cases fails.
-
-mod frames;
-mod holds;
-mod nesting;
-mod requests;
-mod table;
+//! and names the very field. The rpcs and fields come from the descriptor set, what a field may hold from the table of
+//! [`tests::inputs`]: a field or an rpc without its cases fails.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,19 +10,15 @@ use std::{
 use athena::Service;
 use bytes::Bytes;
 use http::HeaderMap;
-use prost::Message as _;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 use rpc::{Code, code_name};
 use tests::{
     House,
+    inputs::{self, Case, Verdict},
     wire::{Answer, Wire, frame},
 };
 
-use self::{
-    frames::Framed,
-    holds::{Case, NOT_UTF8, Verdict},
-};
-use crate::serving::served_by;
+use crate::frames::{self, Framed};
 
 /// The largest message of the mesh that is asked: above the largest document, and quickly sent.
 const LIMIT: usize = 4 << 20;
@@ -127,25 +117,8 @@ impl Asked {
     }
 }
 
-/// Returns the bytes of a message, with what stands for it replaced by what is no UTF-8.
-fn encoded(message: &prost_reflect::DynamicMessage, verdict: &Verdict) -> Vec<u8> {
-    let mut bytes = message.encode_to_vec();
-    if *verdict == Verdict::Garbled {
-        let place = bytes.windows(NOT_UTF8.len()).position(|part| part == NOT_UTF8.as_bytes()).unwrap();
-        bytes[place..place + NOT_UTF8.len()].fill(0xff);
-    }
-    bytes
-}
-
 fn methods() -> Vec<(Service, MethodDescriptor)> {
-    let pool = DescriptorPool::decode(contracts::DESCRIPTOR_SET).unwrap();
-    let of = |service: Service| {
-        let names = served_by(service);
-        let methods = names
-            .iter()
-            .flat_map(|name| pool.get_service_by_name(name).unwrap().methods().collect::<Vec<_>>());
-        methods.map(|method| (service, method)).collect::<Vec<_>>()
-    };
+    let of = |service| inputs::methods(service).into_iter().map(move |method| (service, method));
     Service::ALL.into_iter().flat_map(of).collect()
 }
 
@@ -160,12 +133,8 @@ async fn every_bad_input_is_answered_with_its_code_and_its_field() {
     let mut tally = Tally::default();
     for (service, method) in methods() {
         let asked = Asked::at(house.mesh.address(service), method).await;
-        let good = requests::good(&asked.method.input());
-        for case in requests::cases(&asked.method.input(), &[]) {
-            let value = encoded(&case.value, &case.verdict);
-            asked.ask_case(&mut tally, Case { what: case.what, value, verdict: case.verdict }).await;
-        }
-        for case in nesting::cases(asked.method.full_name()) {
+        let good = inputs::good(&asked.method.input());
+        for case in inputs::cases(&asked.method) {
             asked.ask_case(&mut tally, case).await;
         }
         for case in frames::frames(&good, LIMIT).into_iter().chain(frames::headers(&good)) {
@@ -195,7 +164,7 @@ async fn a_caller_without_its_token_is_told_so_by_every_rpc() {
     let mut tally = Tally::default();
     for (service, method) in methods() {
         let asked = Asked::at(house.mesh.address(service), method).await;
-        let good = requests::good(&asked.method.input());
+        let good = inputs::good(&asked.method.input());
         for case in frames::callers(&good) {
             asked.ask_framed(&mut tally, case).await;
         }
@@ -207,16 +176,14 @@ async fn a_caller_without_its_token_is_told_so_by_every_rpc() {
 
 #[test]
 fn every_field_of_every_request_has_its_cases_and_every_case_its_field() {
-    let known: Vec<String> = table::TABLE.iter().map(|(name, _)| format!("athena.{name}")).collect();
-    let mut found = Vec::new();
-    for (_, method) in methods() {
-        requests::fields(&method.input(), &mut Vec::new(), &mut found);
-    }
+    let known = inputs::names();
+    let found: Vec<String> =
+        methods().iter().flat_map(|(_, method)| inputs::fields(&method.input())).collect();
     assert_eq!(amiss(&found, &known), Vec::<String>::new());
     assert_eq!(known.iter().collect::<BTreeSet<_>>().len(), known.len(), "a field is in the table twice");
     let all: BTreeSet<String> =
         methods().into_iter().map(|(_, method)| method.full_name().to_owned()).collect();
-    let exceptions = ALSO.iter().map(|(name, _)| *name).chain(nesting::RPCS).chain([FREE_HERE.0]);
+    let exceptions = ALSO.iter().map(|(name, _)| *name).chain(inputs::NESTING).chain([FREE_HERE.0]);
     assert_eq!(
         exceptions.filter(|name| !all.contains(*name)).count(),
         0,
@@ -231,9 +198,7 @@ fn a_field_without_cases_is_found_and_so_are_cases_without_a_field() {
         message Inner { repeated DoRequest back = 1; }";
     let set = crate::fixture::compiled("athena/a/v1/a.proto", &format!("package athena.a.v1;\n{text}"));
     let pool = DescriptorPool::from_file_descriptor_set(set).unwrap();
-    let mut found = Vec::new();
-    let request = pool.get_message_by_name("athena.a.v1.DoRequest").unwrap();
-    requests::fields(&request, &mut Vec::new(), &mut found);
+    let found = inputs::fields(&pool.get_message_by_name("athena.a.v1.DoRequest").unwrap());
     let names = ["DoRequest.inner", "Inner.back", "DoRequest.more", "DoRequest.a"];
     assert_eq!(found, names.map(|name| format!("athena.a.v1.{name}")));
     assert!(amiss(&found, &found).is_empty());

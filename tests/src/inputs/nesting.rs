@@ -10,7 +10,7 @@ use prost::Message as _;
 use super::holds::{Case, Verdict};
 
 /// The rpcs that take values in values.
-pub(super) const RPCS: [&str; 2] = [WRITE, BATCH];
+pub const RPCS: [&str; 2] = [WRITE, BATCH];
 
 const WRITE: &str = "athena.storage.v1.StorageBatcherService.Write";
 const BATCH: &str = "athena.storage.v1.StorageBatcherService.WriteBatch";

@@ -1,5 +1,7 @@
 //! What a field may hold, and the values that follow from it: a good one, and those at and beyond every edge.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "the values are made for their fields by hand")]
+
 use std::collections::HashMap;
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, Value};
@@ -73,23 +75,26 @@ pub(super) enum Holds {
 
 /// What a server must make of a request.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// It is as good as any.
     Legal,
     /// The value at this path, which begins here, is wrong.
     Wrong(String),
     /// The value of this field beside it is wrong.
     Beside(&'static str),
-    /// It is no message: a text in it, the [`NOT_UTF8`] one, is to be garbled.
+    /// It is no message.
     Garbled,
 }
 
-/// A value to send, and what to make of it. None: the field is left out.
+/// A value to send, and what to make of it.
 #[derive(Clone, Debug)]
-pub(super) struct Case<T> {
-    pub(super) what: String,
-    pub(super) value: T,
-    pub(super) verdict: Verdict,
+pub struct Case<T> {
+    /// What is special about it, for people.
+    pub what: String,
+    /// The value.
+    pub value: T,
+    /// What a server must make of it.
+    pub verdict: Verdict,
 }
 
 /// Stands for bytes that are no UTF-8, which no string can hold, until they are sent.
@@ -106,7 +111,7 @@ const DAY: i64 = 86_400;
 
 /// The agent clock's now.
 fn now() -> i64 {
-    i64::try_from(tests::START.as_secs()).unwrap()
+    i64::try_from(crate::START.as_secs()).unwrap()
 }
 
 impl Holds {
@@ -333,8 +338,10 @@ fn choices(
 fn times(field: &FieldDescriptor, good: &[i64], bad: &[i64], optional: bool) -> Vec<Case<Option<Value>>> {
     let mut cases = vec![absent(optional)];
     cases.extend(good.iter().map(|it| legal(format!("{it} s"), moment(field, *it, 0))));
-    let outside = [FIRST - 1, LAST + 1, i64::MIN, i64::MAX];
+    let outside = [FIRST - 1, LAST + 1];
     cases.extend(bad.iter().chain(&outside).map(|it| wrong(format!("{it} s"), moment(field, *it, 0))));
+    let both = [(i64::MAX, i32::MAX), (i64::MAX, 1), (i64::MIN, i32::MIN), (i64::MIN, 0)];
+    cases.extend(both.map(|(s, ns)| wrong(format!("{s} s {ns} ns"), moment(field, s, ns))));
     let nanos = [-1, 1_000_000_000, i32::MIN, i32::MAX];
     cases.extend(nanos.map(|it| wrong(format!("{it} ns"), moment(field, now(), it))));
     cases
@@ -357,6 +364,7 @@ fn spans(field: &FieldDescriptor, least: u64, most: u64) -> Vec<Case<Option<Valu
     ];
     cases.extend([-1, most_seconds + 1, i64::MIN, i64::MAX].map(|it| wrong(format!("{it} s"), span(it, 0))));
     cases.extend([-1, 1_000_000_000, i32::MIN].map(|it| wrong(format!("{it} ns"), span(1, it))));
+    cases.extend([i64::MIN, i64::MAX].map(|it| wrong(format!("{it} s 1 ns"), span(it, 1))));
     cases
 }
 

@@ -31,7 +31,7 @@ const EMBEDDING: Holds = Vector(256);
 const VALUE_BYTES: usize = MIB - 89;
 
 /// Fields by their full name without `athena.`, and what they may hold.
-pub(super) const TABLE: &[(&str, Holds)] = &[
+const TABLE: &[(&str, Holds)] = &[
     ("agent.v1.RunCycleRequest.agent_id", Plain(128)),
     ("agent.v1.RunCycleRequest.deadline", Span(1, LONGEST)),
     ("agent.v1.WatchCyclesRequest.agent_id", Plain(128)),
@@ -168,6 +168,12 @@ const FIELDS: Holds =
     Map { entries: (0, ANY), bytes: ANY, name: &FieldName(1_500), value: &Message { required: true } };
 const FIELDS_OF_A_DOCUMENT: Holds =
     Map { entries: (0, ANY), bytes: MIB, name: &FieldName(1_500), value: &Message { required: true } };
+
+/// Returns the full names of the fields that are known here.
+#[must_use]
+pub fn names() -> Vec<String> {
+    TABLE.iter().map(|(name, _)| format!("athena.{name}")).collect()
+}
 
 /// Returns what a field may hold.
 pub(super) fn holds(field: &FieldDescriptor) -> Option<Holds> {
