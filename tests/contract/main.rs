@@ -4,10 +4,12 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends")]
 
-mod calls;
 mod fixture;
+mod frames;
+mod inputs;
 mod rendering;
 mod rules;
 mod serving;
 mod sources;
+mod storm;
 mod words;

@@ -3,6 +3,10 @@
 //! This library is what the stories share: a [`House`], which is a mesh of its own on free ports, in a folder that goes away, on a
 //! clock that only the story moves.
 
+pub mod inputs;
+pub mod storm;
+pub mod wire;
+
 use std::{
     collections::BTreeMap,
     path::Path,
@@ -23,7 +27,7 @@ use tonic_health::pb::{
 };
 
 /// Where the agent clock of every story starts: the first replayed day, 2025-07-19.
-const START: Duration = Duration::from_secs(1_752_883_200);
+pub const START: Duration = Duration::from_secs(1_752_883_200);
 
 /// Longest wait for what has no end to wait for.
 const PATIENCE: Duration = Duration::from_secs(20);

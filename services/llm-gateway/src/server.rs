@@ -179,7 +179,7 @@ impl cache_server::CacheAdminService for Service {
     ) -> Result<Response<wire::InvalidateResponse>, Status> {
         let caller = Caller::of(&request);
         caller.require(Role::Admin)?;
-        let model = self.gateway.models.stored_name(&request.into_inner().model);
+        let model = self.gateway.models.stored_name(&convert::model(request.into_inner())?);
         let removed = self.gateway.cache.invalidate(&caller.tenant, &model);
         Ok(Response::new(wire::InvalidateResponse { removed }))
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use contracts::memory as wire;
-use rpc::{Fault, time};
+use rpc::{At, Check, Fault, time};
 
 use crate::{
     config::Limits,
@@ -28,72 +28,40 @@ const POOLS: usize = 64;
 const QUERY_NAMES: usize = 64;
 const QUERY_TEXT_BYTES: usize = 64 << 10;
 
-/// Collects what is wrong with a request, to say all of it at once.
-#[derive(Default)]
-struct Check(Option<Fault>);
-
-impl Check {
-    fn require(&mut self, holds: bool, field: String, must: String) {
-        if !holds {
-            self.0 = Some(match self.0.take() {
-                Some(fault) => fault.and(field, must),
-                None => Fault::invalid(field, must),
-            });
-        }
-    }
-
-    fn text(&mut self, text: &str, field: String, most: usize) {
-        self.require((1..=most).contains(&text.len()), field, format!("must have 1 to {most} bytes"));
-    }
-
-    fn share(&mut self, value: f64, field: String) {
-        self.require((0.0..=1.0).contains(&value), field, "must be from 0 to 1".to_owned());
-    }
-
-    fn vector(&mut self, vector: &[f32], field: String, dimensions: usize) {
-        let must = if vector.len() != dimensions {
-            format!("must have {dimensions} values, as memory_dimensions says; has {}", vector.len())
-        } else if !vector.iter().all(|value| value.is_finite()) {
-            "must hold finite values only".to_owned()
-        } else if !VECTOR_LENGTHS.contains(&length(vector)) {
-            "must not be all zero, and no shorter than 1e-18 or longer than 1e18".to_owned()
-        } else {
-            return;
-        };
-        self.require(false, field, must);
-    }
-
-    fn end<T>(self, value: T) -> Result<T, Fault> {
-        self.0.map_or(Ok(value), Err)
-    }
+/// Reads a memory to store.
+pub(crate) fn draft(memory: Option<wire::Memory>, limits: Limits) -> Result<Draft, Fault> {
+    let memory = memory.ok_or_else(|| Fault::invalid("memory", "must be given"))?;
+    let mut check = Check::default();
+    let draft = read(&mut check, At::from("memory"), memory, limits);
+    check.end(draft)
 }
 
-/// Reads the memory at `field`.
-pub(crate) fn draft(memory: Option<wire::Memory>, field: &str, limits: Limits) -> Result<Draft, Fault> {
-    let memory = memory.ok_or_else(|| Fault::invalid(field.to_owned(), "must be given".to_owned()))?;
+/// Reads the memories of a batch.
+pub(crate) fn drafts(memories: Vec<wire::Memory>, limits: Limits) -> Result<Vec<Draft>, Fault> {
     let mut check = Check::default();
-    let at = |name: &str| format!("{field}.{name}");
-    check.require(memory.id.len() <= ID_BYTES, at("id"), format!("must have at most {ID_BYTES} bytes"));
-    check.text(&memory.category, at("category"), CATEGORY_BYTES);
-    check.text(&memory.content, at("content"), CONTENT_BYTES);
-    check.require(memory.pools.len() <= POOLS, at("pools"), format!("must be at most {POOLS}"));
-    for (number, pool) in memory.pools.iter().enumerate().take(POOLS) {
-        check.text(pool, at(&format!("pools[{number}]")), POOL_BYTES);
+    let at = At::from("memories");
+    if !check.items(at, memories.len(), 1..=BATCH) {
+        return check.end(Vec::new());
     }
-    check.share(memory.confidence, at("confidence"));
+    let numbered = memories.into_iter().enumerate();
+    let drafts = numbered.map(|(number, memory)| read(&mut check, at.item(number), memory, limits)).collect();
+    check.end(drafts)
+}
+
+fn read(check: &mut Check, at: At<'_>, memory: wire::Memory, limits: Limits) -> Draft {
+    check.text(at.field("id"), &memory.id, 0..=ID_BYTES);
+    check.text(at.field("category"), &memory.category, 1..=CATEGORY_BYTES);
+    check.text(at.field("content"), &memory.content, 1..=CONTENT_BYTES);
+    names(check, at.field("pools"), &memory.pools, POOLS, POOL_BYTES);
+    check.within(at.field("confidence"), memory.confidence, 0.0..=1.0);
     let bytes: usize = memory.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
-    check.require(
-        memory.metadata.len() <= METADATA_ENTRIES && bytes <= METADATA_BYTES,
-        at("metadata"),
-        format!("must have at most {METADATA_ENTRIES} entries and {METADATA_BYTES} bytes"),
-    );
-    let embedding = (!memory.embedding.is_empty()).then_some(memory.embedding);
-    if let Some(vector) = &embedding {
-        check.vector(vector, at("embedding"), limits.dimensions);
+    if check.items(at.field("metadata"), memory.metadata.len(), 0..=METADATA_ENTRIES) {
+        let must = format_args!("must have at most {METADATA_BYTES} bytes in all");
+        check.require(at.field("metadata"), bytes <= METADATA_BYTES, must);
     }
-    check.end(())?;
-    let time = memory.time.as_ref().map(|time| time::from_proto(time, &at("time"))).transpose()?;
-    Ok(Draft {
+    vector(check, at.field("embedding"), &memory.embedding, limits.dimensions);
+    let time = check.time(at.field("time"), memory.time.as_ref());
+    Draft {
         id: (!memory.id.is_empty()).then_some(memory.id),
         category: memory.category,
         content: memory.content,
@@ -101,60 +69,25 @@ pub(crate) fn draft(memory: Option<wire::Memory>, field: &str, limits: Limits) -
         time,
         confidence: memory.confidence,
         metadata: memory.metadata.into_iter().collect(),
-        embedding,
-    })
-}
-
-/// Reads the memories of a batch.
-pub(crate) fn drafts(memories: Vec<wire::Memory>, limits: Limits) -> Result<Vec<Draft>, Fault> {
-    let mut check = Check::default();
-    check.require(
-        (1..=BATCH).contains(&memories.len()),
-        "memories".to_owned(),
-        format!("must be 1 to {BATCH}"),
-    );
-    check.end(())?;
-    let numbered = memories.into_iter().enumerate();
-    numbered.map(|(number, memory)| draft(Some(memory), &format!("memories[{number}]"), limits)).collect()
+        embedding: (!memory.embedding.is_empty()).then_some(memory.embedding),
+    }
 }
 
 /// Reads a query; an absent one asks for the newest memories.
 pub(crate) fn query(query: Option<wire::Query>, limits: Limits) -> Result<Query, Fault> {
     let query = query.unwrap_or_default();
     let mut check = Check::default();
-    let at = |name: &str| format!("query.{name}");
-    for (names, field, most) in
-        [(&query.categories, "categories", CATEGORY_BYTES), (&query.pools, "pools", POOL_BYTES)]
-    {
-        check.require(names.len() <= QUERY_NAMES, at(field), format!("must be at most {QUERY_NAMES}"));
-        for (number, name) in names.iter().enumerate().take(QUERY_NAMES) {
-            check.text(name, at(&format!("{field}[{number}]")), most);
-        }
-    }
-    check.require(
-        query.text.len() <= QUERY_TEXT_BYTES,
-        at("text"),
-        format!("must have at most {QUERY_TEXT_BYTES} bytes"),
-    );
-    check.share(query.min_confidence, at("min_confidence"));
-    check.require(
-        query.limit <= limits.max,
-        at("limit"),
-        format!("must be at most {}, as query_max_limit says", limits.max),
-    );
-    let likeness = if query.embedding.is_empty() {
-        Likeness::Text(query.text)
-    } else {
-        check.vector(&query.embedding, at("embedding"), limits.dimensions);
-        Likeness::Vector(query.embedding)
-    };
-    check.end(())?;
-    let start =
-        query.start_time.as_ref().map(|time| time::from_proto(time, &at("start_time"))).transpose()?;
-    let end = query.end_time.as_ref().map(|time| time::from_proto(time, &at("end_time"))).transpose()?;
-    let mut check = Check::default();
+    let at = At::from("query");
+    check.text(at.field("text"), &query.text, 0..=QUERY_TEXT_BYTES);
+    vector(&mut check, at.field("embedding"), &query.embedding, limits.dimensions);
+    names(&mut check, at.field("categories"), &query.categories, QUERY_NAMES, CATEGORY_BYTES);
+    names(&mut check, at.field("pools"), &query.pools, QUERY_NAMES, POOL_BYTES);
+    let start = check.time(at.field("start_time"), query.start_time.as_ref());
+    let end = check.time(at.field("end_time"), query.end_time.as_ref());
     let in_order = start.zip(end).is_none_or(|(start, end)| start < end);
-    check.require(in_order, at("end_time"), "must be later than start_time".to_owned());
+    check.require(at.field("end_time"), in_order, "must be later than start_time");
+    check.within(at.field("min_confidence"), query.min_confidence, 0.0..=1.0);
+    let limit = check.limit(at.field("limit"), query.limit, limits.default, limits.max);
     let filter = Filter {
         categories: query.categories,
         pools: query.pools,
@@ -162,28 +95,57 @@ pub(crate) fn query(query: Option<wire::Query>, limits: Limits) -> Result<Query,
         end,
         min_confidence: query.min_confidence,
     };
-    let limit = if query.limit == 0 { limits.default } else { query.limit } as usize;
+    let likeness = if query.embedding.is_empty() {
+        Likeness::Text(query.text)
+    } else {
+        Likeness::Vector(query.embedding)
+    };
     check.end(Query { likeness, filter, limit, include_embedding: query.include_embedding }.canonical())
 }
 
 /// Reads an id.
 pub(crate) fn id(id: String) -> Result<String, Fault> {
     let mut check = Check::default();
-    check.text(&id, "id".to_owned(), ID_BYTES);
+    check.text("id", &id, 1..=ID_BYTES);
     check.end(id)
 }
 
 /// Reads the ids of a forget; one that is named twice counts once.
-pub(crate) fn ids(ids: Vec<String>) -> Result<Vec<String>, Fault> {
+pub(crate) fn ids(mut ids: Vec<String>) -> Result<Vec<String>, Fault> {
     let mut check = Check::default();
-    check.require((1..=BATCH).contains(&ids.len()), "ids".to_owned(), format!("must be 1 to {BATCH}"));
-    for (number, id) in ids.iter().enumerate().take(BATCH) {
-        check.text(id, format!("ids[{number}]"), ID_BYTES);
+    if check.items("ids", ids.len(), 1..=BATCH) {
+        names(&mut check, At::from("ids"), &ids, BATCH, ID_BYTES);
     }
-    let mut ids = ids;
     ids.sort_unstable();
     ids.dedup();
     check.end(ids)
+}
+
+/// Checks a list of names of 1 to `bytes` bytes each.
+fn names(check: &mut Check, at: At<'_>, names: &[String], most: usize, bytes: usize) {
+    if check.items(at, names.len(), 0..=most) {
+        for (number, name) in names.iter().enumerate() {
+            check.text(at.item(number), name, 1..=bytes);
+        }
+    }
+}
+
+/// Checks a vector, where one is given.
+fn vector(check: &mut Check, at: At<'_>, vector: &[f32], dimensions: usize) {
+    if vector.is_empty() {
+        return;
+    }
+    let has = vector.len();
+    if has != dimensions {
+        check.wrong(
+            at,
+            format_args!("must have {dimensions} values, as memory_dimensions says, and not {has}"),
+        );
+    } else if let Some(place) = vector.iter().position(|value| !value.is_finite()) {
+        check.wrong(at.item(place), "must be a finite number");
+    } else if !VECTOR_LENGTHS.contains(&length(vector)) {
+        check.wrong(at, "must not be all zero, and no shorter than 1e-18 or longer than 1e18");
+    }
 }
 
 /// Writes a memory; without a vector unless one is given.

@@ -73,7 +73,7 @@ impl MemoryService for Adapter {
         request: Request<wire::RememberRequest>,
     ) -> Result<Response<wire::RememberResponse>, Status> {
         let tenant = Caller::of(&request).tenant;
-        let draft = convert::draft(request.into_inner().memory, "memory", self.limits)?;
+        let draft = convert::draft(request.into_inner().memory, self.limits)?;
         let done = self.engine()?.remember(tenant, vec![draft]).await.map_err(Fault::from)?;
         let id = done.ids.into_iter().next().unwrap_or_default();
         Ok(Response::new(wire::RememberResponse { id, replaced: done.replaced > 0 }))

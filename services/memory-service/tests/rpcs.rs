@@ -215,7 +215,7 @@ async fn bad_memories_are_refused_by_the_name_of_the_field() {
         ("memory.metadata", Memory { metadata: metadata(2, 9000), ..good() }),
         ("memory.embedding", Memory { embedding: vec![1.0; 255], ..good() }),
         ("memory.embedding", Memory { embedding: vec![0.0; 256], ..good() }),
-        ("memory.embedding", Memory { embedding: vec![f32::NAN; 256], ..good() }),
+        ("memory.embedding[0]", Memory { embedding: vec![f32::NAN; 256], ..good() }),
         ("memory.embedding", Memory { embedding: vec![f32::MAX; 256], ..good() }),
     ] {
         let refused = client.remember(RememberRequest { memory: Some(bad) }).await.unwrap_err();
@@ -259,7 +259,7 @@ async fn bad_queries_are_refused_by_the_name_of_the_field() {
         ("query.min_confidence", Query { min_confidence: 1.5, ..Query::default() }),
         ("query.embedding", Query { embedding: vec![1.0; 3], ..Query::default() }),
         ("query.embedding", Query { embedding: vec![0.0; 256], ..Query::default() }),
-        ("query.embedding", Query { embedding: vec![f32::INFINITY; 256], ..Query::default() }),
+        ("query.embedding[0]", Query { embedding: vec![f32::INFINITY; 256], ..Query::default() }),
     ] {
         let expected = (Code::InvalidArgument, vec![field.to_owned()]);
         let refused = client.recall(RecallRequest { query: Some(bad.clone()) }).await.unwrap_err();

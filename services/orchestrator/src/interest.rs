@@ -12,6 +12,9 @@ pub const NUMBERS: [&str; 7] =
 /// The texts a rule may name.
 pub const TEXTS: [&str; 3] = ["chain", "protocol", "symbol"];
 
+/// Longest rule, in bytes: it is walked by recursion, and the deepest of this length fits into any stack of ours.
+const LONGEST: usize = 1_024;
+
 /// A compiled interest rule.
 pub struct Rule {
     program: Program,
@@ -51,6 +54,9 @@ impl Rule {
     ///
     /// Fails if the text is not CEL, names an unknown variable or does not say true or false.
     pub fn compile(text: &str) -> Result<Self, Error> {
+        if text.len() > LONGEST {
+            return Err(Error::Syntax(format!("it has {} bytes, at most {LONGEST} are read", text.len())));
+        }
         let environment = Arc::new(Env::stdlib());
         let program =
             environment.compile(text).map_err(|error| Error::Syntax(one_line(&error.to_string())))?;
@@ -178,6 +184,7 @@ mod tests {
     #[test]
     fn a_rule_that_cannot_work_is_refused_before_the_first_cycle() {
         assert!(matches!(Rule::compile("apr >"), Err(Error::Syntax(_))));
+        assert!(matches!(Rule::compile(&("apr > 1.0 || ".repeat(100) + "true")), Err(Error::Syntax(_))));
         assert_eq!(Rule::compile("apy > 3.0").unwrap_err(), Error::Unknown("apy".into()));
         assert!(matches!(Rule::compile("apr + 1.0"), Err(Error::NotBoolean(_))));
         assert!(matches!(Rule::compile("apr > 'x'"), Err(Error::NotBoolean(_))));

@@ -58,9 +58,8 @@ impl OrchestratorService for Adapter {
         request: Request<wire::RunCycleRequest>,
     ) -> Result<Response<wire::RunCycleResponse>, Status> {
         let tenant = Caller::of(&request).tenant;
-        let request = request.into_inner();
-        let agent = convert::agent_id(request.agent_id, &self.default_agent)?;
-        let deadline = convert::deadline(request.deadline)?;
+        let (agent, deadline) = convert::run(request.into_inner())?;
+        let agent = agent.unwrap_or_else(|| self.default_agent.clone());
         let cycle = self.runner()?.run(tenant, agent, deadline).await.map_err(Fault::from)?;
         Ok(Response::new(wire::RunCycleResponse { cycle: Some(convert::cycle(&cycle)) }))
     }
@@ -72,7 +71,7 @@ impl OrchestratorService for Adapter {
         request: Request<wire::WatchCyclesRequest>,
     ) -> Result<Response<Self::WatchCyclesStream>, Status> {
         let tenant = Caller::of(&request).tenant;
-        let agent = convert::list_agent(request.into_inner().agent_id)?;
+        let agent = convert::watch(request.into_inner())?;
         let cycles = BroadcastStream::new(self.runner()?.watch(&tenant));
         Ok(Response::new(Box::pin(watched(cycles, agent))))
     }
@@ -82,7 +81,7 @@ impl OrchestratorService for Adapter {
         request: Request<wire::GetCycleRequest>,
     ) -> Result<Response<wire::GetCycleResponse>, Status> {
         let tenant = Caller::of(&request).tenant;
-        let id = convert::wanted_id(request.into_inner().cycle_id)?;
+        let id = convert::wanted_id(request.into_inner())?;
         let cycle = self.read(move |runner| runner.journal().cycle(&tenant, &id)).await?;
         Ok(Response::new(wire::GetCycleResponse { cycle: Some(convert::cycle(&cycle)) }))
     }
@@ -92,9 +91,7 @@ impl OrchestratorService for Adapter {
         request: Request<wire::ListCyclesRequest>,
     ) -> Result<Response<wire::ListCyclesResponse>, Status> {
         let tenant = Caller::of(&request).tenant;
-        let request = request.into_inner();
-        let agent = convert::list_agent(request.agent_id)?;
-        let limit = convert::limit(request.limit)?;
+        let (agent, limit) = convert::list(request.into_inner())?;
         let read = move |runner: &Runner| runner.journal().cycles(&tenant, agent.as_deref(), limit);
         let cycles = self.read(read).await?.iter().map(convert::cycle).collect();
         Ok(Response::new(wire::ListCyclesResponse { cycles }))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use contracts::storage as wire;
 use prost::Message as _;
-use rpc::Fault;
+use rpc::{At, Check, Fault};
 
 pub(crate) use self::{
     answer::{bucket, costs, document, flushed, listed, planned},
@@ -27,6 +27,9 @@ const MAX_WRITES: usize = 500;
 /// Longest collection, id or field name, in bytes.
 const MAX_NAME: usize = 1_500;
 
+/// The modes a write may have.
+const MODES: &str = "WRITE_MODE_SET, WRITE_MODE_MERGE or WRITE_MODE_DELETE";
+
 /// Documents of a page if the caller does not say.
 const DEFAULT_PAGE: u32 = 100;
 
@@ -35,65 +38,76 @@ const MAX_PAGE: u32 = 1_000;
 
 /// Checks one write.
 pub(crate) fn write(tenant: &Arc<str>, write: Option<wire::DocumentWrite>) -> Result<NewWrite, Fault> {
-    document_write(tenant, write.ok_or_else(|| Fault::invalid("write", "must be given"))?, "write")
+    let write = write.ok_or_else(|| Fault::invalid("write", "must be given"))?;
+    let mut check = Check::default();
+    let write = document_write(&mut check, At::from("write"), tenant, write);
+    check.end(write)
 }
 
 /// Checks the writes of a batch.
 pub(crate) fn writes(tenant: &Arc<str>, writes: Vec<wire::DocumentWrite>) -> Result<Vec<NewWrite>, Fault> {
-    if writes.is_empty() || writes.len() > MAX_WRITES {
-        return Err(Fault::invalid("writes", format!("must be 1 to {MAX_WRITES}, not {}", writes.len())));
+    let mut check = Check::default();
+    let at = At::from("writes");
+    if !check.items(at, writes.len(), 1..=MAX_WRITES) {
+        return check.end(Vec::new());
     }
-    let checked = |(index, write)| document_write(tenant, write, &format!("writes[{index}]"));
-    writes.into_iter().enumerate().map(checked).collect()
+    let checked = |(index, write)| document_write(&mut check, at.item(index), tenant, write);
+    let writes = writes.into_iter().enumerate().map(checked).collect();
+    check.end(writes)
 }
 
 /// Checks which document is asked for.
-pub(crate) fn key(tenant: &Arc<str>, collection: &str, id: &str) -> Result<Key, Fault> {
-    path_name(collection, "collection")?;
-    path_name(id, "document_id")?;
-    Ok(Key { tenant: Arc::clone(tenant), collection: collection.into(), id: id.into() })
+pub(crate) fn key(tenant: &Arc<str>, request: wire::GetRequest) -> Result<Key, Fault> {
+    let mut check = Check::default();
+    path_name(&mut check, "collection", &request.collection);
+    path_name(&mut check, "document_id", &request.document_id);
+    check.end(Key {
+        tenant: Arc::clone(tenant),
+        collection: request.collection.into(),
+        id: request.document_id.into(),
+    })
 }
 
 /// Checks which documents are asked for.
 pub(crate) fn range(tenant: &Arc<str>, request: &wire::ListRequest) -> Result<Range, Fault> {
-    path_name(&request.collection, "collection")?;
-    if request.page_size > MAX_PAGE {
-        return Err(Fault::invalid("page_size", format!("must be at most {MAX_PAGE}")));
-    }
+    let mut check = Check::default();
+    path_name(&mut check, "collection", &request.collection);
+    let limit = check.limit("page_size", request.page_size, DEFAULT_PAGE, MAX_PAGE);
     if !request.page_token.is_empty() {
-        path_name(&request.page_token, "page_token")?;
+        path_name(&mut check, "page_token", &request.page_token);
     }
-    let size = if request.page_size == 0 { DEFAULT_PAGE } else { request.page_size };
-    Ok(Range {
+    check.end(Range {
         tenant: Arc::clone(tenant),
         collection: request.collection.as_str().into(),
         after: request.page_token.clone(),
         before: None,
-        limit: usize::try_from(size).unwrap_or(usize::MAX),
+        limit,
     })
 }
 
 /// Checks a name that stands in a document's path.
-fn path_name(name: &str, field: &str) -> Result<(), Fault> {
-    let must = |must: &str| Err(Fault::invalid(field, must));
-    if name.is_empty() || name.len() > MAX_NAME {
-        return must("must be 1 to 1500 bytes");
-    }
-    if name.contains('/') {
-        return must("must not contain /");
-    }
-    if matches!(name, "." | "..") {
-        return must("must not be . or ..");
-    }
-    if is_reserved(name) {
-        return must("must not have the form __x__, which is reserved");
-    }
-    Ok(())
+fn path_name<'a>(check: &mut Check, at: impl Into<At<'a>>, name: &str) {
+    let at = at.into();
+    check.text(at, name, 1..=MAX_NAME);
+    check.require(at, !name.contains('/'), "must not contain /");
+    check.require(at, !matches!(name, "." | ".."), "must not be . or ..");
+    unreserved(check, at, name);
 }
 
-/// Returns whether Firestore keeps `name` for itself.
-fn is_reserved(name: &str) -> bool {
-    name.len() >= 4 && name.starts_with("__") && name.ends_with("__")
+/// Checks the name of a field or a reading, which is a map's key, of 1 to `most` bytes.
+fn field_name(check: &mut Check, at: At<'_>, name: &str, most: usize) {
+    check.require(
+        at,
+        (1..=most).contains(&name.len()),
+        format_args!("must have a name of 1 to {most} bytes"),
+    );
+    unreserved(check, at, name);
+}
+
+/// Checks that Firestore does not keep a name for itself.
+fn unreserved(check: &mut Check, at: At<'_>, name: &str) {
+    let is_reserved = name.len() >= 4 && name.starts_with("__") && name.ends_with("__");
+    check.require(at, !is_reserved, "must not have a name of the form __x__, which is reserved");
 }
 
 /// Says what went wrong with a request of one write.
@@ -104,33 +118,32 @@ pub(crate) fn fault_of_one(error: Error) -> Fault {
     }
 }
 
-fn document_write(tenant: &Arc<str>, mut write: wire::DocumentWrite, path: &str) -> Result<NewWrite, Fault> {
-    path_name(&write.collection, &format!("{path}.collection"))?;
-    path_name(&write.document_id, &format!("{path}.document_id"))?;
+fn document_write(
+    check: &mut Check,
+    at: At<'_>,
+    tenant: &Arc<str>,
+    mut write: wire::DocumentWrite,
+) -> NewWrite {
+    path_name(check, at.field("collection"), &write.collection);
+    path_name(check, at.field("document_id"), &write.document_id);
+    let mode = check.one_of(at.field("mode"), write.mode, MODES);
+    let priority = check.known(at.field("priority"), write.priority);
     let encoded = write.encoded_len();
-    let (mode, priority) = (write.mode(), write.priority());
-    if !matches!(wire::WriteMode::try_from(write.mode), Ok(mode) if mode != wire::WriteMode::Unspecified) {
-        return Err(Fault::invalid(format!("{path}.mode"), "must be set, merge or delete"));
-    }
-    if wire::Priority::try_from(write.priority).is_err() {
-        return Err(Fault::invalid(format!("{path}.priority"), "must be normal or high"));
-    }
-    let fields = std::mem::take(&mut write.fields);
-    if encoded - write.encoded_len() > MAX_DOCUMENT_BYTES {
-        return Err(Fault::invalid(format!("{path}.fields"), "must be at most 1 MiB encoded"));
-    }
+    let given = std::mem::take(&mut write.fields);
+    let at = at.field("fields");
+    check.require(at, encoded - write.encoded_len() <= MAX_DOCUMENT_BYTES, "must be at most 1 MiB encoded");
+    let is_delete = mode == Some(wire::WriteMode::Delete);
+    check.require(at, !is_delete || given.is_empty(), "must be empty for a delete");
+    let fields = value::fields(check, at, given, 0);
     let change = match mode {
-        wire::WriteMode::Delete if fields.is_empty() => Change::Delete,
-        wire::WriteMode::Delete => {
-            return Err(Fault::invalid(format!("{path}.fields"), "must be empty for a delete"));
-        }
-        wire::WriteMode::Set => Change::Set(value::fields(fields, &format!("{path}.fields"), 0)?),
-        _ => Change::Merge(value::fields(fields, &format!("{path}.fields"), 0)?),
+        Some(wire::WriteMode::Delete) => Change::Delete,
+        Some(wire::WriteMode::Merge) => Change::Merge(fields),
+        _ => Change::Set(fields),
     };
-    let priority = if priority == wire::Priority::High { Priority::High } else { Priority::Normal };
+    let priority = if priority == Some(wire::Priority::High) { Priority::High } else { Priority::Normal };
     let key =
         Key { tenant: Arc::clone(tenant), collection: write.collection.into(), id: write.document_id.into() };
-    Ok(NewWrite { key, change, priority })
+    NewWrite { key, change, priority }
 }
 
 #[cfg(test)]
@@ -194,11 +207,17 @@ mod tests {
         let set = |name: &str, value: wire::Value| {
             wrong_field(|write| drop(write.fields.insert(name.to_owned(), value)))
         };
-        assert_eq!(set("tvl", number(f64::NAN)), "write.fields.tvl");
-        assert_eq!(set("tvl", wire::Value { kind: None }), "write.fields.tvl");
-        assert_eq!(set("list", array(vec![number(1.0), array(Vec::new())])), "write.fields.list[1]");
-        assert_eq!(set("map", map("__x__", number(1.0))), "write.fields.map.__x__");
-        assert_eq!(set("", number(1.0)), "write.fields.");
+        assert_eq!(set("tvl", number(f64::NAN)), "write.fields[\"tvl\"].double_value");
+        assert_eq!(set("tvl", wire::Value { kind: None }), "write.fields[\"tvl\"]");
+        assert_eq!(
+            set("list", array(vec![number(1.0), array(Vec::new())])),
+            "write.fields[\"list\"].array_value.values[1]"
+        );
+        assert_eq!(
+            set("map", map("__x__", number(1.0))),
+            "write.fields[\"map\"].map_value.fields[\"__x__\"]"
+        );
+        assert_eq!(set("", number(1.0)), "write.fields[\"\"]");
         let text = wire::Value { kind: Some(Kind::StringValue("x".repeat(1024 * 1024))) };
         assert_eq!(set("text", text), "write.fields");
     }
@@ -210,7 +229,7 @@ mod tests {
         deep.fields.insert("map".to_owned(), nested(20));
         assert!(write(&tenant(), Some(deep)).is_ok());
         let refused = wrong_field(|write| drop(write.fields.insert("map".to_owned(), nested(21))));
-        assert!(refused.starts_with("write.fields.map.x"), "{refused}");
+        assert!(refused.starts_with("write.fields[\"map\"].map_value.fields[\"x\"]"), "{refused}");
         let mut listed = good();
         listed.fields.insert("list".to_owned(), array(vec![map("inner", array(Vec::new()))]));
         assert!(write(&tenant(), Some(listed)).is_ok());

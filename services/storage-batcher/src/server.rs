@@ -60,10 +60,9 @@ impl StorageBatcherService for Adapter {
 
     async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<wire::GetResponse>, Status> {
         let tenant = Caller::of(&request).tenant;
-        let request = request.into_inner();
-        let key = convert::key(&tenant, &request.collection, &request.document_id)?;
+        let key = convert::key(&tenant, request.into_inner())?;
         let seen = self.batcher()?.get(&key).await.map_err(Fault::from)?;
-        let document = Some(convert::document(&request.collection, seen));
+        let document = Some(convert::document(&key.collection, seen));
         Ok(Response::new(wire::GetResponse { document }))
     }
 

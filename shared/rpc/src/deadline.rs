@@ -81,16 +81,14 @@ pub(crate) fn exceeded() -> Fault {
     Fault::new(Code::DeadlineExceeded, "the deadline of the call is over")
 }
 
-/// Reads `grpc-timeout`; `None` if there is none.
+/// Reads `grpc-timeout`; `None` if there is none. A call whose time is over already is refused before it does anything.
 pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Deadline>, Fault> {
     let Some(value) = headers.get(GRPC_TIMEOUT) else { return Ok(None) };
-    let parsed = value.to_str().ok().and_then(parse);
-    parsed.map(|timeout| Some(Deadline::after(timeout))).ok_or_else(|| {
-        Fault::new(
-            Code::InvalidArgument,
-            "header grpc-timeout must be at most 8 digits and one of H, M, S, m, u, n",
-        )
-    })
+    let Some(timeout) = value.to_str().ok().and_then(parse) else {
+        return Err(Fault::invalid("grpc-timeout", "must be at most 8 digits and one of H, M, S, m, u, n"));
+    };
+    let deadline = Deadline::after(timeout);
+    if deadline.is_over() { Err(exceeded()) } else { Ok(Some(deadline)) }
 }
 
 /// Writes `timeout` for `grpc-timeout`, rounded down to the finest unit that 8 digits can carry.

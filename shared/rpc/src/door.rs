@@ -31,6 +31,7 @@ use crate::{
     context::Context,
     deadline,
     draining::{self, Closing, Stage},
+    garbled,
     limit::{Limit, Limits, Permit},
     methods,
 };
@@ -95,8 +96,17 @@ impl Door {
     async fn answer(self, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path().trim_start_matches('/');
         let known = path.split_once('/').is_some_and(|(service, _)| self.gate.services.contains(service));
-        // Decided by the path too: a service must not be reached around its authentication by another content type.
-        if known || is_grpc(&request) { self.rpc(request, known).await } else { self.http(request).await }
+        match (is_grpc(&request), known) {
+            (true, _) => self.rpc(request, known).await,
+            // Neither around its authentication nor from a page of the browser on this machine, which may send other content
+            // types to any address without asking.
+            (false, true) => {
+                let mut response = StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
+                name_trace(&mut response, &trace_of(request.headers()));
+                response
+            }
+            (false, false) => self.http(request).await,
+        }
     }
 
     async fn rpc(self, request: Request<Body>, known: bool) -> Response<Body> {
@@ -167,7 +177,7 @@ impl Door {
         let work = tokio::time::timeout_at(admitted.first.instant(), work);
         tokio::select! {
             done = work => match done {
-                Ok(Some(response)) => response,
+                Ok(Some(response)) => garbled::blamed(response),
                 Ok(None) => refusal(Fault::new(Code::Internal, FAILED)),
                 Err(_) => refusal(deadline::exceeded()),
             },

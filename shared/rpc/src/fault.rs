@@ -5,6 +5,8 @@ use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::garbled;
+
 /// `domain` of the `google.rpc.ErrorInfo` that carries a reason.
 const DOMAIN: &str = "athena";
 
@@ -184,11 +186,11 @@ impl From<Fault> for Status {
         let details = fault.details();
         let plain =
             fault.0.violations.is_empty() && fault.0.reason.is_none() && fault.0.retry_after.is_none();
-        if plain {
+        garbled::marked(if plain {
             Self::new(fault.0.code, fault.to_string())
         } else {
             Self::with_error_details(fault.0.code, fault.to_string(), details)
-        }
+        })
     }
 }
 

@@ -19,16 +19,23 @@ pub fn to_proto(time: SystemTime) -> Timestamp {
     Timestamp::from(time)
 }
 
+/// What a time on the wire must be, and what a duration must be.
+pub(crate) const MUST: &str = "must be a time of the years 1 to 9999 with nanoseconds from 0 to 999999999";
+pub(crate) const DURATION_MUST: &str = "must be a duration from 0 to 10000 years";
+
 /// Reads a time from the wire.
 ///
 /// # Errors
 /// INVALID_ARGUMENT naming `field` if it is outside of the years 1 to 9999, or its nanoseconds are not 0 to 999,999,999.
 pub fn from_proto(time: &Timestamp, field: &str) -> Result<SystemTime, Fault> {
+    read(time).ok_or_else(|| Fault::invalid(field, MUST))
+}
+
+/// Reads a time; `None` if it is none.
+pub(crate) fn read(time: &Timestamp) -> Option<SystemTime> {
     let fine =
         (FIRST_SECOND..=LAST_SECOND).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
-    fine.then(|| SystemTime::try_from(*time).ok()).flatten().ok_or_else(|| {
-        Fault::invalid(field, "must be a time of the years 1 to 9999 with nanoseconds from 0 to 999999999")
-    })
+    fine.then(|| SystemTime::try_from(*time).ok()).flatten()
 }
 
 /// Writes a duration for the wire; more than 10,000 years become 10,000 years.
@@ -45,12 +52,14 @@ pub fn duration_to_proto(duration: Duration) -> prost_types::Duration {
 /// # Errors
 /// INVALID_ARGUMENT naming `field` if it is negative, over 10,000 years, or its nanoseconds are not 0 to 999,999,999.
 pub fn duration_from_proto(duration: &prost_types::Duration, field: &str) -> Result<Duration, Fault> {
-    let seconds = u64::try_from(duration.seconds).ok().filter(|seconds| *seconds <= LONGEST);
-    let nanos = u32::try_from(duration.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
-    match (seconds, nanos) {
-        (Some(seconds), Some(nanos)) => Ok(Duration::new(seconds, nanos)),
-        _ => Err(Fault::invalid(field, "must be a duration from 0 to 10000 years")),
-    }
+    read_duration(duration).ok_or_else(|| Fault::invalid(field, DURATION_MUST))
+}
+
+/// Reads a duration; `None` if it is none.
+pub(crate) fn read_duration(duration: &prost_types::Duration) -> Option<Duration> {
+    let seconds = u64::try_from(duration.seconds).ok().filter(|seconds| *seconds <= LONGEST)?;
+    let nanos = u32::try_from(duration.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    Some(Duration::new(seconds, nanos))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Instant};
 
 use contracts::llm as wire;
-use rpc::{Caller, Deadline, Fault};
+use rpc::{At, Caller, Check, Deadline, Fault};
 
 use crate::{
     analyze::Inquiry,
@@ -14,62 +14,40 @@ use crate::{
 
 /// Most turns of a conversation.
 const MAX_MESSAGES: usize = 1_000;
-/// Longest id of an observation, in bytes.
-const MAX_ID: usize = 256;
-/// Longest type of an observation, in bytes.
-const MAX_TYPE: usize = 64;
 /// Largest cache.
 const MAX_CAPACITY: u64 = 1_000_000;
+/// Most values of an observation, and most labels.
+const MAX_VALUES: usize = 256;
+const MAX_LABELS: usize = 64;
 
-/// Most wrong fields that are named: a status travels in headers, which are small.
-const MAX_FAULTS: usize = 16;
+/// Longest texts, in bytes.
+const MODEL_BYTES: usize = 256;
+const QUESTION_BYTES: usize = 64 << 10;
+const ID_BYTES: usize = 256;
+const TYPE_BYTES: usize = 64;
+const SUBJECT_BYTES: usize = 1_024;
+const NAME_BYTES: usize = 128;
+const LABELS_BYTES: usize = 16 << 10;
 
-/// Wrong fields so far.
-#[derive(Default)]
-struct Faults {
-    fault: Option<Fault>,
-    count: usize,
-}
-
-impl Faults {
-    fn check(&mut self, holds: bool, field: &str, must: &str) {
-        if holds {
-            return;
-        }
-        self.count += 1;
-        if self.count <= MAX_FAULTS {
-            self.fault = Some(match self.fault.take() {
-                None => Fault::invalid(field, must),
-                Some(fault) => fault.and(field, must),
-            });
-        }
-    }
-
-    fn end<T>(self, value: T) -> Result<T, Fault> {
-        match self.fault {
-            None => Ok(value),
-            Some(fault) => Err(fault),
-        }
-    }
-}
+/// The roles a turn may have.
+const ROLES: &str = "ROLE_SYSTEM, ROLE_USER or ROLE_ASSISTANT";
 
 /// Reads a conversation to answer.
 pub(crate) fn generate(
     caller: Caller,
     request: wire::GenerateRequest,
 ) -> Result<(Terms, Conversation), Fault> {
-    let mut faults = Faults::default();
-    let terms = terms(&mut faults, caller, request.cache, request.max_cost_usd);
-    let conversation = Conversation {
-        model: request.model,
-        messages: messages(&mut faults, request.messages),
-        temperature: request.temperature,
-        max_output_tokens: request.max_output_tokens,
-    };
-    let temperature = conversation.temperature.is_none_or(|value| (0.0..=2.0).contains(&value));
-    faults.check(temperature, "temperature", "must be 0 to 2");
-    faults.check(conversation.max_output_tokens != Some(0), "max_output_tokens", "must be at least 1");
-    faults.end((terms, conversation))
+    let mut check = Check::default();
+    check.text("model", &request.model, 0..=MODEL_BYTES);
+    let messages = messages(&mut check, request.messages);
+    if let Some(temperature) = request.temperature {
+        check.within("temperature", temperature, 0.0..=2.0);
+    }
+    check.require("max_output_tokens", request.max_output_tokens != Some(0), "must be at least 1");
+    let terms = terms(&mut check, caller, request.cache, request.max_cost_usd);
+    let (model, temperature, max_output_tokens) =
+        (request.model, request.temperature, request.max_output_tokens);
+    check.end((terms, Conversation { model, messages, temperature, max_output_tokens }))
 }
 
 /// Reads a conversation to answer piece by piece.
@@ -91,60 +69,59 @@ pub(crate) fn analyze(
     request: wire::AnalyzeRequest,
     most: usize,
 ) -> Result<(Terms, Inquiry), Fault> {
-    let mut faults = Faults::default();
-    let terms = terms(&mut faults, caller, request.cache, request.max_cost_usd);
-    let count = request.observations.len();
-    faults.check((1..=most).contains(&count), "observations", &format!("must be 1 to {most}"));
-    if count > most {
-        return faults.end((terms, Inquiry::default()));
+    let mut check = Check::default();
+    check.text("model", &request.model, 0..=MODEL_BYTES);
+    check.text("question", &request.question, 0..=QUESTION_BYTES);
+    let terms = terms(&mut check, caller, request.cache, request.max_cost_usd);
+    let at = At::from("observations");
+    if !check.items(at, request.observations.len(), 1..=most) {
+        return check.end((terms, Inquiry::default()));
     }
     let mut seen = HashSet::new();
     for (place, observation) in request.observations.iter().enumerate() {
-        let fresh = seen.insert(observation.id.as_str());
-        faults.check(fresh, &format!("observations[{place}].id"), "must be unique within the request");
+        let is_fresh = seen.insert(observation.id.as_str());
+        check.require(at.item(place).field("id"), is_fresh, "must be unique within the request");
     }
     let observations = request.observations.into_iter().enumerate();
     let observations =
-        observations.map(|(place, seen)| observation(&mut faults, &format!("observations[{place}]"), seen));
-    let observations = observations.collect();
-    faults.end((terms, Inquiry { model: request.model, question: request.question, observations }))
+        observations.map(|(place, seen)| observation(&mut check, at.item(place), seen)).collect();
+    check.end((terms, Inquiry { model: request.model, question: request.question, observations }))
 }
 
 /// Reads the observation of a dry run; a given id and type are checked, an absent id is allowed.
 pub(crate) fn observation_of(request: wire::EvaluateRequest) -> Result<Observation, Fault> {
-    let mut faults = Faults::default();
-    let Some(mut given) = request.observation else {
-        return Err(Fault::invalid("observation", "must be given"));
-    };
+    let mut given = request.observation.ok_or_else(|| Fault::invalid("observation", "must be given"))?;
     if given.id.is_empty() {
         "dry-run".clone_into(&mut given.id);
     }
-    let read = observation(&mut faults, "observation", given);
-    faults.end(read)
+    let mut check = Check::default();
+    let read = observation(&mut check, At::from("observation"), given);
+    check.end(read)
 }
 
 /// Reads a capacity of the cache.
 pub(crate) fn capacity(request: wire::ResizeRequest) -> Result<u64, Fault> {
-    let mut faults = Faults::default();
-    faults.check((1..=MAX_CAPACITY).contains(&request.capacity), "capacity", "must be 1 to 1,000,000");
-    faults.end(request.capacity)
+    let mut check = Check::default();
+    check.within("capacity", request.capacity, 1..=MAX_CAPACITY);
+    check.end(request.capacity)
+}
+
+/// Reads whose answers are removed; empty: every model's.
+pub(crate) fn model(request: wire::InvalidateRequest) -> Result<String, Fault> {
+    let mut check = Check::default();
+    check.text("model", &request.model, 0..=MODEL_BYTES);
+    check.end(request.model)
 }
 
 fn terms(
-    faults: &mut Faults,
+    check: &mut Check,
     caller: Caller,
     cache: Option<wire::CacheControl>,
     max_cost_usd: Option<f64>,
 ) -> Terms {
-    let affordable = max_cost_usd.is_none_or(|limit| limit.is_finite() && limit >= 0.0);
-    faults.check(affordable, "max_cost_usd", "must be finite and at least 0");
+    let is_affordable = max_cost_usd.is_none_or(|limit| limit.is_finite() && limit >= 0.0);
+    check.require("max_cost_usd", is_affordable, "must be a finite number of at least 0");
     let cache = cache.unwrap_or_default();
-    let max_age = cache.max_age.map(|age| rpc::time::duration_from_proto(&age, "cache.max_age"));
-    faults.check(
-        !matches!(max_age, Some(Err(_))),
-        "cache.max_age",
-        "must be a duration from 0 to 10000 years",
-    );
     Terms {
         tenant: caller.tenant,
         deadline: Deadline::current().map(|deadline| Instant::now() + deadline.remaining()),
@@ -152,43 +129,58 @@ fn terms(
             read: !cache.skip_read,
             store: !cache.skip_store,
             coalesce: !cache.skip_coalescing,
-            max_age: max_age.and_then(Result::ok),
+            max_age: check.duration(At::from("cache").field("max_age"), cache.max_age.as_ref()),
         },
         max_cost_usd,
     }
 }
 
-fn messages(faults: &mut Faults, messages: Vec<wire::Message>) -> Vec<Message> {
-    faults.check((1..=MAX_MESSAGES).contains(&messages.len()), "messages", "must be 1 to 1,000 turns");
-    let last = messages.len().saturating_sub(1);
+fn messages(check: &mut Check, messages: Vec<wire::Message>) -> Vec<Message> {
+    let at = At::from("messages");
+    if !check.items(at, messages.len(), 1..=MAX_MESSAGES) {
+        return Vec::new();
+    }
+    let last = messages.len() - 1;
     let read = messages.into_iter().enumerate().map(|(place, message)| {
-        let role = match message.role() {
-            wire::Role::System => Some(Role::System),
-            wire::Role::User => Some(Role::User),
-            wire::Role::Assistant => Some(Role::Assistant),
-            wire::Role::Unspecified => None,
-        };
-        let field = format!("messages[{place}].role");
-        faults.check(role.is_some(), &field, "must be ROLE_SYSTEM, ROLE_USER or ROLE_ASSISTANT");
-        faults.check(
-            place != last || role.is_none_or(|role| role == Role::User),
-            &field,
+        let at = at.item(place);
+        let role = check.one_of(at.field("role"), message.role, ROLES).map(|role| match role {
+            wire::Role::System => Role::System,
+            wire::Role::Assistant => Role::Assistant,
+            wire::Role::User | wire::Role::Unspecified => Role::User,
+        });
+        let role = role.unwrap_or(Role::User);
+        check.require(
+            at.field("role"),
+            place != last || role == Role::User,
             "must be ROLE_USER in the last turn",
         );
-        faults.check(!message.content.is_empty(), &format!("messages[{place}].content"), "must not be empty");
-        Message { role: role.unwrap_or(Role::User), content: message.content }
+        check.require(at.field("content"), !message.content.is_empty(), "must not be empty");
+        Message { role, content: message.content }
     });
     read.collect()
 }
 
-fn observation(faults: &mut Faults, field: &str, seen: wire::Observation) -> Observation {
-    let field = |name: &str| format!("{field}.{name}");
-    faults.check((1..=MAX_ID).contains(&seen.id.len()), &field("id"), "must be 1 to 256 bytes");
-    faults.check((1..=MAX_TYPE).contains(&seen.r#type.len()), &field("type"), "must be 1 to 64 bytes");
-    let time = seen.time.as_ref().is_none_or(|time| rpc::time::from_proto(time, "time").is_ok());
-    faults.check(time, &field("time"), "must be a valid time");
-    for (name, value) in &seen.values {
-        faults.check(value.is_finite(), &field(&format!("values[{name}]")), "must be finite");
+fn observation(check: &mut Check, at: At<'_>, seen: wire::Observation) -> Observation {
+    check.text(at.field("id"), &seen.id, 1..=ID_BYTES);
+    check.text(at.field("type"), &seen.r#type, 1..=TYPE_BYTES);
+    check.text(at.field("subject"), &seen.subject, 0..=SUBJECT_BYTES);
+    check.time(at.field("time"), seen.time.as_ref());
+    let values = at.field("values");
+    if check.items(values, seen.values.len(), 0..=MAX_VALUES) {
+        for (name, value) in &seen.values {
+            named(check, values.key(name), name);
+            check.finite(values.key(name), *value);
+        }
+    }
+    let labels = at.field("labels");
+    if check.items(labels, seen.labels.len(), 0..=MAX_LABELS) {
+        seen.labels.keys().for_each(|name| named(check, labels.key(name), name));
+        let bytes: usize = seen.labels.iter().map(|(name, text)| name.len() + text.len()).sum();
+        check.require(
+            labels,
+            bytes <= LABELS_BYTES,
+            format_args!("must have at most {LABELS_BYTES} bytes in all"),
+        );
     }
     Observation {
         id: seen.id,
@@ -197,6 +189,11 @@ fn observation(faults: &mut Faults, field: &str, seen: wire::Observation) -> Obs
         values: seen.values.into_iter().collect(),
         labels: seen.labels.into_iter().collect(),
     }
+}
+
+fn named(check: &mut Check, at: At<'_>, name: &str) {
+    let must = format_args!("must have a name of 1 to {NAME_BYTES} bytes");
+    check.require(at, (1..=NAME_BYTES).contains(&name.len()), must);
 }
 
 #[cfg(test)]
@@ -236,13 +233,13 @@ mod tests {
         assert_eq!(
             fields(super::generate(caller(), request)),
             [
-                "max_cost_usd",
-                "cache.max_age",
                 "messages[0].role",
                 "messages[1].content",
                 "messages[2].role",
                 "temperature",
-                "max_output_tokens"
+                "max_output_tokens",
+                "max_cost_usd",
+                "cache.max_age"
             ]
         );
         assert_eq!(fields(super::generate(caller(), wire::GenerateRequest::default())), ["messages"]);
@@ -266,7 +263,7 @@ mod tests {
                 "observations[1].id",
                 "observations[1].type",
                 "observations[1].time",
-                "observations[1].values[apr]"
+                r#"observations[1].values["apr"]"#
             ]
         );
         assert_eq!(fields(super::analyze(caller(), wire::AnalyzeRequest::default(), 10)), ["observations"]);
@@ -277,12 +274,5 @@ mod tests {
         let observations = vec![wire::Observation::default(); 3];
         let request = wire::AnalyzeRequest { observations, ..wire::AnalyzeRequest::default() };
         assert_eq!(fields(super::analyze(caller(), request, 2)), ["observations"]);
-    }
-
-    #[test]
-    fn not_more_wrong_fields_are_named_than_a_status_can_carry() {
-        let observations = vec![wire::Observation::default(); 100];
-        let request = wire::AnalyzeRequest { observations, ..wire::AnalyzeRequest::default() };
-        assert_eq!(fields(super::analyze(caller(), request, 100)).len(), super::MAX_FAULTS);
     }
 }

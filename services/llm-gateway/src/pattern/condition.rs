@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use cel::{Context, Env, Program, Value};
 
+/// Longest condition, in bytes. It is walked by recursion, on stacks of 2 MiB: the deepest of this length must fit in there.
+const LONGEST: usize = 1_024;
+
 /// What a condition made of an observation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -24,6 +27,9 @@ pub(super) struct Condition {
 impl Condition {
     /// Compiles `source` and tries it with every value at 1, so that a wrong type or an unknown function shows here.
     pub(super) fn compile(source: &str, env: &Arc<Env>) -> Result<Self, String> {
+        if source.len() > LONGEST {
+            return Err(format!("the condition has {} bytes, at most {LONGEST} are read", source.len()));
+        }
         let program = env.compile(source).map_err(|errors| format!("the condition is no CEL: {errors}"))?;
         let mut reads: Vec<String> =
             program.references().variables().into_iter().map(str::to_owned).collect();
@@ -62,4 +68,45 @@ pub(super) fn scope(env: &Arc<Env>, values: &BTreeMap<String, f64>) -> Context<'
         scope.add_variable_from_value(name.as_str(), Value::Float(*value));
     }
     scope
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use cel::Env;
+
+    use super::{Condition, LONGEST};
+
+    #[test]
+    fn the_deepest_condition_is_read_or_refused_and_never_ends_the_process() {
+        let env = Arc::new(Env::stdlib());
+        let around = |open: &str, close: &str| {
+            let depth = (LONGEST - 9) / (open.len() + close.len());
+            open.repeat(depth) + "a > 1.0" + &close.repeat(depth)
+        };
+        let deep = [
+            around("(", ")"),
+            around("!", ""),
+            around("-", ""),
+            around("a>1.0||", ""),
+            around("a+", ""),
+            around("[", "][0]"),
+            around("{1:", "}[1]"),
+            around("a?a:", ""),
+            around("", ".a"),
+            around("f(", ")"),
+            around("[a].map(a,", ")[0]"),
+        ];
+        for source in deep {
+            assert!(source.len() <= LONGEST, "{}", source.len());
+            // On a stack as small as any it is read on.
+            let env = Arc::clone(&env);
+            let read = move || Condition::compile(&source, &env).map(drop);
+            let read = std::thread::Builder::new().stack_size(2 << 20).spawn(read);
+            let _ = read.unwrap().join().unwrap();
+        }
+        assert!(Condition::compile(&("a > 1.0 || ".repeat(100) + "a > 1.0"), &env).is_err(), "too long");
+        assert!(Condition::compile(&("a > 1.0 || ".repeat(90) + "a > 1.0"), &env).is_ok(), "long");
+    }
 }

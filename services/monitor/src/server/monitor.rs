@@ -50,7 +50,7 @@ impl MonitorService for Monitor {
         &self,
         request: Request<GetTargetsRequest>,
     ) -> Result<Response<GetTargetsResponse>, Status> {
-        let window = read::window(request.get_ref().window.as_ref())?;
+        let window = read::window(request.get_ref())?;
         Ok(Response::new(write::targets(&self.observer.targets(window))))
     }
 
@@ -60,9 +60,7 @@ impl MonitorService for Monitor {
         &self,
         request: Request<WatchTargetsRequest>,
     ) -> Result<Response<Self::WatchTargetsStream>, Status> {
-        let window = read::window(request.get_ref().window.as_ref())?;
-        let interval = read::interval(request.get_ref().interval.as_ref())?;
-        let stream = watch(Arc::clone(&self.observer), window, interval);
+        let stream = watch(Arc::clone(&self.observer), read::watch(request.get_ref())?);
         Ok(Response::new(Box::pin(stream)))
     }
 
@@ -94,8 +92,8 @@ impl MonitorService for Monitor {
         &self,
         request: Request<ListSlowOperationsRequest>,
     ) -> Result<Response<ListSlowOperationsResponse>, Status> {
-        let limit = read::limit(request.get_ref().limit)?;
-        let operations = self.observer.slow(&request.get_ref().service, limit);
+        let (service, limit) = read::slow(request.into_inner())?;
+        let operations = self.observer.slow(&service, limit);
         Ok(Response::new(ListSlowOperationsResponse {
             operations: operations.iter().map(write::slow).collect(),
         }))
@@ -105,8 +103,7 @@ impl MonitorService for Monitor {
 /// Sends the targets now, when a state changes, and after `interval` of silence.
 fn watch(
     observer: Arc<Observer>,
-    window: Option<Duration>,
-    interval: Duration,
+    read::Watch { window, interval }: read::Watch,
 ) -> impl Stream<Item = Result<WatchTargetsResponse, Status>> + Send {
     async_stream::stream! {
         let mut arrivals = observer.arrivals();

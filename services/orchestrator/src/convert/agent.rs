@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use contracts::agent as wire;
-use rpc::{Fault, time};
+use rpc::{Check, Fault, time};
 
 use crate::{
     cycle::{Completeness, Cycle, Decision, Stage, StageReport},
@@ -34,44 +34,40 @@ pub(crate) struct Ran {
     pub(crate) incomplete: Option<String>,
 }
 
-/// Reads the agent a call is about; `default` where none is named.
-pub(crate) fn agent_id(id: String, default: &str) -> Result<String, Fault> {
-    Ok(list_agent(id)?.unwrap_or_else(|| default.to_owned()))
+/// Reads which agent is to run a cycle (`None`: the configured one), and until when.
+pub(crate) fn run(request: wire::RunCycleRequest) -> Result<(Option<String>, Option<Duration>), Fault> {
+    let mut check = Check::default();
+    let agent = agent(&mut check, request.agent_id);
+    let deadline = check.positive("deadline", request.deadline.as_ref());
+    check.end((agent, deadline))
 }
 
-/// Reads an agent to filter by; `None` where none is named.
-pub(crate) fn list_agent(id: String) -> Result<Option<String>, Fault> {
-    match id.len() {
-        0 => Ok(None),
-        1..=AGENT_BYTES if !id.chars().any(char::is_control) => Ok(Some(id)),
-        _ => Err(Fault::invalid("agent_id", "must be 1 to 128 bytes without control characters")),
-    }
+/// Reads whose cycles are watched; `None`: everyone's.
+pub(crate) fn watch(request: wire::WatchCyclesRequest) -> Result<Option<String>, Fault> {
+    let mut check = Check::default();
+    let agent = agent(&mut check, request.agent_id);
+    check.end(agent)
+}
+
+/// Reads whose cycles are wanted (`None`: everyone's), and how many.
+pub(crate) fn list(request: wire::ListCyclesRequest) -> Result<(Option<String>, usize), Fault> {
+    let mut check = Check::default();
+    let agent = agent(&mut check, request.agent_id);
+    let limit = check.limit("limit", request.limit, LISTED, LISTED_MOST);
+    check.end((agent, limit))
 }
 
 /// Reads the id of a wanted cycle.
-pub(crate) fn wanted_id(id: String) -> Result<String, Fault> {
-    match id.len() {
-        1..=CYCLE_BYTES => Ok(id),
-        _ => Err(Fault::invalid("cycle_id", "must be 1 to 64 bytes")),
-    }
+pub(crate) fn wanted_id(request: wire::GetCycleRequest) -> Result<String, Fault> {
+    let mut check = Check::default();
+    check.text("cycle_id", &request.cycle_id, 1..=CYCLE_BYTES);
+    check.end(request.cycle_id)
 }
 
-/// Reads a cycle's deadline.
-pub(crate) fn deadline(deadline: Option<prost_types::Duration>) -> Result<Option<Duration>, Fault> {
-    let Some(deadline) = deadline else { return Ok(None) };
-    match time::duration_from_proto(&deadline, "deadline")? {
-        Duration::ZERO => Err(Fault::invalid("deadline", "must be longer than 0")),
-        deadline => Ok(Some(deadline)),
-    }
-}
-
-/// Reads how many cycles are wanted.
-pub(crate) fn limit(limit: u32) -> Result<usize, Fault> {
-    match limit {
-        0 => Ok(LISTED as usize),
-        1..=LISTED_MOST => Ok(limit as usize),
-        _ => Err(Fault::invalid("limit", "must be at most 1,000")),
-    }
+fn agent(check: &mut Check, id: String) -> Option<String> {
+    check.text("agent_id", &id, 0..=AGENT_BYTES);
+    check.require("agent_id", !id.chars().any(char::is_control), "must have no control characters");
+    (!id.is_empty()).then_some(id)
 }
 
 /// Reads what a benchmark needs of a cycle.
@@ -199,26 +195,23 @@ fn count(number: usize) -> u32 {
 mod tests {
     use super::*;
 
-    fn field(fault: &Fault) -> &str {
-        &fault.violations()[0].field
+    fn fields(fault: &Fault) -> Vec<&str> {
+        fault.violations().iter().map(|wrong| wrong.field.as_str()).collect()
     }
 
     #[test]
-    fn a_bad_request_names_its_field() {
-        assert_eq!(field(&agent_id("x".repeat(129), "a").unwrap_err()), "agent_id");
-        assert_eq!(field(&agent_id("a\nb".into(), "a").unwrap_err()), "agent_id");
-        assert_eq!(field(&limit(1001).unwrap_err()), "limit");
-        assert_eq!(field(&wanted_id(String::new()).unwrap_err()), "cycle_id");
+    fn a_bad_request_names_its_fields() {
         let zero = prost_types::Duration { seconds: 0, nanos: 0 };
-        assert_eq!(field(&deadline(Some(zero)).unwrap_err()), "deadline");
-        let negative = prost_types::Duration { seconds: -1, nanos: 0 };
-        assert_eq!(field(&deadline(Some(negative)).unwrap_err()), "deadline");
+        let request = wire::RunCycleRequest { agent_id: "x".repeat(129), deadline: Some(zero) };
+        assert_eq!(fields(&run(request).unwrap_err()), ["agent_id", "deadline"]);
+        let request = wire::ListCyclesRequest { agent_id: "a\nb".into(), limit: 1001 };
+        assert_eq!(fields(&list(request).unwrap_err()), ["agent_id", "limit"]);
+        assert_eq!(fields(&wanted_id(wire::GetCycleRequest::default()).unwrap_err()), ["cycle_id"]);
     }
 
     #[test]
     fn what_is_left_out_has_its_default() {
-        assert_eq!(agent_id(String::new(), "agent").unwrap(), "agent");
-        assert_eq!(limit(0).unwrap(), 100);
-        assert_eq!(deadline(None).unwrap(), None);
+        assert_eq!(run(wire::RunCycleRequest::default()).unwrap(), (None, None));
+        assert_eq!(list(wire::ListCyclesRequest::default()).unwrap(), (None, 100));
     }
 }

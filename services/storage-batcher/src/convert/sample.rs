@@ -1,11 +1,11 @@
 //! Samples, and which buckets are asked for.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use contracts::storage as wire;
-use rpc::Fault;
+use rpc::{At, Check, Fault};
 
-use super::{is_reserved, path_name};
+use super::{field_name, path_name};
 use crate::{
     accept::{NewSample, micros},
     buckets::{BucketKey, LENGTH, MAX_AGE, Readings},
@@ -19,6 +19,10 @@ const MAX_SAMPLES: usize = 5_000;
 
 /// Most readings of one sample.
 const MAX_READINGS: usize = 32;
+
+/// Longest name of what is measured, and of a reading, in bytes.
+const ENTITY_BYTES: usize = 256;
+const READING_BYTES: usize = 64;
 
 /// Which buckets are asked for, in seconds since the epoch.
 #[derive(Debug)]
@@ -37,84 +41,65 @@ pub(crate) fn samples(
     request: wire::RecordMetricsRequest,
     now: SystemTime,
 ) -> Result<Vec<NewSample>, Fault> {
-    let collection = collection(&request.collection)?;
-    let count = request.samples.len();
-    if count == 0 || count > MAX_SAMPLES {
-        return Err(Fault::invalid("samples", format!("must be 1 to {MAX_SAMPLES}, not {count}")));
+    let mut check = Check::default();
+    let collection = collection(&mut check, request.collection);
+    let at = At::from("samples");
+    if !check.items(at, request.samples.len(), 1..=MAX_SAMPLES) {
+        return check.end(Vec::new());
     }
-    let checked = |(index, given)| sample(tenant, &collection, given, &format!("samples[{index}]"), now);
-    request.samples.into_iter().enumerate().map(checked).collect()
+    let checked = |(index, given)| sample(&mut check, at.item(index), (tenant, &collection), given, now);
+    let samples = request.samples.into_iter().enumerate().map(checked).collect();
+    check.end(samples)
 }
 
 /// Checks which buckets are asked for.
 pub(crate) fn bucket_query(request: wire::GetBucketsRequest) -> Result<BucketQuery, Fault> {
-    let collection = collection(&request.collection)?;
-    check_entity(&request.entity, "entity")?;
-    let bound = |time: Option<prost_types::Timestamp>, field: &str| {
-        let Some(time) = time else { return Ok(None) };
-        rpc::time::from_proto(&time, field)?;
-        // Buckets start on whole seconds: the first at or after a moment within one starts with the next.
-        Ok::<_, Fault>(Some(time.seconds + i64::from(time.nanos > 0)))
-    };
-    let span = (bound(request.start_time, "start_time")?, bound(request.end_time, "end_time")?);
-    Ok(BucketQuery { collection, entity: request.entity, span })
+    let mut check = Check::default();
+    let collection = collection(&mut check, request.collection);
+    check.text("entity", &request.entity, 1..=ENTITY_BYTES);
+    let start = check.time("start_time", request.start_time.as_ref());
+    let end = check.time("end_time", request.end_time.as_ref());
+    let in_order = start.zip(end).is_none_or(|(start, end)| start < end);
+    check.require("end_time", in_order, "must be later than start_time");
+    // Buckets start on whole seconds: the first at or after a moment within one starts with the next.
+    let second = |time: prost_types::Timestamp| time.seconds + i64::from(time.nanos > 0);
+    let span = (start.and(request.start_time).map(second), end.and(request.end_time).map(second));
+    check.end(BucketQuery { collection, entity: request.entity, span })
 }
 
-fn collection(given: &str) -> Result<Arc<str>, Fault> {
+fn collection(check: &mut Check, given: String) -> Arc<str> {
     if given.is_empty() {
-        return Ok(DEFAULT_COLLECTION.into());
+        return DEFAULT_COLLECTION.into();
     }
-    path_name(given, "collection")?;
-    Ok(given.into())
+    path_name(check, "collection", &given);
+    given.into()
 }
 
 fn sample(
-    tenant: &Arc<str>,
-    collection: &Arc<str>,
+    check: &mut Check,
+    at: At<'_>,
+    (tenant, collection): (&Arc<str>, &Arc<str>),
     given: wire::MetricSample,
-    path: &str,
     now: SystemTime,
-) -> Result<NewSample, Fault> {
-    check_entity(&given.entity, &format!("{path}.entity"))?;
-    let field = format!("{path}.time");
-    let Some(time) = given.time else { return Err(Fault::invalid(field, "must be given")) };
-    let time = rpc::time::from_proto(&time, &field)?;
-    if time > now + LENGTH {
-        return Err(Fault::invalid(field, "must be at most 15 minutes after the agent clock's now"));
-    }
-    if time + MAX_AGE < now {
-        return Err(Fault::invalid(field, "must be at most 24 hours before the agent clock's now"));
-    }
-    let readings = readings(given.values, &format!("{path}.values"))?;
-    let time = micros(time);
-    let entity: Arc<str> = given.entity.into();
-    Ok(NewSample { bucket: BucketKey::holding(tenant, collection, &entity, time), time, readings })
+) -> NewSample {
+    check.text(at.field("entity"), &given.entity, 1..=ENTITY_BYTES);
+    let time = check.given(at.field("time"), given.time);
+    let time = check.time(at.field("time"), time.as_ref()).unwrap_or(now);
+    let must = "must be at most 15 minutes after the agent clock's now, and at most 24 hours before it";
+    check.require(at.field("time"), (now - MAX_AGE..=now + LENGTH).contains(&time), must);
+    let readings = readings(check, at.field("values"), given.values);
+    let (time, entity) = (micros(time), Arc::from(given.entity));
+    NewSample { bucket: BucketKey::holding(tenant, collection, &entity, time), time, readings }
 }
 
-fn readings(values: std::collections::HashMap<String, f64>, path: &str) -> Result<Readings, Fault> {
-    if values.is_empty() || values.len() > MAX_READINGS {
-        return Err(Fault::invalid(path, format!("must be 1 to {MAX_READINGS} readings")));
-    }
-    for (name, reading) in &values {
-        let field = format!("{path}.{name}");
-        if name.is_empty() || name.len() > 64 {
-            return Err(Fault::invalid(field, "must have a name of 1 to 64 bytes"));
-        }
-        if is_reserved(name) {
-            return Err(Fault::invalid(field, "must not have a name of the form __x__, which is reserved"));
-        }
-        if !reading.is_finite() {
-            return Err(Fault::invalid(field, "must be a finite number"));
+fn readings(check: &mut Check, at: At<'_>, values: HashMap<String, f64>) -> Readings {
+    if check.items(at, values.len(), 1..=MAX_READINGS) {
+        for (name, reading) in &values {
+            field_name(check, at.key(name), name, READING_BYTES);
+            check.finite(at.key(name), *reading);
         }
     }
-    Ok(values.into_iter().collect())
-}
-
-fn check_entity(entity: &str, field: &str) -> Result<(), Fault> {
-    if entity.is_empty() || entity.len() > 256 {
-        return Err(Fault::invalid(field, "must be 1 to 256 bytes"));
-    }
-    Ok(())
+    values.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -170,7 +155,7 @@ mod tests {
         let nan = |sample: &mut wire::MetricSample| {
             sample.values.insert("tvl".to_owned(), f64::NAN);
         };
-        assert_eq!(named(nan), "samples[0].values.tvl");
+        assert_eq!(named(nan), r#"samples[0].values["tvl"]"#);
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use contracts::storage::{self as wire, value::Kind};
-use rpc::Fault;
+use rpc::{At, Check};
 
-use super::{MAX_NAME, is_reserved};
+use super::{MAX_NAME, field_name};
 use crate::document::{Fields, MAX_DOCUMENT_BYTES, Value};
 
 /// Deepest nesting of maps: Firestore's limit.
@@ -13,30 +13,21 @@ const MAX_DEPTH: usize = 20;
 
 /// Longest text or bytes: Firestore's limit.
 const MAX_VALUE_BYTES: usize = MAX_DOCUMENT_BYTES - 89;
+const BYTES: &str = "must be at most 1 MiB - 89 bytes";
 
 /// Checks named values; `depth` is the number of maps around them.
 pub(super) fn fields(
+    check: &mut Check,
+    at: At<'_>,
     fields: HashMap<String, wire::Value>,
-    path: &str,
     depth: usize,
-) -> Result<Fields, Fault> {
-    fields
-        .into_iter()
-        .map(|(name, given)| {
-            let path = format!("{path}.{name}");
-            if name.is_empty() || name.len() > MAX_NAME {
-                return Err(Fault::invalid(path, "must have a name of 1 to 1500 bytes"));
-            }
-            if is_reserved(&name) {
-                return Err(Fault::invalid(
-                    path,
-                    "must not have a name of the form __x__, which is reserved",
-                ));
-            }
-            let value = value(given, &path, depth)?;
-            Ok((name, value))
-        })
-        .collect()
+) -> Fields {
+    let checked = fields.into_iter().map(|(name, given)| {
+        field_name(check, at.key(&name), &name, MAX_NAME);
+        let value = value(check, at.key(&name), given, depth);
+        (name, value)
+    });
+    checked.collect()
 }
 
 /// Returns values for the wire.
@@ -44,44 +35,54 @@ pub(super) fn fields_to_wire(fields: Fields) -> HashMap<String, wire::Value> {
     fields.into_iter().map(|(name, value)| (name, value_to_wire(value))).collect()
 }
 
-fn value(given: wire::Value, path: &str, depth: usize) -> Result<Value, Fault> {
-    let wrong = |must: &str| Err(Fault::invalid(path, must));
-    Ok(match given.kind {
-        None => return wrong("must hold a value"),
-        Some(Kind::NullValue(_)) => Value::Null,
-        Some(Kind::BooleanValue(boolean)) => Value::Boolean(boolean),
-        Some(Kind::IntegerValue(integer)) => Value::Integer(integer),
-        Some(Kind::DoubleValue(double)) if double.is_finite() => Value::Double(double),
-        Some(Kind::DoubleValue(_)) => return wrong("must be a finite number"),
-        Some(Kind::StringValue(text)) if text.len() <= MAX_VALUE_BYTES => Value::Text(text),
-        Some(Kind::BytesValue(bytes)) if bytes.len() <= MAX_VALUE_BYTES => Value::Bytes(bytes),
-        Some(Kind::StringValue(_) | Kind::BytesValue(_)) => {
-            return wrong("must be at most 1 MiB - 89 bytes");
+/// Checks a value; null stands in for one that is wrong.
+fn value(check: &mut Check, at: At<'_>, given: wire::Value, depth: usize) -> Value {
+    let fits = |length: usize| length <= MAX_VALUE_BYTES;
+    match given.kind {
+        None => check.wrong(at, "must hold a value"),
+        Some(Kind::NullValue(_)) => {}
+        Some(Kind::BooleanValue(boolean)) => return Value::Boolean(boolean),
+        Some(Kind::IntegerValue(integer)) => return Value::Integer(integer),
+        Some(Kind::DoubleValue(double)) => {
+            check.finite(at.field("double_value"), double);
+            return Value::Double(double);
+        }
+        Some(Kind::StringValue(text)) => {
+            check.require(at.field("string_value"), fits(text.len()), BYTES);
+            return Value::Text(text);
+        }
+        Some(Kind::BytesValue(bytes)) => {
+            check.require(at.field("bytes_value"), fits(bytes.len()), BYTES);
+            return Value::Bytes(bytes);
         }
         Some(Kind::TimestampValue(time)) => {
-            rpc::time::from_proto(&time, path)?;
-            Value::Moment(time.seconds * 1_000_000 + i64::from(time.nanos) / 1_000)
+            if check.time(at.field("timestamp_value"), Some(&time)).is_some() {
+                return Value::Moment(time.seconds * 1_000_000 + i64::from(time.nanos) / 1_000);
+            }
         }
-        Some(Kind::ArrayValue(array)) => Value::Array(list(array.values, path, depth)?),
-        Some(Kind::MapValue(_)) if depth >= MAX_DEPTH => {
-            return wrong("must not be nested more than 20 maps deep");
+        Some(Kind::ArrayValue(array)) => {
+            return Value::Array(list(check, at.field("array_value").field("values"), array.values, depth));
         }
-        Some(Kind::MapValue(map)) => Value::Map(fields(map.fields, path, depth + 1)?),
-    })
+        Some(Kind::MapValue(map)) if depth < MAX_DEPTH => {
+            return Value::Map(fields(check, at.field("map_value").field("fields"), map.fields, depth + 1));
+        }
+        Some(Kind::MapValue(_)) => {
+            check.wrong(at.field("map_value"), "must not be nested more than 20 maps deep")
+        }
+    }
+    Value::Null
 }
 
-fn list(values: Vec<wire::Value>, path: &str, depth: usize) -> Result<Vec<Value>, Fault> {
-    values
-        .into_iter()
-        .enumerate()
-        .map(|(index, given)| {
-            let path = format!("{path}[{index}]");
-            if matches!(given.kind, Some(Kind::ArrayValue(_))) {
-                return Err(Fault::invalid(path, "must not be a list within a list"));
-            }
-            value(given, &path, depth)
-        })
-        .collect()
+fn list(check: &mut Check, at: At<'_>, values: Vec<wire::Value>, depth: usize) -> Vec<Value> {
+    let numbered = values.into_iter().enumerate();
+    let checked = numbered.map(|(index, given)| {
+        if matches!(given.kind, Some(Kind::ArrayValue(_))) {
+            check.wrong(at.item(index), "must not be a list within a list");
+            return Value::Null;
+        }
+        value(check, at.item(index), given, depth)
+    });
+    checked.collect()
 }
 
 fn value_to_wire(value: Value) -> wire::Value {

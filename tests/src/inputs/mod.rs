@@ -1,0 +1,60 @@
+//! Requests at every edge and beyond it, made from the contracts' descriptors and a table of what each field may hold.
+
+mod holds;
+mod nesting;
+mod requests;
+mod table;
+
+use athena::Service;
+use prost::Message as _;
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
+
+pub use self::{
+    holds::{Case, Verdict},
+    nesting::RPCS as NESTING,
+    requests::{fields, good},
+    table::names,
+};
+
+/// Returns the contracts.
+///
+/// # Panics
+///
+/// Panics if the descriptor set is damaged, which the build rules out.
+#[must_use]
+#[expect(clippy::expect_used, reason = "the descriptor set is made by the build")]
+pub fn contracts() -> DescriptorPool {
+    DescriptorPool::decode(contracts::DESCRIPTOR_SET).expect("the descriptor set of the build")
+}
+
+/// Returns the rpcs of the contracts that a service of the mesh serves.
+#[must_use]
+pub fn methods(service: Service) -> Vec<MethodDescriptor> {
+    let package = service.health_name().rsplit_once('.').map_or("", |(package, _)| package);
+    let pool = contracts();
+    let services = pool.services().filter(|one| one.package_name() == package);
+    services.flat_map(|one| one.methods().collect::<Vec<_>>()).collect()
+}
+
+/// Makes every case of an rpc, as the bytes of its request.
+#[must_use]
+pub fn cases(method: &MethodDescriptor) -> Vec<Case<Vec<u8>>> {
+    let cases = requests::cases(&method.input(), &[]).into_iter();
+    let encoded = cases.map(|case| {
+        let value = encoded(&case.value, &case.verdict);
+        Case { what: case.what, value, verdict: case.verdict }
+    });
+    encoded.chain(nesting::cases(method.full_name())).collect()
+}
+
+/// Returns the bytes of a message, with what stands for it replaced by what is no UTF-8.
+fn encoded(message: &DynamicMessage, verdict: &Verdict) -> Vec<u8> {
+    let mut bytes = message.encode_to_vec();
+    if *verdict == Verdict::Garbled {
+        let place = bytes.windows(holds::NOT_UTF8.len()).position(|part| part == holds::NOT_UTF8.as_bytes());
+        if let Some(place) = place {
+            bytes[place..place + holds::NOT_UTF8.len()].fill(0xff);
+        }
+    }
+    bytes
+}

@@ -1,0 +1,187 @@
+//! What every field of every request may hold. A field that is not here, or that is no longer in the contracts, fails the test.
+
+use prost_reflect::{FieldDescriptor, MessageDescriptor};
+
+use super::holds::{
+    ANY,
+    Holds::{
+        self, Blob, Choice, Distinct, FieldName, Flag, Free, From, Integer, List, Map, Message, Moment,
+        Number, PathName, Plain, Recent, Span, Text, TraceId, Until, Values, Vector, Whole, Words,
+    },
+    LONGEST,
+};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const SECOND: u64 = 1_000_000_000;
+
+/// The mesh that answers has no upstream.
+const MODEL: Holds = Words(&["builtin/statistics", ""]);
+const TURNS: Holds = List(1, 1_000, &Message { required: true });
+const TEMPERATURE: Holds = Number(0.0, 2.0);
+const TOKENS: Holds = Whole(1, u32::MAX as u64);
+const COST: Holds = Number(0.0, f64::MAX);
+const SHARE: Holds = Number(0.0, 1.0);
+const FINITE: Holds = Number(f64::MIN, f64::MAX);
+const LIMIT: Holds = Whole(0, 1_000);
+const PATH_NAME: Holds = PathName { optional: false };
+/// As `memory_dimensions` has it.
+const EMBEDDING: Holds = Vector(256);
+/// Text and bytes of a document: its own limit less its shortest name.
+const VALUE_BYTES: usize = MIB - 89;
+
+/// Fields by their full name without `athena.`, and what they may hold.
+const TABLE: &[(&str, Holds)] = &[
+    ("agent.v1.RunCycleRequest.agent_id", Plain(128)),
+    ("agent.v1.RunCycleRequest.deadline", Span(1, LONGEST)),
+    ("agent.v1.WatchCyclesRequest.agent_id", Plain(128)),
+    ("agent.v1.GetCycleRequest.cycle_id", Text(1, 64)),
+    ("agent.v1.ListCyclesRequest.agent_id", Plain(128)),
+    ("agent.v1.ListCyclesRequest.limit", LIMIT),
+    ("llm.v1.Message.role", ROLE),
+    ("llm.v1.Message.content", Free(1)),
+    ("llm.v1.CacheControl.skip_read", Flag),
+    ("llm.v1.CacheControl.skip_store", Flag),
+    ("llm.v1.CacheControl.skip_coalescing", Flag),
+    ("llm.v1.CacheControl.max_age", Span(0, LONGEST)),
+    ("llm.v1.GenerateRequest.model", MODEL),
+    ("llm.v1.GenerateRequest.messages", TURNS),
+    ("llm.v1.GenerateRequest.temperature", TEMPERATURE),
+    ("llm.v1.GenerateRequest.max_output_tokens", TOKENS),
+    ("llm.v1.GenerateRequest.cache", Message { required: false }),
+    ("llm.v1.GenerateRequest.max_cost_usd", COST),
+    ("llm.v1.GenerateStreamRequest.model", MODEL),
+    ("llm.v1.GenerateStreamRequest.messages", TURNS),
+    ("llm.v1.GenerateStreamRequest.temperature", TEMPERATURE),
+    ("llm.v1.GenerateStreamRequest.max_output_tokens", TOKENS),
+    ("llm.v1.GenerateStreamRequest.cache", Message { required: false }),
+    ("llm.v1.GenerateStreamRequest.max_cost_usd", COST),
+    ("llm.v1.Observation.id", Text(1, 256)),
+    ("llm.v1.Observation.type", Text(1, 64)),
+    ("llm.v1.Observation.subject", Text(0, KIB)),
+    ("llm.v1.Observation.time", Moment),
+    ("llm.v1.Observation.values", Map { entries: (0, 256), bytes: ANY, name: &Text(1, 128), value: &FINITE }),
+    (
+        "llm.v1.Observation.labels",
+        Map { entries: (0, 64), bytes: 16 * KIB, name: &Text(1, 128), value: &Free(0) },
+    ),
+    ("llm.v1.AnalyzeRequest.model", MODEL),
+    ("llm.v1.AnalyzeRequest.observations", Distinct(1, 1_000, "id")),
+    ("llm.v1.AnalyzeRequest.question", Text(0, 64 * KIB)),
+    ("llm.v1.AnalyzeRequest.cache", Message { required: false }),
+    ("llm.v1.AnalyzeRequest.max_cost_usd", COST),
+    ("llm.v1.InvalidateRequest.model", Text(0, 256)),
+    ("llm.v1.ResizeRequest.capacity", Whole(1, 1_000_000)),
+    ("llm.v1.EvaluateRequest.observation", Message { required: true }),
+    ("memory.v1.Memory.id", Text(0, 256)),
+    ("memory.v1.Memory.category", Text(1, 128)),
+    ("memory.v1.Memory.content", Text(1, 64 * KIB)),
+    ("memory.v1.Memory.pools", List(0, 64, &Text(1, 256))),
+    ("memory.v1.Memory.time", Moment),
+    ("memory.v1.Memory.confidence", SHARE),
+    ("memory.v1.Memory.metadata", Map { entries: (0, 64), bytes: 16 * KIB, name: &Free(0), value: &Free(0) }),
+    ("memory.v1.Memory.embedding", EMBEDDING),
+    ("memory.v1.RememberRequest.memory", Message { required: true }),
+    ("memory.v1.RememberBatchRequest.memories", List(1, 1_000, &Message { required: true })),
+    ("memory.v1.Query.text", Text(0, 64 * KIB)),
+    ("memory.v1.Query.embedding", EMBEDDING),
+    ("memory.v1.Query.categories", List(0, 64, &Text(1, 128))),
+    ("memory.v1.Query.pools", List(0, 64, &Text(1, 256))),
+    ("memory.v1.Query.start_time", From),
+    ("memory.v1.Query.end_time", Until),
+    ("memory.v1.Query.min_confidence", SHARE),
+    ("memory.v1.Query.limit", LIMIT),
+    ("memory.v1.Query.include_embedding", Flag),
+    ("memory.v1.RecallRequest.query", Message { required: false }),
+    ("memory.v1.ExplainRequest.query", Message { required: false }),
+    ("memory.v1.GetRequest.id", Text(1, 256)),
+    ("memory.v1.GetRequest.include_embedding", Flag),
+    ("memory.v1.ForgetRequest.ids", List(1, 1_000, &Text(1, 256))),
+    ("monitor.v1.GetTargetsRequest.window", Span(1, LONGEST)),
+    ("monitor.v1.WatchTargetsRequest.window", Span(1, LONGEST)),
+    ("monitor.v1.WatchTargetsRequest.interval", Span(SECOND, 3_600)),
+    ("monitor.v1.ListTracesRequest.service", Text(0, KIB)),
+    ("monitor.v1.ListTracesRequest.root_name", Text(0, KIB)),
+    ("monitor.v1.ListTracesRequest.min_duration", Span(0, LONGEST)),
+    ("monitor.v1.ListTracesRequest.failed_only", Flag),
+    ("monitor.v1.ListTracesRequest.limit", LIMIT),
+    ("monitor.v1.GetTraceRequest.trace_id", TraceId),
+    ("monitor.v1.ListSlowOperationsRequest.service", Text(0, KIB)),
+    ("monitor.v1.ListSlowOperationsRequest.limit", LIMIT),
+    ("storage.v1.Value.null_value", Flag),
+    ("storage.v1.Value.boolean_value", Flag),
+    ("storage.v1.Value.integer_value", Integer),
+    ("storage.v1.Value.double_value", FINITE),
+    ("storage.v1.Value.string_value", Text(0, VALUE_BYTES)),
+    ("storage.v1.Value.bytes_value", Blob(VALUE_BYTES)),
+    ("storage.v1.Value.timestamp_value", Moment),
+    ("storage.v1.Value.array_value", Message { required: false }),
+    ("storage.v1.Value.map_value", Message { required: false }),
+    ("storage.v1.ArrayValue.values", Values),
+    ("storage.v1.MapValue.fields", FIELDS),
+    ("storage.v1.DocumentWrite.collection", PATH_NAME),
+    ("storage.v1.DocumentWrite.document_id", PATH_NAME),
+    ("storage.v1.DocumentWrite.mode", MODE),
+    ("storage.v1.DocumentWrite.fields", FIELDS_OF_A_DOCUMENT),
+    ("storage.v1.DocumentWrite.priority", PRIORITY),
+    ("storage.v1.WriteRequest.write", Message { required: true }),
+    ("storage.v1.WriteBatchRequest.writes", List(1, 500, &Message { required: true })),
+    ("storage.v1.GetRequest.collection", PATH_NAME),
+    ("storage.v1.GetRequest.document_id", PATH_NAME),
+    ("storage.v1.ListRequest.collection", PATH_NAME),
+    ("storage.v1.ListRequest.page_size", LIMIT),
+    ("storage.v1.ListRequest.page_token", PathName { optional: true }),
+    ("storage.v1.FlushRequest.close_open_buckets", Flag),
+    ("storage.v1.PlanFlushRequest.close_open_buckets", Flag),
+    ("storage.v1.MetricSample.entity", Text(1, 256)),
+    ("storage.v1.MetricSample.time", Recent),
+    (
+        "storage.v1.MetricSample.values",
+        Map { entries: (1, 32), bytes: ANY, name: &FieldName(64), value: &FINITE },
+    ),
+    ("storage.v1.RecordMetricsRequest.collection", PathName { optional: true }),
+    ("storage.v1.RecordMetricsRequest.samples", List(1, 5_000, &Message { required: true })),
+    ("storage.v1.GetBucketsRequest.collection", PathName { optional: true }),
+    ("storage.v1.GetBucketsRequest.entity", Text(1, 256)),
+    ("storage.v1.GetBucketsRequest.start_time", From),
+    ("storage.v1.GetBucketsRequest.end_time", Until),
+];
+
+/// The good conversation has one turn, and the last one is the user's.
+const ROLE: Holds = Choice {
+    required: true,
+    good: &["ROLE_USER"],
+    elsewhere: &[("ROLE_SYSTEM", "role"), ("ROLE_ASSISTANT", "role")],
+};
+
+/// A good write has fields, which a delete must not have.
+const MODE: Holds = Choice {
+    required: true,
+    good: &["WRITE_MODE_SET", "WRITE_MODE_MERGE"],
+    elsewhere: &[("WRITE_MODE_DELETE", "fields")],
+};
+
+const PRIORITY: Holds =
+    Choice { required: false, good: &["PRIORITY_NORMAL", "PRIORITY_HIGH"], elsewhere: &[] };
+
+const FIELDS: Holds =
+    Map { entries: (0, ANY), bytes: ANY, name: &FieldName(1_500), value: &Message { required: true } };
+const FIELDS_OF_A_DOCUMENT: Holds =
+    Map { entries: (0, ANY), bytes: MIB, name: &FieldName(1_500), value: &Message { required: true } };
+
+/// Returns the full names of the fields that are known here.
+#[must_use]
+pub fn names() -> Vec<String> {
+    TABLE.iter().map(|(name, _)| format!("athena.{name}")).collect()
+}
+
+/// Returns what a field may hold.
+pub(super) fn holds(field: &FieldDescriptor) -> Option<Holds> {
+    let name = field.full_name().strip_prefix("athena.")?;
+    TABLE.iter().find(|(known, _)| *known == name).map(|(_, holds)| *holds)
+}
+
+/// Returns whether a message is of our contracts, and not one that they import.
+pub(super) fn is_ours(message: &MessageDescriptor) -> bool {
+    message.package_name().starts_with("athena.")
+}
