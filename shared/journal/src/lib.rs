@@ -3,17 +3,50 @@
 //! One writer thread owns a redb database's write side. Callers hand it closures over a bounded queue; it runs every closure that
 //! waits in one transaction, commits with an fsync, and only then answers. One caller pays one fsync, a hundred callers share one.
 //!
-//! A closure that fails undoes only its own writes: the transaction is dropped and the others run again without it, so a closure may
-//! run more than once and must have no effect but on the transaction. A caller that leaves does not stop its write.
+//! Design facts:
+//!
+//! 1. **Acknowledged is on disk, refused is not.** There is no third answer: a commit that failed in its last fsync is undone by
+//!    putting the header before it back, since redb never overwrites what a synced header names; one that failed *after* its
+//!    fsync is acknowledged.
+//! 2. **A refusal undoes only itself.** The transaction is dropped and the others run again without it, so a closure may run
+//!    more than once and must have no effect but on the transaction. At most 64 run again for a refusal: what lies before it is
+//!    committed otherwise. (redb's savepoints are of no use here: none can be taken once a table is open.)
+//! 3. **A panic is a refusal.** Its caller is told, the others and the thread go on.
+//! 4. **A caller that leaves** while it waits for room takes its write along; once queued, the write goes on without it.
+//! 5. **The queue is bounded** in writes and in bytes, the batch that is being committed included. Whoever finds no room for
+//!    [`Options::patience`] is told [`Failed::Full`].
+//! 6. **A disk that takes no writes** (full, over quota, read-only, broken) is a [`State`], not an end. redb refuses everything
+//!    after one error of its file, reads included, so it does not hear of it: what it writes after the first fault stays in
+//!    memory over the file. Snapshots that are open are read to their end; new ones wait until the database is closed and
+//!    opened again over the same file, read-only, its repair in memory too. Writes are refused at once, with a [`Reason`].
+//!    Every second [`Options::spare_bytes`] are written beside the file; once that works the file is opened for writing again.
+//!    The price: readers wait for a repair (about 1.2 s a GB without `quick_repair`) when it begins and when it ends.
+//! 7. **The file is held open for writing only while writes are taken**: a full disk can be made read-only, enlarged, or checked
+//!    under a running service. An advisory lock on it keeps other processes out all the time.
 
+mod batch;
+mod disk;
+mod failure;
+mod overlay;
+mod slot;
 mod writer;
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{
+    fmt,
+    path::Path,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
-use redb::{Database, ReadTransaction, ReadableDatabase as _, WriteTransaction};
-use tokio::sync::{mpsc, oneshot, watch};
+use redb::{ReadTransaction, WriteTransaction};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
 
-use crate::writer::Job;
+pub use crate::failure::{Failed, Outage, Reason, State};
+use crate::{
+    batch::Write,
+    slot::Slot,
+    writer::{Medium, Order},
+};
 
 /// How a journal is opened.
 #[derive(Clone, Debug)]
@@ -23,19 +56,32 @@ pub struct Options {
     /// Whether a database that was killed opens at once instead of being walked. Costs about 0.5 ms a commit: for large
     /// databases. Default false.
     pub quick_repair: bool,
-    /// Writes that may wait for the writer thread before callers wait for room. Default 4,096.
-    pub queue: usize,
+    /// Most writes that are queued or being committed; more wait for room. Default 4,096.
+    pub queue: u32,
+    /// Most bytes of them, as far as their callers say how large they are. Default 64 MiB.
+    pub queue_bytes: usize,
     /// Most writes in one commit. Default 1,024.
     pub batch: usize,
+    /// How long a caller waits for room before it is refused, wall time. Default 5 s.
+    pub patience: Duration,
+    /// How often a disk that takes no writes is tried, wall time. Default 1 s.
+    pub retry: Duration,
+    /// Bytes that must find room on a full disk before writes go on. Default 1 MiB.
+    pub spare_bytes: usize,
 }
 
-/// A handle to a database behind one writer thread. Clones share it; the thread ends with the last clone.
+/// A handle to a database behind one writer thread. Clones share it; the thread ends with the last clone, or with
+/// [`Journal::close`].
 #[derive(Clone)]
 pub struct Journal {
-    database: Arc<Database>,
-    jobs: mpsc::Sender<Box<dyn Job>>,
-    /// Ends when the writer thread has let go of the database.
-    ended: watch::Receiver<()>,
+    slot: Arc<Slot>,
+    orders: mpsc::Sender<Order>,
+    state: watch::Receiver<State>,
+    /// One permit for each write that may be queued, and for each of its `unit` bytes after the first.
+    room: Arc<Semaphore>,
+    queue: u32,
+    unit: usize,
+    patience: Duration,
 }
 
 /// Why a journal could not be opened.
@@ -52,23 +98,18 @@ pub enum Error {
     Thread(#[source] std::io::Error),
 }
 
-/// Why a write or a read did not happen.
-#[derive(Debug, thiserror::Error)]
-pub enum Failed<E> {
-    /// The closure refused; its writes were undone.
-    #[error("the write was refused")]
-    Refused(E),
-    /// The database failed; nothing of the batch was written.
-    #[error("the journal failed")]
-    Store(#[source] Arc<redb::Error>),
-    /// The writer thread is gone.
-    #[error("the journal is closed")]
-    Closed,
-}
-
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: 16 << 20, quick_repair: false, queue: 4096, batch: 1024 }
+        Self {
+            cache_bytes: 16 << 20,
+            quick_repair: false,
+            queue: 4096,
+            queue_bytes: 64 << 20,
+            batch: 1024,
+            patience: Duration::from_secs(5),
+            retry: Duration::from_secs(1),
+            spare_bytes: 1 << 20,
+        }
     }
 }
 
@@ -79,19 +120,27 @@ impl Journal {
     ///
     /// Fails if the folder cannot be made, the file is locked by another process or is not a database, or no thread can be started.
     pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Self, Error> {
-        let path = path.as_ref();
+        Self::open_on(path.as_ref(), options, writer::file())
+    }
+
+    fn open_on(path: &Path, options: &Options, medium: Medium) -> Result<Self, Error> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(Error::Folder)?;
         }
-        let database = Database::builder()
-            .set_cache_size(options.cache_bytes)
-            .create(path)
-            .map_err(|error| Error::Open(Box::new(error)))?;
-        let database = Arc::new(database);
-        let (jobs, queue) = mpsc::channel(options.queue.max(1));
-        let (end, ended) = watch::channel(());
-        writer::start(Arc::clone(&database), queue, options, end).map_err(Error::Thread)?;
-        Ok(Self { database, jobs, ended })
+        let slot = Arc::new(Slot::new());
+        let (orders, ordered) = mpsc::channel();
+        let (sender, state) = watch::channel(State::Ready);
+        writer::start(path, options, medium, Arc::clone(&slot), ordered, sender)?;
+        let queue = options.queue.max(1);
+        Ok(Self {
+            slot,
+            orders,
+            state,
+            room: Arc::new(Semaphore::new(queue as usize)),
+            queue,
+            unit: (options.queue_bytes / queue as usize).max(1),
+            patience: options.patience,
+        })
     }
 
     /// Runs `write` in the next grouped commit and returns its result after the fsync. Waits while the queue is full.
@@ -101,8 +150,9 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// [`Failed::Refused`] carries the closure's own error; [`Failed::Store`] means that the commit failed and nothing was
-    /// written; [`Failed::Closed`] that the writer thread is gone.
+    /// [`Failed::Refused`] carries the closure's own error, [`Failed::Panicked`] says that it panicked; [`Failed::Store`] means
+    /// that the disk takes no writes, [`Failed::Full`] that there was no room for it, [`Failed::Closed`] that the journal is
+    /// closed. Nothing of it was written then.
     pub async fn commit<T, E>(
         &self,
         write: impl FnMut(&WriteTransaction) -> Result<T, E> + Send + 'static,
@@ -111,37 +161,91 @@ impl Journal {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
-        let job = writer::Write::new(write, answer);
-        self.jobs.send(Box::new(job)).await.map_err(|_| Failed::Closed)?;
-        answered.await.unwrap_or(Err(Failed::Closed))
+        self.commit_sized(0, write).await
     }
 
-    /// Lets go of this handle and waits until every other clone is gone too, what was queued is committed and the file can be
-    /// opened again.
-    pub async fn close(self) {
-        let Self { database, jobs, mut ended } = self;
-        drop(database);
-        drop(jobs);
-        // Nothing is ever sent: an error says that the writer thread is gone, and the database with it.
-        while ended.changed().await.is_ok() {}
-    }
-
-    /// Runs `read` over a consistent snapshot of what is committed. Blocks the thread while `read` runs.
+    /// Does as [`Journal::commit`] for a write that holds about `bytes`, and takes as much of the queue.
     ///
     /// # Errors
     ///
-    /// [`Failed::Refused`] carries the closure's own error; [`Failed::Store`] means that no snapshot could be had.
+    /// As [`Journal::commit`].
+    pub async fn commit_sized<T, E>(
+        &self,
+        bytes: usize,
+        write: impl FnMut(&WriteTransaction) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, Failed<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let room = self.room(bytes).await?;
+        let (answer, answered) = oneshot::channel();
+        let job = Box::new(Write::new(write, answer, room));
+        self.orders.send(Order::Write(job)).map_err(|_| Failed::Closed)?;
+        answered.await.unwrap_or(Err(Failed::Closed))
+    }
+
+    async fn room<E>(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failed<E>> {
+        if let Some(outage) = self.state.borrow().outage() {
+            return Err(Failed::Store(outage));
+        }
+        let permits = u32::try_from(bytes / self.unit).unwrap_or(u32::MAX).clamp(1, self.queue);
+        match Arc::clone(&self.room).try_acquire_many_owned(permits) {
+            Ok(room) => return Ok(room),
+            Err(TryAcquireError::Closed) => return Err(Failed::Closed),
+            Err(TryAcquireError::NoPermits) => {}
+        }
+        let wait = Arc::clone(&self.room).acquire_many_owned(permits);
+        match tokio::time::timeout(self.patience, wait).await {
+            Ok(room) => room.map_err(|_| Failed::Closed),
+            Err(_) => Err(Failed::Full),
+        }
+    }
+
+    /// Runs `read` over a consistent snapshot of what is committed. Blocks the thread while `read` runs, and for the time it
+    /// takes to open the database again when the disk stops or begins to take writes. `read` must not read the journal again
+    /// by another snapshot: the two may wait for each other.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed::Refused`] carries the closure's own error; [`Failed::Store`] means that no snapshot could be had,
+    /// [`Failed::Closed`] that the journal is closed.
     pub fn read<T, E>(&self, read: impl FnOnce(&ReadTransaction) -> Result<T, E>) -> Result<T, Failed<E>> {
-        let snapshot =
-            self.database.begin_read().map_err(|error| Failed::Store(Arc::new(redb::Error::from(error))))?;
-        read(&snapshot).map_err(Failed::Refused)
+        let done = self.slot.snapshot().and_then(|snapshot| read(&snapshot).map_err(Failed::Refused));
+        if done.is_err() {
+            // It may be the disk that failed, and then nothing but a writer finds out.
+            drop(self.orders.send(Order::Mend));
+        }
+        done
+    }
+
+    /// Returns whether writes are taken, as far as is known: a fault is found by writing.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    /// Returns a receiver that sees every change of [`Journal::state`].
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.state.clone()
+    }
+
+    /// Refuses new writes, commits those that are queued, waits for readers and lets go of the file. Other clones are told
+    /// [`Failed::Closed`] from then on.
+    pub async fn close(&self) {
+        self.room.close();
+        // A thread that is gone has done so already.
+        drop(self.orders.send(Order::Close));
+        let mut state = self.state.clone();
+        drop(state.wait_for(|state| matches!(state, State::Closed)).await);
     }
 }
 
 impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Journal").field("room", &self.jobs.capacity()).finish_non_exhaustive()
+        let state = self.state.borrow().reason();
+        f.debug_struct("Journal").field("refuses", &state).finish_non_exhaustive()
     }
 }
 
