@@ -61,12 +61,15 @@ fn switched_off(path: &str, text: &str) -> Vec<String> {
 }
 
 /// Finds tests that wait for time to pass instead of for what they need. Where wall time itself is what is tested (a
-/// deadline of a call, say), the line above says so: `// Real time: why`.
+/// deadline of a call, say), or time passes in a simulation only, the line above says so: `// Real time: why`,
+/// `// Simulated time: why`.
 fn sleeps(path: &str, text: &str) -> Vec<String> {
     let code = source::mask(text).code;
     let is_test = source::test_lines(path, &code);
     let lines: Vec<&str> = text.lines().collect();
-    let is_explained = |line: usize| line >= 2 && lines[line - 2].trim_start().starts_with("// Real time: ");
+    let is_said =
+        |line: &str| ["// Real time: ", "// Simulated time: "].iter().any(|word| line.starts_with(word));
+    let is_explained = |line: usize| line >= 2 && is_said(lines[line - 2].trim_start());
     let found = ["time::sleep", "thread::sleep"].into_iter().flat_map(|needle| code.match_indices(needle));
     found
         .map(|(offset, needle)| (source::line(&code, offset), needle))

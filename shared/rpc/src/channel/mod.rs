@@ -1,12 +1,12 @@
 //! Calls gRPC.
 
+mod balancer;
 mod breaker;
 mod chance;
 mod dial;
 mod endpoint;
 mod failure;
 mod options;
-mod pool;
 mod retry;
 mod target;
 mod tls;
@@ -31,14 +31,14 @@ use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tracing::instrument::{Instrument as _, WithSubscriber as _};
 
-pub use self::{breaker::BreakerOptions, options::ChannelOptions};
 use self::{
+    balancer::{Balancer, Refusal},
     chance::Chance,
     dial::Dialer,
-    pool::{Pool, Refusal},
     retry::{Budget, Failed, Pushback, Retry},
     target::Target,
 };
+pub use self::{breaker::BreakerOptions, options::ChannelOptions};
 pub(crate) use self::{endpoint::Lease, failure::broken};
 use crate::{
     Deadline, Error, Fault,
@@ -60,7 +60,7 @@ const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc
 /// little to do.
 #[derive(Clone)]
 pub struct Channel {
-    pool: Arc<Pool>,
+    balancer: Arc<Balancer>,
     shared: Arc<Shared>,
 }
 
@@ -112,8 +112,8 @@ impl Channel {
             budget: Budget::new(options.retry_percent, options.retries_per_second),
             max_message_bytes: options.max_message_bytes,
         };
-        let pool = Pool::new(targets, dialer, options.breaker, options.resolve_interval, chance);
-        Ok(Self { pool, shared: Arc::new(shared) })
+        let balancer = Balancer::new(targets, dialer, options.breaker, options.resolve_interval, chance);
+        Ok(Self { balancer, shared: Arc::new(shared) })
     }
 
     pub(crate) fn max_message_bytes(&self) -> usize {
@@ -175,7 +175,7 @@ impl Channel {
             };
             let remaining = limits.first.remaining();
             let next = if message.is_kept() {
-                retry.next(failed, remaining, &self.shared.budget, &self.pool.chance)
+                retry.next(failed, remaining, &self.shared.budget, &self.balancer.chance)
             } else {
                 None
             };
@@ -203,7 +203,7 @@ impl Channel {
         if limits.first.is_over() {
             return Attempt::Broken(deadline::exceeded().into());
         }
-        let leasing = tokio::time::timeout_at(limits.first.instant(), self.pool.lease(avoided)).await;
+        let leasing = tokio::time::timeout_at(limits.first.instant(), self.balancer.lease(avoided)).await;
         let mut lease = match leasing {
             Ok(Ok(lease)) => lease,
             Ok(Err(refusal)) => return Attempt::refused(refusal),

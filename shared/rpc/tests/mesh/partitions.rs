@@ -101,6 +101,7 @@ fn run(seed: u64, weather: &Weather, caller: impl Fn() -> Call + 'static) -> Vec
                         let code = call.await;
                         seen.borrow_mut().push((began, turmoil::elapsed() - began, code));
                     });
+                    // Simulated time: a call is due that often.
                     tokio::time::sleep(CALL.1).await;
                 }
             })
@@ -111,6 +112,7 @@ fn run(seed: u64, weather: &Weather, caller: impl Fn() -> Call + 'static) -> Vec
     let weather = weather.clone();
     simulation.client("weather", async move {
         for (after, change) in weather {
+            // Simulated time: the weather changes then.
             tokio::time::sleep((CUT + after).saturating_sub(turmoil::elapsed())).await;
             change();
         }

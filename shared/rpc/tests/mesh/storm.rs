@@ -53,6 +53,7 @@ fn a_server_that_was_down_for_30_s_gets_its_normal_rate_when_it_is_back() {
             while turmoil::sim_elapsed().unwrap() < END {
                 let mut client = MemoryServiceClient::over(channel.clone());
                 telemetry.spawn(async move { client.recall(RecallRequest::default()).await });
+                // Simulated time: a call is due that often.
                 tokio::time::sleep(PAUSE).await;
             }
             Ok(())

@@ -31,7 +31,7 @@ use crate::Fault;
 const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(super) struct Balancer {
     own: Weak<Self>,
     targets: Vec<Arc<Target>>,
     dialer: Dialer,
@@ -71,7 +71,7 @@ enum Choice {
     GiveUp(Refusal),
 }
 
-impl Pool {
+impl Balancer {
     pub(super) fn new(
         targets: Vec<Arc<Target>>,
         dialer: Dialer,
@@ -164,20 +164,20 @@ impl Pool {
     /// Has a connection made; returns whether one is on its way.
     fn dial(&self, endpoint: &Arc<Endpoint>) -> bool {
         let Some(number) = endpoint.dialling() else { return true };
-        let Some(pool) = self.own.upgrade() else { return false };
+        let Some(balancer) = self.own.upgrade() else { return false };
         let endpoint = endpoint.clone();
-        self.dialer.telemetry.spawn_apart(async move { pool.connect(endpoint, number).await });
+        self.dialer.telemetry.spawn_apart(async move { balancer.connect(endpoint, number).await });
         true
     }
 
     async fn connect(self: Arc<Self>, endpoint: Arc<Endpoint>, number: u64) {
-        let (pool, ended) = (self.own.clone(), Arc::downgrade(&endpoint));
+        let (balancer, ended) = (self.own.clone(), Arc::downgrade(&endpoint));
         let lost = move || {
             if let Some(endpoint) = ended.upgrade() {
                 endpoint.lost(number);
             }
-            if let Some(pool) = pool.upgrade() {
-                pool.changed();
+            if let Some(balancer) = balancer.upgrade() {
+                balancer.changed();
             }
         };
         match self.dialer.dial(&endpoint.target, endpoint.address, lost).await {
@@ -207,12 +207,12 @@ impl Pool {
     }
 
     fn follow(&self, endpoint: &Arc<Endpoint>, number: u64, states: Option<watching::States>) {
-        let (Some(states), pool) = (states, self.own.clone()) else { return };
+        let (Some(states), balancer) = (states, self.own.clone()) else { return };
         let (weak, alive) = (Arc::downgrade(endpoint), endpoint.alive());
         let follow = watching::follow(states, alive, move |serving| {
             let is_news = weak.upgrade().is_some_and(|endpoint| endpoint.says(number, serving));
-            if let (true, Some(pool)) = (is_news, pool.upgrade()) {
-                pool.changed();
+            if let (true, Some(balancer)) = (is_news, balancer.upgrade()) {
+                balancer.changed();
             }
         });
         self.dialer.telemetry.spawn_apart(follow);
@@ -233,8 +233,8 @@ impl Pool {
         }
         lookup.is_running = true;
         drop(lookup);
-        if let Some(pool) = self.own.upgrade() {
-            self.dialer.telemetry.spawn_apart(async move { pool.resolve().await });
+        if let Some(balancer) = self.own.upgrade() {
+            self.dialer.telemetry.spawn_apart(async move { balancer.resolve().await });
         }
     }
 
@@ -289,14 +289,16 @@ impl Pool {
     }
 
     fn watch(&self, endpoint: &Arc<Endpoint>) {
-        let (Some((number, sender)), Some(pool)) = (endpoint.unwatched(), self.own.upgrade()) else { return };
+        let (Some((number, sender)), Some(balancer)) = (endpoint.unwatched(), self.own.upgrade()) else {
+            return;
+        };
         let endpoint = endpoint.clone();
         self.dialer.telemetry.spawn_apart(async move {
             let (serving, rest) = watching::ask(sender, &endpoint.target).await;
             if endpoint.says(number, serving) {
-                pool.changed();
+                balancer.changed();
             }
-            pool.follow(&endpoint, number, rest);
+            balancer.follow(&endpoint, number, rest);
         });
     }
 }
