@@ -35,7 +35,6 @@ mod limit;
 mod listing;
 mod methods;
 mod net;
-mod opening;
 mod probe;
 mod program;
 mod retry;
