@@ -9,6 +9,7 @@ use hyper_util::{
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
+    time::Instant,
 };
 use tonic::transport::server::TcpConnectInfo;
 
@@ -29,6 +30,8 @@ const STREAMS: u32 = 1024;
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
 /// Pause after an accept failed, as it does when no file descriptor is left.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Least time between two warnings that there is no room.
+const TELL: Duration = Duration::from_secs(60);
 /// What a drain keeps back, at most and as a part of itself, to send the last words of the calls that it ends.
 const LAST_WORDS: (Duration, u32) = (Duration::from_millis(500), 5);
 
@@ -72,11 +75,12 @@ impl Connections {
     /// Accepts until `stop` is ready. While there is no room, the next connections wait in the system's backlog.
     pub(crate) async fn accept(&mut self, listener: &dyn AnyListener, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
-        let mut warned = false;
+        let mut told: Option<Instant> = None;
         loop {
             let full = self.room.available_permits() == 0;
-            if full && !std::mem::replace(&mut warned, full) {
+            if full && told.is_none_or(|told| told.elapsed() >= TELL) {
                 tracing::warn!(connections = self.tasks.len(), "no room for another connection");
+                told = Some(Instant::now());
             }
             let room = Arc::clone(&self.room);
             let next = async {
@@ -95,7 +99,6 @@ impl Connections {
                     }
                 },
             }
-            warned &= full;
         }
     }
 
@@ -114,7 +117,7 @@ impl Connections {
     /// Lets the connections finish their calls: watches end at once, all else shortly before `limit`, with a status. What is
     /// left at `limit` is cut off. Returns how many connections had to be told.
     pub(crate) async fn finish(mut self, limit: Duration) -> usize {
-        let end = tokio::time::Instant::now() + limit;
+        let end = Instant::now() + limit;
         self.stage.send_replace(Stage::Closing);
         let calls = end - LAST_WORDS.0.min(limit / LAST_WORDS.1);
         let all = async { while self.tasks.join_next().await.is_some() {} };

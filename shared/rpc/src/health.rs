@@ -95,9 +95,15 @@ impl Health {
         })
     }
 
-    /// Ends the serving for good.
-    pub(crate) fn drain(&self) {
-        self.0.send_modify(|state| state.draining = true);
+    /// Ends the serving for good, and returns whether anything was serving.
+    pub(crate) fn drain(&self) -> bool {
+        let mut served = false;
+        self.0.send_modify(|state| {
+            let own = state.names.iter().filter(|(name, entry)| !name.is_empty() && entry.is_service());
+            served = !state.draining && own.into_iter().any(|(_, entry)| entry.is_fine());
+            state.draining = true;
+        });
+        served
     }
 
     /// Returns every name with its state.
@@ -162,6 +168,10 @@ impl State {
 }
 
 impl Entry {
+    fn is_service(&self) -> bool {
+        matches!(self, Self::Service { .. })
+    }
+
     /// Whether the host as a whole may serve.
     fn is_fine(&self) -> bool {
         match self {
@@ -238,8 +248,8 @@ mod tests {
     #[test]
     fn a_drain_is_for_good() {
         let health = health();
-        health.serving();
-        health.drain();
+        health.set("a", true);
+        assert!(health.drain() && !health.drain());
         health.serving();
         assert_eq!(health.is_serving("a"), Some(false));
     }

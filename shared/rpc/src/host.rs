@@ -1,5 +1,8 @@
 //! Serves gRPC and HTTP/1.1 on one port.
 
+mod opening;
+mod serve;
+
 use std::{
     collections::BTreeSet,
     convert::Infallible,
@@ -9,7 +12,6 @@ use std::{
     net::{SocketAddr, TcpListener as StdListener},
     pin::Pin,
     sync::Arc,
-    time::Duration,
 };
 
 use axum::{
@@ -20,16 +22,14 @@ use axum::{
 use clock::Clock;
 use futures::{Stream, StreamExt as _, stream::BoxStream};
 use http::{Request, header::CONTENT_TYPE};
-use telemetry::{Telemetry, names};
+use telemetry::Telemetry;
 use tokio::{net::TcpListener, sync::watch};
 use tonic::server::NamedService;
 use tower::ServiceExt as _;
-use tracing::instrument::WithSubscriber as _;
 
 use crate::{
-    Draining, Error, Health, HostSettings, Listener, Service, accept::Connections, access::Access,
-    connection::Terms, door::Gate, health::Answers, limit::Limits, listing, methods, net::AnyListener,
-    tls::Tls,
+    Draining, Error, Health, HostSettings, Listener, Service, access::Access, health::Answers, limit::Limits,
+    listing, net::AnyListener, tls::Tls,
 };
 
 /// Format of Prometheus text.
@@ -216,81 +216,6 @@ impl Host {
         self.draining.clone()
     }
 
-    pub(crate) fn telemetry(&self) -> &Telemetry {
-        &self.telemetry
-    }
-
-    /// Serves until `shutdown` is ready; then drains and returns within `drain_delay` and `drain_timeout`:
-    ///
-    /// 1. Health says NOT_SERVING, and [`Draining`] begins.
-    /// 2. For `drain_delay` new calls are still served.
-    /// 3. The listener is closed, and clients are told to go elsewhere (GOAWAY). Watches end with UNAVAILABLE; other calls
-    ///    finish.
-    /// 4. Shortly before the end of `drain_timeout`, calls and streams that are still open end with UNAVAILABLE.
-    ///
-    /// Dropping the future ends everything at once.
-    ///
-    /// # Errors
-    /// If a descriptor set cannot be read.
-    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
-        let dispatch = self.telemetry.dispatch();
-        self.serve(shutdown).with_subscriber(dispatch).await
-    }
-
-    async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
-        let limits = Arc::new(self.limits());
-        let host = self.with_own_services(Arc::clone(&limits))?;
-        let settings = &host.settings;
-        let terms = Terms {
-            tls: host.tls,
-            handshake_timeout: settings.handshake_timeout,
-            max_age: settings.max_connection_age,
-        };
-        let gate = Arc::new(Gate {
-            histogram: host.telemetry.histogram(names::RPC_SERVER_DURATION),
-            telemetry: host.telemetry.clone(),
-            access: host.access,
-            services: host.services,
-            untraced: host.untraced,
-            request_timeout: settings.request_timeout,
-            limits: Arc::clone(&limits),
-        });
-        let room = usize::try_from(settings.max_connections).unwrap_or(usize::MAX);
-        let mut connections = Connections::new(gate, host.router.with_state(()), host.address, terms, room);
-        let checking = check_all(&host.checks, &host.health, &host.clock, settings.health_check_interval);
-        let stop = async {
-            shutdown.await;
-            tracing::info!("draining");
-            let known = host.health.is_serving("") == Some(true);
-            host.health.drain();
-            host.drain.send_replace(true);
-            // Nobody sends calls to a host that never was ready.
-            if known {
-                tokio::time::sleep(settings.drain_delay).await;
-            }
-        };
-        tracing::info!(address = %host.address, "serving");
-        tokio::select! {
-            () = connections.accept(&*host.listener, stop) => {}
-            never = checking => match never {},
-            never = follow_all(host.parts, &host.health) => match never {},
-            never = report(&limits, settings.metrics_export_interval) => match never {},
-        }
-        drop(host.listener);
-        let left = connections.finish(settings.drain_timeout).await;
-        if left > 0 {
-            tracing::warn!(connections = left, "drain ended before its calls did");
-        }
-        tracing::info!("stopped");
-        Ok(())
-    }
-
-    /// The limits of the methods of what was added, watches and administration left out.
-    fn limits(&self) -> Limits {
-        let limited = self.services.difference(&self.spared).copied().collect();
-        Limits::new(&self.settings, methods::bounded(&self.descriptors, &limited), &self.telemetry)
-    }
-
     fn with_own_services(mut self, limits: Arc<Limits>) -> Result<Self, Error> {
         // Every contract is registered; only what is served here is listed.
         let reflection = |own: &'static str| {
@@ -352,42 +277,4 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = StdListener::bind(address)?;
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
-}
-
-async fn check_all(
-    checks: &[(&'static str, Check)],
-    health: &Health,
-    clock: &Clock,
-    interval: Duration,
-) -> Infallible {
-    loop {
-        let outcomes = checks.iter().map(|(name, check)| async move {
-            let fine = tokio::time::timeout(interval, check()).await.unwrap_or(false);
-            if health.checked(name, fine) {
-                tracing::warn!(service = name, fine, "outcome of the check changed");
-            }
-        });
-        futures::future::join_all(outcomes).await;
-        clock.sleep(interval).await;
-    }
-}
-
-/// Tells health what is heard of each part.
-async fn follow_all(parts: Vec<(&'static str, BoxStream<'static, bool>)>, health: &Health) -> Infallible {
-    let heard = parts.into_iter().map(|(name, states)| states.map(move |serving| (name, serving)));
-    let mut heard = futures::stream::select_all(heard);
-    while let Some((name, serving)) = heard.next().await {
-        if health.set(name, serving) {
-            tracing::info!(part = name, serving, "state of a part changed");
-        }
-    }
-    std::future::pending().await
-}
-
-/// Keeps the gauges of what is exported; a scrape sets them itself.
-async fn report(limits: &Limits, interval: Duration) -> Infallible {
-    loop {
-        tokio::time::sleep(interval).await;
-        limits.report();
-    }
 }

@@ -40,7 +40,6 @@ mod limit;
 mod listing;
 mod methods;
 pub mod net;
-mod opening;
 mod peer;
 mod probe;
 mod program;

@@ -231,6 +231,8 @@ fn overloaded(wait: Duration) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use futures::FutureExt as _;
 
     use super::*;
@@ -297,6 +299,39 @@ mod tests {
         drop(running);
         drop(waiting);
         assert_eq!(limit.counts(), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_right_is_lost_or_made_whatever_callers_do() {
+        let limit = limit(3, 5);
+        let runs = Arc::new(AtomicUsize::new(0));
+        let caller = || {
+            let (limit, runs) = (Arc::clone(&limit), Arc::clone(&runs));
+            let mut random = rand::rng();
+            let mut millis = |most| Duration::from_millis(random.random_range(0..most));
+            let (arrives, within, works, leaves) = (millis(200), millis(100), millis(20), millis(150));
+            async move {
+                tokio::time::sleep(arrives).await;
+                let call = async {
+                    let Ok(_permit) = enter(&limit, within).await else { return };
+                    assert!(runs.fetch_add(1, Ordering::Relaxed) < 3);
+                    let _end = Ending(&runs);
+                    tokio::time::sleep(works).await;
+                };
+                // Some go away in the middle of it.
+                let _ = tokio::time::timeout(leaves, call).await;
+            }
+        };
+        futures::future::join_all((0..2000).map(|_| caller())).await;
+        assert_eq!((limit.counts(), runs.load(Ordering::Relaxed)), ((0, 0), 0));
+    }
+
+    struct Ending<'a>(&'a AtomicUsize);
+
+    impl Drop for Ending<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     #[test]

@@ -112,3 +112,45 @@ async fn an_open_stream_ends_with_a_status_at_the_end_of_the_drain() {
     done.await.unwrap().unwrap();
     assert!(drain_timeout / 2 <= began.elapsed() && began.elapsed() < LONG / 6, "{:?}", began.elapsed());
 }
+
+#[tokio::test]
+async fn a_balancer_that_follows_health_loses_no_call_to_a_drain() {
+    for _ in 0..3 {
+        let settings = HostSettings { drain_delay: Duration::from_millis(200), ..HostSettings::defaults() };
+        let leaving = Running::start_with("memory", &settings, Bystander::telling().0, |host| host);
+        let staying = Running::start("memory", Bystander::telling().0);
+        leaving.health.serving();
+        let mut watch = HealthClient::new(leaving.channel())
+            .watch(HealthCheckRequest::default())
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+        let (told, news) = tokio::sync::watch::channel(true);
+        let (first, second) = (leaving.memory(), staying.memory());
+        let calls: Vec<_> = (0..16)
+            .map(|_| {
+                let (mut first, mut second, news) = (first.clone(), second.clone(), news.clone());
+                staying.telemetry.spawn(async move {
+                    let mut here = 0;
+                    while *news.borrow() {
+                        // A write: nothing repeats it.
+                        first.remember(RememberRequest::default()).await.unwrap();
+                        here += 1;
+                    }
+                    second.remember(RememberRequest::default()).await.unwrap();
+                    here
+                })
+            })
+            .collect();
+        // Under load, and not before it.
+        first.clone().remember(RememberRequest::default()).await.unwrap();
+        let done = leaving.stop();
+        assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+        told.send(false).unwrap();
+        let served: Vec<u32> =
+            futures::future::join_all(calls).await.into_iter().map(Result::unwrap).collect();
+        assert!(served.iter().all(|calls| *calls > 0), "{served:?}");
+        done.await.unwrap().unwrap();
+    }
+}

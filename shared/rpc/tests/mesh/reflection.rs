@@ -37,6 +37,28 @@ async fn version_1_lists_the_services_and_shows_their_contract() {
 }
 
 #[tokio::test]
+async fn the_list_of_health_is_described() {
+    use prost::Message as _;
+    use v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    };
+    let host = Running::start("memory", Bystander::telling().0);
+    let message_request = Some(MessageRequest::FileContainingSymbol("grpc.health.v1.Health.List".into()));
+    let question = ServerReflectionRequest { host: String::new(), message_request };
+    let mut client = ServerReflectionClient::new(host.channel());
+    let mut answers = client.server_reflection_info(stream::iter([question])).await.unwrap().into_inner();
+    let Some(MessageResponse::FileDescriptorResponse(files)) =
+        answers.message().await.unwrap().unwrap().message_response
+    else {
+        panic!("a file was asked for");
+    };
+    let file = prost_types::FileDescriptorProto::decode(&files.file_descriptor_proto[0][..]).unwrap();
+    let methods: Vec<_> = file.service[0].method.iter().map(|method| method.name().to_owned()).collect();
+    assert_eq!(methods, ["Check", "Watch", "List"]);
+}
+
+#[tokio::test]
 async fn version_1alpha_lists_the_services() {
     use v1alpha::{
         ServerReflectionRequest, server_reflection_client::ServerReflectionClient,

@@ -24,7 +24,7 @@ impl Host {
         W: Future<Output = ()>,
         E: From<Error>,
     {
-        let (health, telemetry) = (self.health(), self.telemetry().clone());
+        let (health, telemetry) = (self.health(), self.telemetry.clone());
         let (give_up, given_up) = oneshot::channel::<()>();
         let ended = async {
             tokio::select! {
