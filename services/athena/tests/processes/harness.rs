@@ -20,8 +20,10 @@ use tokio::{
     process::{Child, Command},
     task::JoinHandle,
 };
+use tonic::Streaming;
 use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    health_client::HealthClient,
 };
 
 /// Longest wait for a process or for something that has no end to wait for.
@@ -56,6 +58,24 @@ impl Processes {
     /// Ends a process without a word to it.
     pub(crate) async fn kill(&mut self, service: Service) {
         self.running.get_mut(&service).unwrap().child.kill().await.unwrap();
+    }
+
+    /// Asks a process to end, as Kubernetes does.
+    pub(crate) async fn terminate(&self, service: Service) {
+        let id = self.running[&service].child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+    }
+
+    /// Waits until a process that was asked to has ended, and says whether it was content.
+    pub(crate) async fn ended(&mut self, service: Service) -> bool {
+        let child = &mut self.running.get_mut(&service).unwrap().child;
+        tokio::time::timeout(PATIENCE, child.wait()).await.unwrap().unwrap().success()
+    }
+
+    /// Follows whether a service serves; ready when it no longer does.
+    pub(crate) async fn until_leaving(&self, service: Service) {
+        let mut states = self.states(service).await;
+        while states.message().await.unwrap().unwrap().status() == ServingStatus::Serving {}
     }
 
     /// Starts a killed service again, on its port and its folder.
@@ -94,7 +114,7 @@ impl Processes {
         stats.cache_misses + stats.cache_hits
     }
 
-    fn channel(&self, service: Service) -> Channel {
+    pub(crate) fn channel(&self, service: Service) -> Channel {
         let url = format!("http://127.0.0.1:{}", self.running[&service].port);
         let options = ChannelOptions { timeout: PATIENCE, retries: 0, ..ChannelOptions::default() };
         Channel::lazy(&url, options, self.caller.clone()).unwrap()
@@ -126,7 +146,11 @@ impl Processes {
     }
 
     fn settings(&self, service: Service, port: u16) -> Vec<String> {
-        let own = [format!("{}={port}", service.port_setting()), "log_format=json".to_owned()];
+        let own = [
+            format!("{}={port}", service.port_setting()),
+            "log_format=json".to_owned(),
+            "drain_delay=300ms".to_owned(),
+        ];
         let mut settings: Vec<String> =
             athena::cli::ephemeral(self.folder.path()).into_iter().chain(own).collect();
         if service == Service::Orchestrator {
@@ -146,9 +170,13 @@ impl Processes {
         settings
     }
 
-    async fn until_serving(&self, service: Service) {
+    async fn states(&self, service: Service) -> Streaming<HealthCheckResponse> {
         let request = HealthCheckRequest { service: service.health_name().to_owned() };
-        let mut states = HealthClient::new(self.channel(service)).watch(request).await.unwrap().into_inner();
+        HealthClient::new(self.channel(service)).watch(request).await.unwrap().into_inner()
+    }
+
+    async fn until_serving(&self, service: Service) {
+        let mut states = self.states(service).await;
         while states.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
     }
 }
