@@ -8,12 +8,13 @@ use std::{
 
 use contracts::memory::{RecallRequest, memory_service_client::MemoryServiceClient};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
-use rpc::{Code, Error, HostSettings};
+use rpc::{Channel, ChannelOptions, Client as _, Code, Error, HostSettings};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
+use telemetry::Telemetry;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -218,4 +219,39 @@ async fn half_of_a_pair_is_refused_by_the_name_of_what_is_missing() {
     assert!(error.to_string().starts_with("`tls_cert` is missing"), "{error}");
     files.replace(&(Authority::new().sign(|_| ()).0, "no key".to_owned()));
     assert!(matches!(bind(&whole), Error::Tls(_)));
+}
+
+/// Calls over our channel, which believes this authority beside the public ones.
+async fn ours(host: &Running, authority: &Authority) -> Result<(), Code> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &authority.pem).unwrap();
+    let options = ChannelOptions { tls_ca: Some(file.path().to_owned()), ..ChannelOptions::default() };
+    let url = format!("https://localhost:{}", host.address.port());
+    let channel = Channel::lazy(&url, options, Telemetry::silent("test")).unwrap();
+    let recalled = MemoryServiceClient::over(channel).recall(RecallRequest::default()).await;
+    recalled.map(drop).map_err(|status| status.code())
+}
+
+#[tokio::test]
+async fn a_channel_believes_the_authority_of_its_settings_only() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let files = Files::new(&authority.sign(|_| ()));
+    let host = files.host();
+    assert_eq!(ours(&host, &authority).await, Ok(()));
+    assert_eq!(ours(&host, &other).await, Err(Code::Unavailable));
+    let expired = authority.sign(|params| params.not_after = date_time_ymd(2020, 1, 1));
+    assert_eq!(ours(&Files::new(&expired).host(), &authority).await, Err(Code::Unavailable));
+}
+
+#[tokio::test]
+async fn an_authority_that_cannot_be_read_is_named_at_once() {
+    let made = |path: PathBuf| {
+        let options = ChannelOptions { tls_ca: Some(path), ..ChannelOptions::default() };
+        Channel::lazy("https://localhost:1", options, Telemetry::silent("test"))
+    };
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    for path in [PathBuf::from("no/such/file"), empty.path().to_owned()] {
+        let error = made(path.clone()).unwrap_err();
+        assert!(matches!(&error, Error::Authority { path: named, .. } if *named == path), "{error}");
+    }
 }
