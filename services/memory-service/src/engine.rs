@@ -13,9 +13,10 @@ use std::{
 use caching::Cache;
 use clock::Clock;
 use embedding::Embedder;
+use journal::State;
 use parking_lot::RwLock;
 use telemetry::{Gauge, KeyValue, Telemetry, names};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     config::Config,
@@ -46,7 +47,7 @@ pub(crate) struct Engine {
     threads: usize,
     /// As many scans as there are cores: more would only share them.
     scans: Arc<Semaphore>,
-    writes: Semaphore,
+    writes: Arc<Semaphore>,
     hits: AtomicU64,
     misses: AtomicU64,
     hit_rate: Gauge,
@@ -136,7 +137,7 @@ impl Engine {
             query_timeout: config.query_timeout,
             threads,
             scans: Arc::new(Semaphore::new(threads)),
-            writes: Semaphore::new(WRITES as usize),
+            writes: Arc::new(Semaphore::new(WRITES as usize)),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             hit_rate: telemetry.gauge(names::CACHE_HIT_RATE),
@@ -158,14 +159,14 @@ impl Engine {
         tenant: Arc<str>,
         drafts: Vec<Draft>,
     ) -> Result<Remembered, Error> {
-        let engine = Arc::clone(self);
+        let (engine, room) = (Arc::clone(self), self.room().await?);
         let work = async move {
             let completing = Arc::clone(&engine);
             let complete =
                 move || -> Vec<_> { drafts.into_iter().map(|draft| completing.complete(draft)).collect() };
             let records = engine.telemetry.spawn_blocking(complete).await.map_err(Error::Task)?;
             let ids = records.iter().map(|record| record.memory.id.to_string()).collect();
-            let replaced = engine.write(tenant, Change::Put(records)).await?;
+            let replaced = engine.write(tenant, Change::Put(records), room).await?;
             Ok(Remembered { ids, replaced })
         };
         self.telemetry.spawn(work).await.map_err(Error::Task)?
@@ -177,8 +178,8 @@ impl Engine {
     /// # Errors
     /// [`Error::Store`], and [`Error::NotReady`] once the service stops; nothing was deleted then.
     pub(crate) async fn forget(self: &Arc<Self>, tenant: Arc<str>, ids: Vec<String>) -> Result<u32, Error> {
-        let engine = Arc::clone(self);
-        let work = async move { engine.write(tenant, Change::Forget(ids)).await };
+        let (engine, room) = (Arc::clone(self), self.room().await?);
+        let work = async move { engine.write(tenant, Change::Forget(ids), room).await };
         self.telemetry.spawn(work).await.map_err(Error::Task)?
     }
 
@@ -263,9 +264,9 @@ impl Engine {
         }
     }
 
-    /// Returns whether the store takes writes, by an empty one.
-    pub(crate) async fn probe(&self) -> bool {
-        self.store.probe().await.is_ok()
+    /// Returns whether the store takes writes; memories are recalled as long as it is not closed.
+    pub(crate) fn state(&self) -> State {
+        self.store.state()
     }
 
     /// Waits until the writes on their way are done, takes no more and lets go of the store.
@@ -276,9 +277,18 @@ impl Engine {
         self.store.close().await;
     }
 
+    /// Waits for room for one write; whoever leaves meanwhile takes the write along.
+    async fn room(&self) -> Result<OwnedSemaphorePermit, Error> {
+        Arc::clone(&self.writes).acquire_owned().await.map_err(|_| Error::NotReady)
+    }
+
     /// The one way in which a tenant's memories change: on disk, then in memory, then out of the query cache.
-    async fn write(&self, tenant: Arc<str>, change: Change) -> Result<u32, Error> {
-        let _room = self.writes.acquire().await.map_err(|_| Error::NotReady)?;
+    async fn write(
+        &self,
+        tenant: Arc<str>,
+        change: Change,
+        _room: OwnedSemaphorePermit,
+    ) -> Result<u32, Error> {
         let change = Arc::new(change);
         let committed = self.store.commit(&tenant, &change).await?;
         if let Some(generation) = committed.generation {

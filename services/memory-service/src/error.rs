@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rpc::{Code, Fault};
 
-/// When a caller may try again while the store is being read.
+/// When a caller may try again while the store is being read, or takes no writes.
 const SOON: Duration = Duration::from_secs(1);
 
 /// Why the service cannot run, or why a call failed.
@@ -37,9 +37,9 @@ pub enum Error {
         /// Its value now.
         configured: String,
     },
-    /// The store cannot be read or written.
-    #[error("the store of memories failed")]
-    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The store takes no writes, or cannot be read.
+    #[error("the store of memories failed: {0}")]
+    Store(journal::Reason, #[source] Box<dyn std::error::Error + Send + Sync>),
     /// A recall did not end in time and was stopped.
     #[error("the recall was stopped after query_timeout or the caller's deadline")]
     TimedOut,
@@ -62,7 +62,13 @@ impl From<Error> for Fault {
             Error::NotReady => {
                 return Self::new(Code::Unavailable, error.to_string()).reason("NOT_READY").retry_after(SOON);
             }
-            Error::Open(_) | Error::Store(_) => (Code::Unavailable, "STORE"),
+            Error::Store(reason, _) => {
+                // Recalls go on, and the store mends itself.
+                let code = if reason.is_exhaustion() { Code::ResourceExhausted } else { Code::Unavailable };
+                let fault = Self::new(code, error.to_string()).reason(reason.word());
+                return fault.retry_after(SOON).caused_by(error);
+            }
+            Error::Open(_) => (Code::Unavailable, "STORE"),
             Error::Setting { .. } | Error::Host(_) | Error::Maker { .. } | Error::Task(_) => {
                 (Code::Internal, "INTERNAL")
             }

@@ -12,7 +12,8 @@
 //! 5. **A scan holds nobody up.** It runs on rows shared with the writer, which copies a chunk of 512 before it changes one
 //!    that is being scanned; off the async workers; and ends within a chunk of its deadline or of its caller's leaving.
 //! 6. **Everything is in memory**: about (4 × dimensions + content + 300) bytes a memory. The disk is read at the start only.
-//! 7. **One maker of vectors a store.** Its name and dimensions are stored beside the memories; a setting that does not
+//! 7. **A disk that takes no writes stops no recall.** Remember and Forget are refused with the reason; health stays SERVING.
+//! 8. **One maker of vectors a store.** Its name and dimensions are stored beside the memories; a setting that does not
 //!    fit them ends the start with an error that names it.
 
 mod config;
@@ -35,6 +36,7 @@ use std::{
 };
 
 use ::clock::Clock;
+use journal::State;
 use telemetry::Telemetry;
 use tokio::sync::oneshot;
 
@@ -73,7 +75,7 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
     let check = move || {
         let engine = checked.get().cloned();
         // What is still being read is not served anyway.
-        async move { if let Some(engine) = engine { engine.probe().await } else { true } }
+        async move { engine.is_none_or(|engine| !matches!(engine.state(), State::Closed)) }
     };
     let host = host.add(adapter.into_service()).check(SERVICE, check);
     Ok(Bound { host, engine, config, telemetry, clock })

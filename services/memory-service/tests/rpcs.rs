@@ -1,6 +1,8 @@
 //! The rpcs of a memory service, over real gRPC and a real store.
 
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod harness;
 
 use std::{collections::HashMap, time::Duration};

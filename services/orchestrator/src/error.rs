@@ -1,8 +1,14 @@
 //! What can go wrong, and what a caller is told of it.
 
+use std::time::Duration;
+
+use journal::Reason;
 use rpc::{Code, Fault};
 
 use crate::{interest, source::replay};
+
+/// When a caller may try again while the disk takes no writes.
+const DISK_RETRY: Duration = Duration::from_secs(1);
 
 /// Why the service cannot run, or why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +45,9 @@ pub enum Error {
     /// The journal of cycles cannot be read or written.
     #[error("the journal of cycles failed")]
     Journal(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The journal of cycles takes no writes, or is closed.
+    #[error("the journal of cycles cannot be used: {0}")]
+    Disk(Reason),
     /// A cycle of the agent is running.
     #[error("a cycle of this agent is running")]
     Busy,
@@ -67,7 +76,12 @@ impl From<Error> for Fault {
             Error::Exhausted => (Code::OutOfRange, "REPLAY_ENDED"),
             Error::NotFound => (Code::NotFound, "NO_SUCH_CYCLE"),
             Error::NotReady => (Code::Unavailable, "STARTING"),
-            Error::Open(_) | Error::Journal(_) => (Code::Unavailable, "JOURNAL_FAILED"),
+            Error::Disk(reason) => {
+                let code = if reason.is_exhaustion() { Code::ResourceExhausted } else { Code::Unavailable };
+                let fault = Fault::new(code, error.to_string()).reason(reason.word());
+                return fault.retry_after(DISK_RETRY).caused_by(error);
+            }
+            Error::Open(_) | Error::Journal(_) => (Code::Unavailable, "STORE"),
             _ => (Code::Internal, "FAILED"),
         };
         Fault::new(code, error.to_string()).reason(reason).caused_by(error)

@@ -3,9 +3,9 @@
 //! A cycle ends with one commit, which holds its record, its agent's progress and its day: after a restart they agree. It is the only
 //! fsync the orchestrator itself waits for in a cycle.
 
-use std::{convert::Infallible, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
-use ::journal::Failed;
+use ::journal::{Failed, Reason};
 use jiff::civil::Date;
 use redb::{ReadTransaction, ReadableTable as _, TableDefinition, TableError, WriteTransaction};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -70,6 +70,17 @@ impl Journal {
         Ok(Self { inner, kept })
     }
 
+    /// Returns why a cycle could not be written down, if that is known.
+    #[must_use]
+    pub fn outage(&self) -> Option<Reason> {
+        self.inner.state().reason()
+    }
+
+    /// Finishes what is being written and lets go of the file.
+    pub async fn close(&self) {
+        self.inner.close().await;
+    }
+
     /// Writes what a cycle leaves behind; answered after the fsync.
     ///
     /// # Errors
@@ -79,6 +90,7 @@ impl Journal {
         let record = encode(&*entry.cycle)?;
         let progress = encode(&entry.progress)?;
         let day = entry.day.map(|(date, day)| encode(&day).map(|bytes| (date, bytes))).transpose()?;
+        let bytes = record.len() + progress.len() + day.as_ref().map_or(0, |(_, bytes)| bytes.len());
         let (tenant, cycle, kept) = (entry.tenant, entry.cycle, self.kept);
         let write = move |transaction: &WriteTransaction| -> Result<(), Box<redb::Error>> {
             write_cycle(transaction, &tenant, &cycle.id, &record, kept).map_err(Box::new)?;
@@ -92,7 +104,7 @@ impl Journal {
             };
             write_rest().map_err(Box::new)
         };
-        self.inner.commit(write).await.map_err(|error| failed(error, |cause| cause))
+        self.inner.commit_sized(bytes, write).await.map_err(|error| failed(error, |cause| cause))
     }
 
     /// Returns where an agent stands.
@@ -238,10 +250,10 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
 }
 
 fn failed<E>(error: Failed<E>, cause: impl FnOnce(E) -> Box<redb::Error>) -> Error {
-    match error {
-        Failed::Refused(refused) => Error::Journal(cause(refused)),
-        Failed::Store(store) => Error::Journal(Box::new(Failed::<Infallible>::Store(store))),
-        Failed::Closed => Error::Journal(Box::new(Failed::<Infallible>::Closed)),
+    match (error.reason(), error) {
+        (Some(reason), _) => Error::Disk(reason),
+        (None, Failed::Refused(refused)) => Error::Journal(cause(refused)),
+        (None, _) => Error::Disk(Reason::Store),
     }
 }
 
@@ -291,8 +303,8 @@ mod tests {
         assert_eq!(ids(&journal.cycles("one", None, 9).unwrap()), ["4", "2"]);
         assert_eq!(ids(&journal.cycles("one", Some("b"), 9).unwrap()), ["2"]);
         assert_eq!(ids(&journal.cycles("one", None, 1).unwrap()), ["4"]);
-        drop(journal);
-        let journal = reopened(folder.path()).await;
+        journal.close().await;
+        let journal = Journal::open(folder.path(), 2).unwrap();
         assert_eq!(journal.cycle("two", "3").unwrap().agent, "a");
         assert!(matches!(journal.cycle("one", "3"), Err(Error::NotFound)), "another tenant's");
         assert_eq!(journal.progress("one", "a").unwrap(), Progress { number: 1, cursor: 1 });
@@ -318,15 +330,5 @@ mod tests {
         let later = Date::constant(2025, 10, 1);
         journal.record(Entry { day: Some((later, Day::default())), ..entry("t", "a", "1") }).await.unwrap();
         assert_eq!(journal.history("t", "a").unwrap().pool("p", date).mean_apr, None);
-    }
-
-    /// The writer thread of a dropped journal lets go of the file a moment later.
-    async fn reopened(folder: &Path) -> Journal {
-        loop {
-            match Journal::open(folder, 2) {
-                Ok(journal) => return journal,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        }
     }
 }

@@ -10,9 +10,10 @@
 //! 4. **1 + 2N recalls go out at once**, in one task; what they would have taken one after another is in the record.
 //! 5. **One cycle of an agent at a time**, numbered without gaps; a cycle goes on when its caller leaves.
 //! 6. **One fsync.** A cycle's record, its agent's progress and, live, its day are one commit ([`journal`]); after a restart they agree.
-//! 7. **Input is not believed.** All zero, all equal, stale, scaled or missing input is reported, counted and labels the decisions made on it
+//! 7. **No cycle that cannot be written down**: while the disk takes no writes none is begun, and the kept ones are listed.
+//! 8. **Input is not believed.** All zero, all equal, stale, scaled or missing input is reported, counted and labels the decisions made on it
 //!    ([`quality`]).
-//! 8. **Two times.** Samples carry the agent clock's time; means and ages use the recorded date.
+//! 9. **Two times.** Samples carry the agent clock's time; means and ages use the recorded date.
 
 #[cfg(feature = "bench")]
 pub mod bench;
@@ -164,6 +165,7 @@ impl Bound {
             }
             // A cycle whose caller has left is finished too.
             drop(tokio::time::timeout(config.host.drain_timeout, runner.idle()).await);
+            runner.journal().close().await;
             Ok(())
         };
         let (served, opened) = tokio::join!(host.run(ended), telemetry.carry(open));

@@ -91,13 +91,18 @@ impl Runner {
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`], [`Error::TooManyAgents`], [`Error::Exhausted`] under replay, [`Error::Journal`] if the cycle could not be recorded.
+    /// [`Error::Busy`], [`Error::TooManyAgents`], [`Error::Exhausted`] under replay, [`Error::Disk`] or
+    /// [`Error::Journal`] if the cycle could not be recorded.
     pub(crate) async fn run(
         self: &Arc<Self>,
         tenant: Arc<str>,
         agent: String,
         deadline: Option<Duration>,
     ) -> Result<Arc<Cycle>, Error> {
+        // A cycle that cannot be written down would be run again: nobody is asked for anything.
+        if let Some(reason) = self.parts.journal.outage() {
+            return Err(Error::Disk(reason));
+        }
         let mut lease = self.agents.lease(&tenant, &agent)?;
         if lease.is_none() {
             *lease = Some(lease::load(&self.parts.journal, &self.parts.sources, &tenant, &agent)?);

@@ -168,12 +168,18 @@ impl Batcher {
         (costs, self.shared.options.price)
     }
 
-    /// Returns whether the tasks that accept, send and close run, and the journal can be written.
-    pub async fn probe(&self) -> bool {
-        if self.tasks.lock().iter().any(JoinHandle::is_finished) {
-            return false;
-        }
-        self.shared.store.append(Arc::default()).await.is_ok()
+    /// Returns whether the tasks that accept, send and close run and the journal is open. It may take no writes just now:
+    /// reads are answered then, and [`Batcher::journal`] says so.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        let ended = self.tasks.lock().iter().any(JoinHandle::is_finished);
+        !ended && !matches!(self.journal(), journal::State::Closed)
+    }
+
+    /// Returns whether the journal takes writes.
+    #[must_use]
+    pub fn journal(&self) -> journal::State {
+        self.shared.store.state()
     }
 
     /// Returns the present moment on the agent clock.
@@ -291,15 +297,11 @@ mod tests {
     use telemetry::Telemetry;
 
     use super::{Batcher, Options};
-    use crate::{
-        queue::Limits,
-        sink::embedded::Embedded,
-        store::{File, Store},
-    };
+    use crate::{queue::Limits, sink::embedded::Embedded, store::Store};
 
     async fn start(folder: &tempfile::TempDir) -> Batcher {
         let path = folder.path().join("storage.redb");
-        let file = File::new(Journal::open(path, &journal::Options::default()).unwrap());
+        let journal = Journal::open(path, &journal::Options::default()).unwrap();
         let options = Options {
             limits: Limits { documents: 1, bytes: 1 << 20, interval: Duration::from_secs(60) },
             concurrency: 1,
@@ -308,9 +310,9 @@ mod tests {
             price: 0.18,
             retry_backoff: Duration::from_millis(1),
         };
-        let sink = Arc::new(Embedded::open(file.clone()).await.unwrap());
+        let sink = Arc::new(Embedded::open(journal.clone()).await.unwrap());
         let telemetry = Telemetry::silent("storage-batcher");
-        Batcher::start(options, Store::new(file), sink, telemetry, Clock::system()).await.unwrap()
+        Batcher::start(options, Store::new(journal), sink, telemetry, Clock::system()).await.unwrap()
     }
 
     #[tokio::test]
@@ -318,12 +320,12 @@ mod tests {
         for task in 0..3 {
             let folder = tempfile::tempdir().unwrap();
             let batcher = start(&folder).await;
-            assert!(batcher.probe().await);
+            assert!(batcher.is_well());
             batcher.tasks.lock()[task].abort();
             while !batcher.tasks.lock()[task].is_finished() {
                 tokio::task::yield_now().await;
             }
-            assert!(!batcher.probe().await, "task {task}");
+            assert!(!batcher.is_well(), "task {task}");
             batcher.shared.store.close().await;
         }
     }

@@ -10,6 +10,9 @@ const FULL_RETRY: Duration = Duration::from_secs(5);
 /// How soon a caller may come back when the sink is away.
 const SINK_RETRY: Duration = Duration::from_secs(1);
 
+/// How soon a caller may come back when the disk takes no writes.
+const DISK_RETRY: Duration = Duration::from_secs(1);
+
 /// Why the service could not start or a call could not be answered.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -80,8 +83,16 @@ impl From<Error> for rpc::Fault {
                 .reason("JOURNAL_FULL")
                 .retry_after(FULL_RETRY),
             Error::TooLarge { place } => too_large(&format!("writes[{place}].fields")),
-            Error::Store(_) | Error::Open(_) => {
-                Fault::new(Code::Unavailable, "the journal cannot be used").reason("JOURNAL").caused_by(error)
+            Error::Store(cause) => {
+                let reason = cause.reason();
+                let code = if reason.is_exhaustion() { Code::ResourceExhausted } else { Code::Unavailable };
+                Fault::new(code, format!("the journal cannot be used: {reason}"))
+                    .reason(reason.word())
+                    .retry_after(DISK_RETRY)
+                    .caused_by(error)
+            }
+            Error::Open(_) => {
+                Fault::new(Code::Unavailable, "the journal cannot be used").reason("STORE").caused_by(error)
             }
             Error::Sink(_) => {
                 Fault::new(Code::Unavailable, "the sink cannot be reached; accepted writes are kept")

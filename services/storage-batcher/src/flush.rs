@@ -61,9 +61,14 @@ impl Delivery {
             if self.entries.is_empty() {
                 return;
             }
-            let pause = pause(self.shared.options.retry_backoff, self.attempt);
+            let pause = async {
+                tokio::time::sleep(pause(self.shared.options.retry_backoff, self.attempt)).await;
+                if self.landing.is_some() {
+                    self.shared.store.writable().await;
+                }
+            };
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = pause => {}
                 () = stopped(&mut stop) => return,
             }
         }
@@ -221,8 +226,12 @@ pub(crate) async fn tick(
         }
         if let Ok(Err(error)) = answered.await {
             tracing::error!(error = %error, "buckets not closed, trying again");
+            let pause = async {
+                tokio::time::sleep(shared.options.retry_backoff).await;
+                shared.store.writable().await;
+            };
             tokio::select! {
-                () = tokio::time::sleep(shared.options.retry_backoff) => {}
+                () = pause => {}
                 () = stopped(&mut stop) => return,
             }
         }
@@ -291,7 +300,7 @@ mod tests {
         document::{Change, Fields, Key, Priority},
         queue::{Entry, Limits},
         sink::{Page, Range, Sink, Unreachable, Verdict},
-        store::{File, Store},
+        store::Store,
     };
 
     /// Tells which documents arrive, lets requests through one by one, and puts some documents off once.
@@ -350,7 +359,7 @@ mod tests {
     async fn bench(documents: usize, put_off: &[&'static str]) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("storage.redb");
-        let store = Store::new(File::new(Journal::open(path, &journal::Options::default()).unwrap()));
+        let store = Store::new(Journal::open(path, &journal::Options::default()).unwrap());
         let (sender, arrivals) = mpsc::unbounded_channel();
         let put_off = Mutex::new(put_off.iter().copied().collect());
         let gate =

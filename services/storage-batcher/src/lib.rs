@@ -14,8 +14,10 @@
 //! 6. **Reads see acknowledged writes**: what waits is laid over what the sink holds.
 //! 7. **A bucket is written once**, when its quarter hour and the lateness are over. Its samples stay on disk for a day: a late one
 //!    rewrites the document from all of them.
-//! 8. **Two clocks.** Flush intervals, buckets and rates run on the agent clock; waiting for the sink is wall time.
-//! 9. **Tenants share batches and nothing else**: keys, costs, plans and flush reports are the caller's own.
+//! 8. **A disk that takes no writes stops no read.** Writes are refused with the reason, what is acknowledged waits in memory and on
+//!    disk, and sending goes on with the disk; health stays SERVING.
+//! 9. **Two clocks.** Flush intervals, buckets and rates run on the agent clock; waiting for the sink is wall time.
+//! 10. **Tenants share batches and nothing else**: keys, costs, plans and flush reports are the caller's own.
 
 pub mod accept;
 pub mod batcher;
@@ -51,7 +53,7 @@ use crate::{
     batcher::Batcher,
     server::{Adapter, Slot},
     sink::{Sink, embedded::Embedded, firestore::Firestore},
-    store::{File, Store},
+    store::Store,
 };
 pub use crate::{config::Config, error::Error};
 
@@ -83,7 +85,7 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
     let check = move || {
         let slot = Arc::clone(&checked);
         // What is still being read is not served anyway.
-        async move { if let Some(batcher) = slot.get() { batcher.probe().await } else { true } }
+        async move { slot.get().is_none_or(Batcher::is_well) }
     };
     let host = host.add(Adapter::service(Arc::clone(&batcher))).check(SERVICE, check);
     Ok(Bound { host, batcher, config, telemetry, clock })
@@ -145,10 +147,9 @@ async fn open(config: &Config, telemetry: Telemetry, clock: Clock) -> Result<Bat
     let (path, options) = (config.storage_dir.join(FILE), config.journal());
     let opening = telemetry.spawn_blocking(move || Journal::open(path, &options)).await;
     let journal = opening.map_err(|_| Error::NotReady)?.map_err(|error| Error::Open(Arc::new(error)))?;
-    let file = File::new(journal);
     let sink: Arc<dyn Sink> = match config.firestore() {
         Some(options) => Arc::new(Firestore::new(options)),
-        None => Arc::new(Embedded::open(file.clone()).await?),
+        None => Arc::new(Embedded::open(journal.clone()).await?),
     };
-    Batcher::start(config.options(), Store::new(file), sink, telemetry, clock).await
+    Batcher::start(config.options(), Store::new(journal), sink, telemetry, clock).await
 }

@@ -12,15 +12,14 @@
 //!
 //! The embedded sink adds its table `docs`.
 
-mod file;
 mod recovery;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use journal::Failed;
+use journal::{Failed, Journal, Reason, State};
 use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 
-pub use self::{file::File, recovery::Recovered};
+pub use self::recovery::Recovered;
 use crate::{
     buckets::{BucketKey, Samples, decode_readings},
     ledger::{Counts, Deltas, Row, oldest_minute},
@@ -55,7 +54,7 @@ pub enum Error {
 /// Writes and reads the tables.
 #[derive(Clone, Debug)]
 pub struct Store {
-    file: File,
+    journal: Journal,
 }
 
 /// Everything that is accepted, or closed, in one commit.
@@ -84,16 +83,37 @@ pub struct Landing {
     pub minute: u64,
 }
 
-impl Store {
-    /// Takes the tables of `file`.
+impl Error {
+    /// Returns why the journal could not do it.
     #[must_use]
-    pub fn new(file: File) -> Self {
-        Self { file }
+    pub fn reason(&self) -> Reason {
+        let Self::Journal(failed) = self;
+        failed.reason().unwrap_or(Reason::Store)
+    }
+}
+
+impl Store {
+    /// Takes the tables of `journal`.
+    #[must_use]
+    pub fn new(journal: Journal) -> Self {
+        Self { journal }
+    }
+
+    /// Returns whether writes are taken.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.journal.state()
+    }
+
+    /// Waits while the disk takes no writes.
+    pub async fn writable(&self) {
+        // Ends with an error if the journal is gone, and then nobody has to wait for it.
+        drop(self.journal.watch().wait_for(|state| !matches!(state, State::Refusing(_))).await);
     }
 
     /// Waits for what is being read and written and lets go of the file.
     pub async fn close(&self) {
-        self.file.close().await;
+        self.journal.close().await;
     }
 
     /// Writes `group` durably; all or nothing.
@@ -101,8 +121,10 @@ impl Store {
     /// # Errors
     /// [`Error`] if it could not be written; then nothing of it was.
     pub async fn append(&self, group: Arc<Group>) -> Result<(), Error> {
-        let journal = self.file.journal().map_err(Error::Journal)?;
-        journal.commit(move |transaction| group.write(transaction)).await.map_err(Error::Journal)
+        let records = group.records.iter().map(|(_, bytes)| bytes.len());
+        let bytes = records.chain(group.samples.iter().map(|(.., bytes)| bytes.len())).sum();
+        let write = move |transaction: &WriteTransaction| group.write(transaction);
+        self.journal.commit_sized(bytes, write).await.map_err(Error::Journal)
     }
 
     /// Applies accepted writes to an embedded sink, drops all of them from the journal and counts them; all or nothing.
@@ -116,9 +138,10 @@ impl Store {
         landing: Landing,
         sink: Arc<dyn Sink>,
     ) -> Result<(Vec<Verdict>, Deltas), Error> {
+        let bytes: u64 = landing.entries.iter().map(|(entry, ..)| entry.journal_bytes).sum();
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let settle = move |transaction: &WriteTransaction| landing.write(transaction, &*sink);
-        let journal = self.file.journal().map_err(Error::Journal)?;
-        journal.commit(settle).await.map_err(Error::Journal)
+        self.journal.commit_sized(bytes, settle).await.map_err(Error::Journal)
     }
 
     /// Returns the samples of a bucket that are still kept.
@@ -126,8 +149,7 @@ impl Store {
     /// # Errors
     /// [`Error`] if they cannot be read.
     pub fn samples(&self, key: &BucketKey) -> Result<Samples, Error> {
-        let journal = self.file.journal().map_err(Error::Journal)?;
-        journal
+        self.journal
             .read(|snapshot| {
                 let table = snapshot.open_table(SAMPLES)?;
                 let row = |time| (key.start, &*key.tenant, &*key.collection, &*key.entity, time);
@@ -252,7 +274,7 @@ mod tests {
 
     use journal::{Journal, Options};
 
-    use super::{File, Group, Store, WAL};
+    use super::{Group, Store, WAL};
     use crate::{
         accept::accepted,
         buckets::{BucketKey, Readings, encode_readings},
@@ -262,7 +284,7 @@ mod tests {
 
     fn store(folder: &tempfile::TempDir) -> (Journal, Store) {
         let journal = Journal::open(folder.path().join("storage.redb"), &Options::default()).unwrap();
-        (journal.clone(), Store::new(File::new(journal)))
+        (journal.clone(), Store::new(journal))
     }
 
     fn bucket(start: i64, entity: &str) -> BucketKey {

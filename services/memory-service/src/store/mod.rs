@@ -12,8 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use journal::{Failed, Journal};
-use parking_lot::RwLock;
+use journal::{Failed, Journal, Reason, State};
 use redb::{
     ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, TableDefinition, WriteTransaction,
 };
@@ -37,8 +36,7 @@ type Refused = Box<redb::Error>;
 /// The durable store.
 #[derive(Debug)]
 pub(crate) struct Store {
-    /// Absent once closed.
-    journal: RwLock<Option<Journal>>,
+    journal: Journal,
     path: PathBuf,
 }
 
@@ -87,7 +85,7 @@ impl Store {
         let open = move || Journal::open(opened, &options);
         let journal = telemetry.spawn_blocking(open).await.map_err(Error::Task)?.map_err(Error::Open)?;
         match read_all(&journal, maker, telemetry).await {
-            Ok(loaded) => Ok((Self { journal: RwLock::new(Some(journal)), path }, loaded)),
+            Ok(loaded) => Ok((Self { journal, path }, loaded)),
             Err(error) => {
                 // Whoever tries again, with another setting, finds the file free.
                 journal.close().await;
@@ -107,37 +105,24 @@ impl Store {
             Change::Put(records) => records.iter().map(|memory| record::encode(&tenant, memory)).collect(),
             Change::Forget(_) => Vec::new(),
         };
+        let bytes = rows.iter().map(Vec::len).sum();
         let write = move |write: &WriteTransaction| apply(write, &tenant, &change, &rows).map_err(Box::new);
-        self.journal()?.commit(write).await.map_err(failed)
+        self.journal.commit_sized(bytes, write).await.map_err(failed)
     }
 
-    /// Commits nothing, to see whether the disk takes it.
-    ///
-    /// # Errors
-    /// As [`Store::commit`].
-    pub(crate) async fn probe(&self) -> Result<(), Error> {
-        let nothing = |write: &WriteTransaction| match write.open_table(META) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(Box::new(redb::Error::from(error))),
-        };
-        self.journal()?.commit(nothing).await.map_err(failed)
+    /// Returns whether the store takes writes.
+    pub(crate) fn state(&self) -> State {
+        self.journal.state()
     }
 
     /// Finishes the writes that were queued and lets go of the file; later writes are refused.
     pub(crate) async fn close(&self) {
-        let journal = self.journal.write().take();
-        if let Some(journal) = journal {
-            journal.close().await;
-        }
+        self.journal.close().await;
     }
 
     /// Returns the bytes of the store's file.
     pub(crate) fn bytes(&self) -> u64 {
         std::fs::metadata(&self.path).map_or(0, |file| file.len())
-    }
-
-    fn journal(&self) -> Result<Journal, Error> {
-        self.journal.read().clone().ok_or(Error::NotReady)
     }
 }
 
@@ -249,9 +234,10 @@ fn apply(
 }
 
 fn failed(error: Failed<Refused>) -> Error {
-    match error {
-        Failed::Refused(error) => Error::Store(Box::new(error)),
-        error => Error::Store(Box::new(error)),
+    match (error.reason(), error) {
+        (Some(Reason::Closed), _) => Error::NotReady,
+        (reason, Failed::Refused(error)) => Error::Store(reason.unwrap_or(Reason::Store), error),
+        (reason, error) => Error::Store(reason.unwrap_or(Reason::Store), Box::new(error)),
     }
 }
 
@@ -262,7 +248,7 @@ mod tests {
     use redb::ReadableTable as _;
     use telemetry::Telemetry;
 
-    use super::{Committed, Loaded, MEMORIES, Maker, Store};
+    use super::{Committed, Loaded, MEMORIES, Maker, State, Store};
     use crate::{error::Error, index::tests::record, memory::Change, query::Filter};
 
     fn maker(embedder: &str, dimensions: usize) -> Maker {
@@ -325,7 +311,7 @@ mod tests {
             table.insert((b"t".as_slice(), b"\xff".as_slice()), b"rubbish".as_slice())?;
             Ok::<_, redb::Error>(())
         };
-        store.journal().unwrap().commit(spoil).await.unwrap();
+        store.journal.commit(spoil).await.unwrap();
         store.close().await;
         let (_, loaded) = open(folder.path()).await;
         assert_eq!((ids(&loaded, "t"), loaded.corrupt), (vec!["b".to_owned()], 2));
@@ -335,9 +321,9 @@ mod tests {
     async fn a_closed_store_takes_no_more_writes() {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = open(folder.path()).await;
-        assert!(store.probe().await.is_ok());
+        assert!(store.state().is_ready());
         store.close().await;
-        assert!(store.probe().await.is_err());
+        assert!(matches!(store.state(), State::Closed));
         let refused = store.commit(&"t".into(), &Arc::new(Change::Put(vec![record("a", &[1.0, 0.0])]))).await;
         assert!(matches!(refused, Err(Error::NotReady)));
         assert!(open(folder.path()).await.1.tenants.is_empty());

@@ -68,6 +68,13 @@ impl Service {
         MemoryServiceClient::over(self.channel(token))
     }
 
+    /// A client that repeats nothing: a test sees what the service answers first.
+    pub(crate) fn unretried(&self) -> MemoryServiceClient<Channel> {
+        let options = ChannelOptions { retries: 0, ..ChannelOptions::default() };
+        let channel = Channel::lazy(&self.url, options, Telemetry::silent("caller")).unwrap();
+        MemoryServiceClient::over(channel)
+    }
+
     async fn open(config: Config, folder: tempfile::TempDir) -> Self {
         let (telemetry, captured) = Telemetry::captured("memory-service");
         let (clock, hand) = Clock::manual(UNIX_EPOCH + Duration::from_secs(NOW));
@@ -80,7 +87,8 @@ impl Service {
         service
     }
 
-    async fn ready(&self) {
+    /// Waits until health says SERVING.
+    pub(crate) async fn ready(&self) {
         let mut health = HealthClient::new(self.channel(None));
         let request = HealthCheckRequest { service: "athena.memory.v1.MemoryService".into() };
         let mut watch = health.watch(request).await.unwrap().into_inner();

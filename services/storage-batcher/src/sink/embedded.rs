@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use journal::Journal;
 use redb::{ReadableTable as _, TableDefinition};
 
 use crate::{
@@ -13,7 +14,6 @@ use crate::{
     fold::Folded,
     queue::Entry,
     sink::{MAX_PAGE_BYTES, Page, Range, Sink, Unreachable, Verdict},
-    store::File,
 };
 
 /// Documents by tenant, collection and id.
@@ -22,28 +22,25 @@ const DOCUMENTS: TableDefinition<'_, (&str, &str, &str), &[u8]> = TableDefinitio
 /// Stores documents in the journal's file.
 #[derive(Clone, Debug)]
 pub struct Embedded {
-    file: File,
+    journal: Journal,
 }
 
 impl Embedded {
-    /// Opens the store within `file`, making its table if it is missing.
+    /// Opens the store within `journal`'s file, making its table if it is missing.
     ///
     /// # Errors
     /// [`Unreachable`] if the journal cannot be written.
-    pub async fn open(file: File) -> Result<Self, Unreachable> {
-        file.journal()
-            .map_err(Unreachable::refused)?
+    pub async fn open(journal: Journal) -> Result<Self, Unreachable> {
+        journal
             .commit(|transaction| transaction.open_table(DOCUMENTS).map(drop).map_err(redb::Error::from))
             .await
             .map_err(Unreachable::refused)?;
-        Ok(Self { file })
+        Ok(Self { journal })
     }
 
     fn read(&self, key: &Key) -> Result<Option<Fields>, Unreachable> {
         let bytes = self
-            .file
-            .journal()
-            .map_err(Unreachable::refused)?
+            .journal
             .read(|snapshot| {
                 let table = snapshot.open_table(DOCUMENTS)?;
                 let found = table.get((&*key.tenant, &*key.collection, &*key.id))?;
@@ -58,9 +55,7 @@ impl Embedded {
     }
 
     fn scan(&self, range: &Range) -> Result<Page, Unreachable> {
-        self.file
-            .journal()
-            .map_err(Unreachable::refused)?
+        self.journal
             .read(|snapshot| {
                 let table = snapshot.open_table(DOCUMENTS)?;
                 let (tenant, collection) = (&*range.tenant, &*range.collection);
@@ -159,13 +154,12 @@ mod tests {
         ledger::Weight,
         queue::{Accepted, Entry},
         sink::{Sink as _, Verdict},
-        store::File,
     };
 
     async fn damaged() -> (tempfile::TempDir, Journal, Embedded) {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(folder.path().join("storage.redb"), &Options::default()).unwrap();
-        let sink = Embedded::open(File::new(journal.clone())).await.unwrap();
+        let sink = Embedded::open(journal.clone()).await.unwrap();
         let spoil = |transaction: &redb::WriteTransaction| {
             transaction.open_table(DOCUMENTS)?.insert(("t", "c", "a"), [255, 1].as_slice())?;
             Ok::<_, redb::Error>(())

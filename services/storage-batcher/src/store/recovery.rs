@@ -40,8 +40,8 @@ impl Store {
     /// [`Error`] if the file cannot be read or written.
     pub async fn recover(&self, now: SystemTime) -> Result<Recovered, Error> {
         let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let journal = self.file.journal().map_err(Error::Journal)?;
-        let damaged = journal
+        let damaged = self
+            .journal
             .commit(move |transaction| {
                 transaction.open_table(SAMPLES)?;
                 transaction.open_table(OPEN_BUCKETS)?;
@@ -64,8 +64,8 @@ impl Store {
     }
 
     fn load(&self, damaged: u64) -> Result<Recovered, Error> {
-        let journal = self.file.journal().map_err(Error::Journal)?;
-        let mut recovered = journal
+        let mut recovered = self
+            .journal
             .read(|snapshot| {
                 let mut records = Vec::new();
                 for found in snapshot.open_table(WAL)?.range::<u64>(..)? {

@@ -91,7 +91,8 @@ impl Service {
         service
     }
 
-    async fn ready(&self) {
+    /// Waits until health says SERVING.
+    pub(crate) async fn ready(&self) {
         let mut health = HealthClient::new(self.channel(None));
         let request = HealthCheckRequest { service: "athena.storage.v1.StorageBatcherService".into() };
         let mut watch = health.watch(request).await.unwrap().into_inner();

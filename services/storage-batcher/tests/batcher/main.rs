@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod buckets;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod durable;
 #[cfg(test)]
 mod emulator;
