@@ -18,6 +18,8 @@ use crate::{
 const FIELDS: &str = include_str!("cloud_run.json");
 /// Time from SIGTERM to SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
+/// Most seconds that a startup probe may give.
+const LONGEST_START: u64 = 240;
 /// The one service that has nothing that two of it would disagree on.
 const REPLICATED: Service = Service::LlmGateway;
 /// What whoever deploys puts in.
@@ -74,6 +76,13 @@ fn port(report: &mut Report<'_>, service: Service, container: &Value) {
     }
     for kind in ["startupProbe", "livenessProbe"] {
         container::probe(report, container, kind, port);
+        let of = |field: &str, default| container[kind][field].as_u64().unwrap_or(default);
+        let (timeout, period) = (of("timeoutSeconds", 1), of("periodSeconds", 10));
+        report.unless(timeout <= period, format!("the {kind} begins anew before its end"));
+        report.unless(
+            kind != "startupProbe" || period * of("failureThreshold", 3) <= LONGEST_START,
+            format!("a start may take at most {LONGEST_START} s"),
+        );
     }
 }
 
@@ -123,13 +132,12 @@ fn documents_are_kept_in_firestore_and_memories_are_said_to_be_lost() {
 }
 
 #[test]
-fn a_manifest_that_does_not_fit_code_or_platform_is_found() {
+fn what_the_platform_does_not_have_is_found() {
     let path = "deploy/cloud-run/storage-batcher.yaml";
     each_change_is_found(
         &read(path),
         |text| faults(path, text),
         &[
-            // What the platform does not have.
             ("containerConcurrency: 500", "concurrency: 500", "RevisionSpec has no field concurrency"),
             (
                 "containerConcurrency: 500",
@@ -161,7 +169,17 @@ fn a_manifest_that_does_not_fit_code_or_platform_is_found() {
             ("periodSeconds: 2", "interval: 2", "Probe has no field interval"),
             ("limits:\n", "limits:\n              pods: \"1\"\n", "Resources has no field pods"),
             ("traffic:", "status: {}\n  traffic:", "ServiceSpec has no field status"),
-            // What the code does not have, or does otherwise.
+        ],
+    );
+}
+
+#[test]
+fn what_the_code_does_not_have_is_found() {
+    let path = "deploy/cloud-run/storage-batcher.yaml";
+    each_change_is_found(
+        &read(path),
+        |text| faults(path, text),
+        &[
             ("containerPort: 7103", "containerPort: 8080", "not the one port 7103"),
             ("name: h2c", "name: http1", "called h2c"),
             (
@@ -180,6 +198,8 @@ fn a_manifest_that_does_not_fit_code_or_platform_is_found() {
                 "startupProbe asks port 7101",
             ),
             ("livenessProbe:", "readinessProbe:", "no livenessProbe"),
+            ("failureThreshold: 60", "failureThreshold: 600", "a start may take at most"),
+            ("timeoutSeconds: 1\n", "timeoutSeconds: 3\n", "begins anew before its end"),
             ("ATHENA_FIRESTORE_PROJECT", "ATHENA_FIRESTORE_PROJET", "no such setting"),
             ("value: 128MiB", "value: 128M", "journal_max_bytes"),
             ("value: 128MiB", "value: 600MiB", "files and caches may take"),
@@ -201,6 +221,11 @@ fn a_manifest_that_does_not_fit_code_or_platform_is_found() {
             ("memory: 1Gi", "disk: 1Gi", "memory has no limit"),
             ("invoker-iam-disabled: \"true\"", "invoker-iam-disabled: \"false\"", "where ours stands"),
             ("ingress: internal", "ingress: all", "everybody can reach it"),
+            (
+                "name: athena-otlp-token",
+                "name: otlp",
+                "nobody is told to make the secret of ATHENA_OTLP_TOKEN",
+            ),
         ],
     );
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     Report, image,
-    manifest::{items, read, text},
+    manifest::{items, read, text, workspace},
     settings::{self, Loaded},
 };
 
@@ -27,7 +27,7 @@ pub(crate) fn check(report: &mut Report<'_>, service: Service, container: &Value
         repository.ends_with(&format!("athena/{program}")),
         format!("the image {image:?} is not in athena/"),
     );
-    let released = version_of(&read("Cargo.toml"));
+    let released = workspace("version");
     report
         .unless(version == released, format!("the image is of version {version:?}, the code of {released}"));
     for what in ["cpu", "memory"] {
@@ -74,12 +74,20 @@ pub(crate) fn environment(report: &mut Report<'_>, container: &Value) -> BTreeMa
             }
         };
         report.unless(
-            !from.is_object() || (from["name"].is_string() && from["key"].is_string()),
-            format!("{name} names no key"),
+            !from.is_object() || is_told(from),
+            format!("nobody is told to make the secret of {name}"),
         );
         variables.insert(name.to_owned(), value);
     }
     variables
+}
+
+/// Returns whether the page about deploying says where a secret comes from: a key of ours, or a secret of its own.
+fn is_told(from: &Value) -> bool {
+    let (name, key) = (text(&from["name"]), text(&from["key"]));
+    let told = if key == "latest" { format!("`{name}`") } else { format!("generic {name} ") };
+    let page = read("deploy/README.md");
+    page.contains(&told) && (key == "latest" || page.contains(&format!("--from-literal={key}=")))
 }
 
 fn stand_in(variable: &str) -> &'static str {
@@ -92,9 +100,4 @@ pub(crate) fn probe(report: &mut Report<'_>, container: &Value, kind: &str, port
     report.unless(probe["grpc"].is_object(), format!("there is no {kind} over gRPC"));
     let asked = &probe["grpc"]["port"];
     report.unless(*asked == port, format!("the {kind} asks port {asked}, the service listens on {port}"));
-}
-
-fn version_of(manifest: &str) -> String {
-    let manifest: toml::Table = manifest.parse().expect("a manifest");
-    manifest["workspace"]["package"]["version"].as_str().expect("a version").to_owned()
 }

@@ -1,11 +1,16 @@
 //! The image recipe.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use athena::Service;
 use config::{Profile, Value as _};
 
-use crate::{Report, each_change_is_found, manifest::read, none, settings::default_port};
+use crate::{
+    Report, each_change_is_found,
+    manifest::{read, root, workspace},
+    none,
+    settings::default_port,
+};
 
 const PATH: &str = "deploy/Dockerfile";
 /// Who a service runs as, everywhere.
@@ -34,7 +39,7 @@ pub(crate) fn variables() -> BTreeMap<String, String> {
 fn faults(text: &str) -> Vec<String> {
     let mut report = Report::of(PATH);
     let stages = instructions(text, "FROM");
-    let rust = toml_version(&read("Cargo.toml"));
+    let rust = workspace("rust-version");
     report.unless(
         stages.first().is_some_and(|stage| stage.starts_with(&format!("rust:{rust}-"))),
         format!("is not built with Rust {rust}, the workspace's rust-version"),
@@ -75,16 +80,9 @@ fn faults(text: &str) -> Vec<String> {
     report.lines
 }
 
-/// Returns the lowest Rust version of a workspace's manifest.
-fn toml_version(manifest: &str) -> String {
-    let manifest: toml::Table = manifest.parse().expect("a manifest");
-    manifest["workspace"]["package"]["rust-version"].as_str().expect("a version").to_owned()
-}
-
 /// Returns whether there is a program of this name to put into an image.
 pub(crate) fn is_program(name: &str) -> bool {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-    root.join("services").join(name).join("src/main.rs").exists()
+    root().join("services").join(name).join("src/main.rs").exists()
 }
 
 #[test]

@@ -233,8 +233,25 @@ fn a_manifest_that_does_not_fit_the_code_is_found() {
                 "selects other pods",
             ),
             ("namespace: athena", "namespace: default", "another namespace"),
+        ],
+    );
+}
+
+#[test]
+fn an_environment_that_does_not_fit_the_code_is_found() {
+    let path = "deploy/kubernetes/storage-batcher.yaml";
+    each_change_is_found(
+        &read(path),
+        |text| faults(path, text),
+        &[
             ("name: ATHENA_AUTH_TOKENS", "name: ATHENA_OTLP_TOKEN", "there are no ATHENA_AUTH_TOKENS"),
             ("name: ATHENA_AUTH_TOKENS", "name: ATHENA_OTLP_TOKEN", "is there twice"),
+            ("key: auth_tokens", "key: tokens", "nobody is told to make the secret of ATHENA_AUTH_TOKENS"),
+            (
+                "name: athena\n                  key: auth",
+                "name: x\n                  key: auth",
+                "nobody is told to make",
+            ),
             (
                 "env:\n",
                 "env:\n            - name: ATHENA_ALLOW_ANONYMOUS\n              value: \"yes\"\n",

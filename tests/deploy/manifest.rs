@@ -44,8 +44,15 @@ pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).expect("a file of the workspace")
 }
 
-fn root() -> &'static Path {
+/// Returns the workspace's folder.
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is one folder up")
+}
+
+/// Returns a field that all packages of the workspace share.
+pub(crate) fn workspace(field: &str) -> String {
+    let manifest: toml::Table = read("Cargo.toml").parse().expect("a manifest");
+    manifest["workspace"]["package"][field].as_str().expect("a text").to_owned()
 }
 
 /// Returns the name that a manifest's file stands for.
