@@ -152,6 +152,7 @@ impl Process {
     async fn settled(&self, wanted: usize) -> Result<usize> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while self.open_files()? > wanted && tokio::time::Instant::now() < deadline {
+            // Real time: the system tells nobody when another process closes a file.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         self.open_files()
@@ -172,7 +173,9 @@ fn settings(service: Service, folder: &Path) -> Result<Vec<String>> {
         let file = |name: &str| format!("replay:{}", folder.join(name).display());
         settings.push(format!("agent_source={}", file("pools.csv")));
         settings.push(format!("agent_gas_source={}", file("gas.csv")));
-        settings.push("agent_min_pools=100".to_owned());
+        // A million frames hold a hundred thousand cycles: each may look at little.
+        let few = ["agent_min_pools=3", "agent_max_pools=3", "agent_max_interesting=1"];
+        settings.extend(few.map(str::to_owned));
     }
     Ok(settings)
 }

@@ -11,7 +11,9 @@
 //! 4. A [`Channel`] repeats a call only if its contract says that it may be repeated (`idempotency_level`) and the server
 //!    was UNAVAILABLE. A broken connection is UNAVAILABLE, whatever the transport called it.
 //! 5. A tenant comes from the token and never from a message ([`Caller`]).
-//! 6. A caller gets a code, a safe message, the field that was wrong and whether a retry helps ([`Fault`]); the cause is
+//! 6. A request is checked with a [`Check`], which names every wrong field by its path ([`At`]). What cannot be read as a
+//!    message is the caller's fault, INVALID_ARGUMENT, and not the service's.
+//! 7. A caller gets a code, a safe message, the field that was wrong and whether a retry helps ([`Fault`]); the cause is
 //!    logged here once and never sent.
 
 mod accept;
