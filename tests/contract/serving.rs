@@ -51,7 +51,7 @@ reflection!(current, v1);
 reflection!(older, v1alpha);
 
 /// Returns the gRPC services of the contracts that a service of the mesh serves.
-pub(crate) fn served_by(service: Service) -> Vec<String> {
+fn served_by(service: Service) -> Vec<String> {
     let (package, _) = service.health_name().rsplit_once('.').unwrap();
     let pool = DescriptorPool::decode(contracts::DESCRIPTOR_SET).unwrap();
     let names: Vec<String> = pool

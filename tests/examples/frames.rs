@@ -20,6 +20,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use athena::Service;
+use contracts::memory::{GetStatsRequest, memory_service_client::MemoryServiceClient};
+use rpc::{Channel, ChannelOptions, Client as _};
+use telemetry::Telemetry;
 use tests::storm::{Report, Source, is_well, storm};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -31,8 +34,11 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Frames after which the memory is looked at for the first time: caches and allocators are warm by then.
 const WARM: u64 = 100_000;
-/// Most memory that may be added after that without being a leak, in KiB.
-const GROWTH: u64 = 200 << 10;
+/// Most memory that may be added after that without being a leak, in KiB: an orchestrator's hundred agents, each with the week
+/// before it, are not all there yet. And what each memory adds that was stored, as the good frames ask for: its text and its
+/// vector, in the index and in what redb keeps of its file.
+const GROWTH: u64 = 128 << 10;
+const STORED: u64 = 8;
 
 /// What is asked for.
 struct Asked {
@@ -91,8 +97,22 @@ async fn one(athena: &Path, service: Service, asked: &Asked) -> Result<()> {
     ensure!(wrong.is_empty(), "wrong answers:\n{}", wrong.join("\n"));
     ensure!(panics == 0, "it panicked");
     ensure!(left <= opened, "{opened} files were open before, {left} are after");
-    ensure!(after.saturating_sub(before) <= GROWTH, "{before} KiB became {after}");
+    let stored = stored(process.address, service).await?;
+    if stored > 0 {
+        println!("{:>15} {stored} memories are stored", "");
+    }
+    ensure!(after.saturating_sub(before) <= GROWTH + STORED * stored, "{before} KiB became {after}");
     Ok(())
+}
+
+/// Returns how many memories a memory-service keeps.
+async fn stored(address: SocketAddr, service: Service) -> Result<u64> {
+    if service != Service::MemoryService {
+        return Ok(0);
+    }
+    let channel =
+        Channel::lazy(&format!("http://{address}"), ChannelOptions::default(), Telemetry::silent("frames"))?;
+    Ok(MemoryServiceClient::over(channel).get_stats(GetStatsRequest {}).await?.into_inner().memories)
 }
 
 impl Process {
@@ -152,6 +172,7 @@ impl Process {
     async fn settled(&self, wanted: usize) -> Result<usize> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while self.open_files()? > wanted && tokio::time::Instant::now() < deadline {
+            // Real time: the system tells nobody when another process closes a file.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         self.open_files()
@@ -172,7 +193,9 @@ fn settings(service: Service, folder: &Path) -> Result<Vec<String>> {
         let file = |name: &str| format!("replay:{}", folder.join(name).display());
         settings.push(format!("agent_source={}", file("pools.csv")));
         settings.push(format!("agent_gas_source={}", file("gas.csv")));
-        settings.push("agent_min_pools=100".to_owned());
+        // A million frames hold a hundred thousand cycles: each may look at little.
+        let few = ["agent_min_pools=3", "agent_max_pools=3", "agent_max_interesting=1"];
+        settings.extend(few.map(str::to_owned));
     }
     Ok(settings)
 }

@@ -42,7 +42,9 @@ impl Wire {
     pub async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await.context("cannot connect")?;
         stream.set_nodelay(true)?;
-        let (sender, connection) = h2::client::Builder::new().handshake(stream).await?;
+        let mut builder = h2::client::Builder::new();
+        // A client that leaves a thousand streams, as a storm does, would otherwise give up on itself.
+        let (sender, connection) = builder.max_local_error_reset_streams(None).handshake(stream).await?;
         let mut alive = JoinSet::new();
         // How it ends shows in the calls.
         alive.spawn(async move { drop(connection.await) });

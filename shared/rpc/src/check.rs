@@ -302,7 +302,6 @@ mod tests {
     #[test]
     fn zero_is_a_known_number_and_no_choice() {
         use prost_types::field_descriptor_proto::Label;
-        // Its values are 1 to 3, as those of most enums of ours.
         let mut check = Check::default();
         assert_eq!(check.known("label", 1), Some(Label::Optional));
         assert_eq!(check.known::<Label>("label", 9), None);

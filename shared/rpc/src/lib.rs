@@ -15,7 +15,9 @@
 //!    contract says that it may be (`idempotency_level`), the server was UNAVAILABLE, and the budget of all calls allows it.
 //!    A broken connection is UNAVAILABLE, whatever the transport called it.
 //! 6. A tenant comes from the token and never from a message ([`Caller`]).
-//! 7. A caller gets a code, a safe message, the field that was wrong and whether a retry helps ([`Fault`]); the cause is
+//! 7. A request is checked with a [`Check`], which names every wrong field by its path ([`At`]). What cannot be read as a
+//!    message is the caller's fault, INVALID_ARGUMENT, and not the service's.
+//! 8. A caller gets a code, a safe message, the field that was wrong and whether a retry helps ([`Fault`]); the cause is
 //!    logged here once and never sent.
 
 mod accept;

@@ -168,8 +168,10 @@ pub async fn is_well(address: SocketAddr, service: Service) -> Result<()> {
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
         let body = frame(&inputs::good(&method.input()).encode_to_vec());
         let answer = wire.call(&path, &HeaderMap::new(), body, method.is_server_streaming()).await?;
-        // There may be nothing of what is asked for, and a recording has an end.
-        if !matches!(answer.code, Code::Ok | Code::NotFound | Code::OutOfRange) {
+        // There may be nothing of what is asked for, and a recording has an end. A good sample is of the stories' now: where the
+        // clock is the system's, that is long ago.
+        let is_late = answer.fields == ["samples[0].time"];
+        if !(is_late || matches!(answer.code, Code::Ok | Code::NotFound | Code::OutOfRange)) {
             bail!("{path}: {answer:?}");
         }
     }
