@@ -36,6 +36,11 @@ async fn a_cycle_over_tls_is_complete_and_its_trace_arrives() {
     let house = House::with(certify(folder.path())).await.unwrap();
     let cycle = house.cycle().await.unwrap();
     assert_eq!(cycle.completeness(), Completeness::Complete, "{:#?}", cycle.stages);
+    // Each peer's health is followed on a connection of its own.
+    for peer in athena::Service::ALL.into_iter().filter(|&peer| peer != athena::Service::Orchestrator) {
+        let part = format!("{}/{peer}", athena::Service::Orchestrator.health_name());
+        house.until_serving(&part).await.unwrap();
+    }
     let trace = house.trace(&cycle.trace_id).await.unwrap();
     assert_eq!(trace.summary.unwrap().orphans, 0);
     let mut plain = TcpStream::connect(house.mesh.address(athena::Service::Monitor)).await.unwrap();
