@@ -2,7 +2,7 @@
 //!
 //! `ATHENA_BLESS=1 cargo test -p tests --test contract` rewrites the stored text; the difference shows in review.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod fixture;
 mod frames;
