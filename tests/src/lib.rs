@@ -3,9 +3,12 @@
 //! This library is what the stories share: a [`House`], which is a mesh of its own on free ports, in a folder that goes away, on a
 //! clock that only the story moves.
 
+mod encoded;
 pub mod inputs;
 pub mod storm;
 pub mod wire;
+
+pub use crate::encoded::encoded;
 
 use std::{
     collections::BTreeMap,

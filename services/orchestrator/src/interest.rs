@@ -12,7 +12,7 @@ pub const NUMBERS: [&str; 7] =
 /// The texts a rule may name.
 pub const TEXTS: [&str; 3] = ["chain", "protocol", "symbol"];
 
-/// Longest rule, in bytes: it is walked by recursion, and the deepest of this length fits into any stack of ours.
+/// Longest rule, in bytes. It is walked by recursion.
 const LONGEST: usize = 1_024;
 
 /// A compiled interest rule.

@@ -7,7 +7,6 @@ mod requests;
 mod table;
 
 use athena::Service;
-use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
 
 pub use self::{
@@ -50,7 +49,7 @@ pub fn cases(method: &MethodDescriptor) -> Vec<Case<Vec<u8>>> {
 
 /// Returns the bytes of a message, with what stands for it replaced by what is no UTF-8.
 fn encoded(message: &DynamicMessage, verdict: &Verdict) -> Vec<u8> {
-    let mut bytes = message.encode_to_vec();
+    let mut bytes = crate::encoded(message);
     if *verdict == Verdict::Garbled {
         let place = bytes.windows(edges::NOT_UTF8.len()).position(|part| part == edges::NOT_UTF8.as_bytes());
         if let Some(place) = place {

@@ -3,13 +3,12 @@
 use athena::Service;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use prost::Message as _;
 use prost_reflect::MessageDescriptor;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
 use super::{mutation, otlp, random, raw};
 use crate::{
-    inputs,
+    encoded, inputs,
     wire::{frame, framed},
 };
 
@@ -116,7 +115,7 @@ impl Rpc {
             if rng.random_range(0..1_000) == 0 && !self.long.is_empty() { &self.long } else { &self.short };
         let seed = |rng: &mut StdRng| seeds.choose(rng).cloned().unwrap_or_default();
         let mut message = match &self.request {
-            Some(request) if rng.random() => random::message(rng, request, 0).encode_to_vec(),
+            Some(request) if rng.random() => encoded(&random::message(rng, request, 0)),
             _ => seed(rng),
         };
         if rng.random_bool(0.7) {
