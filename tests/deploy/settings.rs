@@ -33,7 +33,7 @@ impl Loaded {
         Self {
             port,
             is_reachable: !host.bind_address.is_loopback(),
-            stop: host.drain_timeout + telemetry::FLUSH_LIMIT,
+            stop: host.drain_delay + host.drain_timeout + telemetry::FLUSH_LIMIT,
             call: host.request_timeout,
             folder: None,
             is_store: false,

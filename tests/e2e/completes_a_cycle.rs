@@ -23,6 +23,15 @@ async fn a_cycle_over_a_recorded_day_is_complete() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_recall_of_a_large_cycle_is_shed() {
+    let house = House::with([("agent_max_interesting", "400".to_owned())]).await.unwrap();
+    let cycle = house.cycle().await.unwrap();
+    assert!(cycle.recalls > 200, "{} recalls", cycle.recalls);
+    assert_eq!(cycle.completeness(), Completeness::Complete, "{:#?}", cycle.stages);
+    house.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_trace_shows_a_cycle_over_five_services_without_an_orphan() {
     let house = House::open().await.unwrap();
     let cycle = house.cycle().await.unwrap();

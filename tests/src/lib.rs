@@ -124,6 +124,16 @@ impl House {
         }
     }
 
+    /// Waits until the orchestrator's health says that a part of it, `service/part`, serves.
+    ///
+    /// # Errors
+    ///
+    /// Fails if nothing answers, or it says something else for 20 s.
+    pub async fn until_serving(&self, part: &str) -> Result<()> {
+        let channel = self.mesh.channel(Service::Orchestrator)?;
+        tokio::time::timeout(PATIENCE, until(channel, part)).await.context("it does not serve")?
+    }
+
     /// Stops the mesh.
     ///
     /// # Errors
@@ -140,12 +150,16 @@ impl House {
 ///
 /// Fails if nothing answers, or the stream ends before.
 pub async fn until_serving(channel: Channel, service: Service) -> Result<()> {
-    let request = HealthCheckRequest { service: service.health_name().to_owned() };
+    until(channel, service.health_name()).await
+}
+
+async fn until(channel: Channel, name: &str) -> Result<()> {
+    let request = HealthCheckRequest { service: name.to_owned() };
     let mut states = HealthClient::new(channel).watch(request).await?.into_inner();
     while let Some(state) = states.message().await? {
         if state.status() == ServingStatus::Serving {
             return Ok(());
         }
     }
-    bail!("{service} stopped before it served")
+    bail!("{name} stopped before it served")
 }

@@ -51,7 +51,8 @@ pub(crate) fn follow(mut host: rpc::Host, config: &Config) -> Result<rpc::Host, 
     for ((part, service), url) in PARTS.into_iter().zip(urls) {
         // No traces of its own: these are no calls of any cycle.
         let untraced = Telemetry::untraced("orchestrator");
-        let options = ChannelOptions { retries: 0, ..ChannelOptions::default() };
+        let options =
+            ChannelOptions { retries: 0, tls_ca: config.host.tls_ca.clone(), ..config.peer.channel() };
         host = host.part(part, rpc::follow(Channel::lazy(url, options, untraced)?, service));
     }
     Ok(host)

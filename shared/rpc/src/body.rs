@@ -57,6 +57,7 @@ impl<B> Watched<B> {
         dispatch: Dispatch,
         context: context::Context,
     ) -> Self {
+        call.told(headers);
         let code = code_of(headers);
         if let Some(code) = code {
             // The headers are the trailers: nothing follows, and nobody may look.
@@ -135,9 +136,9 @@ where
         let this = self.get_mut();
         match this.poll_inner(task) {
             Poll::Ready(Some(Ok(frame))) => {
-                if let Some(code) =
-                    frame.trailers_ref().map(|trailers| code_of(trailers).unwrap_or(Code::Unknown))
-                {
+                if let Some(trailers) = frame.trailers_ref() {
+                    this.call.told(trailers);
+                    let code = code_of(trailers).unwrap_or(Code::Unknown);
                     this.call.end(code);
                     this.hold = Hold::default();
                 }

@@ -61,6 +61,13 @@ impl Call {
         self.lease = Some(lease);
     }
 
+    /// Takes what the server says at the end of its answer beside the code.
+    pub(crate) fn told(&mut self, trailers: &HeaderMap) {
+        if let Some(lease) = &mut self.lease {
+            lease.told(trailers);
+        }
+    }
+
     /// Records that the connection broke, which says nothing about the server.
     pub(crate) fn broke(&mut self, code: Code) {
         self.lease = None;

@@ -143,6 +143,10 @@ impl Files {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
             .collect::<Result<_, _>>()
             .map_err(not_pem(&self.certificate))?;
+        if chain.is_empty() {
+            let source = rustls::pki_types::pem::Error::NoItemsFound;
+            return Err(not_pem(&self.certificate)(source));
+        }
         let key = PrivateKeyDer::from_pem_slice(key).map_err(not_pem(&self.key))?;
         // Given by hand: what the process has installed, if anything, is not ours to know.
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))

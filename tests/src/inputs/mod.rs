@@ -1,5 +1,6 @@
 //! Requests at every edge and beyond it, made from the contracts' descriptors and a table of what each field may hold.
 
+mod edges;
 mod holds;
 mod nesting;
 mod requests;
@@ -51,9 +52,9 @@ pub fn cases(method: &MethodDescriptor) -> Vec<Case<Vec<u8>>> {
 fn encoded(message: &DynamicMessage, verdict: &Verdict) -> Vec<u8> {
     let mut bytes = message.encode_to_vec();
     if *verdict == Verdict::Garbled {
-        let place = bytes.windows(holds::NOT_UTF8.len()).position(|part| part == holds::NOT_UTF8.as_bytes());
+        let place = bytes.windows(edges::NOT_UTF8.len()).position(|part| part == edges::NOT_UTF8.as_bytes());
         if let Some(place) = place {
-            bytes[place..place + holds::NOT_UTF8.len()].fill(0xff);
+            bytes[place..place + edges::NOT_UTF8.len()].fill(0xff);
         }
     }
     bytes

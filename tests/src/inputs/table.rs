@@ -2,13 +2,10 @@
 
 use prost_reflect::{FieldDescriptor, MessageDescriptor};
 
-use super::holds::{
-    ANY,
-    Holds::{
-        self, Blob, Choice, Distinct, FieldName, Flag, Free, From, Integer, List, Map, Message, Moment,
-        Number, PathName, Plain, Recent, Span, Text, TraceId, Until, Values, Vector, Whole, Words,
-    },
-    LONGEST,
+use super::edges::{ANY, LONGEST};
+use super::holds::Holds::{
+    self, Blob, Choice, Distinct, FieldName, Flag, Free, From, Integer, List, Map, Message, Moment, Number,
+    PathName, Plain, Recent, Span, Text, TraceId, Until, Values, Vector, Whole, Words,
 };
 
 const KIB: usize = 1 << 10;

@@ -23,8 +23,9 @@ use super::{
 };
 use crate::{Service, clients};
 
-/// Memories in the store, so that a recall is worth some milliseconds.
-const MEMORIES: u32 = 50_000;
+/// Memories in the store, so that a recall is worth many milliseconds: the load runs on the same cores, and must cost little
+/// beside the work.
+const MEMORIES: u32 = 150_000;
 /// Callers of the search for the peak; the best counts.
 const CALLERS: [u32; 3] = [4, 16, 48];
 /// How long each of them calls, and how long the overload lasts.

@@ -7,6 +7,9 @@ use cel::{Context, Env, Program, Value};
 /// Longest condition, in bytes. It is walked by recursion, on stacks of 2 MiB: the deepest of this length must fit in there.
 const LONGEST: usize = 1_024;
 
+/// Deepest nesting: brackets in brackets, and operators before or behind a value.
+const DEEPEST: usize = 24;
+
 /// What a condition made of an observation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -29,6 +32,9 @@ impl Condition {
     pub(super) fn compile(source: &str, env: &Arc<Env>) -> Result<Self, String> {
         if source.len() > LONGEST {
             return Err(format!("the condition has {} bytes, at most {LONGEST} are read", source.len()));
+        }
+        if nesting(source) > DEEPEST {
+            return Err(format!("the condition is nested more than {DEEPEST} deep"));
         }
         let program = env.compile(source).map_err(|errors| format!("the condition is no CEL: {errors}"))?;
         let mut reads: Vec<String> =
@@ -68,6 +74,21 @@ pub(super) fn scope(env: &Arc<Env>, values: &BTreeMap<String, f64>) -> Context<'
         scope.add_variable_from_value(name.as_str(), Value::Float(*value));
     }
     scope
+}
+
+/// Returns how deep a condition is nested at most: brackets in brackets, and a level for four operators, each of which is
+/// walked by less. What stands in its texts counts as well.
+fn nesting(source: &str) -> usize {
+    let (mut open, mut deepest) = (0_usize, 0);
+    for byte in source.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => open += 1,
+            b')' | b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(open);
+    }
+    deepest + source.bytes().filter(|byte| b"!-?.+".contains(byte)).count() / 4
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use super::chance::Chance;
 /// When a breaker opens, and for how long.
 ///
 /// It follows linkerd's: a run of failures catches a server that is gone, a low share of successes over a window one that
-/// fails in part. A failure is an answer UNAVAILABLE, INTERNAL, UNKNOWN or DATA_LOSS, or none at all until the deadline
-/// while the server said nothing else either. What the caller did wrong, and calls that were shed, count as successes: the
-/// server lives.
+/// fails in part. A failure is an answer UNAVAILABLE, INTERNAL, UNKNOWN or DATA_LOSS without details, or none at all until
+/// the deadline while the server said nothing else either. Whatever else it answers counts as a success, as it lives: what
+/// the caller did wrong, what was shed, and failures that say why (a disk that takes no writes must not shut out reads).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BreakerOptions {
     /// Failures in a row that open it. Default 5.

@@ -12,6 +12,9 @@ use tonic::body::Body;
 use super::target::Target;
 use crate::net::{Io, Network};
 
+/// Calls that were left and are remembered, so that their late answers are passed over.
+const LEFT: usize = 1024;
+
 /// What every connection of a channel is opened with.
 #[derive(Debug)]
 pub(super) struct Dialer {
@@ -42,6 +45,10 @@ impl Dialer {
             .keep_alive_interval(self.keepalive.0)
             .keep_alive_timeout(self.keepalive.1)
             .keep_alive_while_idle(true)
+            // Answers to calls that were left come in late. Counted as faults of the server they would end the connection
+            // after 1,024 of them, and innocent calls with it.
+            .max_concurrent_reset_streams(LEFT)
+            .max_local_error_reset_streams(None)
             .handshake(TokioIo::new(io))
             .await?;
         self.telemetry.spawn_apart(async move {

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderMap;
 use hyper::client::conn::http2::SendRequest;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
@@ -24,6 +25,8 @@ use super::{
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 /// Longest such wait: a server that is back is found this soon.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Where an answer carries the details of its status.
+const DETAILS: &str = "grpc-status-details-bin";
 
 /// An address, and how it stands.
 #[derive(Debug)]
@@ -121,7 +124,7 @@ impl Endpoint {
         let sender = sender.clone();
         let pass = state.breaker.pass(now)?;
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Some(Lease { endpoint: self.clone(), sender, pass, begun: now, is_over: false })
+        Some(Lease { endpoint: self.clone(), sender, pass, begun: now, is_explained: false, is_over: false })
     }
 
     /// Says that a connection is being made; `None` if that is not wanted. Returns its number.
@@ -220,6 +223,7 @@ pub(crate) struct Lease {
     pub(super) sender: SendRequest<Body>,
     pass: Pass,
     begun: Instant,
+    is_explained: bool,
     is_over: bool,
 }
 
@@ -237,9 +241,15 @@ impl Lease {
         self.endpoint.state.lock().heard = Instant::now();
     }
 
+    /// Notes what the server says at the end of its answer beside the code.
+    pub(crate) fn told(&mut self, trailers: &HeaderMap) {
+        self.is_explained |= trailers.contains_key(DETAILS);
+    }
+
     /// Tells the breaker how the server answered.
     pub(crate) fn end(mut self, code: Code) {
         let outcome = match code {
+            _ if self.is_explained => Outcome::Success,
             Code::Unavailable | Code::Internal | Code::Unknown | Code::DataLoss => Outcome::Failure,
             Code::Cancelled => Outcome::Unknown,
             // While the server answers others, a deadline that passes is the call's own matter.

@@ -268,7 +268,8 @@ impl Attempt {
 
     /// Tells the breaker of an answer that is not passed on.
     fn given_up(self) {
-        if let Self::Answered(response, lease) = self {
+        if let Self::Answered(response, mut lease) = self {
+            lease.told(response.headers());
             lease.end(call::code_of(response.headers()).unwrap_or(Code::Unknown));
         }
     }

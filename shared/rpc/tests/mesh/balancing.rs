@@ -250,6 +250,17 @@ async fn what_the_caller_did_wrong_does_not_open_a_breaker() {
 }
 
 #[tokio::test]
+async fn a_failure_that_says_why_does_not_open_a_breaker() {
+    let fault = || Fault::new(Code::Unavailable, "the disk is read-only").reason("DISK_READ_ONLY");
+    let host = Running::start("memory", Bystander::new(move |_| std::future::ready(Err(fault()))));
+    let mut client = client(&host.url(), none_repeated());
+    for _ in 0..30 {
+        let status = client.remember(RememberRequest::default()).await.unwrap_err();
+        assert_eq!(Fault::from(&status).reason_word(), Some("DISK_READ_ONLY"));
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_says_nothing_is_left_alone_and_one_slow_rpc_is_not_its_fault() {
     let host = Running::start("memory", Bystander::stuck().0);
     let options = ChannelOptions { timeout: Duration::from_millis(20), ..none_repeated() };

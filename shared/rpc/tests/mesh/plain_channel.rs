@@ -89,3 +89,57 @@ async fn an_expired_deadline_is_cancelled_to_a_plain_channel_and_server() {
     stop.notify_one();
     serving.await.unwrap().unwrap();
 }
+
+/// Leaves `LATE` calls a moment before they are answered, and returns how many others on the connection are harmed by it.
+macro_rules! harmed_by_late_answers {
+    ($client:expr, $telemetry:expr) => {{
+        let leaving = (0..LEAVERS).map(|_| {
+            let client = $client.clone();
+            $telemetry.spawn(async move {
+                for _ in 0..LATE / LEAVERS {
+                    let mut client = client.clone();
+                    let call = client.recall(RecallRequest::default());
+                    drop(tokio::time::timeout(Duration::from_millis(1), call).await);
+                }
+            })
+        });
+        let leaving = futures::future::join_all(leaving);
+        let mut client = $client.clone();
+        let others = async {
+            let (mut made, mut harmed) = (0, 0);
+            loop {
+                made += 1;
+                harmed += u32::from(client.remember(RememberRequest::default()).await.is_err());
+                if made >= CALLS && harmed > 0 || made >= 10 * CALLS {
+                    return harmed;
+                }
+            }
+        };
+        futures::future::join(leaving, others).await.1
+    }};
+}
+
+const LEAVERS: u32 = 64;
+const LATE: u32 = 6_400;
+
+#[tokio::test]
+async fn answers_that_come_too_late_harm_no_other_call_of_a_channel() {
+    let host = Running::start(
+        "memory",
+        Bystander::new(|seen| async move {
+            if seen.rpc == "recall" {
+                // Real time: the answer comes when its caller has just left.
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            Ok(())
+        }),
+    );
+    let telemetry = Telemetry::silent("test");
+    let plain = MemoryServiceClient::new(Endpoint::from_shared(host.url()).unwrap().connect_lazy());
+    let before = harmed_by_late_answers!(plain, telemetry);
+    let options = ChannelOptions { retries: 0, ..ChannelOptions::default() };
+    let ours = MemoryServiceClient::over(host.channel_with(options));
+    let after = harmed_by_late_answers!(ours, telemetry);
+    println!("{LATE} answers too late: {before} others fail over plain tonic, {after} over ours");
+    assert_eq!(after, 0);
+}
