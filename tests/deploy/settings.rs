@@ -21,7 +21,8 @@ pub(crate) struct Loaded {
     pub(crate) folder: Option<PathBuf>,
     /// Whether documents or memories are kept in that folder for good.
     pub(crate) is_store: bool,
-    /// Most bytes of that folder that are bounded by a setting, and of the caches over it.
+    /// Most bytes of that folder that are bounded by a setting, of the caches over it and of what waits to be
+    /// written there.
     pub(crate) bytes: u64,
     /// Settings that name peers, and what they say.
     pub(crate) peers: Vec<(&'static str, String)>,
@@ -58,7 +59,7 @@ pub(crate) fn load(service: Service, variables: &BTreeMap<String, String>) -> Re
             Loaded {
                 folder: Some(config.memory_dir),
                 is_store: true,
-                bytes: config.memory_store_cache.bytes(),
+                bytes: config.memory_store_cache.bytes() + config.journal.journal_queue_bytes.bytes(),
                 ..Loaded::of(config.memory_port, &config.host)
             }
         }
@@ -69,7 +70,9 @@ pub(crate) fn load(service: Service, variables: &BTreeMap<String, String>) -> Re
                 stop: common.stop + config.storage_drain_timeout,
                 folder: Some(config.storage_dir),
                 is_store: config.firestore_project.is_none(),
-                bytes: config.journal_max_bytes.bytes() + config.journal_cache_bytes.bytes(),
+                bytes: config.journal_max_bytes.bytes()
+                    + config.journal_cache_bytes.bytes()
+                    + config.journal.journal_queue_bytes.bytes(),
                 ..common
             }
         }
@@ -87,7 +90,8 @@ pub(crate) fn load(service: Service, variables: &BTreeMap<String, String>) -> Re
                 ("agent_monitor_url", config.agent_monitor_url),
             ]);
             let call = common.call.max(config.agent_cycle_deadline);
-            Loaded { call, folder: Some(config.agent_dir), ..common }
+            let bytes = config.agent_journal_cache.bytes() + config.journal.journal_queue_bytes.bytes();
+            Loaded { call, bytes, folder: Some(config.agent_dir), ..common }
         }
     })
 }

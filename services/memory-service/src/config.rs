@@ -37,6 +37,8 @@ config::settings! {
     groups {
         /// How the service is served.
         pub host: rpc::HostSettings;
+        /// How the store's file is written.
+        pub journal: journal::Settings;
     }
 }
 
@@ -52,6 +54,12 @@ pub(crate) struct Limits {
 }
 
 impl Config {
+    /// Returns how the store's file is opened.
+    pub(crate) fn journal(&self) -> journal::Options {
+        // A store is large: one that was killed is not walked.
+        journal::Options { quick_repair: true, ..self.journal.options(self.memory_store_cache) }
+    }
+
     /// Returns what a query may ask for.
     ///
     /// # Errors

@@ -121,8 +121,7 @@ impl Engine {
         let embedder = config.embedder()?;
         let dimensions = embedder.dimensions();
         let maker = Maker { embedder: embedder.name().to_owned(), dimensions };
-        let cache_bytes = usize::try_from(config.memory_store_cache.bytes()).unwrap_or(usize::MAX);
-        let (store, loaded) = Store::open(&config.memory_dir, cache_bytes, &maker, &telemetry).await?;
+        let (store, loaded) = Store::open(&config.memory_dir, config.journal(), &maker, &telemetry).await?;
         telemetry.counter(names::MEMORY_CORRUPT).add(loaded.corrupt, &[]);
         let corrupt = loaded.corrupt;
         let tenants = loaded.tenants.into_iter();

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use config::Secret;
+use config::{ByteSize, Secret};
 
 config::settings! {
     /// Settings of the orchestrator.
@@ -47,6 +47,8 @@ config::settings! {
         pub agent_cycles_kept: u64 = "1000", unit "cycles", range "1" to "100000";
         /// Folder of the journal of cycles; made if missing.
         pub agent_dir: PathBuf = "athena-data/agent", unit "folder";
+        /// Memory that the journal's page cache may take.
+        pub agent_journal_cache: ByteSize = "4MiB", unit "bytes", range "1MiB" to "64GiB";
         /// Address of the llm-gateway, or several with commas between; a name may stand for several, too.
         pub agent_llm_url: String = "http://127.0.0.1:7101", unit "url";
         /// Address of the memory-service.
@@ -61,5 +63,14 @@ config::settings! {
         pub host: rpc::HostSettings;
         /// How it calls the others.
         pub peer: rpc::PeerSettings;
+        /// How the journal of cycles is written.
+        pub journal: journal::Settings;
+    }
+}
+
+impl Config {
+    /// Returns how the journal of cycles is opened.
+    pub(crate) fn journal(&self) -> journal::Options {
+        self.journal.options(self.agent_journal_cache)
     }
 }

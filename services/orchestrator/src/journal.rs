@@ -5,7 +5,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use ::journal::{Failed, Reason};
+use ::journal::{Failed, Options, Reason};
 use jiff::civil::Date;
 use redb::{ReadTransaction, ReadableTable as _, TableDefinition, TableError, WriteTransaction};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -59,14 +59,13 @@ pub struct Entry {
 }
 
 impl Journal {
-    /// Opens the journal in `folder`, keeping the newest `kept` cycles of each tenant.
+    /// Opens the journal in `folder` as `options` say, keeping the newest `kept` cycles of each tenant.
     ///
     /// # Errors
     ///
     /// [`Error::Open`] if the file cannot be used.
-    pub fn open(folder: &Path, kept: u64) -> Result<Self, Error> {
-        let options = ::journal::Options { cache_bytes: 4 << 20, ..::journal::Options::default() };
-        let inner = ::journal::Journal::open(folder.join("cycles.redb"), &options).map_err(Error::Open)?;
+    pub fn open(folder: &Path, options: &Options, kept: u64) -> Result<Self, Error> {
+        let inner = ::journal::Journal::open(folder.join("cycles.redb"), options).map_err(Error::Open)?;
         Ok(Self { inner, kept })
     }
 
@@ -293,7 +292,7 @@ mod tests {
     #[tokio::test]
     async fn the_newest_cycles_of_each_tenant_are_kept_and_survive() {
         let folder = tempfile::tempdir().unwrap();
-        let journal = Journal::open(folder.path(), 2).unwrap();
+        let journal = Journal::open(folder.path(), &Options::default(), 2).unwrap();
         assert!(journal.cycles("one", None, 9).unwrap().is_empty());
         for (tenant, agent, id) in
             [("one", "a", "1"), ("one", "b", "2"), ("two", "a", "3"), ("one", "a", "4")]
@@ -304,7 +303,7 @@ mod tests {
         assert_eq!(ids(&journal.cycles("one", Some("b"), 9).unwrap()), ["2"]);
         assert_eq!(ids(&journal.cycles("one", None, 1).unwrap()), ["4"]);
         journal.close().await;
-        let journal = Journal::open(folder.path(), 2).unwrap();
+        let journal = Journal::open(folder.path(), &Options::default(), 2).unwrap();
         assert_eq!(journal.cycle("two", "3").unwrap().agent, "a");
         assert!(matches!(journal.cycle("one", "3"), Err(Error::NotFound)), "another tenant's");
         assert_eq!(journal.progress("one", "a").unwrap(), Progress { number: 1, cursor: 1 });
@@ -314,7 +313,7 @@ mod tests {
     #[tokio::test]
     async fn a_live_sources_days_come_back_and_old_ones_go() {
         let folder = tempfile::tempdir().unwrap();
-        let journal = Journal::open(folder.path(), 2).unwrap();
+        let journal = Journal::open(folder.path(), &Options::default(), 2).unwrap();
         let mut live = History::default();
         for day in 1..=9 {
             let moment = Moment::recorded(Date::constant(2025, 8, day));

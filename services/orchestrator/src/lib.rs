@@ -118,9 +118,9 @@ impl Bound {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let Self { host, slot, config, sources, rule, peers, telemetry, clock } = self;
         let draining = host.draining();
-        let (folder, kept) = (config.agent_dir.clone(), config.agent_cycles_kept);
+        let (folder, options, kept) = (config.agent_dir.clone(), config.journal(), config.agent_cycles_kept);
         let open = async {
-            let opened = telemetry.spawn_blocking(move || Journal::open(&folder, kept)).await;
+            let opened = telemetry.spawn_blocking(move || Journal::open(&folder, &options, kept)).await;
             let runner = Arc::new(Runner::new(Parts {
                 sources,
                 peers,

@@ -48,6 +48,8 @@ config::settings! {
     groups {
         /// How the service is served.
         pub host: rpc::HostSettings;
+        /// How the journal is written.
+        pub journal: journal::Settings;
     }
 }
 
@@ -70,10 +72,7 @@ impl Config {
 
     /// Returns how the journal is opened.
     pub(crate) fn journal(&self) -> journal::Options {
-        journal::Options {
-            cache_bytes: usize::try_from(self.journal_cache_bytes.bytes()).unwrap_or(usize::MAX),
-            ..journal::Options::default()
-        }
+        self.journal.options(self.journal_cache_bytes)
     }
 
     /// Returns where Firestore is, if documents go there.

@@ -28,6 +28,7 @@ mod batch;
 mod disk;
 mod failure;
 mod overlay;
+mod settings;
 mod slot;
 mod writer;
 
@@ -38,17 +39,21 @@ use std::{
     time::Duration,
 };
 
+use config::ByteSize;
 use redb::{ReadTransaction, WriteTransaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
 
-pub use crate::failure::{Failed, Outage, Reason, State};
 use crate::{
     batch::Write,
     slot::Slot,
     writer::{Medium, Order},
 };
+pub use crate::{
+    failure::{Failed, Outage, Reason, State},
+    settings::Settings,
+};
 
-/// How a journal is opened.
+/// How a journal is opened; [`Settings::options`] makes it from what was given. The defaults are those of [`Settings`].
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Bytes of redb's page cache. Default 16 MiB.
@@ -100,16 +105,7 @@ pub enum Error {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            cache_bytes: 16 << 20,
-            quick_repair: false,
-            queue: 4096,
-            queue_bytes: 64 << 20,
-            batch: 1024,
-            patience: Duration::from_secs(5),
-            retry: Duration::from_secs(1),
-            spare_bytes: 1 << 20,
-        }
+        Settings::defaults().options(ByteSize::new(16 << 20))
     }
 }
 

@@ -58,17 +58,21 @@ impl Slot {
     /// Returns a snapshot of what is committed; waits while the database is being replaced.
     pub(crate) fn snapshot<E>(&self) -> Result<Loan<'_>, Failed<E>> {
         loop {
-            // The turn is over last, wherever this ends: then the database is closed.
-            let (turn, open) = self.borrow()?;
-            let snapshot = open.database.begin_read().map_err(|error| Failed::Store(Outage::of(error)))?;
-            // Asked afterwards: a commit that is not on the disk shows in no snapshot that began before it was known.
-            if !open.witness.is_detached() {
-                return Ok(Loan { snapshot, _turn: turn });
+            if let Some(loan) = self.surely()? {
+                return Ok(loan);
             }
-            // Before the slot is waited for: it waits for this turn.
-            drop((snapshot, open, turn));
+            // The turn is over by now: whoever replaces the database waits for it.
             self.wait_while_detached();
         }
+    }
+
+    /// Returns a snapshot of the database as it is; absent if that may show what never was committed.
+    pub(crate) fn surely<E>(&self) -> Result<Option<Loan<'_>>, Failed<E>> {
+        // The turn is over last, wherever this ends: then the database is closed.
+        let (turn, open) = self.borrow()?;
+        let snapshot = open.database.begin_read().map_err(|error| Failed::Store(Outage::of(error)))?;
+        // Asked afterwards: a commit that is not on the disk shows in no snapshot that began before it was known.
+        Ok(if open.witness.is_detached() { None } else { Some(Loan { snapshot, _turn: turn }) })
     }
 
     fn borrow<E>(&self) -> Result<(Turn<'_>, Open), Failed<E>> {

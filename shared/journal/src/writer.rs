@@ -297,7 +297,7 @@ fn begin_again(file: &dyn StorageBackend) -> io::Result<()> {
 }
 
 /// Opens the database on `disk`, which it may write.
-fn opened(options: &Options, disk: Disk) -> Result<Open, DatabaseError> {
+pub(crate) fn opened(options: &Options, disk: Disk) -> Result<Open, DatabaseError> {
     let witness = disk.witness();
     let mut builder = Database::builder();
     let database = builder.set_cache_size(options.cache_bytes).create_with_backend(disk)?;

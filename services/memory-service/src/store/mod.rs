@@ -75,12 +75,11 @@ impl Store {
     /// [`Error::Open`], [`Error::Store`], or [`Error::Maker`], which names the setting that does not fit.
     pub(crate) async fn open(
         folder: &Path,
-        cache_bytes: usize,
+        options: journal::Options,
         maker: &Maker,
         telemetry: &Telemetry,
     ) -> Result<(Self, Loaded), Error> {
         let path = folder.join(FILE);
-        let options = journal::Options { cache_bytes, quick_repair: true, ..journal::Options::default() };
         let opened = path.clone();
         let open = move || Journal::open(opened, &options);
         let journal = telemetry.spawn_blocking(open).await.map_err(Error::Task)?.map_err(Error::Open)?;
@@ -249,7 +248,7 @@ mod tests {
     use telemetry::Telemetry;
 
     use super::{Committed, Loaded, MEMORIES, Maker, State, Store};
-    use crate::{error::Error, index::tests::record, memory::Change, query::Filter};
+    use crate::{config::Config, error::Error, index::tests::record, memory::Change, query::Filter};
 
     fn maker(embedder: &str, dimensions: usize) -> Maker {
         Maker { embedder: embedder.to_owned(), dimensions }
@@ -260,7 +259,7 @@ mod tests {
     }
 
     async fn open_as(folder: &Path, maker: &Maker) -> Result<(Store, Loaded), Error> {
-        Store::open(folder, 1 << 20, maker, &Telemetry::silent("memory-service")).await
+        Store::open(folder, Config::defaults().journal(), maker, &Telemetry::silent("memory-service")).await
     }
 
     async fn commit(store: &Store, tenant: &str, change: Change) -> Committed {

@@ -38,6 +38,17 @@ impl Embedded {
         Ok(Self { journal })
     }
 
+    /// Runs `read` off the async workers: it may wait for the disk, and for as long as the journal is opened again.
+    async fn blocking<T: Send + 'static>(
+        self,
+        read: impl FnOnce(&Self) -> Result<T, Unreachable> + Send + 'static,
+    ) -> Result<T, Unreachable> {
+        // Else the lines of the blocking thread would reach no log.
+        let dispatch = tracing::dispatcher::get_default(Clone::clone);
+        let read = move || tracing::dispatcher::with_default(&dispatch, || read(&self));
+        tokio::task::spawn_blocking(read).await.map_err(Unreachable::refused)?
+    }
+
     fn read(&self, key: &Key) -> Result<Option<Fields>, Unreachable> {
         let bytes = self
             .journal
@@ -128,17 +139,13 @@ impl Sink for Embedded {
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Fields>, Unreachable>> {
-        Box::pin(std::future::ready(self.read(key)))
+        let key = key.clone();
+        Box::pin(self.clone().blocking(move |sink| sink.read(&key)))
     }
 
     fn list<'a>(&'a self, range: &'a Range) -> BoxFuture<'a, Result<Page, Unreachable>> {
-        let (sink, range) = (self.clone(), range.clone());
-        Box::pin(async move {
-            // Else the lines of the blocking thread would reach no log.
-            let dispatch = tracing::dispatcher::get_default(Clone::clone);
-            let scan = move || tracing::dispatcher::with_default(&dispatch, || sink.scan(&range));
-            tokio::task::spawn_blocking(scan).await.map_err(Unreachable::refused)?
-        })
+        let range = range.clone();
+        Box::pin(self.clone().blocking(move |sink| sink.scan(&range)))
     }
 }
 
@@ -146,6 +153,7 @@ impl Sink for Embedded {
 mod tests {
     use std::time::UNIX_EPOCH;
 
+    use futures::FutureExt as _;
     use journal::{Journal, Options};
 
     use super::{DOCUMENTS, Embedded};
@@ -198,5 +206,23 @@ mod tests {
             assert_eq!(apply(&journal, &sink, change).await, Verdict::Accepted);
             assert_eq!(sink.get(&Key::new("t", "c", "a")).await.unwrap(), after);
         }
+    }
+
+    #[test]
+    fn a_read_that_waits_holds_up_no_async_worker() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let (_folder, _journal, sink) = damaged().await;
+            let (go, wait) = std::sync::mpsc::channel::<()>();
+            // The one thread for such reads is held up until the worker goes on.
+            let held = tokio::task::spawn_blocking(move || wait.recv());
+            let key = Key::new("t", "c", "b");
+            let mut get = sink.get(&key);
+            assert!((&mut get).now_or_never().is_none());
+            drop(go);
+            assert_eq!(get.await.unwrap(), None);
+            assert!(held.await.unwrap().is_err());
+        });
     }
 }

@@ -10,10 +10,13 @@ use std::{
     time::Duration,
 };
 
-use redb::StorageBackend;
+use redb::{ReadableDatabase as _, StorageBackend, TableDefinition};
 
-use super::{Journal, Options, all, get, numbers, put};
-use crate::{Failed, Reason, State, writer};
+use super::{Journal, NUMBERS, Options, all, get, numbers, put};
+use crate::{Failed, Reason, State, disk::Disk, slot::Slot, writer};
+
+/// What a file is first filled with, and then cut by.
+const FILLER: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("filler");
 
 /// When the disk fails, counted in its writes, changes of length and syncs.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ struct Faults {
     /// Whether it goes on until mended.
     lasting: bool,
     met: AtomicBool,
+    /// Whether the first fault met a file that was to be cut: redb does that after the last sync of a commit.
+    cut: AtomicBool,
     kind: io::ErrorKind,
 }
 
@@ -34,7 +39,8 @@ struct Faulty {
 
 impl Faults {
     fn after(left: i64, lasting: bool, kind: io::ErrorKind) -> Arc<Self> {
-        Arc::new(Self { left: AtomicI64::new(left), lasting, met: AtomicBool::new(false), kind })
+        let (met, cut) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { left: AtomicI64::new(left), lasting, met, cut, kind })
     }
 
     fn never() -> Arc<Self> {
@@ -55,6 +61,15 @@ impl Faults {
     }
 }
 
+/// What the first fault met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Met {
+    /// A file that was to be cut.
+    Cut,
+    /// A write, a sync, or a file that was to grow.
+    Other,
+}
+
 impl StorageBackend for Faulty {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
@@ -65,7 +80,13 @@ impl StorageBackend for Faulty {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.faults.check()?;
+        let cuts = len < self.file.len()?;
+        let earlier = self.faults.met.load(SeqCst);
+        let done = self.faults.check();
+        if done.is_err() && cuts && !earlier {
+            self.faults.cut.store(true, SeqCst);
+        }
+        done?;
         self.file.set_len(len)
     }
 
@@ -102,11 +123,29 @@ fn open(path: &Path, quick_repair: bool, faults: &Arc<Faults>) -> Journal {
 /// Writes key `n` and 40 others, so that a commit has several pages and one that is half there would show.
 fn put_many(n: u64) -> impl FnMut(&redb::WriteTransaction) -> Result<(), redb::Error> + Send {
     move |transaction| {
-        let mut table = transaction.open_table(super::NUMBERS)?;
+        let mut table = transaction.open_table(NUMBERS)?;
         for part in 0..40 {
             table.insert(part * 1000 + n, n)?;
         }
         Ok(())
+    }
+}
+
+/// Makes the file larger than what stays in it.
+fn fill(transaction: &redb::WriteTransaction) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(FILLER)?;
+    for key in 0..8 {
+        table.insert(key, [7; 30_000].as_slice())?;
+    }
+    Ok(())
+}
+
+/// Does as [`put_many`] and drops what the file was filled with. The pages are free for the next commit, which cuts the file.
+fn put_and_empty(n: u64) -> impl FnMut(&redb::WriteTransaction) -> Result<(), redb::Error> + Send {
+    let mut put = put_many(n);
+    move |transaction| {
+        transaction.delete_table(FILLER)?;
+        put(transaction)
     }
 }
 
@@ -117,9 +156,9 @@ fn expected(acknowledged: &[u64]) -> Vec<(u64, u64)> {
     rows
 }
 
-/// Commits `number` writes of which some meet a fault at operation `at`, checks what can be read after each, and returns whether
-/// the fault was met.
-async fn story(at: i64, lasting: bool, quick_repair: bool) -> bool {
+/// Commits writes of which some meet a fault at operation `at`, checks what can be read after each, and returns what the fault
+/// met, if it met something: a file to be cut, or another operation.
+async fn story(at: i64, lasting: bool, quick_repair: bool) -> Option<Met> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j.redb");
     let faults = Faults::after(i64::MAX, lasting, io::ErrorKind::StorageFull);
@@ -129,19 +168,26 @@ async fn story(at: i64, lasting: bool, quick_repair: bool) -> bool {
         journal.commit(put_many(n)).await.unwrap();
         acknowledged.push(n);
     }
+    journal.commit(fill).await.unwrap();
     faults.set(at);
     for n in 3..9 {
-        match journal.commit(put_many(n)).await {
+        let earlier = faults.met.load(SeqCst);
+        let done = match n {
+            3 => journal.commit(put_and_empty(n)).await,
+            _ => journal.commit(put_many(n)).await,
+        };
+        match done {
             Ok(()) => acknowledged.push(n),
             Err(Failed::Store(outage)) => {
                 assert_eq!(outage.reason, Reason::DiskFull);
                 assert!(faults.met.load(SeqCst));
+                assert!(earlier || !faults.cut.load(SeqCst), "{n} was on the disk, fault at {at}");
             }
             Err(other) => panic!("{other:?}"),
         }
         assert_eq!(all(&journal), expected(&acknowledged), "after {n}, fault at {at}");
     }
-    let met = faults.met.load(SeqCst);
+    let met = faults.met.load(SeqCst).then(|| if faults.cut.load(SeqCst) { Met::Cut } else { Met::Other });
     faults.set(i64::MAX);
     journal.watch().wait_for(State::is_ready).await.unwrap();
     assert_eq!(all(&journal), expected(&acknowledged), "mended, fault at {at}");
@@ -153,11 +199,13 @@ async fn story(at: i64, lasting: bool, quick_repair: bool) -> bool {
 }
 
 async fn every_fault(lasting: bool, quick_repair: bool) {
-    let mut at = 0;
-    while story(at, lasting, quick_repair).await {
-        at += 1;
+    let mut met = Vec::new();
+    for at in 0.. {
+        let Some(one) = story(at, lasting, quick_repair).await else { break };
+        met.push(one);
     }
-    assert!(at > 20, "only {at} operations in six commits");
+    assert!(met.len() > 20, "only {} operations in six commits", met.len());
+    assert!(met.contains(&Met::Cut), "no commit cut the file");
 }
 
 #[tokio::test]
@@ -212,7 +260,7 @@ async fn snapshots_that_are_open_are_read_to_their_end_across_a_fault() {
         reading.read(|snapshot| {
             opened.send(()).unwrap();
             let _ = wait.recv();
-            let table = snapshot.open_table(super::NUMBERS)?;
+            let table = snapshot.open_table(NUMBERS)?;
             let rows = redb::ReadableTable::iter(&table)?.map(|row| row.map(|(k, v)| (k.value(), v.value())));
             rows.collect::<Result<Vec<_>, _>>().map_err(redb::Error::from)
         })
@@ -252,4 +300,30 @@ async fn a_fault_while_the_file_is_opened_is_an_error_of_opening() {
     }
     let faults = Faults::never();
     open(&path, false, &faults).commit(put(1, 1)).await.unwrap();
+}
+
+#[test]
+fn no_snapshot_is_lent_that_shows_what_is_not_on_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let faults = Faults::after(i64::MAX, true, io::ErrorKind::StorageFull);
+    let file = writer::file()(&folder.path().join("j.redb")).unwrap();
+    let disk = Disk::new(Box::new(Faulty { file, faults: Arc::clone(&faults) })).unwrap();
+    let open = writer::opened(&Options::default(), disk).unwrap();
+    let slot = Slot::new();
+    slot.put(open.clone());
+    let commit = |value| {
+        let transaction = open.database.begin_write().unwrap();
+        put(1, value)(&transaction).unwrap();
+        transaction.commit().unwrap();
+    };
+    let shown = |snapshot: &redb::ReadTransaction| {
+        snapshot.open_table(NUMBERS).unwrap().get(1).unwrap().map(|value| value.value())
+    };
+    commit(1);
+    assert_eq!(slot.surely::<()>().unwrap().as_deref().and_then(shown), Some(1));
+    faults.set(0);
+    // The database does not hear of the fault, and shows to its own readers what the caller will be told is refused.
+    commit(2);
+    assert_eq!(shown(&open.database.begin_read().unwrap()), Some(2));
+    assert!(slot.surely::<()>().unwrap().is_none());
 }
