@@ -184,7 +184,7 @@ impl Process {
 }
 
 fn settings(service: Service, folder: &Path) -> Result<Vec<String>> {
-    let mut settings = athena::cli::ephemeral(folder);
+    let mut settings = athena::ephemeral(folder);
     settings.extend(["log_format=json".to_owned(), "log_filter=error,athena=info,rpc=info".to_owned()]);
     // Full caches are no leak, and hide one: they are kept small.
     let small: &[&str] = match service {

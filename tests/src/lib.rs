@@ -64,7 +64,7 @@ impl House {
     /// Fails if the mesh does not start.
     pub async fn with(settings: impl IntoIterator<Item = (&str, String)>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let mut flags: BTreeMap<String, String> = athena::cli::ephemeral(folder.path())
+        let mut flags: BTreeMap<String, String> = athena::ephemeral(folder.path())
             .iter()
             .filter_map(|setting| setting.split_once('='))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use config::Sources;
 
-use crate::{Service, demo, serve, status, up};
+use crate::{Service, demo, ephemeral, serve, status, up};
 
 /// The mesh that makes LLM agents fast, cheap and observable.
 #[derive(Debug, Parser)]
@@ -166,17 +166,6 @@ impl Settings {
         }
         Sources::from_process(arguments)
     }
-}
-
-/// Returns the settings of a mesh that leaves nothing behind: any free port, all stores below `folder`.
-#[must_use]
-pub fn ephemeral(folder: &std::path::Path) -> Vec<String> {
-    let mut settings: Vec<String> =
-        Service::ALL.iter().map(|service| format!("{}=0", service.port_setting())).collect();
-    for (setting, name) in [("memory_dir", "memory"), ("storage_dir", "storage"), ("agent_dir", "agent")] {
-        settings.push(format!("{setting}={}", folder.join(name).display()));
-    }
-    settings
 }
 
 /// Returns the settings of a demo: whatever the user's file and environment say, it writes nowhere but to `folder`, asks nobody, and

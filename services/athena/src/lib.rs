@@ -22,6 +22,6 @@ mod up;
 
 pub use crate::{
     clients::{Cycle, NoCycle, Served, Span, Target, Warning},
-    mesh::{Mesh, Options, Replay, declared},
+    mesh::{Mesh, Options, Replay, declared, ephemeral},
     service::Service,
 };

@@ -9,6 +9,7 @@ use std::{
     fmt,
     future::Future,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
     time::Duration,
 };
 
@@ -283,6 +284,17 @@ impl Configs {
             _ => Err(faults.into()),
         }
     }
+}
+
+/// Returns the settings of a mesh that leaves nothing behind: any free port, all stores below `folder`.
+#[must_use]
+pub fn ephemeral(folder: &Path) -> Vec<String> {
+    let mut settings: Vec<String> =
+        Service::ALL.iter().map(|service| format!("{}=0", service.port_setting())).collect();
+    for (setting, name) in [("memory_dir", "memory"), ("storage_dir", "storage"), ("agent_dir", "agent")] {
+        settings.push(format!("{setting}={}", folder.join(name).display()));
+    }
+    settings
 }
 
 /// Returns every setting of every service, each once.

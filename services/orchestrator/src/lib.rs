@@ -146,10 +146,14 @@ impl Bound {
                 }
                 // A cycle whose caller has left is finished too.
                 drop(tokio::time::timeout(config.host.drain_timeout, runner.idle()).await);
-                runner.journal().close().await;
             })
         };
-        host.run_opening(shutdown, open).await
+        let served = host.run_opening(shutdown, open).await;
+        // Not before: until then calls come in.
+        if let Some(runner) = slot.get() {
+            runner.journal().close().await;
+        }
+        served
     }
 }
 

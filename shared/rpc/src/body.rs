@@ -18,9 +18,9 @@ use tracing::{Dispatch, Span, dispatcher};
 use crate::{
     Deadline, Fault,
     call::{Call, Side, code_of},
-    channel, context,
+    context,
     deadline::exceeded,
-    draining,
+    draining, failure,
     limit::Permit,
 };
 
@@ -147,7 +147,7 @@ where
             Poll::Ready(Some(Err(error))) => {
                 let over = this.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed());
                 let status = match this.call.side() {
-                    Side::Client => channel::broken(error.into(), over),
+                    Side::Client => failure::broken(error.into(), over),
                     Side::Server => Status::from_error(error.into()),
                 };
                 this.call.broke(status.code());

@@ -1,13 +1,13 @@
 //! One rpc as it is seen by telemetry: its span and its duration, on either side.
 
-use std::time::Instant;
+use std::{fmt, time::Instant};
 
 use http::HeaderMap;
 use telemetry::{Histogram, KeyValue, Telemetry, names};
 use tonic::{Code, Status};
 use tracing::{Span, field::Empty};
 
-use crate::{channel::Lease, code_name};
+use crate::code_name;
 
 /// The side of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,17 @@ pub(crate) struct Call {
     histogram: Histogram,
     started: Instant,
     ended: bool,
-    /// The connection of a call that is made here, and what its server is judged by.
-    lease: Option<Lease>,
+    /// Who wants to know how it ends.
+    listener: Option<Box<dyn Ending>>,
+}
+
+/// Is told how a call ends; dropped before, it learns that the call says nothing about its server.
+pub(crate) trait Ending: fmt::Debug + Send + Sync {
+    /// Takes what the server says at the end of its answer beside the code.
+    fn told(&mut self, trailers: &HeaderMap);
+
+    /// Takes the code.
+    fn end(self: Box<Self>, code: Code);
 }
 
 impl Call {
@@ -52,25 +61,25 @@ impl Call {
             histogram,
             started: Instant::now(),
             ended: false,
-            lease: None,
+            listener: None,
         }
     }
 
-    /// Keeps the connection until the end, which it is then told.
-    pub(crate) fn hold(&mut self, lease: Lease) {
-        self.lease = Some(lease);
+    /// Keeps `listener` until the end, which it is then told.
+    pub(crate) fn hold(&mut self, listener: Box<dyn Ending>) {
+        self.listener = Some(listener);
     }
 
     /// Takes what the server says at the end of its answer beside the code.
     pub(crate) fn told(&mut self, trailers: &HeaderMap) {
-        if let Some(lease) = &mut self.lease {
-            lease.told(trailers);
+        if let Some(listener) = &mut self.listener {
+            listener.told(trailers);
         }
     }
 
     /// Records that the connection broke, which says nothing about the server.
     pub(crate) fn broke(&mut self, code: Code) {
-        self.lease = None;
+        self.listener = None;
         self.end(code);
     }
 
@@ -88,8 +97,8 @@ impl Call {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        if let Some(lease) = self.lease.take() {
-            lease.end(code);
+        if let Some(listener) = self.listener.take() {
+            listener.end(code);
         }
         let name = code_name(code);
         self.span.record(names::RPC_RESPONSE_STATUS_CODE, name);

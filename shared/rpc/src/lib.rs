@@ -34,6 +34,7 @@ mod deadline;
 mod door;
 mod draining;
 mod error;
+mod failure;
 mod fault;
 mod garbled;
 mod health;

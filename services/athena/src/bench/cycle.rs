@@ -8,7 +8,7 @@ use config::Sources;
 use orchestrator::bench::{self, Measured};
 
 use super::{Outcome, Setup};
-use crate::{Mesh, Options, Replay, Service, cli};
+use crate::{Mesh, Options, Replay, Service, ephemeral};
 
 /// Cycles of a round.
 const CYCLES: u32 = 40;
@@ -40,7 +40,7 @@ async fn start(
     source: orchestrator::Sources,
     extra: &[String],
 ) -> Result<Mesh> {
-    let mut settings = cli::ephemeral(folder);
+    let mut settings = ephemeral(folder);
     settings.push("log_filter=error".to_owned());
     settings.push(format!("memory_embedder={}", setup.embedder));
     settings.push(format!("memory_dimensions={}", setup.embedder.embedder().dimensions()));

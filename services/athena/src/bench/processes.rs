@@ -15,7 +15,7 @@ use telemetry::Telemetry;
 use tokio::process::{Child, Command};
 
 use super::Round;
-use crate::{Service, cli, clients};
+use crate::{Service, clients, ephemeral};
 
 /// Time between SERVING and the reading of memory.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -73,13 +73,13 @@ pub(super) async fn memory() -> Result<Round> {
 pub(super) fn serve(service: Service, port: u16, folder: &Path) -> Result<Child> {
     let mut command = this_program()?;
     command.args(["serve", service.name()]);
-    spawn(command, cli::ephemeral(folder), &format!("{}={port}", service.port_setting()))
+    spawn(command, ephemeral(folder), &format!("{}={port}", service.port_setting()))
 }
 
 fn up(monitor_port: u16, folder: &Path) -> Result<Child> {
     let mut command = this_program()?;
     command.args(["up"]);
-    let mut settings = cli::ephemeral(folder);
+    let mut settings = ephemeral(folder);
     settings.push("agent_interval=0".to_owned());
     spawn(command, settings, &format!("monitor_port={monitor_port}"))
 }

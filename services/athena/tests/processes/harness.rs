@@ -167,7 +167,7 @@ impl Processes {
     }
 
     fn settings(&self, service: Service, port: u16) -> Vec<String> {
-        let mut settings = athena::cli::ephemeral(self.folder.path());
+        let mut settings = athena::ephemeral(self.folder.path());
         settings.push(format!("{}={port}", service.port_setting()));
         settings.extend(self.more.clone());
         if service == Service::Orchestrator {

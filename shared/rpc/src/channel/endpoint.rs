@@ -20,6 +20,7 @@ use super::{
     chance::Chance,
     target::Target,
 };
+use crate::call::Ending;
 
 /// Wait after a first failed attempt to connect; each further one doubles it, with jitter.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -218,7 +219,7 @@ impl Endpoint {
 
 /// The right to make one call over an endpoint's connection. Dropped without an end, it says nothing about the server.
 #[derive(Debug)]
-pub(crate) struct Lease {
+pub(super) struct Lease {
     endpoint: Arc<Endpoint>,
     pub(super) sender: SendRequest<Body>,
     pass: Pass,
@@ -240,14 +241,15 @@ impl Lease {
     pub(super) fn heard(&self) {
         self.endpoint.state.lock().heard = Instant::now();
     }
+}
 
-    /// Notes what the server says at the end of its answer beside the code.
-    pub(crate) fn told(&mut self, trailers: &HeaderMap) {
+impl Ending for Lease {
+    fn told(&mut self, trailers: &HeaderMap) {
         self.is_explained |= trailers.contains_key(DETAILS);
     }
 
     /// Tells the breaker how the server answered.
-    pub(crate) fn end(mut self, code: Code) {
+    fn end(mut self: Box<Self>, code: Code) {
         let outcome = match code {
             _ if self.is_explained => Outcome::Success,
             Code::Unavailable | Code::Internal | Code::Unknown | Code::DataLoss => Outcome::Failure,

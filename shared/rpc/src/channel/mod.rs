@@ -5,7 +5,6 @@ mod breaker;
 mod chance;
 mod dial;
 mod endpoint;
-mod failure;
 mod options;
 mod retry;
 mod target;
@@ -35,18 +34,18 @@ use self::{
     balancer::{Balancer, Refusal},
     chance::Chance,
     dial::Dialer,
+    endpoint::Lease,
     retry::{Budget, Failed, Pushback, Retry},
     target::Target,
 };
 pub use self::{breaker::BreakerOptions, options::ChannelOptions};
-pub(crate) use self::{endpoint::Lease, failure::broken};
 use crate::{
     Deadline, Error, Fault,
     body::Watched,
-    call::{self, Call},
+    call::{self, Call, Ending as _},
     context,
     deadline::{self, GRPC_TIMEOUT, earlier},
-    methods,
+    failure, methods,
 };
 
 /// How often a call was made before, for the server (gRFC A6).
@@ -130,7 +129,7 @@ impl Channel {
         self.shared.budget.called();
         match self.send(request, &call, &limits).await {
             Ok((response, lease)) => {
-                call.hold(lease);
+                call.hold(Box::new(lease));
                 let (parts, body) = response.into_parts();
                 let dispatch = self.shared.telemetry.dispatch();
                 let context = context::Context::default();
@@ -226,11 +225,11 @@ impl Channel {
             }
             Ok(Err(mut error)) => {
                 let is_unseen = error.take_message().is_some() || failure::is_untouched(error.error());
-                let status = broken(error.into_error().into(), limits.first.is_over());
+                let status = failure::broken(error.into_error().into(), limits.first.is_over());
                 if is_unseen { Attempt::Unseen(status, None) } else { Attempt::Broken(status) }
             }
             Err(_) => {
-                lease.end(Code::DeadlineExceeded);
+                Box::new(lease).end(Code::DeadlineExceeded);
                 Attempt::Broken(deadline::exceeded().into())
             }
         }
@@ -270,7 +269,7 @@ impl Attempt {
     fn given_up(self) {
         if let Self::Answered(response, mut lease) = self {
             lease.told(response.headers());
-            lease.end(call::code_of(response.headers()).unwrap_or(Code::Unknown));
+            Box::new(lease).end(call::code_of(response.headers()).unwrap_or(Code::Unknown));
         }
     }
 }

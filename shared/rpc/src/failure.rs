@@ -24,7 +24,7 @@ pub(crate) fn broken(error: Box<dyn Error + Send + Sync>, over: bool) -> Status 
 }
 
 /// Returns whether the server says that it never looked at the call: it refused the stream, or went away before it.
-pub(super) fn is_untouched(error: &(dyn Error + 'static)) -> bool {
+pub(crate) fn is_untouched(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
