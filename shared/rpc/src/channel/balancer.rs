@@ -41,6 +41,8 @@ pub(super) struct Balancer {
     pub(super) chance: Arc<Chance>,
     endpoints: RwLock<Arc<[Arc<Endpoint>]>>,
     lookup: Mutex<Lookup>,
+    /// When an endpoint last took a call.
+    was_ready: Mutex<Option<Instant>>,
     /// Wakes waiting calls, in their order, when something has changed that they wait for.
     changes: Notify,
 }
@@ -88,6 +90,7 @@ impl Balancer {
             chance,
             endpoints: RwLock::new(Arc::new([])),
             lookup: Mutex::new(Lookup { is_running: false, last: None }),
+            was_ready: Mutex::new(None),
             changes: Notify::new(),
         })
     }
@@ -137,6 +140,9 @@ impl Balancer {
         if let Some(lease) = self.one_of(draining, avoided) {
             return Choice::Take(lease);
         }
+        if self.hurry(&endpoints) {
+            return Choice::Wait;
+        }
         match (down, open) {
             (Some(until), _) => Choice::GiveUp(Refusal::Down(until)),
             (None, Some(until)) => Choice::GiveUp(Refusal::Open(until)),
@@ -155,10 +161,18 @@ impl Balancer {
             let second = (first + 1 + self.chance.index(from.len() - 1)) % from.len();
             let at = if from[second].load() < from[first].load() { second } else { first };
             if let Some(lease) = from.swap_remove(at).lease() {
+                *self.was_ready.lock() = Some(Instant::now());
                 return Some(lease);
             }
         }
         None
+    }
+
+    /// The last endpoint that took calls is gone: those that were tried before that are tried once more at once, since one of
+    /// them may have come back meanwhile, as in a rolling restart. Returns whether there are any.
+    fn hurry(&self, endpoints: &[Arc<Endpoint>]) -> bool {
+        let Some(since) = *self.was_ready.lock() else { return false };
+        endpoints.iter().filter(|endpoint| endpoint.hurry(since) && self.dial(endpoint)).count() > 0
     }
 
     /// Has a connection made; returns whether one is on its way.

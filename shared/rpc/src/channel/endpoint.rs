@@ -62,8 +62,8 @@ enum Link {
     Dialling,
     /// One is there. It serves unless the server said otherwise.
     Ready { sender: SendRequest<Body>, serving: bool, watched: bool },
-    /// None could be made; nobody tries before then.
-    Down { until: Instant },
+    /// None could be made when it was tried; nobody tries again before then.
+    Down { tried: Instant, until: Instant },
 }
 
 /// How an endpoint stands for a call.
@@ -107,7 +107,7 @@ impl Endpoint {
             Link::Ready { serving: true, .. } => Standing::Ready,
             Link::Ready { serving: false, .. } => Standing::NotServing,
             Link::Dialling => Standing::Dialling,
-            Link::Down { until } if now < *until => Standing::Down(*until),
+            Link::Down { until, .. } if now < *until => Standing::Down(*until),
             Link::Down { .. } | Link::Idle => Standing::Idle,
         }
     }
@@ -134,7 +134,7 @@ impl Endpoint {
         let is_wanted = match &state.link {
             Link::Idle => true,
             Link::Ready { sender, .. } => sender.is_closed(),
-            Link::Down { until } => *until <= Instant::now(),
+            Link::Down { until, .. } => *until <= Instant::now(),
             Link::Dialling => false,
         };
         if !is_wanted {
@@ -158,8 +158,19 @@ impl Endpoint {
         let mut state = self.state.lock();
         let wait = self.chance.backoff(FIRST_WAIT, LONGEST_WAIT, state.failures).min(LONGEST_WAIT);
         state.failures = state.failures.saturating_add(1);
-        state.link = Link::Down { until: Instant::now() + wait };
+        let tried = Instant::now();
+        state.link = Link::Down { tried, until: tried + wait };
         wait
+    }
+
+    /// Ends the wait of an endpoint that was last tried before `since`; returns whether it did.
+    pub(super) fn hurry(&self, since: Instant) -> bool {
+        let mut state = self.state.lock();
+        let is_old = matches!(state.link, Link::Down { tried, .. } if tried < since);
+        if is_old {
+            state.link = Link::Idle;
+        }
+        is_old
     }
 
     /// Takes that the connection of this number has ended.

@@ -136,6 +136,31 @@ async fn calls_of_a_server_that_is_gone_fail_at_once_and_find_it_when_it_is_back
     }
 }
 
+#[tokio::test]
+async fn a_server_that_came_back_is_found_when_the_last_other_goes() {
+    let ((one, ones), (other, _)) = (counting(), counting());
+    let port = free_port();
+    let settings = HostSettings::defaults();
+    let dead = Running::start_at("one", port, &settings, one.clone(), |host| host);
+    let other = Running::start("other", other);
+    dead.health.serving();
+    other.health.serving();
+    let mut client = client(&format!("http://127.0.0.1:{port},{}", other.url()), none_repeated());
+    assert_eq!(failures(&mut client, 20).await, 0);
+    dead.kill().await;
+    // Long enough that it is tried again in vain, and then left alone for a while.
+    let until = tokio::time::Instant::now() + Duration::from_secs(1);
+    while tokio::time::Instant::now() < until {
+        assert_eq!(failures(&mut client, 1).await, 0);
+    }
+    let before = ones.load(Ordering::SeqCst);
+    let _back = Running::start_at("one", port, &settings, one, |host| host);
+    // As a server goes that is restarted.
+    other.stop().await.unwrap().unwrap();
+    assert_eq!(failures(&mut client, 20).await, 0);
+    assert_eq!(ones.load(Ordering::SeqCst), before + 20);
+}
+
 /// A resolver whose answers a test changes.
 #[derive(Clone, Debug, Default)]
 struct Names(Arc<Mutex<HashMap<String, Vec<SocketAddr>>>>);
