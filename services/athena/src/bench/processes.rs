@@ -12,7 +12,10 @@ use anyhow::{Context as _, Result, anyhow};
 use rpc::{Channel, ChannelOptions};
 use serde_json::{Map, Value, json};
 use telemetry::Telemetry;
-use tokio::process::{Child, Command};
+use tokio::{
+    net::TcpStream,
+    process::{Child, Command},
+};
 
 use super::Round;
 use crate::{Service, clients, ephemeral};
@@ -96,21 +99,20 @@ fn spawn(mut command: Command, settings: Vec<String>, last: &str) -> Result<Chil
     command.spawn().context("cannot start this program again")
 }
 
-/// Tries again until the port answers: before that there is nothing to wait on.
+/// Waits for the port, since before that there is nothing to ask, and a channel would pause between its attempts; then for
+/// the service's word.
 pub(super) async fn until_serving(service: Service, port: u16) -> Result<()> {
-    let options = ChannelOptions { timeout: PATIENCE, retries: 0, ..ChannelOptions::default() };
-    let silent = Telemetry::silent("athena");
     let begun = Instant::now();
-    loop {
-        let channel = Channel::lazy(&format!("http://127.0.0.1:{port}"), options.clone(), silent.clone())?;
-        match clients::until_serving(channel, service.health_name()).await {
-            Ok(()) => return Ok(()),
-            Err(status) if begun.elapsed() > PATIENCE => {
-                return Err(anyhow!("{service} does not serve: {}", status.message()));
-            }
-            Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
+        if begun.elapsed() > PATIENCE {
+            return Err(anyhow!("{service} does not listen"));
         }
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
+    let options = ChannelOptions { timeout: PATIENCE, retries: 0, ..ChannelOptions::default() };
+    let channel = Channel::lazy(&format!("http://127.0.0.1:{port}"), options, Telemetry::silent("athena"))?;
+    let serving = clients::until_serving(channel, service.health_name()).await;
+    serving.map_err(|status| anyhow!("{service} does not serve: {}", status.message()))
 }
 
 pub(super) fn free_port() -> Result<u16> {

