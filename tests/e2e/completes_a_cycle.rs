@@ -24,7 +24,8 @@ async fn a_cycle_over_a_recorded_day_is_complete() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_recall_of_a_large_cycle_is_shed() {
-    let house = House::with([("agent_max_interesting", "400".to_owned())]).await.unwrap();
+    let large = [("agent_max_interesting", "400".to_owned()), ("max_queued_calls", "1000".to_owned())];
+    let house = House::with(large).await.unwrap();
     let cycle = house.cycle().await.unwrap();
     assert!(cycle.recalls > 200, "{} recalls", cycle.recalls);
     assert_eq!(cycle.completeness(), Completeness::Complete, "{:#?}", cycle.stages);

@@ -37,7 +37,8 @@ config::settings! {
         pub agent_stale_after: Duration = "3h", unit "duration", range "1m" to "7d";
         /// Which pools are asked about in memory: CEL over `apr`, `historical_apr`, `tvl`, `pool_age_days`, `apr_base`, `apr_reward`, `volume_24h`, `chain`, `protocol`, `symbol`.
         pub agent_interest_rule: String = "apr > 3.0 * historical_apr || pool_age_days < 1.0 || (apr >= 20.0 && tvl >= 100000.0)", unit "CEL";
-        /// Most interesting pools of a cycle; those of the largest yearly yield in USD are kept.
+        /// Most interesting pools of a cycle; those of the largest yearly yield in USD are kept. Each is worth two recalls at
+        /// once: above 99 the memory service needs a longer `max_queued_calls`.
         pub agent_max_interesting: usize = "20", unit "pools", range "1" to "400";
         /// Most pools of a cycle; the largest by TVL are kept.
         pub agent_max_pools: usize = "500", unit "pools", range "1" to "999";

@@ -37,8 +37,8 @@ config::settings! {
         /// Calls of one method at a time. Health, reflection and administration have no limit, nor have watches.
         pub max_concurrent_calls: u32 = "100", unit "calls", range "1" to "100000";
         /// Calls of one method that wait for one of those to end; the newest goes first. What does not fit is refused at once.
-        /// The default has room for the recalls of one large cycle, which are made at once.
-        pub max_queued_calls: u32 = "1000", unit "calls", range "0" to "100000";
+        /// A long queue lets more calls wait for their deadline in vain.
+        pub max_queued_calls: u32 = "100", unit "calls", range "0" to "100000";
         /// Longest time a call waits for others to end.
         pub max_queue_wait: Duration = "1s", unit "duration", range "1ms" to "10m";
         /// Time between two checks that a service makes of itself, on the agent clock.
