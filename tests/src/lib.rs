@@ -25,9 +25,6 @@ use contracts::{
 };
 use rpc::Channel;
 use tempfile::TempDir;
-use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
 
 /// Where the agent clock of every story starts: the first replayed day, 2025-07-19.
 pub const START: Duration = Duration::from_secs(1_752_883_200);
@@ -134,7 +131,8 @@ impl House {
     /// Fails if nothing answers, or it says something else for 20 s.
     pub async fn until_serving(&self, part: &str) -> Result<()> {
         let channel = self.mesh.channel(Service::Orchestrator)?;
-        tokio::time::timeout(PATIENCE, until(channel, part)).await.context("it does not serve")?
+        let serving = rpc::until_serving(&channel, part);
+        Ok(tokio::time::timeout(PATIENCE, serving).await.context("it does not serve")??)
     }
 
     /// Stops the mesh.
@@ -153,16 +151,5 @@ impl House {
 ///
 /// Fails if nothing answers, or the stream ends before.
 pub async fn until_serving(channel: Channel, service: Service) -> Result<()> {
-    until(channel, service.health_name()).await
-}
-
-async fn until(channel: Channel, name: &str) -> Result<()> {
-    let request = HealthCheckRequest { service: name.to_owned() };
-    let mut states = HealthClient::new(channel).watch(request).await?.into_inner();
-    while let Some(state) = states.message().await? {
-        if state.status() == ServingStatus::Serving {
-            return Ok(());
-        }
-    }
-    bail!("{name} stopped before it served")
+    Ok(rpc::until_serving(&channel, service.health_name()).await?)
 }

@@ -15,9 +15,6 @@ use contracts::{
 };
 use rpc::Channel;
 use serde::Serialize;
-use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
 
 /// One finished cycle, as far as the command shows it.
 #[derive(Clone, Debug)]
@@ -405,22 +402,6 @@ pub(crate) async fn recall(channel: Channel, text: String) -> rpc::Code {
     let recalled =
         MemoryServiceClient::new(channel).recall(memory::RecallRequest { query: Some(query) }).await;
     recalled.map_or_else(|status| status.code(), |_| rpc::Code::Ok)
-}
-
-/// Waits until the gRPC service called `name` says that it serves, by its own stream of health.
-///
-/// # Errors
-///
-/// Fails if nothing answers or the stream ends before.
-pub(crate) async fn until_serving(channel: Channel, name: &str) -> Result<(), tonic::Status> {
-    let request = HealthCheckRequest { service: name.to_owned() };
-    let mut states = HealthClient::new(channel).watch(request).await?.into_inner();
-    while let Some(state) = states.message().await? {
-        if state.status() == ServingStatus::Serving {
-            return Ok(());
-        }
-    }
-    Err(tonic::Status::unavailable("the stream of health ended"))
 }
 
 fn span_of(duration: Option<prost_types::Duration>) -> Duration {

@@ -20,7 +20,7 @@ use rpc::{Channel, ChannelOptions, HostSettings};
 use telemetry::Telemetry;
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::{Service, clients, data, reach::Reach};
+use crate::{Service, data, reach::Reach};
 
 /// Longest time a service may take from its start to its first SERVING.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -220,7 +220,7 @@ impl Mesh {
             .map(|part| {
                 let channel = self.channel(part.service)?;
                 let name = part.service.health_name();
-                Ok(async move { (part.service, clients::until_serving(channel, name).await) })
+                Ok(async move { (part.service, rpc::until_serving(&channel, name).await) })
             })
             .collect::<Result<Vec<_>>>()?;
         let all = futures::future::join_all(waits);
@@ -228,8 +228,8 @@ impl Mesh {
             return Err(anyhow!("a service did not serve within {READY_WITHIN:?}"));
         };
         for (service, result) in results {
-            if let Err(status) = result {
-                return Err(self.why_not_serving(service, status.message()).await);
+            if let Err(fault) = result {
+                return Err(self.why_not_serving(service, &fault.to_string()).await);
             }
         }
         Ok(())

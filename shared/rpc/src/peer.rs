@@ -1,8 +1,8 @@
 //! The settings of every channel to another service.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::{BreakerOptions, ChannelOptions};
+use crate::{BreakerOptions, ChannelOptions, net::Tcp};
 
 config::settings! {
     /// Settings of the channels to other services.
@@ -37,27 +37,48 @@ config::settings! {
 }
 
 impl PeerSettings {
-    /// Returns how a channel calls by these settings; what they do not say is as in [`ChannelOptions::default`].
+    /// Returns how a channel calls by these settings: over this machine's network, with no token and no authority of its own.
     #[must_use]
     pub fn channel(&self) -> ChannelOptions {
         ChannelOptions {
+            timeout: Duration::from_secs(10),
             connect_timeout: self.peer_connect_timeout,
+            token: None,
             retries: self.peer_retries,
             retry_percent: self.peer_retry_percent,
             retries_per_second: self.peer_retries_per_second,
+            max_message_bytes: 16 << 20,
             keepalive_interval: self.peer_keepalive_interval,
             keepalive_timeout: self.peer_keepalive_timeout,
             resolve_interval: self.peer_resolve_interval,
-            breaker: BreakerOptions {
-                failures: self.peer_breaker_failures,
-                success_percent: self.peer_breaker_success_percent,
-                least_calls: self.peer_breaker_least_calls,
-                window: self.peer_breaker_window,
-                open: self.peer_breaker_open,
-                longest_open: self.peer_breaker_longest_open,
-            },
-            ..ChannelOptions::default()
+            breaker: self.breaker(),
+            tls_ca: None,
+            network: Arc::new(Tcp),
+            seed: None,
         }
+    }
+
+    fn breaker(&self) -> BreakerOptions {
+        BreakerOptions {
+            failures: self.peer_breaker_failures,
+            success_percent: self.peer_breaker_success_percent,
+            least_calls: self.peer_breaker_least_calls,
+            window: self.peer_breaker_window,
+            open: self.peer_breaker_open,
+            longest_open: self.peer_breaker_longest_open,
+        }
+    }
+}
+
+impl Default for ChannelOptions {
+    fn default() -> Self {
+        PeerSettings::defaults().channel()
+    }
+}
+
+impl Default for BreakerOptions {
+    fn default() -> Self {
+        PeerSettings::defaults().breaker()
     }
 }
 
@@ -66,8 +87,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_of_settings_and_options_are_the_same() {
-        let (settings, options) = (PeerSettings::defaults().channel(), ChannelOptions::default());
-        assert_eq!(format!("{settings:?}"), format!("{options:?}"));
+    fn the_defaults_are_those_that_the_options_tell() {
+        let options = ChannelOptions::default();
+        assert_eq!((options.retries, options.retry_percent, options.retries_per_second), (2, 20, 10));
+        assert_eq!(options.connect_timeout, Duration::from_secs(2));
+        assert_eq!(options.keepalive_interval, Duration::from_secs(10));
+        assert_eq!(options.keepalive_timeout, Duration::from_secs(5));
+        assert_eq!(options.resolve_interval, Duration::from_secs(15));
+        let breaker = BreakerOptions {
+            failures: 5,
+            success_percent: 50,
+            least_calls: 20,
+            window: Duration::from_secs(10),
+            open: Duration::from_secs(1),
+            longest_open: Duration::from_secs(5),
+        };
+        assert_eq!(options.breaker, breaker);
     }
 }

@@ -1,10 +1,9 @@
 //! Asks other hosts how they are.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _};
 use http::uri::PathAndQuery;
-use rand::Rng as _;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Code, Status};
@@ -16,6 +15,7 @@ use tonic_prost::ProstCodec;
 
 use crate::{
     Channel, Fault,
+    chance::Chance,
     listing::{self, ListRequest, ListResponse},
 };
 
@@ -35,17 +35,21 @@ pub enum Serving {
     Unknown,
 }
 
-/// Asks whether the service of this full name serves (`""`: whether the whole host does).
+/// Waits until the service of this full name says that it serves (`""`: the whole host), by its own stream of health.
 ///
 /// # Errors
-/// As the call fails: UNAVAILABLE if nothing answers. A host that has no health, or no such name, does not serve it.
-pub async fn is_serving(channel: &Channel, service: &str) -> Result<bool, Fault> {
+/// As the call fails: UNAVAILABLE if nothing answers, or the stream ends before.
+pub async fn until_serving(channel: &Channel, service: &str) -> Result<(), Fault> {
+    let fault = |status: Status| Fault::from(&status);
     let request = HealthCheckRequest { service: service.to_owned() };
-    match HealthClient::new(channel.clone()).check(request).await {
-        Ok(response) => Ok(response.into_inner().status() == ServingStatus::Serving),
-        Err(status) if matches!(status.code(), Code::NotFound | Code::Unimplemented) => Ok(false),
-        Err(status) => Err(Fault::from(&status)),
+    let watch = HealthClient::new(channel.clone()).watch(request).await.map_err(fault)?;
+    let mut states = watch.into_inner();
+    while let Some(state) = states.message().await.map_err(fault)? {
+        if state.status() == ServingStatus::Serving {
+            return Ok(());
+        }
     }
+    Err(Fault::new(Code::Unavailable, "the stream of health ended"))
 }
 
 /// Follows whether the service of this full name serves, for as long as the stream is polled; a host that cannot be reached,
@@ -53,12 +57,13 @@ pub async fn is_serving(channel: &Channel, service: &str) -> Result<bool, Fault>
 ///
 /// It stays subscribed (`Watch`), and asks again after a jittered wait when that breaks.
 pub fn follow(channel: Channel, service: &'static str) -> impl Stream<Item = bool> + Send {
-    let attempts = futures::stream::unfold(FIRST, move |wait| {
-        let channel = channel.clone();
+    let chance = Arc::new(Chance::new());
+    let attempts = futures::stream::unfold(0, move |failures: u32| {
+        let (channel, chance) = (channel.clone(), Arc::clone(&chance));
         async move {
             let request = HealthCheckRequest { service: service.to_owned() };
             let watch = HealthClient::new(channel).watch(request).await;
-            let next = if watch.is_ok() { FIRST } else { wait.saturating_mul(2).min(LONGEST) };
+            let next = if watch.is_ok() { 0 } else { failures.saturating_add(1) };
             let states = match watch {
                 Ok(states) => {
                     let states = states.into_inner().take_while(|state| std::future::ready(state.is_ok()));
@@ -66,7 +71,7 @@ pub fn follow(channel: Channel, service: &'static str) -> impl Stream<Item = boo
                 }
                 Err(_) => futures::stream::empty().boxed(),
             };
-            let pause = wait.mul_f64(rand::rng().random_range(0.5..1.5));
+            let pause = chance.backoff(FIRST, LONGEST, failures);
             let pause = async move { tokio::time::sleep(pause).await };
             let pause = futures::stream::once(pause).filter_map(|()| std::future::ready(None));
             Some((states.chain(futures::stream::iter([false])).chain(pause), next))

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::Round;
-use crate::{Service, clients, ephemeral};
+use crate::{Service, ephemeral};
 
 /// Time between SERVING and the reading of memory.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -111,8 +111,8 @@ pub(super) async fn until_serving(service: Service, port: u16) -> Result<()> {
     }
     let options = ChannelOptions { timeout: PATIENCE, retries: 0, ..ChannelOptions::default() };
     let channel = Channel::lazy(&format!("http://127.0.0.1:{port}"), options, Telemetry::silent("athena"))?;
-    let serving = clients::until_serving(channel, service.health_name()).await;
-    serving.map_err(|status| anyhow!("{service} does not serve: {}", status.message()))
+    let serving = rpc::until_serving(&channel, service.health_name()).await;
+    serving.map_err(|fault| anyhow!("{service} does not serve: {fault}"))
 }
 
 pub(super) fn free_port() -> Result<u16> {

@@ -20,9 +20,6 @@ use tokio::{
     process::{Child, Command},
     task::JoinHandle,
 };
-use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
 
 /// Longest wait for a process or for something that has no end to wait for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -190,9 +187,7 @@ impl Processes {
 
 /// Waits until a service says that it serves.
 pub(crate) async fn until_serving(channel: Channel, service: Service) {
-    let request = HealthCheckRequest { service: service.health_name().to_owned() };
-    let mut states = HealthClient::new(channel).watch(request).await.unwrap().into_inner();
-    while states.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
+    rpc::until_serving(&channel, service.health_name()).await.unwrap();
 }
 
 /// Returns the port in the line that says where a service listens.

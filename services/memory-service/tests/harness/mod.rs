@@ -9,9 +9,6 @@ use prost_types::Timestamp;
 use rpc::{Channel, ChannelOptions, Client as _, Code, Fault};
 use telemetry::{Captured, Telemetry};
 use tokio::{sync::oneshot, task::JoinHandle};
-use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
 
 /// The second at which the agent clock of every test stands.
 const NOW: u64 = 1_750_000_000;
@@ -89,15 +86,7 @@ impl Service {
 
     /// Waits until health says SERVING.
     pub(crate) async fn ready(&self) {
-        let mut health = HealthClient::new(self.channel(None));
-        let request = HealthCheckRequest { service: "athena.memory.v1.MemoryService".into() };
-        let mut watch = health.watch(request).await.unwrap().into_inner();
-        while let Some(status) = watch.message().await.unwrap() {
-            if status.status() == ServingStatus::Serving {
-                return;
-            }
-        }
-        panic!("the service ended before it was ready");
+        rpc::until_serving(&self.channel(None), "athena.memory.v1.MemoryService").await.unwrap();
     }
 
     fn channel(&self, token: Option<&str>) -> Channel {

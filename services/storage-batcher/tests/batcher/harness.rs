@@ -12,9 +12,6 @@ use rpc::{Channel, ChannelOptions, Client as _, Code, Fault};
 use storage_batcher::{Config, Error, bind};
 use telemetry::{Captured, Telemetry};
 use tokio::{sync::oneshot, task::JoinHandle};
-use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
 
 /// The second at which the agent clock of every test starts: 2026-11-22T10:15:00Z, where a bucket begins.
 pub(crate) const START: u64 = 1_795_342_500;
@@ -93,15 +90,7 @@ impl Service {
 
     /// Waits until health says SERVING.
     pub(crate) async fn ready(&self) {
-        let mut health = HealthClient::new(self.channel(None));
-        let request = HealthCheckRequest { service: "athena.storage.v1.StorageBatcherService".into() };
-        let mut watch = health.watch(request).await.unwrap().into_inner();
-        while let Some(status) = watch.message().await.unwrap() {
-            if status.status() == ServingStatus::Serving {
-                return;
-            }
-        }
-        panic!("the service ended before it was ready");
+        rpc::until_serving(&self.channel(None), "athena.storage.v1.StorageBatcherService").await.unwrap();
     }
 
     pub(crate) fn channel(&self, token: Option<&str>) -> Channel {

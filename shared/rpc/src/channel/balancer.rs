@@ -19,13 +19,12 @@ use tonic::Code;
 
 use super::{
     breaker::BreakerOptions,
-    chance::Chance,
     dial::Dialer,
     endpoint::{Endpoint, Lease, Standing},
     target::Target,
     watching,
 };
-use crate::Fault;
+use crate::{Fault, chance::Chance};
 
 /// Least time between two lookups of a name, however much a server that is gone asks for one.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
@@ -240,7 +239,7 @@ impl Balancer {
     fn refresh(&self, age: Duration) {
         let mut lookup = self.lookup.lock();
         let is_fresh = lookup.last.is_some_and(|last| {
-            last.elapsed() < age.max(LOOKUP_PAUSE) || self.targets.iter().all(|target| target.is_address())
+            last.elapsed() < age.max(LOOKUP_PAUSE) || self.targets.iter().all(|target| target.is_address)
         });
         if lookup.is_running || is_fresh {
             return;

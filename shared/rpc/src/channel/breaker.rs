@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::chance::Chance;
+use crate::chance::Chance;
 
 /// When a breaker opens, and for how long.
 ///
@@ -26,19 +26,6 @@ pub struct BreakerOptions {
     pub open: Duration,
     /// Longest time it is open. Default 5 s.
     pub longest_open: Duration,
-}
-
-impl Default for BreakerOptions {
-    fn default() -> Self {
-        Self {
-            failures: 5,
-            success_percent: 50,
-            least_calls: 20,
-            window: Duration::from_secs(10),
-            open: Duration::from_secs(1),
-            longest_open: Duration::from_secs(5),
-        }
-    }
 }
 
 /// What a call said about its server.

@@ -17,10 +17,9 @@ use tonic::{Code, body::Body};
 
 use super::{
     breaker::{Breaker, BreakerOptions, Outcome, Pass},
-    chance::Chance,
     target::Target,
 };
-use crate::call::Ending;
+use crate::{call::Ending, chance::Chance};
 
 /// Wait after a first failed attempt to connect; each further one doubles it, with jitter. Short, as a service of ours
 /// starts within some 10 ms.

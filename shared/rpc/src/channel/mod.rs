@@ -2,7 +2,6 @@
 
 mod balancer;
 mod breaker;
-mod chance;
 mod dial;
 mod endpoint;
 mod options;
@@ -32,7 +31,6 @@ use tracing::instrument::{Instrument as _, WithSubscriber as _};
 
 use self::{
     balancer::{Balancer, Refusal},
-    chance::Chance,
     dial::Dialer,
     endpoint::Lease,
     retry::{Budget, Failed, Pushback, Retry},
@@ -43,6 +41,7 @@ use crate::{
     Deadline, Error, Fault,
     body::Watched,
     call::{self, Call, Ending as _},
+    chance::Chance,
     context,
     deadline::{self, GRPC_TIMEOUT, earlier},
     failure, methods,

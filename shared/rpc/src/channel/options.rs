@@ -5,9 +5,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use config::Secret;
 
 use super::breaker::BreakerOptions;
-use crate::net::{Network, Tcp};
+use crate::net::Network;
 
-/// How a channel calls.
+/// How a channel calls. The defaults are those of [`crate::PeerSettings`].
 #[derive(Clone, Debug)]
 pub struct ChannelOptions {
     /// Deadline of a call for which no earlier one applies. A stream has only to begin by then. Default 10 s.
@@ -40,25 +40,4 @@ pub struct ChannelOptions {
     pub network: Arc<dyn Network>,
     /// Fixes the chance in jitter and choice, for a simulation. Default none.
     pub seed: Option<u64>,
-}
-
-impl Default for ChannelOptions {
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(2),
-            token: None,
-            retries: 2,
-            retry_percent: 20,
-            retries_per_second: 10,
-            max_message_bytes: 16 << 20,
-            keepalive_interval: Duration::from_secs(10),
-            keepalive_timeout: Duration::from_secs(5),
-            resolve_interval: Duration::from_secs(15),
-            breaker: BreakerOptions::default(),
-            tls_ca: None,
-            network: Arc::new(Tcp),
-            seed: None,
-        }
-    }
 }

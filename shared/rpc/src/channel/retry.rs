@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use tower::retry::budget::{Budget as _, TpsBudget};
 
-use super::chance::Chance;
+use crate::chance::Chance;
 
 /// Mean wait before the first repetition; each later one doubles it.
 const FIRST: Duration = Duration::from_millis(50);

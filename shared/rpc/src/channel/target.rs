@@ -13,6 +13,8 @@ pub(super) struct Target {
     /// Without the brackets of an IPv6 address.
     pub(super) host: String,
     pub(super) port: u16,
+    /// Whether the host is an address, which no lookup can change.
+    pub(super) is_address: bool,
     /// As requests name it.
     pub(super) authority: Authority,
 }
@@ -40,12 +42,8 @@ impl Target {
             matches!(uri.path(), "" | "/") && uri.query().is_none() && !authority.as_str().contains('@');
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        (is_bare && !host.is_empty()).then_some(Self { tls, host, port, authority })
-    }
-
-    /// Returns whether the host is an address, which no lookup can change.
-    pub(super) fn is_address(&self) -> bool {
-        self.host.parse::<IpAddr>().is_ok()
+        let is_address = host.parse::<IpAddr>().is_ok();
+        (is_bare && !host.is_empty()).then_some(Self { tls, host, port, is_address, authority })
     }
 
     pub(super) fn scheme(&self) -> &'static str {
@@ -61,7 +59,7 @@ mod tests {
     fn urls_name_hosts_and_ports() {
         let read = |url: &str| {
             let target = Target::several(url).unwrap().remove(0);
-            (target.tls, target.host.clone(), target.port, target.is_address())
+            (target.tls, target.host.clone(), target.port, target.is_address)
         };
         assert_eq!(read("http://memory:7102"), (false, "memory".to_owned(), 7102, false));
         assert_eq!(read("https://memory.example/"), (true, "memory.example".to_owned(), 443, false));

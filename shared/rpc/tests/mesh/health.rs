@@ -90,8 +90,8 @@ async fn one_call_lists_every_name_and_a_lost_part_takes_nothing_down() {
     for name in ["", MEMORY, "athena.llm.v1.LlmGatewayService", "liveness", "readiness"] {
         assert_eq!(state(&states, name), Some(Serving::Yes), "{name}");
     }
-    assert!(rpc::is_serving(&host.channel(), MEMORY).await.unwrap());
-    assert!(!rpc::is_serving(&host.channel(), "nobody").await.unwrap());
+    rpc::until_serving(&host.channel(), MEMORY).await.unwrap();
+    assert_eq!(state(&states, "nobody"), None);
 }
 
 #[tokio::test]

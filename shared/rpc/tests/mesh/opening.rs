@@ -44,11 +44,10 @@ async fn a_host_answers_while_its_store_is_opened_and_serves_when_it_is() {
     let channel = rpc::Channel::lazy(&url, rpc::ChannelOptions::default(), telemetry.clone()).unwrap();
     assert_eq!(rpc::states(&channel).await.unwrap()[MEMORY], Serving::No);
     open.send(()).unwrap();
-    let serving = async { while !rpc::is_serving(&channel, MEMORY).await.unwrap() {} };
-    tokio::time::timeout(LONG, serving).await.unwrap();
+    tokio::time::timeout(LONG, rpc::until_serving(&channel, MEMORY)).await.unwrap().unwrap();
     // Ends the long delay of this host's drain, too.
     drop(stop);
-    let draining = async { while rpc::is_serving(&channel, MEMORY).await.unwrap() {} };
+    let draining = async { while rpc::states(&channel).await.unwrap()[MEMORY] == Serving::Yes {} };
     tokio::time::timeout(LONG, draining).await.unwrap();
     finish.send(()).unwrap();
     run.abort();

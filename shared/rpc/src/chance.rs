@@ -1,4 +1,4 @@
-//! The randomness of a channel: jitter, and which of two servers is asked.
+//! Chance: the jitter of waits, and which of two servers is asked.
 
 use std::{fmt, time::Duration};
 
