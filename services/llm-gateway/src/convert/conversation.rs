@@ -63,7 +63,7 @@ pub(crate) fn generate(
         parameters.set("max_tokens", most);
     }
     if let Some(share) = request.top_p {
-        check.require("top_p", share > 0.0 && share <= 1.0, "must be above 0 and at most 1");
+        check.within("top_p", share, 0.0..=1.0);
         parameters.set("top_p", share);
     }
     if let Some(seed) = request.seed {
@@ -219,7 +219,6 @@ fn choice(
 ) {
     let Some(choice) = choice else { return };
     let at = At::from("tool_choice");
-    check.require(at, !names.is_empty(), "needs `tools`");
     if !choice.name.is_empty() {
         check.require(at.field("name"), names.contains(&choice.name), "must be the name of one of `tools`");
         let fits = matches!(choice.mode(), wire::ToolMode::Unspecified | wire::ToolMode::Required);
@@ -301,7 +300,7 @@ mod tests {
             ],
             temperature: Some(f64::NAN),
             max_output_tokens: Some(0),
-            top_p: Some(0.0),
+            top_p: Some(1.5),
             stop: vec![String::new()],
             max_cost_usd: Some(-1.0),
             cache: Some(wire::CacheControl {
