@@ -48,7 +48,7 @@ const TABLE: &[(&str, Holds)] = &[
     ("llm.v1.Tool.strict", Flag),
     ("llm.v1.ToolChoice.mode", TOOL_MODE),
     ("llm.v1.ToolChoice.name", Words(&[""])),
-    ("llm.v1.ResponseFormat.json_object", Message { required: true }),
+    ("llm.v1.ResponseFormat.json_object", Message { required: false }),
     ("llm.v1.ResponseFormat.json_schema", Message { required: false }),
     ("llm.v1.JsonSchema.name", Name(64)),
     ("llm.v1.JsonSchema.schema", Json(1, 64 * KIB)),
