@@ -8,6 +8,7 @@ mod exact;
 mod flight;
 mod form;
 mod key;
+pub mod semantic;
 
 pub use self::{
     exact::{Entry, Exact, Found, MAX_ENTRY_BYTES, StoredAnalysis, StoredAnswer},
