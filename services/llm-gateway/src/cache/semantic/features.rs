@@ -141,7 +141,8 @@ fn alone(pairing: &Pairing<'_>) -> [f32; 18] {
     let any = span(one, other, |_| true);
     let content = span(one, other, Word::is_content);
     let letters = |side: &Side<'_>| side.left().filter(|word| word.is_content()).map(length).sum::<usize>();
-    let longest = one.left().chain(other.left()).filter(|word| word.is_content()).map(length).max().unwrap_or(0);
+    let longest =
+        one.left().chain(other.left()).filter(|word| word.is_content()).map(length).max().unwrap_or(0);
     let of = |class: Classes| {
         let count_of = |side: &Side<'_>| side.left().filter(|word| word.classes.has(class)).count();
         count(count_of(one).max(count_of(other)))
@@ -174,7 +175,13 @@ fn names(pairing: &Pairing<'_>) -> [f32; 8] {
     let (left, right) = (one.names_missing_in(other.text).len(), other.names_missing_in(one.text).len());
     let replaced = pairing.gaps.iter().map(|gap| pairing.words(gap));
     let replaced = replaced.filter(|(one, other)| has_name(one) && has_name(other)).count();
-    let values = |text: &Text| text.words.iter().filter(|word| word.form == Form::Number).map(|word| word.text.clone()).collect::<HashSet<_>>();
+    let values = |text: &Text| {
+        text.words
+            .iter()
+            .filter(|word| word.form == Form::Number)
+            .map(|word| word.text.clone())
+            .collect::<HashSet<_>>()
+    };
     let (numbers_left, numbers_right) = (values(one.text), values(other.text));
     [
         count(capitals(one).min(capitals(other))),
@@ -193,7 +200,8 @@ fn replaced(pairing: &Pairing<'_>) -> [f32; 8] {
     let [mut errors, mut content, mut grammar, mut inserted, mut longest, mut at_end] = [0_usize; 6];
     for gap in &pairing.gaps {
         let (ones, others) = pairing.words(gap);
-        let (left, right) = (ones.iter().any(|word| word.is_content()), others.iter().any(|word| word.is_content()));
+        let (left, right) =
+            (ones.iter().any(|word| word.is_content()), others.iter().any(|word| word.is_content()));
         if gap.is_replacement() {
             let (one, other) = (run_together(&ones), run_together(&others));
             let (shorter, longer) = (one.len().min(other.len()), one.len().max(other.len()));
@@ -205,13 +213,25 @@ fn replaced(pairing: &Pairing<'_>) -> [f32; 8] {
             content += usize::from(left && right);
             grammar += usize::from(!left && !right);
         } else {
-            let (side, places) = if gap.one.is_empty() { (&pairing.other, &gap.other) } else { (&pairing.one, &gap.one) };
+            let (side, places) =
+                if gap.one.is_empty() { (&pairing.other, &gap.other) } else { (&pairing.one, &gap.one) };
             inserted += side.at(places).iter().filter(|word| word.is_content()).count();
             longest = longest.max(places.len());
-            at_end += usize::from((left || right) && places.last().is_some_and(|last| last + 1 == side.text.words.len()));
+            at_end += usize::from(
+                (left || right) && places.last().is_some_and(|last| last + 1 == side.text.words.len()),
+            );
         }
     }
-    [spelling, prefix, count(errors), count(content), count(grammar), count(inserted), count(longest), count(at_end)]
+    [
+        spelling,
+        prefix,
+        count(errors),
+        count(content),
+        count(grammar),
+        count(inserted),
+        count(longest),
+        count(at_end),
+    ]
 }
 
 fn questions(pairing: &Pairing<'_>) -> [f32; 9] {
@@ -221,9 +241,12 @@ fn questions(pairing: &Pairing<'_>) -> [f32; 9] {
         words.map(|word| word.text.split('\'').next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
     };
     let (left, right) = (asking(one), asking(other));
-    let both = |word: &str| flag([&left, &right].iter().all(|asked| asked.first().is_some_and(|first| first == word)));
+    let both = |word: &str| {
+        flag([&left, &right].iter().all(|asked| asked.first().is_some_and(|first| first == word)))
+    };
     let sets: (HashSet<_>, HashSet<_>) = (left.iter().collect(), right.iter().collect());
-    let negations = |text: &Text| text.words.iter().filter(|word| word.classes.has(Classes::NEGATION)).count();
+    let negations =
+        |text: &Text| text.words.iter().filter(|word| word.classes.has(Classes::NEGATION)).count();
     let says_you = |text: &Text| text.words.iter().any(|word| word.text == "you");
     [
         count(sets.0.symmetric_difference(&sets.1).count()),

@@ -33,7 +33,7 @@ impl Objection {
 /// - `unit`: equal numbers have different units, or units were exchanged.
 /// - `name`: an identifier, an address or a symbol ("0x42…", "v2", "pool B", "WETH") that the other text lacks; or a capitalised
 ///   name on each side that the other lacks. One more name on one side alone is left to the learned decision.
-/// - `negation`: one text says "not" once more than the other ("or not" apart).
+/// - `negation`: one text says "not" and the other does not ("or not" apart), and nothing else is said in other words.
 /// - `order`: two words change places around a word like "to", "from" or "than".
 /// - `time`, `quantifier`, `direction`, `antonym`: a word and one that excludes it, by small lists.
 #[must_use]
@@ -49,7 +49,7 @@ pub fn objection(one: &Text, other: &Text) -> Option<Objection> {
 pub(super) fn object(pairing: &Pairing<'_>) -> Option<Objection> {
     numbers(pairing.one.text, pairing.other.text)
         .or_else(|| names(pairing))
-        .or_else(|| negation(pairing.one.text, pairing.other.text))
+        .or_else(|| negation(pairing))
         .or_else(|| exclusive(pairing))
         .or_else(|| order(pairing))
 }
@@ -67,7 +67,9 @@ fn numbers(one: &Text, other: &Text) -> Option<Objection> {
             },
             _ => "number",
         };
-        let evidence = |text: &Text, unit: Option<&str>| format!("{} {}", written(text, place), unit.unwrap_or_default());
+        let evidence = |text: &Text, unit: Option<&str>| {
+            format!("{} {}", written(text, place), unit.unwrap_or_default())
+        };
         let left = evidence(one, left.and_then(|left| left.unit));
         let right = evidence(other, right.and_then(|right| right.unit));
         return Some(Objection::new(guard, left.trim(), right.trim()));
@@ -87,9 +89,18 @@ fn spell(words: &[&Word]) -> String {
     words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ")
 }
 
-fn negation(one: &Text, other: &Text) -> Option<Objection> {
-    let (left, right) = (negations(one), negations(other));
-    (left.len() % 2 != right.len() % 2).then(|| Objection::new("negation", left.join(" "), right.join(" ")))
+/// Finds a negation on one side only where nothing else was said instead: "not safe" for "unsafe" is left to the decision.
+fn negation(pairing: &Pairing<'_>) -> Option<Objection> {
+    let (one, other) = (negations(pairing.one.text), negations(pairing.other.text));
+    if one.is_empty() == other.is_empty() {
+        return None;
+    }
+    let said = |words: &[&Word]| words.iter().any(|word| word.is_content());
+    let rephrased = pairing.gaps.iter().any(|gap| {
+        let (ones, others) = pairing.words(gap);
+        said(&ones) && said(&others)
+    });
+    (!rephrased).then(|| Objection::new("negation", one.join(" "), other.join(" ")))
 }
 
 /// Returns the negations of a text, but not those that leave both open: "or not", "why not".
@@ -105,7 +116,12 @@ fn negations(text: &Text) -> Vec<&str> {
 fn exclusive(pairing: &Pairing<'_>) -> Option<Objection> {
     pairing.gaps.iter().find_map(|gap| {
         let (ones, others) = pairing.words(gap);
+        // Grammar around new words is new as well: "to" and "from" say where only while all else stays.
+        let rephrased = ones.iter().chain(&others).any(|word| word.is_content());
         let meets = |one: &&Word, other: &&Word| {
+            if rephrased && !(one.is_content() && other.is_content()) {
+                return None;
+            }
             let guard = lexicon::excludes(&one.text, &other.text)?;
             Some(Objection::new(guard, one.text.as_str(), other.text.as_str()))
         };
@@ -116,20 +132,30 @@ fn exclusive(pairing: &Pairing<'_>) -> Option<Objection> {
 /// Finds two words that both texts have once, in other order, at least one of them with another word of direction before it.
 fn order(pairing: &Pairing<'_>) -> Option<Objection> {
     let (one, other) = (pairing.one.text, pairing.other.text);
-    if pairing.one.moved == 0 {
+    // A sentence that was turned round as a whole ("is owned by", "owns") says something new on both sides.
+    let rephrased = [&pairing.one, &pairing.other].iter().all(|side| side.left().any(Word::is_content));
+    if pairing.one.moved == 0 || rephrased {
         return None;
     }
-    let shared: Vec<(usize, usize)> = one.words.iter().enumerate().filter_map(|(place, word)| {
-        let mut twins = other.words.iter().enumerate().filter(|(_, twin)| twin.stem == word.stem);
-        let (twin, _) = twins.next()?;
-        let alone = twins.next().is_none() && one.words.iter().filter(|own| own.stem == word.stem).count() == 1;
-        (alone && word.is_content()).then_some((place, twin))
-    }).collect();
+    let shared: Vec<(usize, usize)> = one
+        .words
+        .iter()
+        .enumerate()
+        .filter_map(|(place, word)| {
+            let mut twins = other.words.iter().enumerate().filter(|(_, twin)| twin.stem == word.stem);
+            let (twin, _) = twins.next()?;
+            let alone =
+                twins.next().is_none() && one.words.iter().filter(|own| own.stem == word.stem).count() == 1;
+            (alone && word.is_content()).then_some((place, twin))
+        })
+        .collect();
     shared.iter().enumerate().find_map(|(index, first)| {
         let crossed = shared[index + 1..].iter().find(|second| second.1 < first.1)?;
         let turned = |(left, right): &(usize, usize)| role(one, *left) != role(other, *right);
         (turned(first) && turned(crossed)).then(|| {
-            let words = |text: &Text, place: (usize, usize)| format!("{} {}", text.words[place.0].text, text.words[place.1].text);
+            let words = |text: &Text, place: (usize, usize)| {
+                format!("{} {}", text.words[place.0].text, text.words[place.1].text)
+            };
             Objection::new("order", words(one, (first.0, crossed.0)), words(other, (crossed.1, first.1)))
         })
     })
@@ -152,7 +178,11 @@ mod tests {
     fn guard(one: &str, other: &str) -> Option<&'static str> {
         let (one, other) = (Text::new(one), Text::new(other));
         let found = objection(&one, &other).map(|objection| objection.guard);
-        assert_eq!(found, objection(&other, &one).map(|objection| objection.guard), "asked the other way round");
+        assert_eq!(
+            found,
+            objection(&other, &one).map(|objection| objection.guard),
+            "asked the other way round"
+        );
         found
     }
 

@@ -47,10 +47,7 @@ const CLASSES: [(Classes, &str); 10] = [
          it's what's you're there's also just very really ever actually exactly too only own same such more most other \
          another",
     ),
-    (
-        Classes::ASKING,
-        "what which who whom whose when where why how what's who's how's where's whats",
-    ),
+    (Classes::ASKING, "what which who whom whose when where why how what's who's how's where's whats"),
     (
         Classes::NEGATION,
         "not no never none nor without cannot can't don't doesn't didn't isn't aren't won't wouldn't shouldn't couldn't \
@@ -77,8 +74,14 @@ const CLASSES: [(Classes, &str); 10] = [
         "best good better great worst bad most more least less main top biggest largest highest lowest first last new old \
          easiest fastest cheapest favourite favorite",
     ),
-    (Classes::FILLER, "please any some kind sort thing things way ways possible someone something there like tell know"),
-    (Classes::DIRECTION, "from to into onto than over under before after above below by against toward towards"),
+    (
+        Classes::FILLER,
+        "please any some kind sort thing things way ways possible someone something there like tell know",
+    ),
+    (
+        Classes::DIRECTION,
+        "from to into onto than over under before after above below by against toward towards",
+    ),
 ];
 
 /// Words that exclude each other, by the guard that reads them: the alternatives of a set are split by `|`, and the spellings
@@ -86,7 +89,10 @@ const CLASSES: [(Classes, &str); 10] = [
 const EXCLUSIVE: [(&str, &str); 76] = [
     ("time", "today | yesterday | tomorrow tonight"),
     ("time", "monday | tuesday | wednesday | thursday | friday | saturday | sunday"),
-    ("time", "january jan | february feb | march | april | may | june jun | july jul | august aug | september sep sept | october oct | november nov | december dec"),
+    (
+        "time",
+        "january jan | february feb | march | april | may | june jun | july jul | august aug | september sep sept | october oct | november nov | december dec",
+    ),
     ("time", "spring | summer | autumn fall | winter"),
     ("time", "hourly | daily | weekly | monthly | quarterly | yearly annually annual"),
     ("time", "morning | noon | afternoon | evening | night"),
@@ -125,7 +131,10 @@ const EXCLUSIVE: [(&str, &str); 76] = [
     ("antonym", "better | worse"),
     ("antonym", "high higher highest | low lower lowest"),
     ("antonym", "big large biggest largest | small smallest"),
-    ("antonym", "increase increases increased increasing raise grow rise rises rising | decrease decreases decreased decreasing reduce shrink lower fall falls falling drop drops"),
+    (
+        "antonym",
+        "increase increases increased increasing raise grow rise rises rising | decrease decreases decreased decreasing reduce shrink lower fall falls falling drop drops",
+    ),
     ("antonym", "gain gains gained | lose loses lost loss"),
     ("antonym", "profit profits | loss losses"),
     ("antonym", "win wins won | lose loses lost"),
@@ -139,7 +148,10 @@ const EXCLUSIVE: [(&str, &str); 76] = [
     ("antonym", "same identical | different"),
     ("antonym", "old older oldest | new newer newest young younger youngest"),
     ("antonym", "start begin open | stop end close"),
-    ("antonym", "enable enabled allow allowed permit activate | disable disabled deny forbid forbidden block deactivate"),
+    (
+        "antonym",
+        "enable enabled allow allowed permit activate | disable disabled deny forbid forbidden block deactivate",
+    ),
     ("antonym", "add adding install append create | remove removing delete uninstall destroy"),
     ("antonym", "accept approve | reject decline"),
     ("antonym", "include including | exclude excluding"),
@@ -242,7 +254,8 @@ pub(super) fn classes(word: &str) -> Classes {
 pub(super) fn excludes(one: &str, other: &str) -> Option<&'static str> {
     let (ones, others) = (ALTERNATIVES.get(one)?, ALTERNATIVES.get(other)?);
     // Spellings with two meanings ("lower") do not exclude themselves in another set.
-    let meets = |one: &Alternative| others.iter().find(|other| other.set == one.set && other.number != one.number);
+    let meets =
+        |one: &Alternative| others.iter().find(|other| other.set == one.set && other.number != one.number);
     let same = ones.iter().any(|one| others.contains(one));
     if same { None } else { ones.iter().find_map(meets).map(|alternative| alternative.guard) }
 }
@@ -280,7 +293,9 @@ mod tests {
         assert_eq!(excludes("monday", "friday"), Some("time"));
         assert_eq!(excludes("all", "none"), Some("quantifier"));
         assert_eq!(excludes("enable", "disable"), Some("antonym"));
-        for (one, other) in [("km", "kilometers"), ("buy", "purchase"), ("increase", "raise"), ("buy", "monday"), ("x", "y")] {
+        for (one, other) in
+            [("km", "kilometers"), ("buy", "purchase"), ("increase", "raise"), ("buy", "monday"), ("x", "y")]
+        {
             assert_eq!(excludes(one, other), None, "{one} {other}");
         }
     }

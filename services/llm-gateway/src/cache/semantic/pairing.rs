@@ -124,7 +124,8 @@ fn align(one: &[Word], other: &[Word]) -> Vec<(usize, usize)> {
         for j in 0..other.len() {
             let worth = worth(i, j);
             let paired = if worth > 0 { best[i * width + j] + worth } else { 0 };
-            best[(i + 1) * width + j + 1] = paired.max(best[i * width + j + 1]).max(best[(i + 1) * width + j]);
+            best[(i + 1) * width + j + 1] =
+                paired.max(best[i * width + j + 1]).max(best[(i + 1) * width + j]);
         }
     }
     let (mut i, mut j) = (one.len(), other.len());

@@ -55,7 +55,7 @@ impl Text {
         let mut numbers: Vec<Number> = Vec::new();
         for span in &mut spans {
             let text = span.text.to_lowercase().replace('’', "'");
-            let number = Number::parse(&text, span.before, span.after);
+            let number = Number::parse(words.len(), &text, span.before, span.after);
             let form = match &number {
                 Some(_) => Form::Number,
                 None => span.form(shouted, titled, raw),
@@ -63,7 +63,7 @@ impl Text {
             if let Some(last) = numbers.last_mut().filter(|last| last.word + 1 == words.len()) {
                 last.follow(&text);
             }
-            numbers.extend(number.map(|number| Number { word: words.len(), ..number }));
+            numbers.extend(number);
             let stem = match form {
                 Form::Symbol | Form::Code => bare(span.text, &text),
                 _ => stem(&text),
@@ -120,6 +120,14 @@ struct Span<'a> {
 }
 
 impl Span<'_> {
+    /// Tells whether a letter is part of a group like "e.g." or "U.S.".
+    fn is_abbreviation(&self, raw: &str) -> bool {
+        let lettered = |text: &str| text.strip_prefix('.').is_some_and(|rest| rest.starts_with(char::is_alphabetic));
+        let mut before = raw[..self.start].chars().rev();
+        lettered(&raw[self.start + self.text.len()..])
+            || before.next() == Some('.') && before.next().is_some_and(char::is_alphabetic)
+    }
+
     fn form(&self, shouted: bool, titled: bool, raw: &str) -> Form {
         let letters = self.text.chars().filter(|letter| letter.is_alphabetic()).count();
         let digits = self.text.chars().any(|letter| letter.is_ascii_digit());
@@ -129,14 +137,20 @@ impl Span<'_> {
             return Form::Code;
         }
         if letters == 1 && self.text.is_ascii() {
-            let article = matches!(self.text, "a" | "i" | "I") || (self.text == "A" && (begins || titled || shouted));
+            if self.is_abbreviation(raw) {
+                return Form::Plain;
+            }
+            let article =
+                matches!(self.text, "a" | "i" | "I") || (self.text == "A" && (begins || titled || shouted));
             return if article { Form::Plain } else { Form::Code };
         }
         match capitals {
             0 => Form::Plain,
             _ if shouted => Form::Plain,
             many if many >= 2 => Form::Symbol,
-            _ if titled || begins || self.text.starts_with("I'") || self.text.starts_with("I’") => Form::Plain,
+            _ if titled || begins || self.text.starts_with("I'") || self.text.starts_with("I’") => {
+                Form::Plain
+            }
             _ => Form::Name,
         }
     }
@@ -171,15 +185,16 @@ fn span(raw: &str, start: usize, end: usize) -> Span<'_> {
 
 /// Tells whether whatever follows `before` begins a sentence.
 fn begins_sentence(before: &str) -> bool {
-    let before = before.trim_end_matches(|character: char| character.is_whitespace() || "\"'(“‘[".contains(character));
+    let before =
+        before.trim_end_matches(|character: char| character.is_whitespace() || "\"'(“‘[".contains(character));
     before.chars().next_back().is_none_or(|last| ".?!:".contains(last))
 }
 
 /// Tells whether nearly every word has capitals only, so that they say nothing.
 fn is_shouted(spans: &[Span<'_>]) -> bool {
     let letters = spans.iter().flat_map(|span| span.text.chars()).filter(|letter| letter.is_alphabetic());
-    let (capitals, all) =
-        letters.fold((0, 0), |(capitals, all), letter| (capitals + usize::from(letter.is_uppercase()), all + 1));
+    let (capitals, all) = letters
+        .fold((0, 0), |(capitals, all), letter| (capitals + usize::from(letter.is_uppercase()), all + 1));
     spans.len() > 2 && capitals * 10 > all * 8
 }
 
@@ -209,7 +224,8 @@ const ENDINGS: [(&str, &str); 9] = [
 /// Takes a possessive or a small plural ending off a symbol ("LLMs"), and nothing else.
 fn bare(written: &str, text: &str) -> String {
     let text = text.strip_suffix("'s").unwrap_or(text);
-    let singular = written.strip_suffix('s').filter(|rest| !rest.contains(|letter: char| !letter.is_ascii_uppercase()));
+    let singular =
+        written.strip_suffix('s').filter(|rest| !rest.contains(|letter: char| !letter.is_ascii_uppercase()));
     singular.map_or_else(|| text.to_owned(), str::to_lowercase)
 }
 
@@ -227,7 +243,9 @@ fn stem(word: &str) -> String {
         stem.pop();
     }
     let mut letters = stem.chars().rev();
-    if stem.len() > 3 && letters.next().is_some_and(|last| last.is_alphabetic() && letters.next() == Some(last)) {
+    if stem.len() > 3
+        && letters.next().is_some_and(|last| last.is_alphabetic() && letters.next() == Some(last))
+    {
         stem.pop();
     }
     stem
@@ -244,7 +262,9 @@ mod tests {
     #[test]
     fn spelling_tells_names_codes_and_numbers_from_words() {
         let found = forms("What is WETH's APR in pool B of Aerodrome v2, 1,000.5 or 16GB at 0xAb12?");
-        let named = |form| found.iter().filter(|(_, own)| *own == form).map(|(text, _)| text.as_str()).collect::<Vec<_>>();
+        let named = |form| {
+            found.iter().filter(|(_, own)| *own == form).map(|(text, _)| text.as_str()).collect::<Vec<_>>()
+        };
         assert_eq!(named(Form::Symbol), ["weth's", "apr"]);
         assert_eq!(named(Form::Code), ["b", "v2", "0xab12"]);
         assert_eq!(named(Form::Name), ["aerodrome"]);
@@ -260,14 +280,21 @@ mod tests {
 
     #[test]
     fn forms_of_a_word_share_a_stem() {
-        for (one, other) in [("pools", "pool"), ("studies", "study"), ("running", "run"), ("India's", "india"), ("used", "use")] {
+        for (one, other) in [
+            ("pools", "pool"),
+            ("studies", "study"),
+            ("running", "run"),
+            ("India's", "india"),
+            ("used", "use"),
+        ] {
             assert_eq!(Text::new(one).words[0].stem, Text::new(other).words[0].stem, "{one} {other}");
         }
     }
 
     #[test]
     fn any_text_is_taken_apart() {
-        for text in ["", " ", "…", "池子 流动性 APR", "ß'ß", "1.", ".5", "a’b’", "é", "İstanbul ſ", "ee's"] {
+        for text in ["", " ", "…", "池子 流动性 APR", "ß'ß", "1.", ".5", "a’b’", "é", "İstanbul ſ", "ee's"]
+        {
             let _ = Text::new(text);
         }
     }
