@@ -221,7 +221,7 @@ impl Gateway {
 
     /// Returns what the cache holds about all that is left, if it holds all of it.
     fn landed_meanwhile(&self, terms: &Terms, rest: &Remainder<'_>) -> Option<Shared> {
-        let found = rest.keys.iter().map(|key| self.cache.analysis(key, terms.control));
+        let found = rest.keys.iter().map(|key| self.cache.analysis_again(key, terms.control));
         let items = found.map(|found| {
             let outcome = Ok(found?.entry.analysis.clone());
             Some(Item { outcome, usage: Usage::default(), complete: true })

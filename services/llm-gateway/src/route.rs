@@ -1,15 +1,12 @@
 //! The way of a conversation: exact cache, then an identical call in flight, then the model.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use clock::Clock;
 use telemetry::Telemetry;
 
 use crate::{
-    cache::{Exact, Flights, Found, Key, Keys, Lead, Seat, StoredAnswer},
+    cache::{Exact, Flights, Found, Key, Keys, Lead, Room, Seat, StoredAnswer},
     conversation::{Answer, Conversation},
     error::Error,
     merge::Merged,
@@ -31,10 +28,8 @@ pub struct Parts {
     pub patterns: Library,
     /// Most observations of one call to a language model, at least 1.
     pub merge_max_items: usize,
-    /// Most answers kept.
-    pub cache_size: u64,
-    /// How long an answer is served, on the clock.
-    pub cache_ttl: Duration,
+    /// How many answers are kept, and for how long.
+    pub cache: Room,
     /// The agent clock.
     pub clock: Clock,
     /// Where work is counted and traced.
@@ -88,16 +83,18 @@ impl Gateway {
     /// Puts a gateway together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        let meter = Meter::new(&parts.telemetry);
+        meter.capacity(parts.cache.size);
         Self {
             models: parts.models,
             price: parts.price,
             patterns: parts.patterns,
             merge_max_items: parts.merge_max_items.max(1),
             keys: Keys::new(rand::random()),
-            cache: Exact::new(parts.cache_size, parts.cache_ttl, parts.clock),
+            cache: Exact::new(parts.cache, parts.clock, Some(meter.resized())),
             answers: Flights::default(),
             merges: Flights::default(),
-            meter: Meter::new(&parts.telemetry),
+            meter,
             telemetry: parts.telemetry,
         }
     }
@@ -155,7 +152,7 @@ impl Gateway {
                     journey.phases.coalesced_wait = Some(waiting.elapsed());
                 }
                 // An answer may have landed between the look and the turn.
-                match self.cache.answer(&journey.key, journey.terms.control) {
+                match self.cache.answer_again(&journey.key, journey.terms.control) {
                     None => Ok(Stop::Ask(Some(lead))),
                     Some(found) => {
                         lead.land(found.entry.clone());

@@ -28,11 +28,24 @@ pub struct Options<K, V> {
     pub entries: u64,
     /// How long an entry is served, on the agent clock.
     pub ttl: Duration,
-    /// Most bytes held, and how many a key and its value take. `None`: entries are counted, not weighed.
-    pub bytes: Option<(u64, fn(&K, &V) -> u64)>,
+    /// Limit in bytes. `None`: entries are counted, not weighed.
+    pub bytes: Option<Bytes<K, V>>,
     /// Between which sizes the cache is watched. `None`: it is not, and costs nothing for it.
     pub sizing: Option<Sizing>,
+    /// Told of every change of capacity, by the thread that made it.
+    pub resized: Option<Told>,
 }
+
+/// A limit in bytes.
+pub struct Bytes<K, V> {
+    /// Most bytes held.
+    pub most: u64,
+    /// Returns how many a key and its value take.
+    pub of: fn(&K, &V) -> u64,
+}
+
+/// Told of a change of capacity.
+pub type Told = Arc<dyn Fn(&Resize) + Send + Sync>;
 
 /// A concurrent cache whose entries expire on the agent clock. Clones share one cache.
 pub struct Cache<K, V> {
@@ -43,12 +56,13 @@ struct Shared<K, V> {
     /// Replaced as a whole by [`Cache::resize`]; a read lock is held for one operation only.
     store: RwLock<Store<K, V>>,
     ttl: Duration,
-    bytes: Option<(u64, fn(&K, &V) -> u64)>,
+    bytes: Option<Bytes<K, V>>,
     clock: Clock,
     counts: Counts,
     /// When a full cache was last searched for expired entries.
     purged: Mutex<SystemTime>,
     watch: Option<Watch>,
+    resized: Option<Told>,
 }
 
 /// What a cache that is watched has.
@@ -56,6 +70,7 @@ struct Watch {
     recorder: Recorder,
     hasher: RandomState,
     born: SystemTime,
+    auto: bool,
     last: Mutex<Option<Resize>>,
 }
 
@@ -99,12 +114,14 @@ pub struct Stats {
 }
 
 /// What a watched cache knows about its size.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outlook {
     /// What other sizes and TTLs would bring.
     pub forecast: Forecast,
     /// Events the forecast lacks, because too many came at once.
     pub lost: u64,
+    /// Whether the cache takes another size by itself.
+    pub auto: bool,
     /// The last change of capacity.
     pub last: Option<Resize>,
 }
@@ -117,25 +134,26 @@ where
     /// Returns an empty cache of at most `capacity` entries that serves each for `ttl` of `clock`, and is not watched.
     #[must_use]
     pub fn new(capacity: u64, ttl: Duration, clock: Clock) -> Self {
-        Self::with(Options { entries: capacity, ttl, bytes: None, sizing: None }, clock)
+        Self::with(Options { entries: capacity, ttl, bytes: None, sizing: None, resized: None }, clock)
     }
 
     /// Returns an empty cache made with `options`, on `clock`.
     #[must_use]
     pub fn with(options: Options<K, V>, clock: Clock) -> Self {
-        let Options { entries, ttl, bytes, sizing } = options;
+        let Options { entries, ttl, bytes, sizing, resized } = options;
         let counts = Counts::default();
-        let limits = Limits::new(entries, bytes.map(|(most, _)| most));
+        let limits = Limits::new(entries, bytes.as_ref().map(|bytes| bytes.most));
         let store = RwLock::new(Store::new(limits, counts.evictions.clone()));
         let born = clock.now();
         let watch = sizing.map(|sizing| Watch {
             recorder: Recorder::new(Ghost::new(&sizing, limits.entries)),
             hasher: RandomState::new(),
             born,
+            auto: sizing.auto,
             last: Mutex::new(None),
         });
         let purged = Mutex::new(born);
-        Self { shared: Arc::new(Shared { store, ttl, bytes, clock, counts, purged, watch }) }
+        Self { shared: Arc::new(Shared { store, ttl, bytes, clock, counts, purged, watch, resized }) }
     }
 
     /// Returns the value of `key` if it is held and not older than the TTL.
@@ -158,7 +176,7 @@ where
     /// Stores `value` under `key`, with its age counted from now. A full cache lets go of what is expired first.
     pub fn insert(&self, key: K, value: V) {
         let stored = self.shared.clock.now();
-        let bytes = self.shared.bytes.map_or(0, |(_, bytes)| bytes(&key, &value));
+        let bytes = self.shared.bytes.as_ref().map_or(0, |bytes| (bytes.of)(&key, &value));
         self.note(&key, Kind::Store, stored);
         let store = self.shared.store.read();
         self.purge(&store, bytes, stored);
@@ -226,7 +244,7 @@ where
     pub fn outlook(&self) -> Option<Outlook> {
         let watch = self.shared.watch.as_ref()?;
         let (forecast, lost) = watch.recorder.forecast(self.shared.ttl);
-        Some(Outlook { forecast, lost, last: *watch.last.lock() })
+        Some(Outlook { forecast, lost, auto: watch.auto, last: *watch.last.lock() })
     }
 
     /// Changes how many entries are held and returns the capacity before. Entries keep their age. Where the new capacity is smaller,
@@ -237,7 +255,7 @@ where
 
     fn change(&self, change: Change) -> u64 {
         let Shared { store, bytes, clock, counts, watch, .. } = &*self.shared;
-        let limits = Limits::new(change.to, bytes.map(|(most, _)| most));
+        let limits = Limits::new(change.to, bytes.as_ref().map(|bytes| bytes.most));
         let favoured = watch.as_ref().map(|watch| watch.recorder.resized(limits.entries)).unwrap_or_default();
         let mut store = store.write();
         let from = store.limits.entries;
@@ -249,9 +267,14 @@ where
         }
         next.entries.run_pending_tasks();
         *store = next;
+        drop(store);
         counts.resizes.fetch_add(1, Ordering::Relaxed);
+        let resize = Resize { at: clock.now(), from, change };
         if let Some(watch) = watch {
-            *watch.last.lock() = Some(Resize { at: clock.now(), from, change });
+            *watch.last.lock() = Some(resize);
+        }
+        if let Some(resized) = &self.shared.resized {
+            resized(&resize);
         }
         from
     }
@@ -297,7 +320,7 @@ where
 
     /// Returns how many entries of the present mean size there are bytes for.
     fn room(&self) -> u64 {
-        let Some((most, _)) = self.shared.bytes else { return u64::MAX };
+        let Some(Bytes { most, .. }) = self.shared.bytes else { return u64::MAX };
         let store = self.shared.store.read();
         let (entries, bytes) = (store.entries.entry_count(), store.bytes());
         // most ÷ (bytes ÷ entries), in wide integers.
@@ -358,16 +381,21 @@ impl<K, V> fmt::Debug for Cache<K, V> {
     }
 }
 
+impl<K, V> fmt::Debug for Bytes<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bytes").field("most", &self.most).finish_non_exhaustive()
+    }
+}
+
 impl<K, V> fmt::Debug for Options<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.bytes.map(|(most, _)| most);
-        let Self { entries, ttl, sizing, .. } = self;
+        let Self { entries, ttl, bytes, sizing, .. } = self;
         f.debug_struct("Options")
             .field("entries", entries)
             .field("ttl", ttl)
-            .field("bytes", &bytes)
+            .field("bytes", bytes)
             .field("sizing", sizing)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 #[cfg(test)]

@@ -14,7 +14,7 @@ mod sizing;
 mod store;
 
 pub use self::{
-    cache::{Cache, Hit, Options, Outlook, Stats},
+    cache::{Bytes, Cache, Hit, Options, Outlook, Stats, Told},
     curve::{Curve, Point},
     ghost::{Forecast, MOST_HASHES},
     sizing::{Change, Resize, SLACK, STAKE, Seen, Sizer, Sizing, Why},

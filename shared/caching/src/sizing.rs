@@ -49,6 +49,18 @@ pub enum Why {
     Spare(f64, f64),
 }
 
+impl Why {
+    /// Returns the reason as a word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Gain(..) => "gain",
+            Self::Spare(..) => "spare",
+        }
+    }
+}
+
 /// A change of size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Change {

@@ -69,7 +69,6 @@ impl Sketch {
         let mask = self.words.len() as u64 - 1;
         #[expect(clippy::cast_possible_truncation, reason = "masked to the number of words")]
         let word = (mixed.rotate_right(16 * row) & mask) as usize;
-        #[expect(clippy::cast_possible_truncation, reason = "two bits")]
         let group = (mixed >> 61 & 3) as u32;
         (word, group * 16 + row * 4)
     }
