@@ -256,7 +256,9 @@ where
     fn change(&self, change: Change) -> u64 {
         let Shared { store, bytes, clock, counts, watch, .. } = &*self.shared;
         let limits = Limits::new(change.to, bytes.as_ref().map(|bytes| bytes.most));
-        let favoured = watch.as_ref().map(|watch| watch.recorder.resized(limits.entries)).unwrap_or_default();
+        let asked = change.why == Why::Asked;
+        let favoured = watch.as_ref().map(|watch| watch.recorder.resized(limits.entries, asked));
+        let favoured = favoured.unwrap_or_default();
         let mut store = store.write();
         let from = store.limits.entries;
         let kept = self.kept(&store, limits, &favoured);
@@ -399,79 +401,4 @@ impl<K, V> fmt::Debug for Options<K, V> {
     }
 }
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
-
-    use clock::{Clock, Hand};
-
-    use crate::{Cache, Hit};
-
-    fn hourly(capacity: u64) -> (Cache<u32, &'static str>, Hand) {
-        let (clock, hand) = Clock::manual(UNIX_EPOCH);
-        (Cache::new(capacity, Duration::from_secs(3600), clock), hand)
-    }
-
-    #[test]
-    fn a_value_is_served_with_its_age_until_its_ttl_and_not_after() {
-        let (cache, hand) = hourly(10);
-        cache.insert(1, "one");
-        hand.advance(Duration::from_secs(3600));
-        assert_eq!(cache.get(&1), Some(Hit { value: "one", age: Duration::from_secs(3600) }));
-        hand.advance(Duration::from_secs(1));
-        assert_eq!(cache.get(&1), None);
-        let stats = cache.stats();
-        assert_eq!((stats.hits, stats.misses, stats.expirations, stats.entries), (1, 1, 1, 0));
-    }
-
-    #[test]
-    fn a_full_cache_holds_no_more_than_its_capacity_and_counts_what_left() {
-        let (cache, _hand) = hourly(100);
-        for key in 0..1000 {
-            cache.insert(key, "x");
-        }
-        let stats = cache.stats();
-        assert_eq!(stats.entries, 100);
-        assert_eq!(stats.evictions, 900);
-    }
-
-    #[test]
-    fn expired_entries_of_a_full_cache_do_not_keep_newcomers_out() {
-        let (cache, hand) = hourly(100);
-        for key in 0..100 {
-            cache.insert(key, "old");
-        }
-        for _ in 0..20 {
-            assert!((0..100).all(|key| cache.get(&key).is_some()));
-        }
-        assert_eq!(cache.stats().entries, 100);
-        hand.advance(Duration::from_secs(3601));
-        for key in 100..200 {
-            cache.insert(key, "new");
-        }
-        let stats = cache.stats();
-        assert_eq!((stats.entries, stats.expirations, stats.evictions), (100, 100, 0));
-        assert!((100..200).all(|key| cache.get(&key).is_some()));
-    }
-
-    #[test]
-    fn a_smaller_size_keeps_the_newest_with_their_age() {
-        let (cache, hand) = hourly(10);
-        for key in 0..4 {
-            cache.insert(key, "x");
-            hand.advance(Duration::from_secs(60));
-        }
-        assert_eq!(cache.resize(2), 10);
-        assert_eq!(cache.get(&0), None);
-        assert_eq!(cache.get(&3), Some(Hit { value: "x", age: Duration::from_secs(60) }));
-        assert_eq!(cache.stats().entries, 2);
-    }
-
-    #[test]
-    fn a_condemned_entry_is_removed_and_counted() {
-        let (cache, _hand) = hourly(10);
-        cache.insert(1, "keep");
-        cache.insert(2, "drop");
-        assert_eq!(cache.invalidate_if(|_, value| *value == "drop"), 1);
-        assert!(cache.get(&2).is_none() && cache.get(&1).is_some());
-    }
-}
+mod tests;

@@ -143,11 +143,13 @@ impl Ghost {
         self.sizer.decide(&seen)
     }
 
-    /// Notes that the true cache has another capacity.
-    pub(crate) fn resized(&mut self, capacity: u64) {
+    /// Notes that the true cache has another capacity, and whether somebody asked for it.
+    pub(crate) fn resized(&mut self, capacity: u64, asked: bool) {
         self.capacity = capacity;
         self.aged.resize(scaled(capacity, self.aged.bits()));
-        self.sizer.resized();
+        if asked {
+            self.sizer.asked();
+        }
     }
 
     /// Returns the hashes a cache of about `capacity` entries would hold, the youngest first; none where only a sample is followed.
@@ -232,3 +234,6 @@ fn sample(size: u64, most: u64) -> u32 {
 fn scaled(size: u64, bits: u32) -> u32 {
     u32::try_from(size >> bits).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,10 +55,11 @@ impl Recorder {
         change
     }
 
-    /// Notes that the true cache has another capacity and returns the hashes that one of about this size would hold, the youngest first.
-    pub(crate) fn resized(&self, capacity: u64) -> Vec<u64> {
+    /// Notes that the true cache has another capacity, and whether somebody asked for it; returns the hashes that a cache of about this
+    /// size would hold, the youngest first.
+    pub(crate) fn resized(&self, capacity: u64, asked: bool) -> Vec<u64> {
         let mut ghost = self.ghost.lock();
-        ghost.resized(capacity);
+        ghost.resized(capacity, asked);
         ghost.youngest_first(capacity)
     }
 
@@ -74,4 +75,34 @@ pub(crate) fn tick(since: Duration, ttl: Duration) -> u32 {
     #[expect(clippy::cast_possible_truncation, reason = "ages are differences modulo 2^32")]
     let ticks = (since.as_nanos() / tick) as u32;
     ticks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BATCH, BOUND, Recorder};
+    use crate::{
+        ghost::{Event, Ghost, Kind},
+        sizing::Sizing,
+    };
+
+    #[test]
+    fn events_wait_for_whoever_works_and_are_lost_and_counted_past_the_bound() {
+        let recorder = Recorder::new(Ghost::new(&Sizing { least: 10, most: 20, auto: false }, 10));
+        let record = |hash| recorder.record(Event { hash, tick: 0, kind: Kind::Miss }, || u64::MAX);
+        let working = recorder.ghost.lock();
+        for hash in 0..BOUND as u64 + 7 {
+            assert_eq!(record(hash), None);
+        }
+        drop(working);
+        assert_eq!(recorder.waiting.lock().lost, 7);
+        assert_eq!(recorder.ghost.lock().reads, 0);
+        let mut ghost = recorder.ghost.lock();
+        ghost.follow(&std::mem::take(&mut recorder.waiting.lock().events), u64::MAX);
+        assert_eq!(ghost.reads, BOUND as u64);
+        drop(ghost);
+        for hash in 0..BATCH as u64 {
+            record(hash);
+        }
+        assert_eq!(recorder.ghost.lock().reads, (BOUND + BATCH) as u64, "nobody else worked");
+    }
 }

@@ -250,3 +250,121 @@ impl<const N: usize> Simulated<N> {
         (entry.older, entry.younger, entry.listed) = (older, NONE, true);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::{Event, Kind, Simulated};
+
+    /// A list in which a hit moves to the end, searched from front to back.
+    struct Naive {
+        capacity: usize,
+        entries: VecDeque<u64>,
+    }
+
+    impl Naive {
+        fn refer(&mut self, key: u64) -> bool {
+            let at = self.entries.iter().position(|held| *held == key);
+            if let Some(at) = at {
+                self.entries.remove(at);
+                self.entries.push_back(key);
+            } else if self.entries.len() < self.capacity {
+                self.entries.push_back(key);
+            }
+            at.is_some()
+        }
+    }
+
+    fn refer<const N: usize>(cache: &mut Simulated<N>, hash: u64, tick: u32) -> [bool; N] {
+        let before = cache.hits;
+        cache.follow(&Event { hash, tick, kind: Kind::Miss });
+        cache.follow(&Event { hash, tick, kind: Kind::Store });
+        let mut hit = [false; N];
+        for (index, hits) in cache.hits.iter().enumerate() {
+            hit[index] = *hits > before[index];
+        }
+        hit
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_held_is_what_a_plain_list_holds(
+            capacity in 1_u32..12, keys in proptest::collection::vec(0_u64..12, 1..200)
+        ) {
+            // As many keys as fit: nothing is judged, all is order.
+            let keys = keys.into_iter().filter(|key| *key < u64::from(capacity));
+            let (mut cache, mut naive) =
+                (Simulated::new(capacity, 0, [9]), Naive { capacity: capacity as usize, entries: VecDeque::new() });
+            for key in keys {
+                prop_assert_eq!(refer(&mut cache, key, 0)[0], naive.refer(key));
+                cache.flush();
+                let held: Vec<u64> = cache.youngest_first().collect();
+                prop_assert!(held.iter().eq(naive.entries.iter().rev()), "{held:?}");
+            }
+        }
+
+        #[test]
+        fn it_never_holds_more_than_its_capacity_and_every_place_is_used_again(
+            capacity in 1_u32..40, keys in proptest::collection::vec(0_u64..200, 1..600)
+        ) {
+            let mut cache = Simulated::new(capacity, 0, [9]);
+            for (step, key) in keys.iter().enumerate() {
+                refer(&mut cache, *key, 0);
+                if step % 17 == 0 {
+                    cache.follow(&Event { hash: *key, tick: 0, kind: Kind::Drop });
+                    prop_assert!(!cache.youngest_first().any(|held| held == *key));
+                }
+                if step % 64 == 0 {
+                    cache.flush();
+                }
+            }
+            cache.flush();
+            let held = cache.youngest_first().count();
+            prop_assert_eq!(held, cache.held as usize);
+            prop_assert!(held <= capacity as usize);
+            prop_assert_eq!(cache.slots.len(), held + cache.free.len());
+            cache.resize(1);
+            prop_assert!(cache.youngest_first().count() <= 1);
+        }
+    }
+
+    #[test]
+    fn a_full_cache_takes_in_what_is_asked_for_more_often_only() {
+        let mut cache = Simulated::new(2, 0, [9]);
+        for key in [1, 2, 1, 2, 3] {
+            refer(&mut cache, key, 0);
+            cache.flush();
+        }
+        assert_eq!(cache.youngest_first().collect::<Vec<_>>(), [2, 1], "once is not more often");
+        for _ in 0..3 {
+            refer(&mut cache, 3, 0);
+            cache.flush();
+        }
+        assert_eq!(cache.youngest_first().collect::<Vec<_>>(), [3, 2]);
+    }
+
+    #[test]
+    fn each_ttl_stores_anew_when_it_has_passed() {
+        let mut cache = Simulated::new(10, 0, [10, 20]);
+        let hits: Vec<_> = [0, 10, 21, 30, 45].map(|tick| refer(&mut cache, 7, tick)).to_vec();
+        // Under 10: stored at 0, 21 and 45. Under 20: stored at 0, 21 and 45 as well, but read at 30 from 21.
+        assert_eq!(hits, [[false, false], [true, true], [false, false], [true, true], [false, false]]);
+        let hits = [55, 60].map(|tick| refer(&mut cache, 7, tick));
+        assert_eq!(hits, [[true, true], [false, true]]);
+    }
+
+    #[test]
+    fn an_answer_that_was_not_stored_is_not_there_later() {
+        let mut cache = Simulated::new(10, 0, [9]);
+        for _ in 0..3 {
+            cache.follow(&Event { hash: 1, tick: 0, kind: Kind::Miss });
+        }
+        assert_eq!(cache.hits, [0]);
+        cache.follow(&Event { hash: 2, tick: 0, kind: Kind::Hit });
+        cache.follow(&Event { hash: 2, tick: 0, kind: Kind::Hit });
+        assert_eq!(cache.hits, [1], "the true cache had it: so would this one from then on");
+    }
+}
