@@ -1,8 +1,12 @@
 //! The way of a conversation: exact cache, then an identical call in flight, then the model.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use clock::Clock;
+use embedding::{Cached, Embedder};
 use telemetry::Telemetry;
 
 use crate::{
@@ -30,6 +34,10 @@ pub struct Parts {
     pub merge_max_items: usize,
     /// How many answers are kept, and for how long.
     pub cache: Room,
+    /// Who turns texts into vectors.
+    pub embedder: Arc<dyn Embedder>,
+    /// Most vectors kept.
+    pub embedding_cache_size: u64,
     /// The agent clock.
     pub clock: Clock,
     /// Where work is counted and traced.
@@ -47,7 +55,9 @@ pub struct Gateway {
     pub(crate) cache: Exact,
     pub(crate) answers: Flights<Arc<StoredAnswer>>,
     pub(crate) merges: Flights<Arc<Merged>>,
+    pub(crate) embedder: Arc<dyn Embedder>,
     pub(crate) meter: Meter,
+    pub(crate) clock: Clock,
     pub(crate) telemetry: Telemetry,
 }
 
@@ -91,9 +101,15 @@ impl Gateway {
             patterns: parts.patterns,
             merge_max_items: parts.merge_max_items.max(1),
             keys: Keys::new(rand::random()),
-            cache: Exact::new(parts.cache, parts.clock, Some(meter.resized())),
+            cache: Exact::new(parts.cache, parts.clock.clone(), Some(meter.resized())),
+            clock: parts.clock.clone(),
             answers: Flights::default(),
             merges: Flights::default(),
+            // By the same text it is the same vector for ever: what is not asked for again makes room.
+            embedder: Arc::new(Cached::new(
+                parts.embedder,
+                caching::Cache::new(parts.embedding_cache_size, Duration::MAX, parts.clock.clone()),
+            )),
             meter,
             telemetry: parts.telemetry,
         }

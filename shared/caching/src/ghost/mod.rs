@@ -163,7 +163,8 @@ impl Ghost {
     pub(crate) fn forecast(&self, ttl: Duration) -> Forecast {
         let curve = self.long.curve(&self.sizes);
         let ages = self.ages.ratios();
-        let ttls: Vec<_> = TTLS.iter().map(|ticks| ttl * *ticks / TICKS).zip(ages.iter().copied()).collect();
+        let ttls: Vec<_> =
+            TTLS.iter().map(|ticks| ttl.saturating_mul(*ticks) / TICKS).zip(ages.iter().copied()).collect();
         let second = |from: usize, to: usize| match (ttls.get(from), ttls.get(to)) {
             (Some((short, few)), Some((long, many))) => (many - few) / (*long - *short).as_secs_f64(),
             _ => 0.0,
