@@ -82,6 +82,18 @@ impl Role {
     }
 }
 
+impl std::ops::Add for Usage {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            input: self.input + other.input,
+            output: self.output + other.output,
+            estimated: self.estimated || other.estimated,
+        }
+    }
+}
+
 impl Conversation {
     /// Returns the last words of the user; empty if there are none.
     #[must_use]
