@@ -220,7 +220,7 @@ async fn put(model: &Model, requests: &[Request], call: Call, prompt: Prompt) ->
     // The last one to wait; forever, if one of them waits forever.
     let deadlines: Option<Vec<Instant>> = callers.iter().map(|caller| caller.terms.deadline).collect();
     let deadline = deadlines.and_then(|deadlines| deadlines.into_iter().max());
-    let asking = upstream.complete(model, &prompt.conversation, Some(&prompt.schema), deadline);
+    let asking = upstream.complete(model, &prompt.conversation, deadline);
     let answer = tokio::select! {
         answer = asking => Some(answer),
         _ = join_all(callers.iter().map(|caller| caller.reply.closed())) => None,

@@ -14,7 +14,7 @@ use super::{
     split, weight,
 };
 use crate::{
-    conversation::{Answer, Finish, Usage},
+    conversation::{Answer, Usage},
     observation::{Analysis, Assessment, ItemFailure},
     provider::Failure,
 };
@@ -126,7 +126,7 @@ impl Progress {
             let Some(item) = course.items.get_mut(line.place) else { continue };
             item.usage = item.usage + share;
             item.outcome = outcome;
-            item.complete = answer.finish == Finish::Stop;
+            item.complete = answer.finish.is_complete();
             item.merged = call.lines.len() > 1;
         }
         for (part, assessment) in call.assess.iter().zip(split.assessments) {
@@ -213,9 +213,17 @@ impl Progress {
         let split = |whole, of: fn(&Usage) -> u64| {
             weight::apportion(whole, &weights.iter().map(of).collect::<Vec<u64>>())
         };
-        let shares = split(usage.input, |weight| weight.input).into_iter();
-        let shares = shares.zip(split(usage.output, |weight| weight.output));
-        shares.map(|(input, output)| Usage { input, output, ..usage }).collect()
+        let cached_input = usage.cached_input.min(usage.input);
+        let fresh = split(usage.input - cached_input, |weight| weight.input).into_iter();
+        let cached = split(cached_input, |weight| weight.input).into_iter();
+        let written = split(usage.output, |weight| weight.output).into_iter();
+        let share = |((fresh, cached_input), output)| Usage {
+            input: fresh + cached_input,
+            cached_input,
+            output,
+            estimated: usage.estimated,
+        };
+        fresh.zip(cached).zip(written).map(share).collect()
     }
 }
 

@@ -60,10 +60,8 @@ pub struct Call {
 /// A call put into words.
 #[derive(Debug)]
 pub struct Prompt {
-    /// The words.
+    /// The words, and the schema of the answer.
     pub conversation: Conversation,
-    /// The JSON schema of the answer, in the subset that strict upstreams accept.
-    pub schema: Value,
     /// By what each line's answer is known, in the order of the call's lines.
     pub marks: Vec<Mark>,
     /// The codes of the parts to assess, in the order of the call.
@@ -153,15 +151,11 @@ impl Call {
         let words = serde_json::to_string(&body).unwrap_or_default();
         let wanted = !assess.is_empty();
         let instructions = if wanted { format!("{INSTRUCTIONS}{ASSESS}") } else { INSTRUCTIONS.to_owned() };
-        let conversation = Conversation {
-            messages: vec![
-                Message { role: Role::System, content: instructions },
-                Message { role: Role::User, content: words },
-            ],
-            ..Conversation::default()
-        };
+        let messages = vec![Message::text(Role::System, instructions), Message::text(Role::User, words)];
+        let mut conversation = Conversation { messages, ..Conversation::default() };
+        conversation.parameters.set_schema("analysis", schema(wanted), true);
         let marks = asked.into_iter().map(|(_, _, mark)| mark).collect();
-        Prompt { conversation, schema: schema(wanted), marks, assess }
+        Prompt { conversation, marks, assess }
     }
 
     /// Returns the parts it asks about, each once.
@@ -198,7 +192,9 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Returns the schema of an answer, with assessments or without.
+/// Returns the JSON schema of an answer, with assessments or without, in the subset that strict upstreams accept.
+///
+/// Its order is that of writing: codes first, so that what follows is about what they mark, and figures after the words they sum up.
 pub(super) fn schema(assess: bool) -> Value {
     let (text, number) = (json!({"type": "string"}), json!({"type": "number"}));
     let texts = json!({"type": "array", "items": text});
@@ -221,10 +217,8 @@ pub(super) fn schema(assess: bool) -> Value {
 
 /// Returns the strict schema of an object with exactly these properties.
 fn object(properties: &Value) -> Value {
-    // Sorted: the order of a JSON map depends on a feature that another crate may switch on.
-    let mut required: Vec<_> =
-        properties.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
-    required.sort_unstable();
+    let required: Vec<&String> =
+        properties.as_object().into_iter().flat_map(|properties| properties.keys()).collect();
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
 
@@ -337,7 +331,7 @@ mod tests {
     #[test]
     fn the_schema_is_strict_and_asks_for_assessments_only_where_wanted() {
         let (with, without) = (super::schema(true), super::schema(false));
-        assert_eq!(with["required"], serde_json::json!(["assessments", "items"]));
+        assert_eq!(with["required"], serde_json::json!(["items", "assessments"]));
         assert_eq!(without["required"], serde_json::json!(["items"]));
         assert_eq!(with["properties"]["items"]["items"]["additionalProperties"], false);
     }
