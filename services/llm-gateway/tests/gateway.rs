@@ -10,5 +10,7 @@ mod analyze;
 mod generate;
 #[path = "gateway/harness.rs"]
 mod harness;
+#[path = "gateway/merging.rs"]
+mod merging;
 #[path = "gateway/stream.rs"]
 mod stream;

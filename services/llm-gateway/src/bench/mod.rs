@@ -1,0 +1,3 @@
+//! Benchmarks of the gateway, run by `athena bench`.
+
+pub mod merge;
