@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::batch::Limits;
+
 config::settings! {
     /// Settings of the llm-gateway.
     pub struct Config {
@@ -43,5 +45,18 @@ config::settings! {
     groups {
         /// What every service has.
         pub host: rpc::HostSettings;
+    }
+}
+
+impl Config {
+    /// Returns how observations share calls to a language model.
+    #[must_use]
+    pub fn merging(&self) -> Limits {
+        Limits {
+            max_items: self.llm_merge_max_items,
+            max_tokens: self.llm_merge_max_tokens,
+            linger: self.llm_merge_linger,
+            max_singles: self.llm_merge_max_singles,
+        }
     }
 }

@@ -4,6 +4,7 @@
 
 mod cycle;
 mod image;
+mod merge;
 mod overload;
 mod processes;
 
@@ -47,7 +48,17 @@ struct Bench {
     data: &'static str,
 }
 
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 7] = [
+    Bench {
+        name: "gateway.merge",
+        about: "upstream calls about 300 pools one by one, over merged, with a tenth of all items spoiled",
+        unit: "ratio",
+        better: "higher",
+        goal: "at least 20; wrong 0; answered + failed = items",
+        reference: "the same pools one by one, in the same round; Batch Prompting 5 x at 6 items; no gateway has it",
+        rounds: 5,
+        data: "a pool snapshot: pools/pool_snapshot_….csv or current_state_….csv",
+    },
     Bench {
         name: "cycle.overhead",
         about: "what a cycle adds to the slowest branch of each stage and one fsync, with 100 recalls",
@@ -190,6 +201,7 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
     match name {
         "cycle.overhead" => cycle::overhead(setup).await,
         "cycle.replay" => cycle::replay(setup).await,
+        "gateway.merge" => merge::merge(setup).await,
         "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,
         "mesh.memory" => setup.rounds(processes::memory).await,

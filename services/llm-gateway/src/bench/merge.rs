@@ -21,7 +21,7 @@ use telemetry::Telemetry;
 use testkit::upstream::{Reply, Script, Upstream};
 
 use crate::{
-    Error as GatewayError,
+    Config, Error as GatewayError,
     analyze::{Finding, Inquiry},
     batch::Limits,
     observation::Observation,
@@ -116,7 +116,8 @@ pub fn pools(csv: &[u8]) -> Result<Vec<Observation>, Error> {
 ///
 /// # Errors
 /// [`Error::Gateway`] if a gateway does not start or nothing is answered at all.
-pub async fn round(pools: &[Observation], limits: Limits, seed: u64) -> Result<Measured, Error> {
+pub async fn round(pools: &[Observation], config: &Config) -> Result<Measured, Error> {
+    let (limits, seed) = (config.merging(), rand::random());
     let (single, merged, callers) =
         (Bed::start(limits, seed)?, Bed::start(limits, seed)?, Bed::start(limits, seed)?);
     let (mut apart, mut together, mut crowd) = (Tally::default(), Tally::default(), Tally::default());
