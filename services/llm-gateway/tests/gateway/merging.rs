@@ -154,8 +154,8 @@ async fn callers_who_come_while_a_call_is_under_way_share_the_next_and_its_cost(
         Upstream::start(Script::function(|body| Reply::json(&answer_to(body)).counted(1_003, 501)));
     let gateway = gateway(&upstream, Limits { max_items: 8, ..LIMITS });
     let hold = upstream.hold();
-    let (first, caller) = (terms("a"), terms("a"));
-    let mut alone = Box::pin(gateway.analyze(&first, &about(0..1)).map(Result::unwrap));
+    let (caller, zero) = (terms("a"), about(0..1));
+    let mut alone = Box::pin(gateway.analyze(&caller, &zero).map(Result::unwrap));
     assert!(poll!(&mut alone).is_pending());
     upstream.arrived(1).await;
     let inquiries = [about(1..2), about(2..5), about(5..6), about(6..9)];
