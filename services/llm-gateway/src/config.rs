@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use config::ByteSize;
 
+use crate::batch::Limits;
+
 config::settings! {
     /// Settings of the llm-gateway.
     pub struct Config {
@@ -39,7 +41,13 @@ config::settings! {
         /// Most observations of one `Analyze`.
         pub llm_max_observations: usize = "1000", unit "observations", range "1" to "10000";
         /// Most observations of one call to the upstream: more are asked about in several calls side by side. `builtin/statistics` takes all at once.
-        pub llm_merge_max_items: usize = "1000", unit "observations", range "1" to "10000";
+        pub llm_merge_max_items: usize = "50", unit "observations", range "1" to "1000";
+        /// Most tokens of one such call, asked and answered together, by estimate. An observation larger than that has a call of its own.
+        pub llm_merge_max_tokens: u64 = "16000", unit "tokens", range "1000" to "1000000";
+        /// Longest time an `Analyze` waits to share calls with others of its tenant, model and question, where one is under way already. `0s`: never.
+        pub llm_merge_linger: Duration = "5ms", unit "duration", range "0s" to "1s";
+        /// Most observations asked about singly, after two shared calls whose answers left them out or spoiled them; the others fail by name.
+        pub llm_merge_max_singles: usize = "10", unit "observations", range "0" to "1000";
         /// File of pattern templates in TOML. Empty: those that come with the gateway.
         pub llm_patterns: Option<PathBuf> = "", unit "file";
         /// What the upstream charges for a million tokens read.
@@ -52,5 +60,18 @@ config::settings! {
     groups {
         /// What every service has.
         pub host: rpc::HostSettings;
+    }
+}
+
+impl Config {
+    /// Returns how observations share calls to a language model.
+    #[must_use]
+    pub fn merging(&self) -> Limits {
+        Limits {
+            max_items: self.llm_merge_max_items,
+            max_tokens: self.llm_merge_max_tokens,
+            linger: self.llm_merge_linger,
+            max_singles: self.llm_merge_max_singles,
+        }
     }
 }

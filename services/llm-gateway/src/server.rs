@@ -71,6 +71,14 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
     Ok(Bound { host, local_addr })
 }
 
+/// Puts a gateway together that is called directly and serves nobody.
+///
+/// # Errors
+/// [`Error`] if the pattern templates are wrong or the upstream's settings are.
+pub async fn assemble(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Result<Gateway, Error> {
+    gateway(config, upstream(config)?, telemetry, clock).await
+}
+
 impl Bound {
     /// Returns the address it listens on.
     #[must_use]
@@ -144,7 +152,7 @@ async fn gateway(
             output_per_mtok: config.llm_price_output_per_mtok,
         },
         patterns,
-        merge_max_items: config.llm_merge_max_items,
+        merging: config.merging(),
         cache: room(config),
         embedder: embedder(config).await?,
         embedding_cache_size: config.llm_embedding_cache_size,

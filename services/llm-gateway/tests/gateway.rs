@@ -12,5 +12,7 @@ mod chat;
 mod generate;
 #[path = "gateway/harness.rs"]
 mod harness;
+#[path = "gateway/merging.rs"]
+mod merging;
 #[path = "gateway/stream.rs"]
 mod stream;

@@ -4,6 +4,7 @@
 
 mod cycle;
 mod image;
+mod merge;
 mod overload;
 mod processes;
 
@@ -47,7 +48,7 @@ struct Bench {
     data: &'static str,
 }
 
-const BENCHES: [Bench; 7] = [
+const BENCHES: [Bench; 8] = [
     Bench {
         name: "gateway.cache_size",
         about: "hit-rate points lost by a cache that sizes itself, starting at 1,000 entries, on the worst of some recorded traces",
@@ -57,6 +58,16 @@ const BENCHES: [Bench; 7] = [
         reference: "the best fixed size up to 16,384, same eviction policy; the seed's rule beside it",
         rounds: 1,
         data: "a folder of traces, NAME.txt.gz with one key a line: cache-traces/",
+    },
+    Bench {
+        name: "gateway.merge",
+        about: "upstream calls about 300 pools one by one, over merged, with a tenth of all items spoiled",
+        unit: "ratio",
+        better: "higher",
+        goal: "at least 20; wrong 0; answered + failed = items",
+        reference: "the same pools one by one, in the same round; Batch Prompting 5 x at 6 items; no gateway has it",
+        rounds: 5,
+        data: "a pool snapshot: pools/pool_snapshot_….csv or current_state_….csv",
     },
     Bench {
         name: "cycle.overhead",
@@ -213,6 +224,7 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
             };
             setup.rounds(measure).await
         }
+        "gateway.merge" => merge::merge(setup).await,
         "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,
         "mesh.memory" => setup.rounds(processes::memory).await,
