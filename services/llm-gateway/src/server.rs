@@ -2,19 +2,22 @@
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
+use caching::Sizing;
 use clock::Clock;
 use contracts::llm::{
     self as wire, cache_admin_service_server as cache_server, llm_gateway_service_server as gateway_server,
     pattern_service_server as pattern_server,
 };
-use futures::Stream;
+use embedding::Embedder;
+use futures::{Stream, StreamExt as _};
 use rpc::{Caller, Role};
 use telemetry::Telemetry;
 use tonic::{Request, Response, Status};
 
 use crate::{
+    cache::Room,
     config::Config,
-    convert,
+    convert, dialect,
     error::Error,
     pattern::{self, Library, Verdict},
     price::Price,
@@ -56,7 +59,9 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
     };
     let host = rpc::Host::bind(&config.host, config.llm_port, telemetry, clock)?;
     let local_addr = host.local_addr();
+    let gateway = service.gateway.clone();
     let mut host = host
+        .api(&dialect::PATHS, dialect::routes(gateway))
         .add(gateway_server::LlmGatewayServiceServer::new(service.clone()))
         .add_admin(cache_server::CacheAdminServiceServer::new(service.clone()))
         .add_admin(pattern_server::PatternServiceServer::new(service));
@@ -64,6 +69,14 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
         host = host.part(UPSTREAM, rpc::outcomes(answers));
     }
     Ok(Bound { host, local_addr })
+}
+
+/// Puts a gateway together that is called directly and serves nobody.
+///
+/// # Errors
+/// [`Error`] if the pattern templates are wrong or the upstream's settings are.
+pub async fn assemble(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Result<Gateway, Error> {
+    gateway(config, upstream(config)?, telemetry, clock).await
 }
 
 impl Bound {
@@ -95,6 +108,25 @@ fn upstream(config: &Config) -> Result<Option<Upstream>, Error> {
     Ok(upstream.transpose()?)
 }
 
+fn room(config: &Config) -> Room {
+    let size = config.llm_cache_size;
+    Room {
+        size,
+        sizing: Sizing {
+            least: config.llm_cache_min_size.min(size),
+            most: config.llm_cache_max_size.max(size),
+            auto: config.llm_cache_auto_resize,
+        },
+        max_bytes: config.llm_cache_max_bytes.bytes(),
+        ttl: config.llm_cache_ttl,
+    }
+}
+
+async fn embedder(config: &Config) -> Result<Arc<dyn Embedder>, Error> {
+    let choice: embedding::Choice = config.llm_embedder.parse().map_err(Error::EmbedderSetting)?;
+    Ok(choice.embedder().await?)
+}
+
 async fn gateway(
     config: &Config,
     upstream: Option<Upstream>,
@@ -120,9 +152,10 @@ async fn gateway(
             output_per_mtok: config.llm_price_output_per_mtok,
         },
         patterns,
-        merge_max_items: config.llm_merge_max_items,
-        cache_size: config.llm_cache_size,
-        cache_ttl: config.llm_cache_ttl,
+        merging: config.merging(),
+        cache: room(config),
+        embedder: embedder(config).await?,
+        embedding_cache_size: config.llm_embedding_cache_size,
         clock: clock.clone(),
         telemetry: telemetry.clone(),
     }))
@@ -148,7 +181,8 @@ impl gateway_server::LlmGatewayService for Service {
         let (terms, conversation) = convert::generate_stream(Caller::of(&request), request.into_inner())?;
         let mut pieces = self.gateway.generate_stream(terms, conversation)?;
         let stream = futures::stream::poll_fn(move |context| pieces.poll_recv(context));
-        let stream = futures::StreamExt::map(stream, |piece| Ok(convert::stream_part(piece?)));
+        let stream = stream
+            .filter_map(|part| async { part.map_err(Status::from).map(convert::stream_part).transpose() });
         Ok(Response::new(Box::pin(stream)))
     }
 
@@ -173,7 +207,7 @@ impl cache_server::CacheAdminService for Service {
         Caller::of(&request).require(Role::Admin)?;
         let cache = &self.gateway.cache;
         let totals = self.gateway.meter.totals();
-        Ok(Response::new(convert::stats(cache.stats(), cache.ttl(), cache.refused(), totals)))
+        Ok(Response::new(convert::stats(cache, totals)))
     }
 
     async fn invalidate(
@@ -194,7 +228,6 @@ impl cache_server::CacheAdminService for Service {
         Caller::of(&request).require(Role::Admin)?;
         let capacity = convert::capacity(request.into_inner())?;
         let previous = self.gateway.cache.resize(capacity);
-        tracing::info!(previous, capacity, "resized the response cache");
         Ok(Response::new(convert::resized(previous, capacity)))
     }
 }

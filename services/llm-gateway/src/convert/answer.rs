@@ -1,7 +1,5 @@
 //! What a caller gets.
 
-use std::time::Duration;
-
 use contracts::llm as wire;
 use rpc::time::duration_to_proto;
 
@@ -9,7 +7,6 @@ use crate::{
     analyze::{Finding, Report},
     conversation::{CallPiece, Finish, Object, Piece, ToolCall, Usage},
     error::Error,
-    meter::Totals,
     observation::{Analysis, Assessment, ItemFailure},
     pattern::{Template, Verdict},
     route::Generated,
@@ -28,18 +25,19 @@ pub(crate) fn generated(generated: Generated) -> wire::GenerateResponse {
     }
 }
 
-/// Writes one piece of an answer.
-pub(crate) fn stream_part(part: Part) -> wire::GenerateStreamResponse {
+/// Writes one part of an answer; that it begins is said by the first piece.
+pub(crate) fn stream_part(part: Part) -> Option<wire::GenerateStreamResponse> {
     use wire::generate_stream_response::Part as Wire;
     let part = match part {
+        Part::Begin(_) => return None,
         Part::Piece(Piece::Text(text)) => Wire::Text(text),
         Part::Piece(Piece::Call(call)) => Wire::ToolCall(call_piece(call)),
         Part::Piece(Piece::Extra(extra)) => Wire::Extra(json(&extra)),
-        Part::End { finish: reason, served: how } => {
+        Part::End { finish: reason, served: how, .. } => {
             Wire::End(wire::StreamEnd { finish_reason: finish(reason).into(), served: Some(served(*how)) })
         }
     };
-    wire::GenerateStreamResponse { part: Some(part) }
+    Some(wire::GenerateStreamResponse { part: Some(part) })
 }
 
 fn tool_call(call: ToolCall) -> wire::ToolCall {
@@ -80,40 +78,6 @@ fn served(served: Served) -> wire::Served {
         phases: Some(phases(served.phases)),
         pattern: served.pattern,
     }
-}
-
-/// Writes what the cache holds and what the gateway did.
-pub(crate) fn stats(
-    cache: caching::Stats,
-    ttl: Duration,
-    refused: u64,
-    totals: Totals,
-) -> wire::GetStatsResponse {
-    wire::GetStatsResponse {
-        entries: cache.entries,
-        capacity: cache.capacity,
-        ttl: Some(duration_to_proto(ttl)),
-        served: Some(wire::ServedCounts {
-            pattern: totals.pattern,
-            exact: totals.exact,
-            semantic: totals.semantic,
-            coalesced: totals.coalesced,
-            merged: totals.merged,
-            upstream: totals.upstream,
-            upstream_calls: totals.upstream_calls,
-        }),
-        hit_ratio: totals.hit_ratio(),
-        evictions: cache.evictions,
-        expirations: cache.expirations,
-        refused,
-        cost_usd: totals.cost_usd,
-        saved_usd: totals.saved_usd,
-    }
-}
-
-/// Writes a size before and after.
-pub(crate) fn resized(previous_capacity: u64, capacity: u64) -> wire::ResizeResponse {
-    wire::ResizeResponse { previous_capacity, capacity }
 }
 
 /// Writes a template with how often it answered.
