@@ -22,7 +22,7 @@ pub struct Reply {
     pub status: u16,
     /// How long the answer takes, on tokio's time; nothing by default.
     pub delay: Duration,
-    /// The answer's text.
+    /// The answer's text. An embedding that was asked for is none: it counts letters.
     pub content: String,
     /// Tokens counted; by default one for every four characters. `None`: the fake does not say.
     pub usage: Option<Usage>,
