@@ -322,7 +322,7 @@ mod tests {
         let once = Settings { embedder_max_retries: 0, ..Settings::defaults() };
         let remote = Remote::new(&url, "small", None, Some(8), &once).await.unwrap();
         assert!(matches!(remote.embed_one("gas").await, Err(Error::Unreachable(_))));
-        assert!(matches!(Remote::new("http://", "m", None, Some(8), &once).await, Err(Error::Model(_))));
+        assert!(matches!(Remote::new("no address", "m", None, Some(8), &once).await, Err(Error::Model(_))));
     }
 
     #[tokio::test]
