@@ -21,6 +21,11 @@ config::settings! {
         pub llm_cache_size: u64 = "1000", unit "entries", range "1" to "1000000", development "100", production "2000";
         /// How long an answer is served from the response cache, on the agent clock.
         pub llm_cache_ttl: Duration = "24h", unit "duration", range "1s" to "30d";
+        /// Who turns texts into vectors, for the semantic cache and `/v1/embeddings`: `hashing` (no model, 512 components), or `hashing-` and
+        /// their number.
+        pub llm_embedder: String = "hashing", unit "name";
+        /// Most vectors kept of texts that may come again.
+        pub llm_embedding_cache_size: u64 = "2000", unit "vectors", range "1" to "1000000", development "100";
         /// Most observations of one `Analyze`.
         pub llm_max_observations: usize = "1000", unit "observations", range "1" to "10000";
         /// Most observations of one call to the upstream: more are asked about in several calls side by side. `builtin/statistics` takes all at once.
@@ -29,6 +34,8 @@ config::settings! {
         pub llm_patterns: Option<PathBuf> = "", unit "file";
         /// What the upstream charges for a million tokens read.
         pub llm_price_input_per_mtok: f64 = "0", unit "USD", range "0" to "100000";
+        /// What the upstream charges for a million tokens read that it had cached. Empty: as for any other.
+        pub llm_price_cached_input_per_mtok: Option<f64> = "", unit "USD", range "0" to "100000";
         /// What the upstream charges for a million tokens written.
         pub llm_price_output_per_mtok: f64 = "0", unit "USD", range "0" to "100000";
     }

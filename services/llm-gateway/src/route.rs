@@ -6,11 +6,12 @@ use std::{
 };
 
 use clock::Clock;
+use embedding::{Cached, Embedder};
 use telemetry::Telemetry;
 
 use crate::{
     cache::{Exact, Flights, Found, Key, Keys, Lead, Seat, StoredAnswer},
-    conversation::{Answer, Conversation, Finish},
+    conversation::{Answer, Conversation},
     error::Error,
     merge::Merged,
     meter::{Asking, Meter},
@@ -35,6 +36,10 @@ pub struct Parts {
     pub cache_size: u64,
     /// How long an answer is served, on the clock.
     pub cache_ttl: Duration,
+    /// Who turns texts into vectors.
+    pub embedder: Arc<dyn Embedder>,
+    /// Most vectors kept.
+    pub embedding_cache_size: u64,
     /// The agent clock.
     pub clock: Clock,
     /// Where work is counted and traced.
@@ -52,7 +57,9 @@ pub struct Gateway {
     pub(crate) cache: Exact,
     pub(crate) answers: Flights<Arc<StoredAnswer>>,
     pub(crate) merges: Flights<Arc<Merged>>,
+    pub(crate) embedder: Arc<dyn Embedder>,
     pub(crate) meter: Meter,
+    pub(crate) clock: Clock,
     pub(crate) telemetry: Telemetry,
 }
 
@@ -94,9 +101,15 @@ impl Gateway {
             patterns: parts.patterns,
             merge_max_items: parts.merge_max_items.max(1),
             keys: Keys::new(rand::random()),
-            cache: Exact::new(parts.cache_size, parts.cache_ttl, parts.clock),
+            cache: Exact::new(parts.cache_size, parts.cache_ttl, parts.clock.clone()),
+            clock: parts.clock.clone(),
             answers: Flights::default(),
             merges: Flights::default(),
+            // By the same text it is the same vector for ever: what is not asked for again makes room.
+            embedder: Arc::new(Cached::new(
+                parts.embedder,
+                caching::Cache::new(parts.embedding_cache_size, Duration::MAX, parts.clock.clone()),
+            )),
             meter: Meter::new(&parts.telemetry),
             telemetry: parts.telemetry,
         }
@@ -174,9 +187,7 @@ impl Gateway {
         let sent = Instant::now();
         let answer = match &model.kind {
             Kind::Statistics => Ok(statistics_span().in_scope(|| statistics::answer(conversation))),
-            Kind::OpenAi { upstream, model } => {
-                upstream.complete(model, conversation, None, terms.deadline).await
-            }
+            Kind::OpenAi { upstream, model } => upstream.complete(model, conversation, terms.deadline).await,
         };
         journey.phases.upstream = Some(sent.elapsed());
         match answer {
@@ -240,7 +251,7 @@ impl Journey<'_> {
     }
 
     fn found(&self, found: &Found<StoredAnswer>) -> Generated {
-        debug_assert_eq!(found.entry.answer.finish, Finish::Stop, "only complete answers are stored");
+        debug_assert!(found.entry.answer.finish.is_complete(), "only complete answers are stored");
         let mut served = Served::by(By::Exact, &self.model.name, self.phases);
         served.age = found.age;
         served.saved_usd = found.entry.cost_usd;
