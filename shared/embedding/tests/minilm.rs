@@ -144,7 +144,7 @@ fn a_missing_or_foreign_file_is_named() {
     let changes = [
         ("config.json", "{}", "config.json is not as expected"),
         ("tokenizer.json", "[]", "tokenizer.json is not as expected"),
-        ("1_Pooling/config.json", r#"{"pooling_mode_cls_token": true}"#, "pools by something else"),
+        ("1_Pooling/config.json", r#"{"pooling_mode_cls_token": true}"#, "not the mean of its tokens"),
         ("modules.json", r#"[{"type": "sentence_transformers.models.Dense"}]"#, "a step that is not read"),
         ("sentence_bert_config.json", r#"{"max_seq_length": 2}"#, "2 tokens only"),
     ];

@@ -122,7 +122,7 @@ impl Shape {
 /// Makes sure that the tokens' mean is all that is made of a text.
 fn check_steps(folder: &Path, pooling: &[u8]) -> Result<(), Error> {
     if !pooling.is_empty() && !parse::<Pooling>(folder, FILES[4].0, pooling)?.pooling_mode_mean_tokens {
-        return Err(fault(folder, format_args!("it pools by something else than the mean of the tokens")));
+        return Err(fault(folder, format_args!("a text is not the mean of its tokens")));
     }
     let steps: Vec<Step> = match read(folder, "modules.json", true)? {
         Some(modules) => parse(folder, "modules.json", &modules)?,
