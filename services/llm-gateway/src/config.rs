@@ -34,7 +34,7 @@ config::settings! {
         /// How long an answer is served from the response cache, on the agent clock.
         pub llm_cache_ttl: Duration = "24h", unit "duration", range "1s" to "30d";
         /// Who turns texts into vectors, for the semantic cache and `/v1/embeddings`: `hashing` (no model, 512 components), or `hashing-` and
-        /// their number.
+        /// their number; a folder with a sentence encoder (feature `minilm`), `FOLDER` or `FOLDER@HASH`; or `URL#MODEL`.
         pub llm_embedder: String = "hashing", unit "name";
         /// Most vectors kept of texts that may come again.
         pub llm_embedding_cache_size: u64 = "2000", unit "vectors", range "1" to "1000000", development "100";
@@ -60,6 +60,8 @@ config::settings! {
     groups {
         /// What every service has.
         pub host: rpc::HostSettings;
+        /// How an encoder from a folder, or a model behind a URL, works.
+        pub embedder: embedding::Settings;
     }
 }
 

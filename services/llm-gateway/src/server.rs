@@ -124,7 +124,7 @@ fn room(config: &Config) -> Room {
 
 async fn embedder(config: &Config) -> Result<Arc<dyn Embedder>, Error> {
     let choice: embedding::Choice = config.llm_embedder.parse().map_err(Error::EmbedderSetting)?;
-    Ok(choice.embedder().await?)
+    Ok(choice.embedder(&config.embedder, None).await?)
 }
 
 async fn gateway(
