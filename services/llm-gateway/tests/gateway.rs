@@ -14,5 +14,7 @@ mod generate;
 mod harness;
 #[path = "gateway/merging.rs"]
 mod merging;
+#[path = "gateway/near_miss.rs"]
+mod near_miss;
 #[path = "gateway/stream.rs"]
 mod stream;

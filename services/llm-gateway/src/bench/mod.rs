@@ -2,3 +2,6 @@
 
 pub mod cache_size;
 pub mod merge;
+pub mod near_miss;
+pub mod paraphrase;
+mod questions;

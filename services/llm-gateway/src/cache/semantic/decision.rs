@@ -189,9 +189,11 @@ mod tests {
     #[test]
     fn without_a_model_similarity_and_guards_decide() {
         let decision = Decision::similar(0.9);
-        let verdict = decision.judge(&question("how are pools made", 0.0), &question("how is a pool made", 0.1));
+        let verdict =
+            decision.judge(&question("how are pools made", 0.0), &question("how is a pool made", 0.1));
         assert!(verdict.is_served(), "{verdict:?}");
-        let verdict = decision.judge(&question("how is pool A made", 0.0), &question("how is pool B made", 0.0));
+        let verdict =
+            decision.judge(&question("how is pool A made", 0.0), &question("how is pool B made", 0.0));
         assert_eq!(verdict.objection.unwrap().guard, "name");
     }
 

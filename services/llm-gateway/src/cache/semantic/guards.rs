@@ -115,7 +115,7 @@ fn negations(text: &Text) -> Vec<&str> {
 
 fn exclusive(pairing: &Pairing<'_>) -> Option<Objection> {
     pairing.gaps.iter().find_map(|gap| {
-        let (ones, others) = pairing.words(gap);
+        let (ones, others) = pairing.all_words(gap);
         // Grammar around new words is new as well: "to" and "from" say where only while all else stays.
         let rephrased = ones.iter().chain(&others).any(|word| word.is_content());
         let meets = |one: &&Word, other: &&Word| {
@@ -149,15 +149,14 @@ fn order(pairing: &Pairing<'_>) -> Option<Objection> {
             (alone && word.is_content()).then_some((place, twin))
         })
         .collect();
-    shared.iter().enumerate().find_map(|(index, first)| {
-        let crossed = shared[index + 1..].iter().find(|second| second.1 < first.1)?;
-        let turned = |(left, right): &(usize, usize)| role(one, *left) != role(other, *right);
-        (turned(first) && turned(crossed)).then(|| {
-            let words = |text: &Text, place: (usize, usize)| {
-                format!("{} {}", text.words[place.0].text, text.words[place.1].text)
-            };
-            Objection::new("order", words(one, (first.0, crossed.0)), words(other, (crossed.1, first.1)))
-        })
+    let turned = |(left, right): &(usize, usize)| role(one, *left) != role(other, *right);
+    let turned: Vec<_> = shared.into_iter().filter(turned).collect();
+    turned.iter().enumerate().find_map(|(index, first)| {
+        let crossed = turned[index + 1..].iter().find(|second| second.1 < first.1)?;
+        let words = |text: &Text, left: usize, right: usize| {
+            format!("{} {}", text.words[left].text, text.words[right].text)
+        };
+        Some(Objection::new("order", words(one, first.0, crossed.0), words(other, crossed.1, first.1)))
     })
 }
 
@@ -206,6 +205,8 @@ mod tests {
             ("how to buy tokens", "how to sell tokens", "direction"),
             ("how to enable alerts", "how to disable alerts", "antonym"),
             ("convert euros to dollars", "convert dollars to euros", "order"),
+            ("is cash better than credit for work", "is credit better than cash for work", "order"),
+            ("turn format on save on", "turn format on save off", "direction"),
         ] {
             assert_eq!(guard(one, other), Some(name), "{one} | {other}");
         }

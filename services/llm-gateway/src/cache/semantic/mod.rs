@@ -26,7 +26,7 @@ pub use self::{
     features::{Features, NAMES},
     guards::{MOST_WORDS, Objection, objection},
     model::{Error, Model},
-    store::{Candidate, Lookup, Store},
+    store::{CANDIDATES, Candidate, Lookup, Store},
     text::Text,
 };
 

@@ -133,8 +133,10 @@ impl Net {
             .chain(pairs().map(|(one, other)| (one - other).abs()))
             .chain(pairs().map(|(one, other)| one * other));
         let standard = self.mean.iter().zip(&self.deviation);
-        let inputs: Vec<f32> =
-            inputs.zip(standard).map(|(input, (mean, by))| ((input - mean) / by).clamp(-CLIP, CLIP)).collect();
+        let inputs: Vec<f32> = inputs
+            .zip(standard)
+            .map(|(input, (mean, by))| ((input - mean) / by).clamp(-CLIP, CLIP))
+            .collect();
         if inputs.len() != self.mean.len() {
             return 0.0;
         }

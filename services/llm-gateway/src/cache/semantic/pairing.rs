@@ -1,5 +1,7 @@
 //! Which words two texts share, in which order, and what is left on either side.
 
+use std::ops::Range;
+
 use super::text::{Text, Word};
 
 /// Two texts side by side.
@@ -23,11 +25,15 @@ pub(super) struct Side<'a> {
     pub(super) moved: usize,
 }
 
-/// The words between two pairs that the other text has nowhere; not both sides are empty.
+/// The words between two pairs.
 #[derive(Debug)]
 pub(super) struct Gap {
+    /// Those of the one text that the other has nowhere.
     pub(super) one: Vec<usize>,
+    /// Those of the other; not both are empty.
     pub(super) other: Vec<usize>,
+    /// Where all of them are.
+    all: (Range<usize>, Range<usize>),
 }
 
 /// What an equal word and one of equal stem are worth in an alignment: both far more than a pair less.
@@ -46,6 +52,7 @@ impl<'a> Pairing<'a> {
             let gap = Gap {
                 one: pairing.one.part(left..end_left, other),
                 other: pairing.other.part(right..end_right, one),
+                all: (left..end_left, right..end_right),
             };
             if !gap.one.is_empty() || !gap.other.is_empty() {
                 pairing.gaps.push(gap);
@@ -59,6 +66,15 @@ impl<'a> Pairing<'a> {
     pub(super) fn words(&self, gap: &Gap) -> (Vec<&'a Word>, Vec<&'a Word>) {
         (self.one.at(&gap.one), self.other.at(&gap.other))
     }
+
+    /// Returns all words of a gap, those among them that the other text has in another place.
+    pub(super) fn all_words(&self, gap: &Gap) -> (Vec<&'a Word>, Vec<&'a Word>) {
+        let (one, other) = &gap.all;
+        (
+            self.one.text.words[one.clone()].iter().collect(),
+            self.other.text.words[other.clone()].iter().collect(),
+        )
+    }
 }
 
 impl<'a> Side<'a> {
@@ -66,7 +82,7 @@ impl<'a> Side<'a> {
         Self { text, alone: Vec::new(), moved: 0 }
     }
 
-    fn part(&mut self, range: std::ops::Range<usize>, other: &Text) -> Vec<usize> {
+    fn part(&mut self, range: Range<usize>, other: &Text) -> Vec<usize> {
         let all = range.len();
         let alone: Vec<usize> = range.filter(|place| !other.has(&self.text.words[*place])).collect();
         self.moved += all - alone.len();

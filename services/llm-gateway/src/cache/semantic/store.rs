@@ -7,6 +7,9 @@ use std::{
 
 use super::decision::{Decision, Question, Verdict, dot};
 
+/// Nearest questions that are judged where nothing else is said: a near one may be objected to while another is the right one.
+pub const CANDIDATES: usize = 3;
+
 /// Stored questions of every partition, each with a value that says where its answer is: the key of the exact cache.
 ///
 /// A partition holds what has to be equal for an answer to be served at all (tenant, model, system prompt, tools, format, sampling
@@ -82,7 +85,13 @@ impl<P: Hash + Eq + Clone, V: Clone + PartialEq> Store<P, V> {
     /// Judges the nearest `candidates` questions of the partition by similarity; serves the one that scores best of those that may
     /// be served, else names the nearest. At least one candidate is judged.
     #[must_use]
-    pub fn lookup(&self, partition: &P, asked: &Question, decision: &Decision, candidates: usize) -> Lookup<V> {
+    pub fn lookup(
+        &self,
+        partition: &P,
+        asked: &Question,
+        decision: &Decision,
+        candidates: usize,
+    ) -> Lookup<V> {
         let Some(entries) = self.partitions.get(partition) else { return Lookup::Empty };
         let mut nearest: Vec<(f32, &Entry<V>)> =
             entries.iter().map(|entry| (dot(&entry.question.vector, &asked.vector), entry)).collect();

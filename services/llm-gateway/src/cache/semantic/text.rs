@@ -122,7 +122,8 @@ struct Span<'a> {
 impl Span<'_> {
     /// Tells whether a letter is part of a group like "e.g." or "U.S.".
     fn is_abbreviation(&self, raw: &str) -> bool {
-        let lettered = |text: &str| text.strip_prefix('.').is_some_and(|rest| rest.starts_with(char::is_alphabetic));
+        let lettered =
+            |text: &str| text.strip_prefix('.').is_some_and(|rest| rest.starts_with(char::is_alphabetic));
         let mut before = raw[..self.start].chars().rev();
         lettered(&raw[self.start + self.text.len()..])
             || before.next() == Some('.') && before.next().is_some_and(char::is_alphabetic)
