@@ -4,11 +4,13 @@
 //! 2. The canonical form starts with the tenant: no tenant is ever served another's answer.
 //! 3. Only complete answers are stored; what was refused is counted.
 
+pub mod bands;
 mod exact;
 mod flight;
 mod key;
 
 pub use self::{
+    bands::Bands,
     exact::{Entry, Exact, Found, MAX_ENTRY_BYTES, StoredAnalysis, StoredAnswer},
     flight::{Flights, Lead, MOST_LEADERS, Seat},
     key::{Key, Keys},
