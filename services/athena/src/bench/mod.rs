@@ -47,7 +47,17 @@ struct Bench {
     data: &'static str,
 }
 
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 7] = [
+    Bench {
+        name: "gateway.bands",
+        about: "observations that an answer about close figures serves, at ±10 % of APR and TVL, with answers of the day before",
+        unit: "percent",
+        better: "higher",
+        goal: "more than a grid of bands as close, with nothing served outside the tolerance",
+        reference: "`grid`, `wide_grid` and `last_seen` on the same days",
+        rounds: 1,
+        data: "recorded pool days: pools/pool_days_base_….csv",
+    },
     Bench {
         name: "cycle.overhead",
         about: "what a cycle adds to the slowest branch of each stage and one fsync, with 100 recalls",
@@ -190,6 +200,13 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
     match name {
         "cycle.overhead" => cycle::overhead(setup).await,
         "cycle.replay" => cycle::replay(setup).await,
+        "gateway.bands" => {
+            let measure = async || {
+                let (value, details) = llm_gateway::bench::bands::measure(&setup.data)?;
+                Ok(Round { value, details })
+            };
+            setup.rounds(measure).await
+        }
         "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,
         "mesh.memory" => setup.rounds(processes::memory).await,

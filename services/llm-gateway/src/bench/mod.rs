@@ -1,0 +1,6 @@
+//! Benchmarks of the gateway, run by `athena bench`.
+
+pub mod bands;
+mod pool_days;
+
+pub use pool_days::Error;
