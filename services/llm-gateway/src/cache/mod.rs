@@ -7,6 +7,7 @@
 pub mod bands;
 mod exact;
 mod flight;
+mod form;
 mod key;
 
 pub use self::{
