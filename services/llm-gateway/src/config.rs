@@ -21,6 +21,12 @@ config::settings! {
         pub llm_cache_size: u64 = "1000", unit "entries", range "1" to "1000000", development "100", production "2000";
         /// How long an answer is served from the response cache, on the agent clock.
         pub llm_cache_ttl: Duration = "24h", unit "duration", range "1s" to "30d";
+        /// How far the figures of an observation may lie from those of an earlier one of the same entity for its answer to serve, as a share of the smaller figure, where the request does not say. 0: not at all, only the exact cache serves.
+        pub llm_band_tolerance: f64 = "0", unit "ratio", range "0" to "1";
+        /// How old such an answer may be, on the agent clock, where the request does not say; `llm_cache_ttl` bounds it too.
+        pub llm_band_max_age: Duration = "24h", unit "duration", range "1s" to "30d";
+        /// Most answers of an entity that are compared, those that served last.
+        pub llm_band_answers: usize = "4", unit "answers", range "1" to "64";
         /// Most observations of one `Analyze`.
         pub llm_max_observations: usize = "1000", unit "observations", range "1" to "10000";
         /// Most observations of one call to the upstream: more are asked about in several calls side by side. `builtin/statistics` takes all at once.

@@ -26,16 +26,18 @@ const SUBJECT_BYTES: usize = 1_024;
 const NAME_BYTES: usize = 128;
 const LABELS_BYTES: usize = 16 << 10;
 
-/// Reads observations to analyse, at most `most`, and returns their ids beside them.
+/// Reads observations to analyse, at most `most`, with `bands` where the request asks for none of its own.
 pub(crate) fn analyze(
     caller: Caller,
     request: wire::AnalyzeRequest,
     most: usize,
+    bands: &Tolerances,
 ) -> Result<(Terms, Inquiry), Fault> {
     let mut check = Check::default();
     check.text("model", &request.model, 0..=MODEL_BYTES);
     check.text("question", &request.question, 0..=QUESTION_BYTES);
     let terms = terms(&mut check, caller, request.cache, request.max_cost_usd);
+    let bands = self::bands(&mut check, request.bands, bands);
     let at = At::from("observations");
     if !check.items(at, request.observations.len(), 1..=most) {
         return check.end((terms, Inquiry::default()));
@@ -48,7 +50,7 @@ pub(crate) fn analyze(
     let observations = request.observations.into_iter().enumerate();
     let observations =
         observations.map(|(place, seen)| observation(&mut check, at.item(place), seen)).collect();
-    check.end((terms, Inquiry { model: request.model, question: request.question, observations }))
+    check.end((terms, Inquiry { model: request.model, question: request.question, observations, bands }))
 }
 
 /// Reads the observation of a dry run; a given id and type are checked, an absent id is allowed.
