@@ -30,7 +30,13 @@ config::settings! {
         /// Most observations of one `Analyze`.
         pub llm_max_observations: usize = "1000", unit "observations", range "1" to "10000";
         /// Most observations of one call to the upstream: more are asked about in several calls side by side. `builtin/statistics` takes all at once.
-        pub llm_merge_max_items: usize = "1000", unit "observations", range "1" to "10000";
+        pub llm_merge_max_items: usize = "50", unit "observations", range "1" to "1000";
+        /// Most tokens of one such call, asked and answered together, by estimate. An observation larger than that has a call of its own.
+        pub llm_merge_max_tokens: u64 = "16000", unit "tokens", range "1000" to "1000000";
+        /// Longest time an `Analyze` waits to share calls with others of its tenant, model and question, where one is under way already. `0s`: never.
+        pub llm_merge_linger: Duration = "5ms", unit "duration", range "0s" to "1s";
+        /// Most observations asked about singly, after two shared calls whose answers left them out or spoiled them; the others fail by name.
+        pub llm_merge_max_singles: usize = "10", unit "observations", range "0" to "1000";
         /// File of pattern templates in TOML. Empty: those that come with the gateway.
         pub llm_patterns: Option<PathBuf> = "", unit "file";
         /// What the upstream charges for a million tokens read.

@@ -9,10 +9,11 @@ use clock::Clock;
 use telemetry::Telemetry;
 
 use crate::{
+    batch::{self, Merger},
     cache::{Exact, Flights, Found, Key, Keys, Lead, Seat, StoredAnswer},
     conversation::{Answer, Conversation},
     error::Error,
-    merge::Merged,
+    merge::{Merged, Request},
     meter::{Asking, Meter},
     pattern::Library,
     price::Price,
@@ -29,8 +30,8 @@ pub struct Parts {
     pub price: Price,
     /// What is answered without them.
     pub patterns: Library,
-    /// Most observations of one call to a language model, at least 1.
-    pub merge_max_items: usize,
+    /// How many observations share a call to a language model, and how long callers wait for company.
+    pub merging: batch::Limits,
     /// Most answers kept.
     pub cache_size: u64,
     /// How long an answer is served, on the clock.
@@ -47,11 +48,11 @@ pub struct Gateway {
     pub(crate) models: Models,
     pub(crate) price: Price,
     pub(crate) patterns: Library,
-    pub(crate) merge_max_items: usize,
     pub(crate) keys: Keys,
     pub(crate) cache: Exact,
     pub(crate) answers: Flights<Arc<StoredAnswer>>,
     pub(crate) merges: Flights<Arc<Merged>>,
+    pub(crate) merger: Merger<Key, Request>,
     pub(crate) meter: Meter,
     pub(crate) telemetry: Telemetry,
 }
@@ -92,11 +93,11 @@ impl Gateway {
             models: parts.models,
             price: parts.price,
             patterns: parts.patterns,
-            merge_max_items: parts.merge_max_items.max(1),
             keys: Keys::new(rand::random()),
             cache: Exact::new(parts.cache_size, parts.cache_ttl, parts.clock),
             answers: Flights::default(),
             merges: Flights::default(),
+            merger: Merger::new(parts.merging),
             meter: Meter::new(&parts.telemetry),
             telemetry: parts.telemetry,
         }

@@ -13,6 +13,7 @@ use telemetry::Telemetry;
 use tonic::{Request, Response, Status};
 
 use crate::{
+    batch,
     config::Config,
     convert,
     error::Error,
@@ -120,7 +121,12 @@ async fn gateway(
             output_per_mtok: config.llm_price_output_per_mtok,
         },
         patterns,
-        merge_max_items: config.llm_merge_max_items,
+        merging: batch::Limits {
+            max_items: config.llm_merge_max_items,
+            max_tokens: config.llm_merge_max_tokens,
+            linger: config.llm_merge_linger,
+            max_singles: config.llm_merge_max_singles,
+        },
         cache_size: config.llm_cache_size,
         cache_ttl: config.llm_cache_ttl,
         clock: clock.clone(),
