@@ -10,7 +10,7 @@ use telemetry::Telemetry;
 
 use crate::{
     batch::{self, Merger},
-    cache::{Exact, Flights, Found, Key, Keys, Lead, Seat, StoredAnswer},
+    cache::{Bands, Exact, Flights, Found, Key, Keys, Lead, Seat, StoredAnswer},
     conversation::{Answer, Conversation},
     error::Error,
     merge::{Merged, Request},
@@ -34,6 +34,8 @@ pub struct Parts {
     pub merging: batch::Limits,
     /// Most answers kept.
     pub cache_size: u64,
+    /// Most answers of one entity whose figures are compared.
+    pub band_answers: usize,
     /// How long an answer is served, on the clock.
     pub cache_ttl: Duration,
     /// The agent clock.
@@ -50,6 +52,7 @@ pub struct Gateway {
     pub(crate) patterns: Library,
     pub(crate) keys: Keys,
     pub(crate) cache: Exact,
+    pub(crate) bands: Bands,
     pub(crate) answers: Flights<Arc<StoredAnswer>>,
     pub(crate) merges: Flights<Arc<Merged>>,
     pub(crate) merger: Merger<Key, Request>,
@@ -94,7 +97,9 @@ impl Gateway {
             price: parts.price,
             patterns: parts.patterns,
             keys: Keys::new(rand::random()),
-            cache: Exact::new(parts.cache_size, parts.cache_ttl, parts.clock),
+            cache: Exact::new(parts.cache_size, parts.cache_ttl, parts.clock.clone()),
+            // An entity without a stored answer is of no use, so there are no more of them.
+            bands: Bands::new(parts.cache_size, parts.band_answers, parts.cache_ttl, parts.clock),
             answers: Flights::default(),
             merges: Flights::default(),
             merger: Merger::new(parts.merging),

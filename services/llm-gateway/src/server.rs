@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     batch,
+    cache::bands::{Tolerance, Tolerances},
     config::Config,
     convert,
     error::Error,
@@ -40,6 +41,8 @@ pub struct Bound {
 struct Service {
     gateway: Arc<Gateway>,
     max_observations: usize,
+    /// How far answers may be off where a request does not say.
+    bands: Tolerances,
 }
 
 type Pieces = Pin<Box<dyn Stream<Item = Result<wire::GenerateStreamResponse, Status>> + Send>>;
@@ -54,6 +57,11 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
     let service = Service {
         gateway: Arc::new(gateway(&config, upstream, &telemetry, &clock).await?),
         max_observations: config.llm_max_observations,
+        bands: Tolerances {
+            others: Tolerance::new(config.llm_band_tolerance, 0.0).unwrap_or_default(),
+            max_age: Some(config.llm_band_max_age),
+            ..Tolerances::default()
+        },
     };
     let host = rpc::Host::bind(&config.host, config.llm_port, telemetry, clock)?;
     let local_addr = host.local_addr();
@@ -128,6 +136,7 @@ async fn gateway(
             max_singles: config.llm_merge_max_singles,
         },
         cache_size: config.llm_cache_size,
+        band_answers: config.llm_band_answers,
         cache_ttl: config.llm_cache_ttl,
         clock: clock.clone(),
         telemetry: telemetry.clone(),
@@ -163,7 +172,8 @@ impl gateway_server::LlmGatewayService for Service {
         request: Request<wire::AnalyzeRequest>,
     ) -> Result<Response<wire::AnalyzeResponse>, Status> {
         let caller = Caller::of(&request);
-        let (terms, inquiry) = convert::analyze(caller, request.into_inner(), self.max_observations)?;
+        let (terms, inquiry) =
+            convert::analyze(caller, request.into_inner(), self.max_observations, &self.bands)?;
         let report = self.gateway.analyze(&terms, &inquiry).await?;
         let ids = inquiry.observations.into_iter().map(|seen| seen.id).collect();
         Ok(Response::new(convert::report(report, ids)))
@@ -190,6 +200,7 @@ impl cache_server::CacheAdminService for Service {
         caller.require(Role::Admin)?;
         let model = self.gateway.models.stored_name(&convert::model(request.into_inner())?);
         let removed = self.gateway.cache.invalidate(&caller.tenant, &model);
+        self.gateway.bands.invalidate(&caller.tenant, &model);
         Ok(Response::new(wire::InvalidateResponse { removed }))
     }
 
@@ -200,6 +211,7 @@ impl cache_server::CacheAdminService for Service {
         Caller::of(&request).require(Role::Admin)?;
         let capacity = convert::capacity(request.into_inner())?;
         let previous = self.gateway.cache.resize(capacity);
+        self.gateway.bands.resize(capacity);
         tracing::info!(previous, capacity, "resized the response cache");
         Ok(Response::new(convert::resized(previous, capacity)))
     }

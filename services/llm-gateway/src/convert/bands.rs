@@ -62,3 +62,59 @@ fn tolerance(check: &mut Check, at: At<'_>, asked: wire::Tolerance) -> Tolerance
 fn named(check: &mut Check, at: At<'_>, name: &str) {
     check.text(at, name, 1..=NAME_BYTES);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use contracts::llm as wire;
+    use rpc::Check;
+
+    use super::{Tolerance, Tolerances, bands};
+
+    fn read(asked: wire::Bands) -> Result<Tolerances, Vec<String>> {
+        let usual = Tolerances {
+            others: Tolerance::new(0.1, 0.0).unwrap(),
+            max_age: Some(Duration::from_secs(60)),
+            ..Tolerances::default()
+        };
+        let mut check = Check::default();
+        let read = bands(&mut check, Some(asked), &usual);
+        let faults = |fault: rpc::Fault| fault.violations().iter().map(|wrong| wrong.field.clone()).collect();
+        check.end(read).map_err(faults)
+    }
+
+    #[test]
+    fn what_a_request_leaves_open_is_as_the_settings_have_it() {
+        let asked = wire::Bands { ignored: vec!["age".into()], ..wire::Bands::default() };
+        let open = read(asked).unwrap();
+        assert_eq!(
+            (open.others, open.max_age),
+            (Tolerance::new(0.1, 0.0).unwrap(), Some(Duration::from_secs(60)))
+        );
+        assert!(open.ignored.contains("age"));
+        let off = read(wire::Bands { tolerance: Some(0.0), ..wire::Bands::default() }).unwrap();
+        assert!(off.is_exact(), "0 switches off what the settings switch on");
+    }
+
+    #[test]
+    fn every_wrong_tolerance_is_named_by_its_path() {
+        for wrong in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
+            let asked = wire::Bands {
+                tolerance: Some(wrong),
+                fields: [("apr".to_owned(), wire::Tolerance { relative: wrong, absolute: -wrong.abs() })]
+                    .into(),
+                ignored: vec!["age".into(), String::new()],
+                max_age: Some(prost_types::Duration { seconds: -1, nanos: 0 }),
+            };
+            let expected = [
+                "bands.tolerance",
+                r#"bands.fields["apr"].relative"#,
+                r#"bands.fields["apr"].absolute"#,
+                "bands.ignored[1]",
+                "bands.max_age",
+            ];
+            assert_eq!(read(asked).unwrap_err(), expected, "{wrong}");
+        }
+    }
+}

@@ -5,8 +5,10 @@ use std::{collections::HashSet, time::Instant};
 use contracts::llm as wire;
 use rpc::{At, Caller, Check, Deadline, Fault};
 
+use super::bands;
 use crate::{
     analyze::Inquiry,
+    cache::bands::Tolerances,
     observation::Observation,
     served::{Control, Terms},
 };
@@ -37,7 +39,7 @@ pub(crate) fn analyze(
     check.text("model", &request.model, 0..=MODEL_BYTES);
     check.text("question", &request.question, 0..=QUESTION_BYTES);
     let terms = terms(&mut check, caller, request.cache, request.max_cost_usd);
-    let bands = self::bands(&mut check, request.bands, bands);
+    let bands = bands::bands(&mut check, request.bands, bands);
     let at = At::from("observations");
     if !check.items(at, request.observations.len(), 1..=most) {
         return check.end((terms, Inquiry::default()));
@@ -141,6 +143,8 @@ mod tests {
     use contracts::llm as wire;
     use rpc::{Caller, Fault};
 
+    use crate::cache::bands::Tolerances;
+
     fn caller() -> Caller {
         Caller::new("t", rpc::Role::Agent)
     }
@@ -162,7 +166,7 @@ mod tests {
         let request =
             wire::AnalyzeRequest { observations: vec![good, bad], ..wire::AnalyzeRequest::default() };
         assert_eq!(
-            fields(super::analyze(caller(), request, 10)),
+            fields(super::analyze(caller(), request, 10, &Tolerances::default())),
             [
                 "observations[1].id",
                 "observations[1].type",
@@ -170,13 +174,16 @@ mod tests {
                 r#"observations[1].values["apr"]"#
             ]
         );
-        assert_eq!(fields(super::analyze(caller(), wire::AnalyzeRequest::default(), 10)), ["observations"]);
+        assert_eq!(
+            fields(super::analyze(caller(), wire::AnalyzeRequest::default(), 10, &Tolerances::default())),
+            ["observations"]
+        );
     }
 
     #[test]
     fn too_many_observations_are_refused_before_they_are_read() {
         let observations = vec![wire::Observation::default(); 3];
         let request = wire::AnalyzeRequest { observations, ..wire::AnalyzeRequest::default() };
-        assert_eq!(fields(super::analyze(caller(), request, 2)), ["observations"]);
+        assert_eq!(fields(super::analyze(caller(), request, 2, &Tolerances::default())), ["observations"]);
     }
 }

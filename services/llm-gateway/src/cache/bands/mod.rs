@@ -51,6 +51,9 @@ pub struct Near {
     pub anchor: Observation,
 }
 
+/// What came of looking for an answer: what the one served is about, or why there is none.
+pub type Outcome = Result<Observation, Refusal>;
+
 /// Why no stored answer about the entity was served.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refusal {
@@ -132,6 +135,17 @@ impl Bands {
     /// Changes how many entities are kept.
     pub fn resize(&self, entities: u64) {
         self.entities.resize(entities);
+    }
+}
+
+impl Refusal {
+    /// Returns the name of the value or label it is about; empty if it is about none.
+    #[must_use]
+    pub fn field(&self) -> &str {
+        match self {
+            Self::Apart(difference) => difference.field(),
+            Self::Unknown | Self::Gone => "",
+        }
     }
 }
 
