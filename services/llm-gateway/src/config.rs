@@ -2,6 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::{
+    batch::Limits,
+    cache::bands::{Tolerance, Tolerances},
+};
+
 config::settings! {
     /// Settings of the llm-gateway.
     pub struct Config {
@@ -49,5 +54,28 @@ config::settings! {
     groups {
         /// What every service has.
         pub host: rpc::HostSettings;
+    }
+}
+
+impl Config {
+    /// Returns how observations share calls to a language model.
+    #[must_use]
+    pub fn merging(&self) -> Limits {
+        Limits {
+            max_items: self.llm_merge_max_items,
+            max_tokens: self.llm_merge_max_tokens,
+            linger: self.llm_merge_linger,
+            max_singles: self.llm_merge_max_singles,
+        }
+    }
+
+    /// Returns how far answers may be off that serve a request which does not say.
+    #[must_use]
+    pub fn bands(&self) -> Tolerances {
+        Tolerances {
+            others: Tolerance::new(self.llm_band_tolerance, 0.0).unwrap_or_default(),
+            max_age: Some(self.llm_band_max_age),
+            ..Tolerances::default()
+        }
     }
 }

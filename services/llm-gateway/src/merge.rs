@@ -155,7 +155,7 @@ impl Gateway {
             if request.reply.borrow().is_some() || !ready(course) {
                 continue;
             }
-            if let Some(part) = progress.part(place) {
+            if let Some(part) = progress.part(place).filter(|_| course.calls > 0) {
                 self.keep_items(model, progress.question(), part, request, course);
             }
             request.reply.send_replace(Some(Arc::new(Merged {

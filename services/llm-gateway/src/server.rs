@@ -13,8 +13,7 @@ use telemetry::Telemetry;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    batch,
-    cache::bands::{Tolerance, Tolerances},
+    cache::bands::Tolerances,
     config::Config,
     convert,
     error::Error,
@@ -57,11 +56,7 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
     let service = Service {
         gateway: Arc::new(gateway(&config, upstream, &telemetry, &clock).await?),
         max_observations: config.llm_max_observations,
-        bands: Tolerances {
-            others: Tolerance::new(config.llm_band_tolerance, 0.0).unwrap_or_default(),
-            max_age: Some(config.llm_band_max_age),
-            ..Tolerances::default()
-        },
+        bands: config.bands(),
     };
     let host = rpc::Host::bind(&config.host, config.llm_port, telemetry, clock)?;
     let local_addr = host.local_addr();
@@ -129,12 +124,7 @@ async fn gateway(
             output_per_mtok: config.llm_price_output_per_mtok,
         },
         patterns,
-        merging: batch::Limits {
-            max_items: config.llm_merge_max_items,
-            max_tokens: config.llm_merge_max_tokens,
-            linger: config.llm_merge_linger,
-            max_singles: config.llm_merge_max_singles,
-        },
+        merging: config.merging(),
         cache_size: config.llm_cache_size,
         band_answers: config.llm_band_answers,
         cache_ttl: config.llm_cache_ttl,

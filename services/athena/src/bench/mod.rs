@@ -4,6 +4,7 @@
 
 mod cycle;
 mod image;
+mod merge;
 mod overload;
 mod processes;
 
@@ -47,7 +48,7 @@ struct Bench {
     data: &'static str,
 }
 
-const BENCHES: [Bench; 7] = [
+const BENCHES: [Bench; 8] = [
     Bench {
         name: "gateway.bands",
         about: "observations that an answer about close figures serves, at ±10 % of APR and TVL, with answers of the day before",
@@ -57,6 +58,16 @@ const BENCHES: [Bench; 7] = [
         reference: "`grid`, `wide_grid` and `last_seen` on the same days",
         rounds: 1,
         data: "recorded pool days: pools/pool_days_base_….csv",
+    },
+    Bench {
+        name: "gateway.merge",
+        about: "upstream calls about 300 pools one by one, over merged, with a tenth of all items spoiled",
+        unit: "ratio",
+        better: "higher",
+        goal: "at least 20; wrong 0; answered + failed = items",
+        reference: "the same pools one by one, in the same round; Batch Prompting 5 x at 6 items; no gateway has it",
+        rounds: 5,
+        data: "a pool snapshot: pools/pool_snapshot_….csv or current_state_….csv",
     },
     Bench {
         name: "cycle.overhead",
@@ -200,18 +211,18 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
     match name {
         "cycle.overhead" => cycle::overhead(setup).await,
         "cycle.replay" => cycle::replay(setup).await,
-        "gateway.bands" => {
-            let measure = async || {
-                let (value, details) = llm_gateway::bench::bands::measure(&setup.data)?;
-                Ok(Round { value, details })
-            };
-            setup.rounds(measure).await
-        }
+        "gateway.bands" => setup.rounds(async || bands(&setup.data)).await,
+        "gateway.merge" => merge::merge(setup).await,
         "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,
         "mesh.memory" => setup.rounds(processes::memory).await,
         _ => setup.rounds(image::build).await,
     }
+}
+
+fn bands(days: &[u8]) -> Result<Round> {
+    let (value, details) = llm_gateway::bench::bands::measure(days)?;
+    Ok(Round { value, details })
 }
 
 fn object(bench: &Bench, outcome: &Outcome, rounds: u32) -> Value {

@@ -310,3 +310,241 @@ fn estimate(question: &str, part: &Part, lines: &[Line], round: Round, limits: L
 fn total(usage: Usage) -> u64 {
     usage.input + usage.output
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::{Call, Course, Limits, Part, Progress, Prompt, alone, total};
+    use crate::{
+        conversation::{Answer, Finish, Usage},
+        observation::{ItemFailure, Observation},
+        provider::Failure,
+    };
+
+    const LIMITS: Limits =
+        Limits { max_items: 10, max_tokens: 16_000, linger: Duration::ZERO, max_singles: 3 };
+
+    fn part(name: &str, count: usize, assess: bool) -> Part {
+        let seen = |place| Observation {
+            kind: "pool".into(),
+            subject: format!("{name}{place:03}"),
+            values: [("apr".to_owned(), 1.5)].into(),
+            ..Observation::default()
+        };
+        Part { context: "statistics".into(), observations: (0..count).map(seen).collect(), assess }
+    }
+
+    fn all(_: usize, _: &Course, _: Usage) -> bool {
+        true
+    }
+
+    fn entry(prompt: &Prompt, place: usize) -> Value {
+        let mark = &prompt.marks[place];
+        json!({"tag": mark.tag, "check": mark.check, "summary": mark.subject, "confidence": 0.5, "salience": 0.5})
+    }
+
+    fn answer(entries: &[Value], usage: Usage) -> Answer {
+        Answer::text(json!({"items": entries}).to_string(), usage)
+    }
+
+    /// Answers `call` about all but the places in `but`.
+    fn reply(progress: &mut Progress, call: &Call, but: &[usize]) {
+        let prompt = progress.prompt(call, 1);
+        let told = (0..call.lines.len()).filter(|place| !but.contains(place));
+        let entries: Vec<Value> = told.map(|place| entry(&prompt, place)).collect();
+        progress.sent(call);
+        progress.take(
+            call,
+            &prompt,
+            &answer(&entries, Usage { input: 1_000, output: 101, ..Usage::default() }),
+        );
+    }
+
+    fn outcomes(progress: &Progress, part: usize) -> Vec<Result<&str, ItemFailure>> {
+        let items = progress.courses()[part].items.iter();
+        items
+            .map(|item| item.outcome.as_ref().map(|found| found.summary.as_str()).map_err(|why| *why))
+            .collect()
+    }
+
+    #[test]
+    fn calls_are_of_about_the_same_size_and_one_assesses_each_part() {
+        let parts = vec![part("A", 12, true), part("B", 1, false), part("C", 8, true)];
+        let mut progress = Progress::new(String::new(), parts, LIMITS);
+        let calls = progress.plan(all);
+        assert_eq!(calls.iter().map(|call| call.lines.len()).collect::<Vec<_>>(), [7, 7, 7]);
+        let assessed: Vec<&[usize]> = calls.iter().map(|call| call.assess.as_slice()).collect();
+        assert_eq!(assessed, [&[0][..], &[2], &[]]);
+    }
+
+    #[test]
+    fn the_token_budget_splits_as_well() {
+        let limits = Limits { max_tokens: 1_000, ..LIMITS };
+        let parts = vec![part("A", 10, false)];
+        let estimate = alone("", &parts[0], limits);
+        let mut progress = Progress::new(String::new(), parts, limits);
+        let calls = progress.plan(all);
+        assert!(calls.len() > 1 && calls.iter().all(|call| !call.lines.is_empty()), "{calls:?}");
+        assert_eq!(calls.iter().map(|call| call.lines.len()).sum::<usize>(), 10);
+        let once = alone("", &part("A", 10, false), LIMITS);
+        assert!(total(estimate) > total(once), "each further call repeats what all share");
+    }
+
+    #[test]
+    fn what_was_left_out_is_asked_again_together_then_singly_then_failed_by_name() {
+        let mut progress = Progress::new(String::new(), vec![part("A", 10, false)], LIMITS);
+        let first = progress.plan(all);
+        reply(&mut progress, &first[0], &[1, 3, 5, 7, 9]);
+        let again = progress.plan(all);
+        assert_eq!(again.len(), 1);
+        assert_eq!(again[0].lines.iter().map(|line| line.place).collect::<Vec<_>>(), [1, 3, 5, 7, 9]);
+        reply(&mut progress, &again[0], &[0, 1, 2, 3]);
+        let singly = progress.plan(all);
+        assert_eq!(
+            singly.iter().map(|call| call.lines.len()).collect::<Vec<_>>(),
+            [1, 1, 1],
+            "at most 3 singly"
+        );
+        reply(&mut progress, &singly[0], &[]);
+        reply(&mut progress, &singly[1], &[0]);
+        progress.sent(&singly[2]);
+        progress.fail(&singly[2], &Failure::Unreachable);
+        assert!(progress.plan(all).is_empty());
+        let found = outcomes(&progress, 0);
+        assert_eq!(found[1], Ok("A001"));
+        assert_eq!(found[9], Ok("A009"));
+        for failed in [3, 5, 7] {
+            assert_eq!(found[failed], Err(ItemFailure::Missing), "the reason is that of the last answer");
+        }
+        let course = &progress.courses()[0];
+        assert_eq!((course.calls, course.answered), (5, true));
+        assert!(course.items[9].merged && !course.items[1].merged);
+        assert_eq!(course.usage(), Usage { input: 4_000, output: 404, ..Usage::default() });
+    }
+
+    #[test]
+    fn a_part_that_left_or_cannot_pay_is_not_asked_about_again_and_spares_the_others() {
+        let parts = vec![part("A", 3, false), part("B", 3, false)];
+        let mut progress = Progress::new(String::new(), parts, LIMITS);
+        let first = progress.plan(all);
+        reply(&mut progress, &first[0], &[0, 1, 2, 3, 4, 5]);
+        let again = progress.plan(|place, _, _| place == 1);
+        assert!(again[0].lines.iter().all(|line| line.part == 1), "{again:?}");
+        assert!(progress.courses()[0].is_done() && !progress.courses()[1].is_done());
+        reply(&mut progress, &again[0], &[]);
+        assert!(progress.plan(all).is_empty());
+        assert_eq!(outcomes(&progress, 0), [Err(ItemFailure::Missing); 3]);
+        assert!(progress.courses()[1].is_whole());
+    }
+
+    #[test]
+    fn a_failed_call_fails_what_it_asked_about_and_a_cut_answer_is_not_complete() {
+        let mut progress = Progress::new(String::new(), vec![part("A", 12, false)], LIMITS);
+        let calls = progress.plan(all);
+        progress.fail(&calls[0], &Failure::Unreachable);
+        let prompt = progress.prompt(&calls[1], 1);
+        let cut = Answer { finish: Finish::Length, ..answer(&[entry(&prompt, 0)], Usage::default()) };
+        progress.take(&calls[1], &prompt, &cut);
+        let course = &progress.courses()[0];
+        assert_eq!(course.items[0].outcome, Err(ItemFailure::Upstream));
+        assert!(course.items[6].outcome.is_ok() && !course.items[6].complete);
+        assert_eq!(course.failure, Some(Failure::Unreachable));
+    }
+
+    #[test]
+    fn company_makes_no_share_dearer_than_an_own_call() {
+        let parts = vec![part("A", 1, false), part("LONGER-SUBJECT", 6, true)];
+        let limits = [alone("why", &parts[0], LIMITS), alone("why", &parts[1], LIMITS)];
+        let whole = alone(
+            "why",
+            &Part {
+                observations: parts.iter().flat_map(|part| part.observations.clone()).collect(),
+                ..parts[1].clone()
+            },
+            LIMITS,
+        );
+        let mut progress = Progress::new("why".into(), parts, LIMITS);
+        let calls = progress.plan(all);
+        let prompt = progress.prompt(&calls[0], 1);
+        progress.take(&calls[0], &prompt, &answer(&[], whole));
+        for (course, limit) in progress.courses().iter().zip(limits) {
+            assert!(total(course.usage()) <= total(limit), "{:?} {limit:?}", course.usage());
+        }
+    }
+
+    /// What an upstream may do to an entry.
+    fn spoil(fault: u8, entries: &mut Vec<Value>, place: usize) {
+        let other = (place + 1) % entries.len();
+        match fault {
+            0 => entries[place] = Value::Null,
+            1 => entries.swap(place, other),
+            2 => {
+                let tag = entries[place]["tag"].take();
+                entries[place]["tag"] = entries[other]["tag"].take();
+                entries[other]["tag"] = tag;
+            }
+            3 => entries[place]["salience"] = json!("high"),
+            4 => entries.push(entries[place].clone()),
+            5 => {
+                let mut twin = entries[place].clone();
+                twin["summary"] = json!("something else");
+                entries.push(twin);
+            }
+            6 => entries[place]["tag"] = entries[place]["check"].clone(),
+            7 => {
+                let words = entries[place]["summary"].take();
+                entries[place]["summary"] = entries[other]["summary"].take();
+                entries[other]["summary"] = words;
+            }
+            _ => {}
+        }
+    }
+
+    proptest! {
+        /// Dropped, moved, mixed up, mangled, repeated, contradicted, invented, and words exchanged under the right codes.
+        #[test]
+        fn whatever_an_upstream_answers_nobody_gets_another_ones_answer(
+            sizes in prop::collection::vec(1_usize..9, 1..5),
+            faults in prop::collection::vec((0_u8..20, 0_usize..10), 0..60),
+            seed: u64,
+        ) {
+            let names = ["ALPHA", "BRAVO", "CHARLIE", "DELTA"];
+            let parts = sizes.iter().zip(names).map(|(size, name)| part(name, *size, false)).collect();
+            let mut progress = Progress::new(String::new(), parts, LIMITS);
+            let (mut faults, mut taken) = (faults.into_iter(), Usage::default());
+            for seed in (0..).map(|round| seed.wrapping_add(round)) {
+                let calls = progress.plan(all);
+                if calls.is_empty() {
+                    break;
+                }
+                for call in calls {
+                    let prompt = progress.prompt(&call, seed);
+                    let mut entries: Vec<Value> = (0..call.lines.len()).map(|place| entry(&prompt, place)).collect();
+                    for (fault, place) in faults.by_ref().take(4) {
+                        let place = place % entries.len();
+                        spoil(fault, &mut entries, place);
+                    }
+                    let usage = Usage { input: 997, cached_input: 501, output: 83, ..Usage::default() };
+                    taken = taken + usage;
+                    progress.take(&call, &prompt, &answer(&entries, usage));
+                }
+            }
+            for (place, (size, name)) in sizes.iter().zip(names).enumerate() {
+                let found = outcomes(&progress, place);
+                prop_assert_eq!(found.len(), *size);
+                for (at, outcome) in found.into_iter().enumerate() {
+                    match outcome {
+                        Ok(summary) => prop_assert_eq!(summary, format!("{name}{at:03}")),
+                        Err(why) => prop_assert!(why != ItemFailure::Upstream),
+                    }
+                }
+            }
+            let shared = progress.courses().iter().fold(Usage::default(), |sum, course| sum + course.usage());
+            prop_assert_eq!(shared, taken, "the shares are the whole");
+        }
+    }
+}

@@ -156,7 +156,7 @@ mod tests {
 
     fn marks(count: usize) -> Vec<Mark> {
         let subjects = ["ALPHA", "BRAVO", "CHARLIE", "DELTA"];
-        let mark = |(place, subject)| Mark {
+        let mark = |(place, subject): (usize, &str)| Mark {
             tag: format!("t{place}"),
             check: format!("c{place}"),
             subject: subject.into(),
