@@ -81,7 +81,7 @@ async fn an_answer_about_close_figures_serves_and_says_what_it_is_about() {
     assert_eq!((by, summary.as_str()), (ServedBy::Upstream, "apr 250.0"));
     let banded = banded.unwrap();
     assert_eq!((banded.field.as_str(), banded.anchor.len()), ("apr", 0));
-    assert!(banded.refusal.starts_with("`apr` is 250 and was 25: 225 apart"), "{}", banded.refusal);
+    assert!(banded.refusal.starts_with("`apr` is 250 and was 25: 900.0 % apart"), "{}", banded.refusal);
     assert_eq!(gateway.stats().await.served.unwrap().semantic, 2);
     gateway.stop().await;
 }

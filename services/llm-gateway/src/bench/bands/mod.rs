@@ -5,7 +5,8 @@
 //!
 //! An answer is *outside* if any value lies farther from what it is about than the tolerance; *wrong* if one made for the day's figures
 //! would put the pool in another class: of the pattern templates, of a spike (above 3 times the pool's own mean), or of an
-//! outlier among the day's pools (`builtin/statistics`: salience of one half). *Parted* are misses although the pool's newest answer was close.
+//! outlier among the day's pools (`builtin/statistics`: salience of one half). *Parted* are misses, and *changed*
+//! hits by another answer, although the answer that the pool was given last is still close: what edges between bands do.
 
 mod shape;
 
@@ -54,6 +55,7 @@ struct Tally {
     items: u32,
     hits: u32,
     parted: u32,
+    changed: u32,
     outside: u32,
     wrong: u32,
     wrong_template: u32,
@@ -130,18 +132,22 @@ fn answers(days: &[Day]) -> Result<Vec<Vec<About>>, Error> {
 impl Trial<'_> {
     fn run(&self, days: &[Vec<About>], shape: &mut impl Shape) -> Tally {
         let mut tally = Tally::default();
-        let mut newest: HashMap<&str, &About> = HashMap::new();
+        let mut given: HashMap<String, About> = HashMap::new();
         for now in days.iter().flatten() {
             tally.items += 1;
-            if let Some(then) = shape.find(now) {
-                tally.hit(self, now, &then);
-                continue;
-            }
-            let last = newest.insert(&now.seen.id, now);
             let is_close =
                 |then: &&About| self.is_young(now, then) && self.farthest(now, then) <= self.tolerance;
-            tally.parted += u32::from(last.filter(is_close).is_some());
-            shape.store(now);
+            let last = given.get(&now.seen.id).filter(is_close);
+            let answer = if let Some(then) = shape.find(now) {
+                tally.hit(self, now, &then);
+                tally.changed += u32::from(last.is_some_and(|last| last.date != then.date));
+                then
+            } else {
+                tally.parted += u32::from(last.is_some());
+                shape.store(now);
+                now.clone()
+            };
+            given.insert(now.seen.id.clone(), answer);
         }
         tally
     }
@@ -187,6 +193,7 @@ impl Tally {
             "outside_percent": share(self.outside, self.hits),
             "farthest_percent": 100.0 * self.farthest,
             "parted_percent": share(self.parted, self.items),
+            "changed_percent": share(self.changed, self.items),
             "wrong_percent": share(self.wrong, self.hits),
             "wrong_template_percent": share(self.wrong_template, self.hits),
             "wrong_spike_percent": share(self.wrong_spike, self.hits),
@@ -224,7 +231,10 @@ mod tests {
         let row = &details["apr_and_tvl_day_over_day"]["0.1"];
         assert!((row["ours"]["hit_percent"].as_f64().unwrap() - value).abs() < 1e-12);
         assert_eq!(row["ours"]["outside_percent"], 0.0);
-        assert_eq!(row["ours"]["parted_percent"], 0.0);
+        assert_eq!(
+            (&row["ours"]["parted_percent"], &row["ours"]["changed_percent"]),
+            (&0.0.into(), &0.0.into())
+        );
         assert!(row["last_seen"]["farthest_percent"].as_f64().unwrap() > 100.0, "{row}");
         // Of three days of a creeping pool two are served from the first; yesterday's 250 never is for 25.
         let old = &details["apr_and_tvl_within_288_days"]["0.1"]["ours"];

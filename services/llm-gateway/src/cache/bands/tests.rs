@@ -121,7 +121,7 @@ fn close_figures_of_an_entity_are_answered_and_say_what_the_answer_is_about() {
     let refusal = tiers.find(&apr(31.0), &all(0.1)).unwrap_err();
     assert_eq!(
         refusal.to_string(),
-        "`apr` is 31 and was 25: 6 apart (24.0 %), allowed are 10 %, never a change of sign or tenfold"
+        "`apr` is 31 and was 25: 24.0 % apart; allowed are 10.00 %, never a change of sign or tenfold"
     );
 }
 

@@ -132,13 +132,12 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Value { name, now, then, tolerance } => {
-                let apart = (now - then).abs();
-                write!(f, "`{name}` is {now} and was {then}: {apart} apart")?;
+                write!(f, "`{name}` is {now} and was {then}")?;
                 let smaller = now.abs().min(then.abs());
                 if smaller > 0.0 {
-                    write!(f, " ({:.1} %)", 100.0 * apart / smaller)?;
+                    write!(f, ": {:.1} % apart", 100.0 * (now - then).abs() / smaller)?;
                 }
-                write!(f, ", allowed are {} %", 100.0 * tolerance.relative)?;
+                write!(f, "; allowed are {:.2} %", 100.0 * tolerance.relative)?;
                 if tolerance.absolute > 0.0 {
                     write!(f, " or {}", tolerance.absolute)?;
                 }
