@@ -23,6 +23,7 @@ pub mod cache;
 pub mod config;
 pub mod conversation;
 mod convert;
+mod dialect;
 pub mod error;
 pub mod merge;
 pub mod meter;
@@ -38,5 +39,5 @@ pub mod stream;
 pub use crate::{
     config::Config,
     error::Error,
-    server::{Bound, bind},
+    server::{Bound, assemble, bind},
 };

@@ -6,6 +6,7 @@ use std::{
 };
 
 use clock::Clock;
+use embedding::{Cached, Embedder};
 use telemetry::Telemetry;
 
 use crate::{
@@ -38,6 +39,10 @@ pub struct Parts {
     pub band_answers: usize,
     /// How long an answer is served, on the clock.
     pub cache_ttl: Duration,
+    /// Who turns texts into vectors.
+    pub embedder: Arc<dyn Embedder>,
+    /// Most vectors kept.
+    pub embedding_cache_size: u64,
     /// The agent clock.
     pub clock: Clock,
     /// Where work is counted and traced.
@@ -56,7 +61,9 @@ pub struct Gateway {
     pub(crate) answers: Flights<Arc<StoredAnswer>>,
     pub(crate) merges: Flights<Arc<Merged>>,
     pub(crate) merger: Merger<Key, Request>,
+    pub(crate) embedder: Arc<dyn Embedder>,
     pub(crate) meter: Meter,
+    pub(crate) clock: Clock,
     pub(crate) telemetry: Telemetry,
 }
 
@@ -99,10 +106,16 @@ impl Gateway {
             keys: Keys::new(rand::random()),
             cache: Exact::new(parts.cache_size, parts.cache_ttl, parts.clock.clone()),
             // An entity without a stored answer is of no use, so there are no more of them.
-            bands: Bands::new(parts.cache_size, parts.band_answers, parts.cache_ttl, parts.clock),
+            bands: Bands::new(parts.cache_size, parts.band_answers, parts.cache_ttl, parts.clock.clone()),
+            clock: parts.clock.clone(),
             answers: Flights::default(),
             merges: Flights::default(),
             merger: Merger::new(parts.merging),
+            // By the same text it is the same vector for ever: what is not asked for again makes room.
+            embedder: Arc::new(Cached::new(
+                parts.embedder,
+                caching::Cache::new(parts.embedding_cache_size, Duration::MAX, parts.clock.clone()),
+            )),
             meter: Meter::new(&parts.telemetry),
             telemetry: parts.telemetry,
         }

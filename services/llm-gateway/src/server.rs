@@ -7,7 +7,8 @@ use contracts::llm::{
     self as wire, cache_admin_service_server as cache_server, llm_gateway_service_server as gateway_server,
     pattern_service_server as pattern_server,
 };
-use futures::Stream;
+use embedding::Embedder;
+use futures::{Stream, StreamExt as _};
 use rpc::{Caller, Role};
 use telemetry::Telemetry;
 use tonic::{Request, Response, Status};
@@ -15,7 +16,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     cache::bands::Tolerances,
     config::Config,
-    convert,
+    convert, dialect,
     error::Error,
     pattern::{self, Library, Verdict},
     price::Price,
@@ -60,7 +61,9 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
     };
     let host = rpc::Host::bind(&config.host, config.llm_port, telemetry, clock)?;
     let local_addr = host.local_addr();
+    let gateway = service.gateway.clone();
     let mut host = host
+        .api(&dialect::PATHS, dialect::routes(gateway))
         .add(gateway_server::LlmGatewayServiceServer::new(service.clone()))
         .add_admin(cache_server::CacheAdminServiceServer::new(service.clone()))
         .add_admin(pattern_server::PatternServiceServer::new(service));
@@ -68,6 +71,14 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
         host = host.part(UPSTREAM, rpc::outcomes(answers));
     }
     Ok(Bound { host, local_addr })
+}
+
+/// Puts a gateway together that is called directly and serves nobody.
+///
+/// # Errors
+/// [`Error`] if the pattern templates are wrong or the upstream's settings are.
+pub async fn assemble(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Result<Gateway, Error> {
+    gateway(config, upstream(config)?, telemetry, clock).await
 }
 
 impl Bound {
@@ -99,6 +110,11 @@ fn upstream(config: &Config) -> Result<Option<Upstream>, Error> {
     Ok(upstream.transpose()?)
 }
 
+async fn embedder(config: &Config) -> Result<Arc<dyn Embedder>, Error> {
+    let choice: embedding::Choice = config.llm_embedder.parse().map_err(Error::EmbedderSetting)?;
+    Ok(choice.embedder().await?)
+}
+
 async fn gateway(
     config: &Config,
     upstream: Option<Upstream>,
@@ -128,6 +144,8 @@ async fn gateway(
         cache_size: config.llm_cache_size,
         band_answers: config.llm_band_answers,
         cache_ttl: config.llm_cache_ttl,
+        embedder: embedder(config).await?,
+        embedding_cache_size: config.llm_embedding_cache_size,
         clock: clock.clone(),
         telemetry: telemetry.clone(),
     }))
@@ -153,7 +171,8 @@ impl gateway_server::LlmGatewayService for Service {
         let (terms, conversation) = convert::generate_stream(Caller::of(&request), request.into_inner())?;
         let mut pieces = self.gateway.generate_stream(terms, conversation)?;
         let stream = futures::stream::poll_fn(move |context| pieces.poll_recv(context));
-        let stream = futures::StreamExt::map(stream, |piece| Ok(convert::stream_part(piece?)));
+        let stream = stream
+            .filter_map(|part| async { part.map_err(Status::from).map(convert::stream_part).transpose() });
         Ok(Response::new(Box::pin(stream)))
     }
 

@@ -8,6 +8,8 @@ mod admin;
 mod analyze;
 #[path = "gateway/bands.rs"]
 mod bands;
+#[path = "gateway/chat.rs"]
+mod chat;
 #[path = "gateway/generate.rs"]
 mod generate;
 #[path = "gateway/harness.rs"]

@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, UNIX_EPOCH},
+    time::UNIX_EPOCH,
 };
 
 use clock::Clock;
@@ -23,12 +23,9 @@ use testkit::upstream::{Reply, Script, Upstream};
 use crate::{
     Config, Error as GatewayError,
     analyze::{Finding, Inquiry},
-    batch::Limits,
+    assemble,
     observation::Observation,
-    pattern::Library,
-    price::Price,
-    provider::{Models, openai},
-    route::{Gateway, Parts},
+    route::Gateway,
     served::{Control, Terms},
 };
 
@@ -117,9 +114,9 @@ pub fn pools(csv: &[u8]) -> Result<Vec<Observation>, Error> {
 /// # Errors
 /// [`Error::Gateway`] if a gateway does not start or nothing is answered at all.
 pub async fn round(pools: &[Observation], config: &Config) -> Result<Measured, Error> {
-    let (limits, seed) = (config.merging(), rand::random());
+    let seed = rand::random();
     let (single, merged, callers) =
-        (Bed::start(limits, seed)?, Bed::start(limits, seed)?, Bed::start(limits, seed)?);
+        (Bed::start(config, seed).await?, Bed::start(config, seed).await?, Bed::start(config, seed).await?);
     let (mut apart, mut together, mut crowd) = (Tally::default(), Tally::default(), Tally::default());
     for pool in pools.chunks(1) {
         apart.add(&single.ask(pool).await?, pool);
@@ -150,28 +147,20 @@ pub async fn round(pools: &[Observation], config: &Config) -> Result<Measured, E
 }
 
 impl Bed {
-    fn start(limits: Limits, seed: u64) -> Result<Self, GatewayError> {
+    async fn start(config: &Config, seed: u64) -> Result<Self, GatewayError> {
         let tokens = Arc::new(AtomicU64::new(0));
         let (counted, random) = (tokens.clone(), Mutex::new(StdRng::seed_from_u64(seed)));
         let upstream =
             Upstream::start(Script::function(move |body| spoilt(body, &mut random.lock(), &counted)));
-        let connection = openai::Upstream::new(&openai::Options {
-            url: upstream.url(),
-            key: None,
-            timeout: Duration::from_secs(30),
-            max_retries: 0,
-        })?;
-        let gateway = Gateway::new(Parts {
-            models: Models::new("openai/mock", Some(connection))?,
-            price: Price::default(),
-            patterns: Library::built_in()?,
-            merging: limits,
-            cache_size: 10_000,
-            band_answers: 1,
-            cache_ttl: Duration::from_secs(3_600),
-            clock: Clock::manual(UNIX_EPOCH).0,
-            telemetry: Telemetry::silent("llm-gateway"),
-        });
+        let config = Config {
+            llm_upstream_url: Some(upstream.url()),
+            llm_model: "openai/mock".to_owned(),
+            llm_max_retries: 0,
+            llm_cache_size: 10_000,
+            ..config.clone()
+        };
+        let clock = Clock::manual(UNIX_EPOCH).0;
+        let gateway = assemble(&config, &Telemetry::silent("llm-gateway"), &clock).await?;
         Ok(Self { gateway: Arc::new(gateway), upstream, tokens })
     }
 

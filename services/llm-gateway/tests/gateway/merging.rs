@@ -8,46 +8,27 @@ use std::{
 use clock::Clock;
 use futures::{FutureExt as _, future::join_all, poll};
 use llm_gateway::{
-    Error,
+    Config, Error,
     analyze::{Inquiry, Report},
-    batch::Limits,
+    assemble,
     observation::{ItemFailure, Observation},
-    pattern::Library,
-    price::Price,
-    provider::{Failure, Models, openai},
-    route::{Gateway, Parts},
+    provider::Failure,
+    route::Gateway,
     served::{By, Control, Terms},
 };
 use serde_json::{Value, json};
 use telemetry::Telemetry;
 use testkit::upstream::{Reply, Script, Upstream};
 
-use crate::harness::{MODEL, analyst, answer_to, asked, parts, subjects};
-
-const LIMITS: Limits = Limits {
-    max_items: 50,
-    max_tokens: 16_000,
-    // As long as it may be: calls of these tests leave because they are full.
-    linger: Duration::from_secs(1),
-    max_singles: 10,
-};
+use crate::harness::{analyst, answer_to, asked, config_for, parts, subjects};
 
 /// A gateway called directly: a caller leaves when its future is dropped, at a moment of the test's choice.
-fn gateway(upstream: &Upstream, limits: Limits) -> Arc<Gateway> {
-    let options =
-        openai::Options { url: upstream.url(), key: None, timeout: Duration::from_secs(20), max_retries: 0 };
-    let connection = openai::Upstream::new(&options).unwrap();
-    Arc::new(Gateway::new(Parts {
-        models: Models::new(MODEL, Some(connection)).unwrap(),
-        price: Price { input_per_mtok: 1.0, cached_input_per_mtok: 1.0, output_per_mtok: 2.0 },
-        patterns: Library::built_in().unwrap(),
-        merging: limits,
-        cache_size: 1_000,
-        band_answers: 1,
-        cache_ttl: Duration::from_secs(1_000),
-        clock: Clock::manual(UNIX_EPOCH).0,
-        telemetry: Telemetry::silent("llm-gateway"),
-    }))
+async fn gateway(upstream: &Upstream, max_items: usize) -> Arc<Gateway> {
+    // As long as it may be: calls of these tests leave because they are full.
+    let linger = Duration::from_secs(1);
+    let config = Config { llm_merge_max_items: max_items, llm_merge_linger: linger, ..config_for(upstream) };
+    let clock = Clock::manual(UNIX_EPOCH).0;
+    Arc::new(assemble(&config, &Telemetry::silent("llm-gateway"), &clock).await.unwrap())
 }
 
 fn terms(tenant: &str) -> Terms {
@@ -111,7 +92,7 @@ async fn spoiled_items_are_asked_again_together_then_singly_and_then_failed_by_n
         }
         Reply::json(&answer)
     }));
-    let gateway = gateway(&upstream, LIMITS);
+    let gateway = gateway(&upstream, 50).await;
     let report = gateway.analyze(&terms("a"), &about(0..50)).await.unwrap();
     let bodies: Vec<Value> = upstream.requests().into_iter().map(|request| request.body).collect();
     assert_eq!((bodies.len(), report.upstream_calls), (4, 4));
@@ -135,7 +116,7 @@ async fn spoiled_items_are_asked_again_together_then_singly_and_then_failed_by_n
 #[tokio::test]
 async fn order_and_codes_differ_from_call_to_call() {
     let upstream = Upstream::start(analyst());
-    let gateway = gateway(&upstream, LIMITS);
+    let gateway = gateway(&upstream, 50).await;
     let control = Control { read: false, ..Control::default() };
     for _ in 0..2 {
         gateway.analyze(&Terms { control, ..terms("a") }, &about(0..40)).await.unwrap();
@@ -153,10 +134,10 @@ async fn order_and_codes_differ_from_call_to_call() {
 async fn callers_who_come_while_a_call_is_under_way_share_the_next_and_its_cost() {
     let upstream =
         Upstream::start(Script::function(|body| Reply::json(&answer_to(body)).counted(1_003, 501)));
-    let gateway = gateway(&upstream, Limits { max_items: 8, ..LIMITS });
+    let gateway = gateway(&upstream, 8).await;
     let hold = upstream.hold();
-    let (first, caller) = (terms("a"), terms("a"));
-    let mut alone = Box::pin(gateway.analyze(&first, &about(0..1)).map(Result::unwrap));
+    let (caller, zero) = (terms("a"), about(0..1));
+    let mut alone = Box::pin(gateway.analyze(&caller, &zero).map(Result::unwrap));
     assert!(poll!(&mut alone).is_pending());
     upstream.arrived(1).await;
     let inquiries = [about(1..2), about(2..5), about(5..6), about(6..9)];
@@ -198,19 +179,9 @@ async fn callers_who_come_while_a_call_is_under_way_share_the_next_and_its_cost(
 }
 
 #[tokio::test]
-async fn a_single_caller_does_not_linger() {
-    let upstream = Upstream::start(analyst());
-    let gateway = gateway(&upstream, Limits { linger: Duration::from_secs(3_600), ..LIMITS });
-    for k in 0..3 {
-        gateway.analyze(&terms("a"), &about(k..k + 1)).await.unwrap();
-    }
-    assert_eq!(upstream.calls(), 3);
-}
-
-#[tokio::test]
 async fn tenants_and_questions_never_share_a_prompt() {
     let upstream = Upstream::start(analyst());
-    let gateway = gateway(&upstream, Limits { max_items: 4, ..LIMITS });
+    let gateway = gateway(&upstream, 4).await;
     let hold = upstream.hold();
     let callers = [("a", ""), ("b", ""), ("a", "why?")];
     let asking = (0..5_u32).flat_map(|round| {
@@ -240,7 +211,7 @@ async fn tenants_and_questions_never_share_a_prompt() {
 #[tokio::test]
 async fn who_leaves_before_a_call_is_sent_is_not_asked_about() {
     let upstream = Upstream::start(analyst());
-    let gateway = gateway(&upstream, Limits { max_items: 2, ..LIMITS });
+    let gateway = gateway(&upstream, 2).await;
     let hold = upstream.hold();
     let caller = terms("a");
     let (one, two, three) = (about(1..2), about(2..3), about(3..4));
@@ -262,7 +233,7 @@ async fn who_leaves_before_a_call_is_sent_is_not_asked_about() {
 #[tokio::test]
 async fn who_leaves_a_call_under_way_spares_the_others_and_finds_its_answer_stored() {
     let upstream = Upstream::start(analyst());
-    let gateway = gateway(&upstream, Limits { max_items: 2, ..LIMITS });
+    let gateway = gateway(&upstream, 2).await;
     let hold = upstream.hold();
     let caller = terms("a");
     let hasty = Terms { deadline: Some(Instant::now() + Duration::from_millis(300)), ..terms("a") };
@@ -294,7 +265,7 @@ async fn a_limit_holds_for_each_callers_own_share() {
         drop_entry(&mut answer, "POOL3");
         Reply::json(&answer)
     }));
-    let gateway = gateway(&upstream, Limits { max_items: 3, ..LIMITS });
+    let gateway = gateway(&upstream, 3).await;
     let hold = upstream.hold();
     let caller = terms("a");
     // Enough for one call by estimate (about 500 tokens read, 60 written), not for two.
@@ -328,7 +299,7 @@ async fn a_limit_holds_for_each_callers_own_share() {
 #[tokio::test]
 async fn a_failed_shared_call_fails_all_who_shared_it_and_leaves_no_lane_behind() {
     let upstream = Upstream::start(Script::failing(503, "down"));
-    let gateway = gateway(&upstream, Limits { max_items: 2, ..LIMITS });
+    let gateway = gateway(&upstream, 2).await;
     let caller = terms("a");
     let inquiries: Vec<Inquiry> = (1..4).map(|k| about(k..k + 1)).collect();
     let outcomes = join_all(inquiries.iter().map(|inquiry| gateway.analyze(&caller, inquiry))).await;
