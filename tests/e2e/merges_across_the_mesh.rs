@@ -12,9 +12,7 @@ fn analysed(request: &Value) -> Reply {
     let parts = question["parts"].as_array().unwrap();
     let groups = parts.iter().flat_map(|part| part["groups"].as_array().unwrap());
     let seen = groups.flat_map(|group| group["observations"].as_array().unwrap());
-    let item = |one: &Value| {
-        json!({ "tag": one["tag"], "check": one["check"], "summary": "as ever", "confidence": 0.5, "salience": 0.5 })
-    };
+    let item = |one: &Value| json!({ "tag": one["tag"], "check": one["check"], "summary": "as ever", "confidence": 0.5, "salience": 0.5 });
     let items: Vec<Value> = seen.map(item).collect();
     let assessed = |part: &Value| {
         json!({

@@ -11,7 +11,7 @@ use telemetry::Telemetry;
 
 use crate::{
     batch::{self, Merger},
-    cache::{Exact, Flights, Found, Key, Keys, Lead, Room, Seat, StoredAnswer},
+    cache::{Bands, Exact, Flights, Found, Key, Keys, Lead, Room, Seat, StoredAnswer},
     conversation::{Answer, Conversation},
     error::Error,
     merge::{Merged, Request},
@@ -35,6 +35,8 @@ pub struct Parts {
     pub merging: batch::Limits,
     /// How many answers are kept, and for how long.
     pub cache: Room,
+    /// Most answers of one entity whose figures are compared.
+    pub band_answers: usize,
     /// Who turns texts into vectors.
     pub embedder: Arc<dyn Embedder>,
     /// Most vectors kept.
@@ -53,6 +55,7 @@ pub struct Gateway {
     pub(crate) patterns: Library,
     pub(crate) keys: Keys,
     pub(crate) cache: Exact,
+    pub(crate) bands: Bands,
     pub(crate) answers: Flights<Arc<StoredAnswer>>,
     pub(crate) merges: Flights<Arc<Merged>>,
     pub(crate) merger: Merger<Key, Request>,
@@ -101,6 +104,13 @@ impl Gateway {
             price: parts.price,
             patterns: parts.patterns,
             keys: Keys::new(rand::random()),
+            // An entity without a stored answer is of no use, so there are no more of them.
+            bands: Bands::new(
+                parts.cache.sizing.most,
+                parts.band_answers,
+                parts.cache.ttl,
+                parts.clock.clone(),
+            ),
             cache: Exact::new(parts.cache, parts.clock.clone(), Some(meter.resized())),
             clock: parts.clock.clone(),
             answers: Flights::default(),

@@ -15,7 +15,7 @@ use telemetry::Telemetry;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    cache::Room,
+    cache::{Room, bands::Tolerances},
     config::Config,
     convert, dialect,
     error::Error,
@@ -42,6 +42,8 @@ pub struct Bound {
 struct Service {
     gateway: Arc<Gateway>,
     max_observations: usize,
+    /// How far answers may be off where a request does not say.
+    bands: Tolerances,
 }
 
 type Pieces = Pin<Box<dyn Stream<Item = Result<wire::GenerateStreamResponse, Status>> + Send>>;
@@ -56,6 +58,7 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
     let service = Service {
         gateway: Arc::new(gateway(&config, upstream, &telemetry, &clock).await?),
         max_observations: config.llm_max_observations,
+        bands: config.bands(),
     };
     let host = rpc::Host::bind(&config.host, config.llm_port, telemetry, clock)?;
     let local_addr = host.local_addr();
@@ -154,6 +157,7 @@ async fn gateway(
         patterns,
         merging: config.merging(),
         cache: room(config),
+        band_answers: config.llm_band_answers,
         embedder: embedder(config).await?,
         embedding_cache_size: config.llm_embedding_cache_size,
         clock: clock.clone(),
@@ -191,7 +195,8 @@ impl gateway_server::LlmGatewayService for Service {
         request: Request<wire::AnalyzeRequest>,
     ) -> Result<Response<wire::AnalyzeResponse>, Status> {
         let caller = Caller::of(&request);
-        let (terms, inquiry) = convert::analyze(caller, request.into_inner(), self.max_observations)?;
+        let (terms, inquiry) =
+            convert::analyze(caller, request.into_inner(), self.max_observations, &self.bands)?;
         let report = self.gateway.analyze(&terms, &inquiry).await?;
         let ids = inquiry.observations.into_iter().map(|seen| seen.id).collect();
         Ok(Response::new(convert::report(report, ids)))
@@ -218,6 +223,7 @@ impl cache_server::CacheAdminService for Service {
         caller.require(Role::Admin)?;
         let model = self.gateway.models.stored_name(&convert::model(request.into_inner())?);
         let removed = self.gateway.cache.invalidate(&caller.tenant, &model);
+        self.gateway.bands.invalidate(&caller.tenant, &model);
         Ok(Response::new(wire::InvalidateResponse { removed }))
     }
 
@@ -228,6 +234,7 @@ impl cache_server::CacheAdminService for Service {
         Caller::of(&request).require(Role::Admin)?;
         let capacity = convert::capacity(request.into_inner())?;
         let previous = self.gateway.cache.resize(capacity);
+        self.gateway.bands.resize(capacity);
         Ok(Response::new(convert::resized(previous, capacity)))
     }
 }

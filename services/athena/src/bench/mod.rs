@@ -48,7 +48,17 @@ struct Bench {
     data: &'static str,
 }
 
-const BENCHES: [Bench; 8] = [
+const BENCHES: [Bench; 9] = [
+    Bench {
+        name: "gateway.bands",
+        about: "observations that an answer about close figures serves, at ±10 % of APR and TVL, with answers of the day before",
+        unit: "percent",
+        better: "higher",
+        goal: "more than a grid of bands as close, with nothing served outside the tolerance",
+        reference: "`grid`, `wide_grid` and `last_seen` on the same days",
+        rounds: 1,
+        data: "recorded pool days: pools/pool_days_base_….csv",
+    },
     Bench {
         name: "gateway.cache_size",
         about: "hit-rate points lost by a cache that sizes itself, starting at 1,000 entries, on the worst of some recorded traces",
@@ -224,12 +234,18 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
             };
             setup.rounds(measure).await
         }
+        "gateway.bands" => setup.rounds(async || bands(&setup.data)).await,
         "gateway.merge" => merge::merge(setup).await,
         "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,
         "mesh.memory" => setup.rounds(processes::memory).await,
         _ => setup.rounds(image::build).await,
     }
+}
+
+fn bands(days: &[u8]) -> Result<Round> {
+    let (value, details) = llm_gateway::bench::bands::measure(days)?;
+    Ok(Round { value, details })
 }
 
 fn object(bench: &Bench, outcome: &Outcome, rounds: u32) -> Value {
