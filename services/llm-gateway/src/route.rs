@@ -11,7 +11,7 @@ use telemetry::Telemetry;
 
 use crate::{
     batch::{self, Merger},
-    cache::{Bands, Exact, Flights, Found, Key, Keys, Lead, Seat, StoredAnswer},
+    cache::{Bands, Exact, Flights, Found, Key, Keys, Lead, Room, Seat, StoredAnswer, bands},
     conversation::{Answer, Conversation},
     error::Error,
     merge::{Merged, Request},
@@ -33,12 +33,10 @@ pub struct Parts {
     pub patterns: Library,
     /// How many observations share a call to a language model, and how long callers wait for company.
     pub merging: batch::Limits,
-    /// Most answers kept.
-    pub cache_size: u64,
-    /// Most answers of one entity whose figures are compared.
-    pub band_answers: usize,
-    /// How long an answer is served, on the clock.
-    pub cache_ttl: Duration,
+    /// How many answers are kept, and for how long.
+    pub cache: Room,
+    /// What is known of the figures that answers are about.
+    pub bands: bands::Limits,
     /// Who turns texts into vectors.
     pub embedder: Arc<dyn Embedder>,
     /// Most vectors kept.
@@ -99,14 +97,15 @@ impl Gateway {
     /// Puts a gateway together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        let meter = Meter::new(&parts.telemetry);
+        meter.capacity(parts.cache.size);
         Self {
             models: parts.models,
             price: parts.price,
             patterns: parts.patterns,
             keys: Keys::new(rand::random()),
-            cache: Exact::new(parts.cache_size, parts.cache_ttl, parts.clock.clone()),
-            // An entity without a stored answer is of no use, so there are no more of them.
-            bands: Bands::new(parts.cache_size, parts.band_answers, parts.cache_ttl, parts.clock.clone()),
+            cache: Exact::new(parts.cache, parts.clock.clone(), Some(meter.resized())),
+            bands: Bands::new(parts.bands, parts.clock.clone()),
             clock: parts.clock.clone(),
             answers: Flights::default(),
             merges: Flights::default(),
@@ -116,7 +115,7 @@ impl Gateway {
                 parts.embedder,
                 caching::Cache::new(parts.embedding_cache_size, Duration::MAX, parts.clock.clone()),
             )),
-            meter: Meter::new(&parts.telemetry),
+            meter,
             telemetry: parts.telemetry,
         }
     }
@@ -174,7 +173,7 @@ impl Gateway {
                     journey.phases.coalesced_wait = Some(waiting.elapsed());
                 }
                 // An answer may have landed between the look and the turn.
-                match self.cache.answer(&journey.key, journey.terms.control) {
+                match self.cache.answer_again(&journey.key, journey.terms.control) {
                     None => Ok(Stop::Ask(Some(lead))),
                     Some(found) => {
                         lead.land(found.entry.clone());

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
+use caching::Sizing;
 use clock::Clock;
 use contracts::llm::{
     self as wire, cache_admin_service_server as cache_server, llm_gateway_service_server as gateway_server,
@@ -14,7 +15,10 @@ use telemetry::Telemetry;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    cache::bands::Tolerances,
+    cache::{
+        Room,
+        bands::{self, Tolerances},
+    },
     config::Config,
     convert, dialect,
     error::Error,
@@ -110,6 +114,30 @@ fn upstream(config: &Config) -> Result<Option<Upstream>, Error> {
     Ok(upstream.transpose()?)
 }
 
+fn room(config: &Config) -> Room {
+    let size = config.llm_cache_size;
+    Room {
+        size,
+        sizing: Sizing {
+            least: config.llm_cache_min_size.min(size),
+            most: config.llm_cache_max_size.max(size),
+            auto: config.llm_cache_auto_resize,
+        },
+        max_bytes: config.llm_cache_max_bytes.bytes(),
+        ttl: config.llm_cache_ttl,
+    }
+}
+
+fn band_limits(config: &Config) -> bands::Limits {
+    bands::Limits {
+        // An entity without a stored answer is of no use, so no more of them than there may be answers.
+        entities: config.llm_cache_max_size.max(config.llm_cache_size),
+        answers: config.llm_band_answers,
+        max_bytes: config.llm_band_max_bytes.bytes(),
+        ttl: config.llm_cache_ttl,
+    }
+}
+
 async fn embedder(config: &Config) -> Result<Arc<dyn Embedder>, Error> {
     let choice: embedding::Choice = config.llm_embedder.parse().map_err(Error::EmbedderSetting)?;
     Ok(choice.embedder().await?)
@@ -141,9 +169,8 @@ async fn gateway(
         },
         patterns,
         merging: config.merging(),
-        cache_size: config.llm_cache_size,
-        band_answers: config.llm_band_answers,
-        cache_ttl: config.llm_cache_ttl,
+        cache: room(config),
+        bands: band_limits(config),
         embedder: embedder(config).await?,
         embedding_cache_size: config.llm_embedding_cache_size,
         clock: clock.clone(),
@@ -198,7 +225,7 @@ impl cache_server::CacheAdminService for Service {
         Caller::of(&request).require(Role::Admin)?;
         let cache = &self.gateway.cache;
         let totals = self.gateway.meter.totals();
-        Ok(Response::new(convert::stats(cache.stats(), cache.ttl(), cache.refused(), totals)))
+        Ok(Response::new(convert::stats(cache, totals)))
     }
 
     async fn invalidate(
@@ -220,8 +247,6 @@ impl cache_server::CacheAdminService for Service {
         Caller::of(&request).require(Role::Admin)?;
         let capacity = convert::capacity(request.into_inner())?;
         let previous = self.gateway.cache.resize(capacity);
-        self.gateway.bands.resize(capacity);
-        tracing::info!(previous, capacity, "resized the response cache");
         Ok(Response::new(convert::resized(previous, capacity)))
     }
 }

@@ -1,6 +1,7 @@
 //! Benchmarks of the gateway, run by `athena bench`.
 
 pub mod bands;
+pub mod cache_size;
 pub mod merge;
 mod pool_days;
 

@@ -13,7 +13,7 @@ mod key;
 
 pub use self::{
     bands::Bands,
-    exact::{Entry, Exact, Found, MAX_ENTRY_BYTES, StoredAnalysis, StoredAnswer},
+    exact::{Entry, Exact, Found, MAX_ENTRY_BYTES, Room, StoredAnalysis, StoredAnswer},
     flight::{Flights, Lead, MOST_LEADERS, Seat},
     key::{Key, Keys},
 };
