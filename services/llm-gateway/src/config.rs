@@ -42,6 +42,8 @@ config::settings! {
         pub llm_band_max_age: Duration = "24h", unit "duration", range "1s" to "30d";
         /// Most answers of an entity that are compared, those that served last.
         pub llm_band_answers: usize = "4", unit "answers", range "1" to "64";
+        /// Most bytes kept of the figures that answers are about, over all tenants. The answers themselves are in the response cache.
+        pub llm_band_max_bytes: ByteSize = "16MiB", unit "bytes", range "1MiB" to "64GiB";
         /// Who turns texts into vectors, for the semantic cache and `/v1/embeddings`: `hashing` (no model, 512 components), or `hashing-` and
         /// their number.
         pub llm_embedder: String = "hashing", unit "name";

@@ -11,7 +11,7 @@ use telemetry::Telemetry;
 
 use crate::{
     batch::{self, Merger},
-    cache::{Bands, Exact, Flights, Found, Key, Keys, Lead, Room, Seat, StoredAnswer},
+    cache::{Bands, Exact, Flights, Found, Key, Keys, Lead, Room, Seat, StoredAnswer, bands},
     conversation::{Answer, Conversation},
     error::Error,
     merge::{Merged, Request},
@@ -35,8 +35,8 @@ pub struct Parts {
     pub merging: batch::Limits,
     /// How many answers are kept, and for how long.
     pub cache: Room,
-    /// Most answers of one entity whose figures are compared.
-    pub band_answers: usize,
+    /// What is known of the figures that answers are about.
+    pub bands: bands::Limits,
     /// Who turns texts into vectors.
     pub embedder: Arc<dyn Embedder>,
     /// Most vectors kept.
@@ -104,14 +104,8 @@ impl Gateway {
             price: parts.price,
             patterns: parts.patterns,
             keys: Keys::new(rand::random()),
-            // An entity without a stored answer is of no use, so there are no more of them.
-            bands: Bands::new(
-                parts.cache.sizing.most,
-                parts.band_answers,
-                parts.cache.ttl,
-                parts.clock.clone(),
-            ),
             cache: Exact::new(parts.cache, parts.clock.clone(), Some(meter.resized())),
+            bands: Bands::new(parts.bands, parts.clock.clone()),
             clock: parts.clock.clone(),
             answers: Flights::default(),
             merges: Flights::default(),

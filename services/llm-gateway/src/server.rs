@@ -15,7 +15,10 @@ use telemetry::Telemetry;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    cache::{Room, bands::Tolerances},
+    cache::{
+        Room,
+        bands::{self, Tolerances},
+    },
     config::Config,
     convert, dialect,
     error::Error,
@@ -125,6 +128,16 @@ fn room(config: &Config) -> Room {
     }
 }
 
+fn band_limits(config: &Config) -> bands::Limits {
+    bands::Limits {
+        // An entity without a stored answer is of no use, so no more of them than there may be answers.
+        entities: config.llm_cache_max_size.max(config.llm_cache_size),
+        answers: config.llm_band_answers,
+        max_bytes: config.llm_band_max_bytes.bytes(),
+        ttl: config.llm_cache_ttl,
+    }
+}
+
 async fn embedder(config: &Config) -> Result<Arc<dyn Embedder>, Error> {
     let choice: embedding::Choice = config.llm_embedder.parse().map_err(Error::EmbedderSetting)?;
     Ok(choice.embedder().await?)
@@ -157,7 +170,7 @@ async fn gateway(
         patterns,
         merging: config.merging(),
         cache: room(config),
-        band_answers: config.llm_band_answers,
+        bands: band_limits(config),
         embedder: embedder(config).await?,
         embedding_cache_size: config.llm_embedding_cache_size,
         clock: clock.clone(),
@@ -234,7 +247,6 @@ impl cache_server::CacheAdminService for Service {
         Caller::of(&request).require(Role::Admin)?;
         let capacity = convert::capacity(request.into_inner())?;
         let previous = self.gateway.cache.resize(capacity);
-        self.gateway.bands.resize(capacity);
         Ok(Response::new(convert::resized(previous, capacity)))
     }
 }

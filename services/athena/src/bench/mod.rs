@@ -227,6 +227,7 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
     match name {
         "cycle.overhead" => cycle::overhead(setup).await,
         "cycle.replay" => cycle::replay(setup).await,
+        "gateway.bands" => setup.rounds(async || bands(&setup.data)).await,
         "gateway.cache_size" => {
             let measure = async || {
                 let (value, details) = llm_gateway::bench::cache_size::measure(&setup.folder)?;
@@ -234,7 +235,6 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
             };
             setup.rounds(measure).await
         }
-        "gateway.bands" => setup.rounds(async || bands(&setup.data)).await,
         "gateway.merge" => merge::merge(setup).await,
         "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use caching::Sizing;
 use clock::{Clock, Hand};
 use jiff::civil::Date;
 
@@ -18,7 +19,7 @@ use crate::{
     bench::pool_days::days_between,
     cache::{
         Exact, Key, Keys, Room, StoredAnalysis,
-        bands::{Bands, Tolerance, Tolerances},
+        bands::{Bands, Limits, Tolerance, Tolerances},
     },
     observation::Analysis,
     served::Control,
@@ -54,10 +55,13 @@ impl Ours {
     pub(super) fn new(trial: &Trial<'_>) -> Self {
         let ttl = DAY * trial.most_days.unsigned_abs();
         let (clock, hand) = Clock::manual(UNIX_EPOCH);
+        let sizing = Sizing { least: ROOM, most: ROOM, auto: false };
+        let room = Room { size: ROOM, sizing, max_bytes: u64::MAX, ttl };
+        let limits = Limits { entities: ROOM, answers: ANSWERS, max_bytes: u64::MAX, ttl };
         Self {
             keys: Keys::new([0; 32]),
-            exact: Exact::new(Room::fixed(ROOM, ttl), clock.clone(), None),
-            bands: Bands::new(ROOM, ANSWERS, ttl, clock),
+            exact: Exact::new(room, clock.clone(), None),
+            bands: Bands::new(limits, clock),
             hand,
             day: None,
             tolerances: Tolerances {

@@ -15,7 +15,7 @@ mod tests;
 
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
-use caching::Cache;
+use caching::{Bytes, Cache, Options};
 use clock::Clock;
 use parking_lot::Mutex;
 
@@ -28,12 +28,28 @@ pub const MAX_ENTITY_BYTES: usize = 64 << 10;
 /// What an entry of a map takes beside its text, about.
 const ENTRY_BYTES: usize = 48;
 
+/// How much is kept, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most entities.
+    pub entities: u64,
+    /// Most answers of an entity, those that served last; at least one.
+    pub answers: usize,
+    /// Most bytes over all entities.
+    pub max_bytes: u64,
+    /// How long an entity is kept after its newest answer, on the clock.
+    pub ttl: Duration,
+}
+
 /// What the stored answers about each entity are about.
 #[derive(Debug)]
 pub struct Bands {
-    entities: Cache<Key, Arc<Mutex<VecDeque<Anchor>>>>,
+    entities: Cache<Key, Anchors>,
     most: usize,
 }
+
+/// What the answers about one entity are about, the one that served last first.
+type Anchors = Arc<Mutex<VecDeque<Anchor>>>;
 
 /// What a stored answer is about, and where it is stored.
 #[derive(Debug)]
@@ -66,10 +82,16 @@ pub enum Refusal {
 }
 
 impl Bands {
-    /// Makes an empty index over at most `entities`, of each the `most` answers that served last (at least one), for `ttl`.
+    /// Makes an empty index.
     #[must_use]
-    pub fn new(entities: u64, most: usize, ttl: Duration, clock: Clock) -> Self {
-        Self { entities: Cache::new(entities, ttl, clock), most: most.max(1) }
+    pub fn new(limits: Limits, clock: Clock) -> Self {
+        let Limits { entities, answers, max_bytes, ttl } = limits;
+        let bytes = Some(Bytes {
+            most: max_bytes,
+            of: |entity, anchors: &Anchors| bytes(entity, &anchors.lock()) as u64,
+        });
+        let options = Options { entries: entities, ttl, bytes, sizing: None, resized: None };
+        Self { entities: Cache::with(options, clock), most: answers.max(1) }
     }
 
     /// Finds the answer about figures close to those of `now`; `read` looks an answer up where it is stored.
@@ -116,7 +138,7 @@ impl Bands {
                 None => anchors.push_front(Anchor { seen: seen.clone(), answer: answer.clone() }),
             }
             anchors.truncate(self.most);
-            while entity.bytes() + anchors.iter().map(Anchor::bytes).sum::<usize>() > MAX_ENTITY_BYTES {
+            while bytes(entity, &anchors) > MAX_ENTITY_BYTES {
                 if anchors.pop_back().is_none() {
                     return;
                 }
@@ -130,11 +152,6 @@ impl Bands {
     pub fn invalidate(&self, tenant: &str, model: &str) {
         self.entities
             .invalidate_if(|key, _| key.tenant() == tenant && (model.is_empty() || key.model() == model));
-    }
-
-    /// Changes how many entities are kept.
-    pub fn resize(&self, entities: u64) {
-        self.entities.resize(entities);
     }
 }
 
@@ -166,6 +183,11 @@ impl fmt::Display for Refusal {
             Self::Gone => f.write_str("the answer about close figures was removed, or is older than allowed"),
         }
     }
+}
+
+/// Returns how many bytes an entity takes, about.
+fn bytes(entity: &Key, anchors: &VecDeque<Anchor>) -> usize {
+    entity.bytes() + anchors.iter().map(Anchor::bytes).sum::<usize>()
 }
 
 fn to_front(anchors: &mut VecDeque<Anchor>, place: usize) {

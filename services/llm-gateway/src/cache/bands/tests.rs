@@ -3,10 +3,11 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use caching::Sizing;
 use clock::{Clock, Hand};
 use proptest::{collection::vec, option, prelude::*};
 
-use super::{Bands, Difference, MAX_ENTITY_BYTES, Near, Refusal, Tolerance, Tolerances};
+use super::{Bands, Difference, Limits, MAX_ENTITY_BYTES, Near, Refusal, Tolerance, Tolerances};
 use crate::{
     cache::{Exact, Key, Keys, Room, StoredAnalysis},
     observation::{Analysis, Observation},
@@ -27,10 +28,13 @@ struct Tiers {
 impl Tiers {
     fn new(most: usize) -> Self {
         let (clock, hand) = Clock::manual(UNIX_EPOCH);
+        let sizing = Sizing { least: 1_000, most: 1_000, auto: false };
+        let room = Room { size: 1_000, sizing, max_bytes: 1 << 20, ttl: HOUR };
+        let limits = Limits { entities: 1_000, answers: most, max_bytes: 1 << 20, ttl: HOUR };
         Self {
             keys: Keys::new([3; 32]),
-            exact: Exact::new(Room::fixed(1_000, HOUR), clock.clone(), None),
-            bands: Bands::new(1_000, most, HOUR, clock),
+            exact: Exact::new(room, clock.clone(), None),
+            bands: Bands::new(limits, clock),
             hand,
             calls: 0,
         }
