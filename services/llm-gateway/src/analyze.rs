@@ -280,7 +280,7 @@ impl<'a> Case<'a> {
 
     /// Returns what the cache holds about all that is left, if it holds all of it.
     fn landed_meanwhile(&self, keys: &[Key]) -> Option<Shared> {
-        let found = keys.iter().map(|key| self.gateway.cache.analysis(key, self.terms.control));
+        let found = keys.iter().map(|key| self.gateway.cache.analysis_again(key, self.terms.control));
         let items = found.map(|found| {
             let outcome = Ok(found?.entry.analysis.clone());
             Some(Item { outcome, usage: Usage::default(), complete: true, merged: true })

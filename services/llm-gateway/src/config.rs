@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use config::ByteSize;
+
 use crate::batch::Limits;
 
 config::settings! {
@@ -19,8 +21,16 @@ config::settings! {
         pub llm_timeout: Duration = "30s", unit "duration", range "100ms" to "10m";
         /// Most times a call is repeated that the upstream did not answer or throttled.
         pub llm_max_retries: u32 = "2", unit "attempts", range "0" to "10";
-        /// Most answers kept in the response cache, over all tenants.
+        /// Most answers kept in the response cache, over all tenants; at first, where `llm_cache_auto_resize` is on.
         pub llm_cache_size: u64 = "1000", unit "entries", range "1" to "1000000", development "100", production "2000";
+        /// Most bytes kept in the response cache, over all tenants: requests and answers, with 256 bytes for each entry. It limits beside the number of answers, and is never passed by resizing.
+        pub llm_cache_max_bytes: ByteSize = "64MiB", unit "bytes", range "1MiB" to "64GiB";
+        /// Whether the response cache takes the size that its curve (`GetStats`) predicts nearly the best hit ratio for; otherwise it only shows the curve.
+        pub llm_cache_auto_resize: bool = "true", unit "switch";
+        /// Fewest answers the response cache may shrink to, and the smallest size of its curve; `llm_cache_size` where that is less.
+        pub llm_cache_min_size: u64 = "100", unit "entries", range "1" to "1000000";
+        /// Most answers the response cache may grow to, and the largest size of its curve; `llm_cache_size` where that is more.
+        pub llm_cache_max_size: u64 = "16384", unit "entries", range "1" to "1000000";
         /// How long an answer is served from the response cache, on the agent clock.
         pub llm_cache_ttl: Duration = "24h", unit "duration", range "1s" to "30d";
         /// Who turns texts into vectors, for the semantic cache and `/v1/embeddings`: `hashing` (no model, 512 components), or `hashing-` and

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use caching::{Resize, Told};
 use parking_lot::Mutex;
 use telemetry::{Counter, Gauge, Histogram, KeyValue, Telemetry, names};
 
@@ -17,6 +18,7 @@ pub struct Meter {
     calls: Counter,
     cost: Counter,
     hit_rate: Gauge,
+    capacity: Gauge,
     response_time: Histogram,
     totals: Mutex<Totals>,
 }
@@ -61,6 +63,7 @@ impl Meter {
             calls: telemetry.counter(names::LLM_UPSTREAM_CALLS),
             cost: telemetry.counter(names::LLM_COST),
             hit_rate: telemetry.gauge(names::CACHE_HIT_RATE),
+            capacity: telemetry.gauge(names::CACHE_CAPACITY),
             response_time: telemetry.histogram(names::LLM_RESPONSE_TIME),
             totals: Mutex::new(Totals::default()),
         }
@@ -81,6 +84,23 @@ impl Meter {
         if let Some(ratio) = ratio {
             self.hit_rate.set(ratio, &[KeyValue::new(names::CACHE, CACHE)]);
         }
+    }
+
+    /// Shows how many answers the response cache holds at most.
+    pub fn capacity(&self, entries: u64) {
+        show(&self.capacity, entries);
+    }
+
+    /// Returns what is to be told when the response cache has another capacity: it is shown and logged.
+    #[must_use]
+    pub fn resized(&self) -> Told {
+        let capacity = self.capacity.clone();
+        Arc::new(move |resize: &Resize| {
+            let (previous, now) = (resize.from, resize.change.to);
+            show(&capacity, now);
+            let why = resize.change.why.as_str();
+            tracing::info!(previous, capacity = now, why, "resized the response cache");
+        })
     }
 
     /// Starts asking `model` for a request that began at `begun`; counts no call yet.
@@ -106,6 +126,11 @@ impl Meter {
     pub fn totals(&self) -> Totals {
         *self.totals.lock()
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "capacities are far below 2^52")]
+fn show(capacity: &Gauge, entries: u64) {
+    capacity.set(entries as f64, &[KeyValue::new(names::CACHE, CACHE)]);
 }
 
 impl Asking<'_> {

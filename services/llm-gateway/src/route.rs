@@ -11,7 +11,7 @@ use telemetry::Telemetry;
 
 use crate::{
     batch::{self, Merger},
-    cache::{Exact, Flights, Found, Key, Keys, Lead, Seat, StoredAnswer},
+    cache::{Exact, Flights, Found, Key, Keys, Lead, Room, Seat, StoredAnswer},
     conversation::{Answer, Conversation},
     error::Error,
     merge::{Merged, Request},
@@ -33,10 +33,8 @@ pub struct Parts {
     pub patterns: Library,
     /// How many observations share a call to a language model, and how long callers wait for company.
     pub merging: batch::Limits,
-    /// Most answers kept.
-    pub cache_size: u64,
-    /// How long an answer is served, on the clock.
-    pub cache_ttl: Duration,
+    /// How many answers are kept, and for how long.
+    pub cache: Room,
     /// Who turns texts into vectors.
     pub embedder: Arc<dyn Embedder>,
     /// Most vectors kept.
@@ -96,12 +94,14 @@ impl Gateway {
     /// Puts a gateway together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        let meter = Meter::new(&parts.telemetry);
+        meter.capacity(parts.cache.size);
         Self {
             models: parts.models,
             price: parts.price,
             patterns: parts.patterns,
             keys: Keys::new(rand::random()),
-            cache: Exact::new(parts.cache_size, parts.cache_ttl, parts.clock.clone()),
+            cache: Exact::new(parts.cache, parts.clock.clone(), Some(meter.resized())),
             clock: parts.clock.clone(),
             answers: Flights::default(),
             merges: Flights::default(),
@@ -111,7 +111,7 @@ impl Gateway {
                 parts.embedder,
                 caching::Cache::new(parts.embedding_cache_size, Duration::MAX, parts.clock.clone()),
             )),
-            meter: Meter::new(&parts.telemetry),
+            meter,
             telemetry: parts.telemetry,
         }
     }
@@ -169,7 +169,7 @@ impl Gateway {
                     journey.phases.coalesced_wait = Some(waiting.elapsed());
                 }
                 // An answer may have landed between the look and the turn.
-                match self.cache.answer(&journey.key, journey.terms.control) {
+                match self.cache.answer_again(&journey.key, journey.terms.control) {
                     None => Ok(Stop::Ask(Some(lead))),
                     Some(found) => {
                         lead.land(found.entry.clone());

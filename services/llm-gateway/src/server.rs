@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
+use caching::Sizing;
 use clock::Clock;
 use contracts::llm::{
     self as wire, cache_admin_service_server as cache_server, llm_gateway_service_server as gateway_server,
@@ -14,6 +15,7 @@ use telemetry::Telemetry;
 use tonic::{Request, Response, Status};
 
 use crate::{
+    cache::Room,
     config::Config,
     convert, dialect,
     error::Error,
@@ -106,6 +108,20 @@ fn upstream(config: &Config) -> Result<Option<Upstream>, Error> {
     Ok(upstream.transpose()?)
 }
 
+fn room(config: &Config) -> Room {
+    let size = config.llm_cache_size;
+    Room {
+        size,
+        sizing: Sizing {
+            least: config.llm_cache_min_size.min(size),
+            most: config.llm_cache_max_size.max(size),
+            auto: config.llm_cache_auto_resize,
+        },
+        max_bytes: config.llm_cache_max_bytes.bytes(),
+        ttl: config.llm_cache_ttl,
+    }
+}
+
 async fn embedder(config: &Config) -> Result<Arc<dyn Embedder>, Error> {
     let choice: embedding::Choice = config.llm_embedder.parse().map_err(Error::EmbedderSetting)?;
     Ok(choice.embedder().await?)
@@ -137,8 +153,7 @@ async fn gateway(
         },
         patterns,
         merging: config.merging(),
-        cache_size: config.llm_cache_size,
-        cache_ttl: config.llm_cache_ttl,
+        cache: room(config),
         embedder: embedder(config).await?,
         embedding_cache_size: config.llm_embedding_cache_size,
         clock: clock.clone(),
@@ -192,7 +207,7 @@ impl cache_server::CacheAdminService for Service {
         Caller::of(&request).require(Role::Admin)?;
         let cache = &self.gateway.cache;
         let totals = self.gateway.meter.totals();
-        Ok(Response::new(convert::stats(cache.stats(), cache.ttl(), cache.refused(), totals)))
+        Ok(Response::new(convert::stats(cache, totals)))
     }
 
     async fn invalidate(
@@ -213,7 +228,6 @@ impl cache_server::CacheAdminService for Service {
         Caller::of(&request).require(Role::Admin)?;
         let capacity = convert::capacity(request.into_inner())?;
         let previous = self.gateway.cache.resize(capacity);
-        tracing::info!(previous, capacity, "resized the response cache");
         Ok(Response::new(convert::resized(previous, capacity)))
     }
 }

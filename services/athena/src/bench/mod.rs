@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 pub(crate) struct Arguments {
     /// A benchmark, or `list`.
     name: String,
-    /// A file of the shape the benchmark takes, read by its header.
+    /// A file of the shape the benchmark takes, read by its header; for some a folder of such files.
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// The embedder: hashing or hashing-DIMENSIONS.
@@ -48,7 +48,17 @@ struct Bench {
     data: &'static str,
 }
 
-const BENCHES: [Bench; 7] = [
+const BENCHES: [Bench; 8] = [
+    Bench {
+        name: "gateway.cache_size",
+        about: "hit-rate points lost by a cache that sizes itself, starting at 1,000 entries, on the worst of some recorded traces",
+        unit: "points",
+        better: "lower",
+        goal: "at most 3 points, at most 20 resizes, mean size at most 1.5 times the smallest good size",
+        reference: "the best fixed size up to 16,384, same eviction policy; the seed's rule beside it",
+        rounds: 1,
+        data: "a folder of traces, NAME.txt.gz with one key a line: cache-traces/",
+    },
     Bench {
         name: "gateway.merge",
         about: "upstream calls about 300 pools one by one, over merged, with a tenth of all items spoiled",
@@ -143,8 +153,10 @@ struct Outcome {
 
 /// What a benchmark is run with.
 struct Setup {
-    /// The file given; empty if it takes none.
+    /// The file given; empty if it takes none, or a folder.
     data: Vec<u8>,
+    /// The folder given; empty if it takes none.
+    folder: PathBuf,
     /// The embedder of the memory service.
     embedder: Choice,
     /// Settings the user gave with `--set`.
@@ -183,14 +195,18 @@ pub(crate) async fn run(arguments: Arguments, settings: &[String]) -> Result<Str
     if arguments.data.is_some() && bench.data.is_empty() {
         bail!("{} takes no --data", bench.name);
     }
-    let data = match &arguments.data {
-        Some(path) => fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
-        None if bench.data.is_empty() => Vec::new(),
+    let (data, folder) = match arguments.data {
+        Some(path) if bench.data.starts_with("a folder") => (Vec::new(), path),
+        Some(path) => {
+            (fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?, PathBuf::new())
+        }
+        None if bench.data.is_empty() => (Vec::new(), PathBuf::new()),
         None => bail!("{} needs --data: {}", bench.name, bench.data),
     };
     let rounds = arguments.rounds.unwrap_or(bench.rounds).max(1);
     let bar = progress(bench.name, rounds);
-    let setup = Setup { data, embedder: arguments.embedder, settings: settings.to_vec(), rounds, bar };
+    let setup =
+        Setup { data, folder, embedder: arguments.embedder, settings: settings.to_vec(), rounds, bar };
     let outcome = measure(bench.name, &setup).await?;
     setup.bar.finish_and_clear();
     let object = object(bench, &outcome, rounds);
@@ -201,6 +217,13 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
     match name {
         "cycle.overhead" => cycle::overhead(setup).await,
         "cycle.replay" => cycle::replay(setup).await,
+        "gateway.cache_size" => {
+            let measure = async || {
+                let (value, details) = llm_gateway::bench::cache_size::measure(&setup.folder)?;
+                Ok(Round { value, details })
+            };
+            setup.rounds(measure).await
+        }
         "gateway.merge" => merge::merge(setup).await,
         "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,

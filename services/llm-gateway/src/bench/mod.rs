@@ -1,3 +1,4 @@
 //! Benchmarks of the gateway, run by `athena bench`.
 
+pub mod cache_size;
 pub mod merge;
