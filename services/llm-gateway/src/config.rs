@@ -45,7 +45,7 @@ config::settings! {
         /// Most bytes kept of the figures that answers are about, over all tenants. The answers themselves are in the response cache.
         pub llm_band_max_bytes: ByteSize = "16MiB", unit "bytes", range "1MiB" to "64GiB";
         /// Who turns texts into vectors, for the semantic cache and `/v1/embeddings`: `hashing` (no model, 512 components), or `hashing-` and
-        /// their number.
+        /// their number; a folder with a sentence encoder (feature `minilm`), `FOLDER` or `FOLDER@HASH`; or `URL#MODEL`.
         pub llm_embedder: String = "hashing", unit "name";
         /// Most vectors kept of texts that may come again.
         pub llm_embedding_cache_size: u64 = "2000", unit "vectors", range "1" to "1000000", development "100";
@@ -71,6 +71,8 @@ config::settings! {
     groups {
         /// What every service has.
         pub host: rpc::HostSettings;
+        /// How an encoder from a folder, or a model behind a URL, works.
+        pub embedder: embedding::Settings;
     }
 }
 

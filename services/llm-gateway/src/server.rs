@@ -140,7 +140,7 @@ fn band_limits(config: &Config) -> bands::Limits {
 
 async fn embedder(config: &Config) -> Result<Arc<dyn Embedder>, Error> {
     let choice: embedding::Choice = config.llm_embedder.parse().map_err(Error::EmbedderSetting)?;
-    Ok(choice.embedder().await?)
+    Ok(choice.embedder(&config.embedder, None).await?)
 }
 
 async fn gateway(

@@ -12,6 +12,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use config::Sources;
 use embedding::Choice;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -24,7 +25,7 @@ pub(crate) struct Arguments {
     /// A file of the shape the benchmark takes, read by its header; for some a folder of such files.
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// The embedder: hashing or hashing-DIMENSIONS.
+    /// The embedder: hashing, hashing-DIMENSIONS, the FOLDER of a sentence encoder (feature minilm), or URL#MODEL.
     #[arg(long, default_value = "hashing")]
     embedder: Choice,
     /// How many rounds; the median is the value. Each benchmark has its own default.
@@ -176,6 +177,17 @@ struct Setup {
 }
 
 impl Setup {
+    /// Returns the number of components of the embedder's vectors.
+    async fn dimensions(&self) -> Result<usize> {
+        if let Some(dimensions) = self.embedder.dimensions() {
+            return Ok(dimensions);
+        }
+        let settings = self.settings.iter().filter_map(|setting| setting.split_once('='));
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let settings: embedding::Settings = config::load(&Sources::none().with_flags(settings))?;
+        Ok(self.embedder.embedder(&settings, None).await?.dimensions())
+    }
+
     /// Runs `round` as often as wanted; the details are those of the round whose value is the median.
     async fn rounds(&self, round: impl AsyncFn() -> Result<Round>) -> Result<Outcome> {
         let mut rounds = Vec::new();
