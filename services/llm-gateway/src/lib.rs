@@ -15,6 +15,8 @@
 
 pub mod analyze;
 pub mod batch;
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod cache;
 pub mod config;
 pub mod conversation;

@@ -5,6 +5,7 @@
 //! 2. A second thread does nothing but say when the next call is due, to some 50 µs, whatever became of the others.
 //! 3. Calls are bytes: HTTP/1.1, or gRPC over HTTP/2 without a message ever being built or read. An answer is read to its end.
 
+mod chat;
 mod connection;
 
 use std::{
@@ -28,6 +29,7 @@ use tokio::{
     task::JoinSet,
 };
 
+pub use self::chat::{chat, question};
 use self::connection::Connection;
 
 /// Longest time that is told apart from others, in nanoseconds; also when a call is given up.
@@ -251,6 +253,15 @@ impl Measured {
                 self.failure.get_or_insert(failure);
             }
         }
+    }
+
+    /// Adds what came of another load; the time taken is the sum.
+    pub fn add(&mut self, other: Self) {
+        // Both have the same bounds.
+        let _ = self.times.add(other.times);
+        self.failed += other.failed;
+        self.failure = self.failure.take().or(other.failure);
+        self.took += other.took;
     }
 
     /// Returns how many calls got a good answer.

@@ -32,7 +32,7 @@ const TEXT: &str = "Gas on this chain is low now: the base fee fell through the 
 /// A mock of a model server over HTTP/1.1 on one thread of its own, which ends when this is dropped.
 ///
 /// It answers `POST /v1/chat/completions`, whole or as a stream, `GET /v1/models`, and `GET /calls` with the number of
-/// completions asked for so far.
+/// completions asked for so far; `PUT /delay` sets how many milliseconds it takes from then on.
 #[derive(Debug)]
 pub struct Mock {
     address: SocketAddr,
@@ -42,7 +42,7 @@ pub struct Mock {
 
 #[derive(Debug)]
 struct Shared {
-    delay: Duration,
+    delay_ms: AtomicU64,
     calls: AtomicU64,
     whole: Bytes,
     events: Bytes,
@@ -58,8 +58,8 @@ impl Mock {
         let listener = StdListener::bind((Ipv4Addr::LOCALHOST, port))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let calls = AtomicU64::new(0);
-        let shared = Arc::new(Shared { delay, calls, whole: whole(), events: events() });
+        let (delay_ms, calls) = (AtomicU64::new(millis(delay)), AtomicU64::new(0));
+        let shared = Arc::new(Shared { delay_ms, calls, whole: whole(), events: events() });
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let serving = Arc::clone(&shared);
@@ -120,7 +120,9 @@ impl Shared {
     async fn answer(&self, request: Request<Incoming>) -> hyper::Result<Response<Full<Bytes>>> {
         let (parts, body) = request.into_parts();
         Ok(match (parts.method, parts.uri.path()) {
-            (Method::POST, "/v1/chat/completions") => self.completion(&body.collect().await?.to_bytes()).await,
+            (Method::POST, "/v1/chat/completions") => {
+                self.completion(&body.collect().await?.to_bytes()).await
+            }
             (Method::GET, "/v1/models") => {
                 let models = json!({ "object": "list", "data": [{ "id": "mock", "object": "model" }] });
                 response(StatusCode::OK, "application/json", Bytes::from(models.to_string()))
@@ -129,6 +131,12 @@ impl Shared {
                 let calls = self.calls.load(Ordering::Relaxed).to_string();
                 response(StatusCode::OK, "text/plain", Bytes::from(calls))
             }
+            (Method::PUT, "/delay") => {
+                let body = body.collect().await?.to_bytes();
+                let delay_ms = std::str::from_utf8(&body).ok().and_then(|text| text.trim().parse().ok());
+                self.delay_ms.store(delay_ms.unwrap_or(0), Ordering::Relaxed);
+                response(StatusCode::NO_CONTENT, "text/plain", Bytes::new())
+            }
             _ => response(StatusCode::NOT_FOUND, "text/plain", Bytes::new()),
         })
     }
@@ -136,10 +144,15 @@ impl Shared {
     async fn completion(&self, body: &[u8]) -> Response<Full<Bytes>> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let Ok(asked) = serde_json::from_slice::<Value>(body) else {
-            return response(StatusCode::BAD_REQUEST, "text/plain", Bytes::from_static(b"the body is no JSON"));
+            return response(
+                StatusCode::BAD_REQUEST,
+                "text/plain",
+                Bytes::from_static(b"the body is no JSON"),
+            );
         };
-        if !self.delay.is_zero() {
-            tokio::time::sleep(self.delay).await;
+        match self.delay_ms.load(Ordering::Relaxed) {
+            0 => {}
+            delay => tokio::time::sleep(Duration::from_millis(delay)).await,
         }
         if asked["stream"] == true {
             response(StatusCode::OK, "text/event-stream", self.events.clone())
@@ -147,6 +160,10 @@ impl Shared {
             response(StatusCode::OK, "application/json", self.whole.clone())
         }
     }
+}
+
+fn millis(delay: Duration) -> u64 {
+    u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn response(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
@@ -228,5 +245,11 @@ mod tests {
         let begun = Instant::now();
         ask(&mock, json!({})).await;
         assert!(begun.elapsed() >= Duration::from_millis(30));
+        let client = reqwest::Client::new();
+        let set = client.put(format!("http://{}/delay", mock.address())).body("60").send().await.unwrap();
+        assert_eq!(set.status(), 204);
+        let begun = Instant::now();
+        ask(&mock, json!({})).await;
+        assert!(begun.elapsed() >= Duration::from_millis(60));
     }
 }
