@@ -22,6 +22,8 @@ from pydantic import BaseModel
 from gateway import KEY, Gateway, report
 from openai_upstream import ANSWER, USAGE, Upstream
 
+# Its own advice on standard output says nothing here.
+litellm.suppress_debug_info = True
 TOOLS = [
     {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {"chain": {"type": "string"}}}}}
     for name in ("gas_price", "block_time")

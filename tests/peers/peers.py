@@ -55,9 +55,9 @@ class Home:
 
     def release(self, *path):
         """Returns a program that `cargo build --release` has made."""
-        program = Path(os.environ.get("ATHENA_RELEASE", self.target / "release"), *path)
+        program = self.target.joinpath("release", *path)
         if not program.exists():
-            sys.exit(f"{program} is missing: cargo build --release -p athena -p tests --bin athena --example load")
+            sys.exit(f"{program} is missing: cargo build --release && cargo build --release -p testkit --features bench --example load")
         return program
 
     def python(self, name, package):

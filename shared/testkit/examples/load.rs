@@ -1,6 +1,6 @@
 //! The mock upstream and the load of the gateway's benchmarks as a program, for whatever is compared with them:
-//! `cargo run --release -p tests --example load -- mock`, then
-//! `cargo run --release -p tests --example load -- http://127.0.0.1:PORT/v1/chat/completions --per-second 1000 --calls 10000`.
+//! `cargo build --release -p testkit --features bench --example load`, then `load mock` and
+//! `load http://127.0.0.1:PORT/v1/chat/completions --per-second 1000 --calls 10000`.
 //!
 //! The mock takes `--port` (0) and `--delay-ms` (0), prints its base URL and answers until it is killed. The load takes
 //! `--per-second N`, `--at-once` or, by default, one call after another on each of `--connections` (32); `--calls` (1000),
@@ -43,11 +43,11 @@ async fn mock(mut words: impl Iterator<Item = String>) -> Result<()> {
 }
 
 async fn load(url: &str, mut words: impl Iterator<Item = String>) -> Result<()> {
-    let url: http::Uri = url.parse()?;
+    let url: axum::http::Uri = url.parse()?;
     let address: SocketAddr = url.authority().context("no host")?.as_str().parse().context("no IP:PORT")?;
     let (mut headers, mut model, mut topic, mut same) =
         (Vec::new(), "mock".to_owned(), "a".to_owned(), false);
-    let mut load = Load::http(address, url.path(), |_| bytes::Bytes::new());
+    let mut load = Load::http(address, url.path(), |_| axum::body::Bytes::new());
     (load.connections, load.calls) = (32, 1_000);
     while let Some(word) = words.next() {
         match &*word {
