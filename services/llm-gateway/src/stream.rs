@@ -2,7 +2,7 @@
 //!
 //! 1. The pieces flow through a task of their own: a caller that reads slowly does not hold up those who wait for the same answer.
 //! 2. When the caller goes away the task ends and with it the upstream call; whoever waits takes over.
-//! 3. A cached answer, and one that another caller asked for, comes as one piece.
+//! 3. A cached answer, and one that another caller asked for, is replayed: in pieces of some words, its tool calls whole.
 
 use std::{sync::Arc, time::Instant};
 
@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::{
     cache::StoredAnswer,
-    conversation::{Answer, Conversation, Finish},
+    conversation::{Answer, Conversation, Finish, Gathered, Piece, Usage},
     error::Error,
     provider::{
         Failure, Kind,
@@ -19,27 +19,28 @@ use crate::{
         statistics,
     },
     route::{Gateway, Generated, Journey, Stop, statistics_span},
-    served::{Served, Terms},
+    served::{By, Served, Terms},
 };
-
-/// Most bytes of an answer that is gathered.
-const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// A piece of an answer, or its end.
 #[derive(Debug)]
-pub enum Piece {
-    /// The next words.
-    Text(String),
+pub enum Part {
+    /// The first part of a stream that did not fail before: what answers, as far as it is known yet.
+    Begin(Box<Served>),
+    /// The next piece.
+    Piece(Piece),
     /// The last piece of a stream that did not fail.
     End {
         /// Why the model stopped.
         finish: Finish,
+        /// Tokens the answer took when it was made.
+        usage: Usage,
         /// How the answer came about.
         served: Box<Served>,
     },
 }
 
-type Sender = UnboundedSender<Result<Piece, Error>>;
+type Sender = UnboundedSender<Result<Part, Error>>;
 
 impl Gateway {
     /// Answers one conversation piece by piece; an error is the last item.
@@ -50,7 +51,7 @@ impl Gateway {
         self: &Arc<Self>,
         terms: Terms,
         conversation: Conversation,
-    ) -> Result<UnboundedReceiver<Result<Piece, Error>>, Error> {
+    ) -> Result<UnboundedReceiver<Result<Part, Error>>, Error> {
         self.models.resolve(&conversation.model)?;
         // Not bounded: an answer is, and a bound would let a slow reader hold up those who wait for the same answer.
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -59,8 +60,9 @@ impl Gateway {
             tokio::select! {
                 () = sender.closed() => {}
                 outcome = gateway.pump(&sender, &terms, &conversation) => {
-                    let last = outcome.map(|generated| Piece::End {
+                    let last = outcome.map(|generated| Part::End {
                         finish: generated.answer.finish,
+                        usage: generated.answer.usage,
                         served: Box::new(generated.served),
                     });
                     // Nobody listens any more: nothing to tell.
@@ -80,7 +82,8 @@ impl Gateway {
         let mut journey = self.depart(terms, conversation)?;
         let generated = match self.cheaply(&mut journey).await? {
             Stop::Answered(generated) => {
-                send(sender, generated.answer.text.to_string());
+                begin(sender, generated.served.clone());
+                replay(sender, &generated.answer);
                 generated
             }
             Stop::Ask(lead) => {
@@ -117,33 +120,43 @@ async fn relay(sender: &Sender, journey: &Journey<'_>) -> Result<Answer, Failure
         Kind::OpenAi { upstream, model } => (upstream, model),
         Kind::Statistics => {
             let answer = statistics_span().in_scope(|| statistics::answer(conversation));
-            send(sender, answer.text.to_string());
+            begin(sender, Served::by(By::Upstream, &journey.model.name, journey.phases));
+            replay(sender, &answer);
             return Ok(answer);
         }
     };
     let mut events = std::pin::pin!(upstream.stream(model, conversation, journey.terms.deadline));
-    let mut text = String::new();
+    let mut gathered = Gathered::default();
+    let mut begun = false;
     while let Some(event) = events.next().await {
-        match event? {
+        let event = event?;
+        if !std::mem::replace(&mut begun, true) {
+            begin(sender, Served::by(By::Upstream, &journey.model.name, journey.phases));
+        }
+        match event {
             Event::Piece(piece) => {
-                if text.len() + piece.len() > MAX_ANSWER_BYTES {
-                    return Err(Failure::Malformed);
-                }
-                text.push_str(&piece);
+                gathered.take(&piece).map_err(|_| Failure::Malformed)?;
                 send(sender, piece);
             }
             Event::End { finish, usage } => {
-                let usage = usage.unwrap_or_else(|| openai::estimated(conversation, &text));
-                return Ok(Answer { text: text.into(), finish, usage });
+                let usage = usage.unwrap_or_else(|| openai::estimated(conversation, gathered.text()));
+                return Ok(gathered.answer(finish, usage));
             }
         }
     }
     Err(Failure::Malformed)
 }
 
-fn send(sender: &Sender, words: String) {
-    if !words.is_empty() {
-        // A reader that left ends the task by itself.
-        let _ = sender.send(Ok(Piece::Text(words)));
-    }
+fn begin(sender: &Sender, served: Served) {
+    // A reader that left ends the task by itself.
+    let _ = sender.send(Ok(Part::Begin(Box::new(served))));
+}
+
+fn replay(sender: &Sender, answer: &Answer) {
+    answer.pieces().for_each(|piece| send(sender, piece));
+}
+
+fn send(sender: &Sender, piece: Piece) {
+    // A reader that left ends the task by itself.
+    let _ = sender.send(Ok(Part::Piece(piece)));
 }
