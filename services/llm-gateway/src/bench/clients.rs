@@ -10,7 +10,11 @@ pub(super) const GENERATE: &str = "/athena.llm.v1.LlmGatewayService/Generate";
 
 /// Returns a question as a gRPC message with its prefix.
 pub(super) fn question(model: &str, topic: &str, number: u64) -> Bytes {
-    let message = |role: wire::Role, content: String| wire::Message { role: role.into(), content };
+    let message = |role: wire::Role, content: String| wire::Message {
+        role: role.into(),
+        content,
+        ..wire::Message::default()
+    };
     let request = wire::GenerateRequest {
         model: model.to_owned(),
         messages: vec![

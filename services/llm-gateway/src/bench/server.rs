@@ -27,6 +27,7 @@ impl LlmGatewayService for Echo {
             text: last.content,
             finish_reason: wire::FinishReason::Stop.into(),
             served: Some(wire::Served::default()),
+            ..wire::GenerateResponse::default()
         }))
     }
 
