@@ -24,6 +24,8 @@ from openai_upstream import ANSWER, USAGE, Upstream
 
 # Its own advice on standard output says nothing here.
 litellm.suppress_debug_info = True
+# The gateway's own, by default.
+EMBEDDER = "hashing-512"
 TOOLS = [
     {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {"chain": {"type": "string"}}}}}
     for name in ("gas_price", "block_time")
@@ -150,8 +152,12 @@ class Checks:
         assert self.client.models.retrieve(names[0]).id == names[0]
 
     def check_embeddings(self):
-        answer = self.client.embeddings.create(model="embedder", input=["gas", "price"], encoding_format="float")
-        assert [item.index for item in answer.data] == [0, 1] and all(item.embedding for item in answer.data), answer
+        texts = ["gas is low", "gas is high"]
+        for more in ({}, {"encoding_format": "float"}, {"encoding_format": "base64"}):
+            answer = self.client.embeddings.create(model=EMBEDDER, input=texts, **more)
+            assert [item.index for item in answer.data] == [0, 1] and answer.model == EMBEDDER, answer
+        plain = self.client.embeddings.create(model=EMBEDDER, input=texts[0], encoding_format="float").data[0].embedding
+        assert len(plain) == 512 and plain == self.client.embeddings.create(model=EMBEDDER, input=texts[0]).data[0].embedding
 
     def check_errors(self):
         self.fails(openai.BadRequestError, 400, param="temperature", temperature=9)
@@ -210,8 +216,8 @@ async def concurrent(url, upstream):
 class LiteLlm:
     """The same of LiteLLM's library, which brings its own parser of answers and streams."""
 
-    def __init__(self, url, **more):
-        self.more = {"api_base": url, "api_key": KEY, "num_retries": 0, "max_retries": 0, **more}
+    def __init__(self, url):
+        self.more = {"api_base": url, "api_key": KEY, "num_retries": 0, "max_retries": 0}
 
     def ask(self, text, model="scripted", **more):
         messages = [{"role": "user", "content": text}]
@@ -238,6 +244,10 @@ class LiteLlm:
     def check_schema(self):
         answer = self.ask("Report.", response_format=Report)
         assert Report.model_validate_json(answer.choices[0].message.content) == Report(**ANSWER)
+
+    def check_embeddings(self):
+        answer = litellm.embedding(model=f"openai/{EMBEDDER}", input=["gas is low"], **self.more)
+        assert len(answer.data[0]["embedding"]) == 512, answer
 
     def check_errors(self):
         for kind, more in (
@@ -268,6 +278,8 @@ def main(athena):
         pem.write_to_path(certificate, append=True)
     plain = Gateway(athena, upstream.url)
     secure = Gateway(athena, upstream.url, f"tls_cert={certificate}", f"tls_key={folder}/key.pem")
+    # LiteLLM makes its own connections, and believes whom the environment names.
+    os.environ["SSL_CERT_FILE"] = f"{folder}/ca.pem"
     trust = ssl.create_default_context(cafile=f"{folder}/ca.pem")
     listed = []
     for name, gateway, version, options in (
@@ -282,7 +294,7 @@ def main(athena):
     once = lambda: asyncio.run(concurrent(plain.url, upstream))
     listed.append(("openai, asynchronous: one call upstream for twenty", once))
     listed += checks("litellm, HTTP/1.1", LiteLlm(plain.url))
-    listed += checks("litellm, TLS", LiteLlm(secure.url, ssl_verify=f"{folder}/ca.pem"))
+    listed += checks("litellm, TLS", LiteLlm(secure.url))
     code = report(listed)
     for gateway in (plain, secure):
         gateway.process.terminate()

@@ -11,13 +11,18 @@ USAGE = {"prompt_tokens": 12, "completion_tokens": 7, "total_tokens": 19}
 SILENCE_S = 3
 
 
+class Server(ThreadingHTTPServer):
+    def handle_error(self, *_):
+        """Says nothing: a gateway that gives up closes its connection."""
+
+
 class Upstream:
     """Listens on a free port of the loopback address, and keeps the bodies it was sent."""
 
     def __init__(self):
         self.asked = []
         handler = type("Handler", (Handler,), {"asked": self.asked})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server = Server(("127.0.0.1", 0), handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -36,8 +41,6 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.asked.append(body)
-        if self.path.endswith("/embeddings"):
-            return self.embed(body)
         model = body["model"]
         if model == "busy":
             return self.fail(429, "slow down", None, {"retry-after": "7"})
@@ -65,13 +68,6 @@ class Handler(BaseHTTPRequestHandler):
     def fail(self, status, message, param, headers=()):
         error = {"error": {"message": message, "type": "scripted", "param": param, "code": None}}
         self.send(json.dumps(error).encode(), "application/json", status, headers)
-
-    def embed(self, body):
-        texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
-        data = [{"object": "embedding", "index": at, "embedding": [float(len(text)), 1.0]} for at, text in enumerate(texts)]
-        usage = {"prompt_tokens": 3, "total_tokens": 3}
-        answer = {"object": "list", "model": body["model"], "data": data, "usage": usage}
-        self.send(json.dumps(answer).encode(), "application/json")
 
     def stream(self, body, message, reason):
         self.send_response(200)
