@@ -8,7 +8,7 @@ from pathlib import Path
 from peers import Home, Mock, Process, Program, free_port, load, machine, median, start
 
 # Calls a leg at each rate: a gateway that cannot keep up is still done in minutes.
-LEGS = {100: 300, 1000: 2000}
+LEGS = {20: 200, 1000: 2000}
 SLOW_MS = 300
 BURST = 100
 
@@ -43,8 +43,14 @@ def portkey(home, mock):
 
 def cachellm(home, mock):
     bin, port = home.python("cachellm", "cachellm-proxy"), free_port()
-    env = {"EMBEDDING_BACKEND": "hash", "BACKEND": "memory", "OPENAI_BASE_URL": mock.url, "OPENAI_API_KEY": "none"}
-    env = {f"CACHELLM_{name}": value for name, value in {**env, "DISCOVER_MODELS": "false"}.items()}
+    env = {
+        "EMBEDDING_BACKEND": "hash", "BACKEND": "memory", "OPENAI_BASE_URL": mock.url, "OPENAI_API_KEY": "none",
+        "DISCOVER_MODELS": "false",
+    }
+    # Its hash embedder takes most of our questions for the same one; what is measured is a miss.
+    for kind in ("default", "factual", "classification", "creative", "volatile", "conversational"):
+        env[f"THRESHOLD_{kind.upper()}"] = "0.999999"
+    env = {f"CACHELLM_{name}": value for name, value in env.items()}
     return Program([bin / "cachellm", "serve", "--host", "127.0.0.1", "--port", port], port, env)
 
 
@@ -117,7 +123,7 @@ def hits(process, mock):
     """Returns the times of repeated questions; nothing where they go upstream all the same."""
     load(mock.home, process, calls=1, same=True, topic="hit")
     before = mock.calls()
-    leg = load(mock.home, process, calls=500, per_second=100, same=True, topic="hit")
+    leg = load(mock.home, process, calls=200, per_second=min(LEGS), same=True, topic="hit")
     if leg["failed"] or mock.calls() > before:
         return {"hit_p50_us": None, "hit_p99_us": None}
     return {"hit_p50_us": leg["p50_us"], "hit_p99_us": leg["p99_us"]}
@@ -130,7 +136,7 @@ def measure(names, rounds, home):
             figures = {name: {"idle_bytes": process.resident()} for name, process in processes.items()}
             ways = {"direct": mock.process, **processes}
             for process in ways.values():
-                load(home, process, calls=200, per_second=100)
+                load(home, process, calls=200, per_second=50)
             for rate, calls in LEGS.items():
                 for name, leg in legs(rounds, rate, calls, ways, mock).items():
                     figures[name][f"at_{rate}_per_s"] = leg

@@ -67,6 +67,8 @@ def burst(ask, mock):
 
 
 def main(home):
+    # It logs to standard output.
+    os.environ["RUST_LOG"] = "error"
     from gateways import athena
     from tensorzero import TensorZeroGateway
 

@@ -239,7 +239,11 @@ impl Jobs {
 }
 
 impl Measured {
-    fn nothing() -> io::Result<Self> {
+    /// Makes the sum of no loads.
+    ///
+    /// # Errors
+    /// Never in practice: only a bad bound could be refused.
+    pub fn nothing() -> io::Result<Self> {
         let longest = u64::try_from(LONGEST.as_nanos()).unwrap_or(u64::MAX);
         let times = Histogram::new_with_max(longest, 3).map_err(io::Error::other)?;
         Ok(Self { times, failed: 0, failure: None, took: Duration::ZERO })

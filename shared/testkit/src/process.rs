@@ -36,10 +36,23 @@ impl Process {
     /// # Errors
     /// If it has ended, or this is not Linux.
     pub fn resident(self) -> io::Result<u64> {
+        self.bytes("VmRSS:")
+    }
+
+    /// Returns the part of its resident memory in bytes that is its own: without pages of its program and other files, which the
+    /// system can take away and may share.
+    ///
+    /// # Errors
+    /// If it has ended, or this is not Linux.
+    pub fn anonymous(self) -> io::Result<u64> {
+        self.bytes("RssAnon:")
+    }
+
+    fn bytes(self, field: &str) -> io::Result<u64> {
         let status = self.read("status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
         let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-        kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("no VmRSS in /proc"))
+        kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other(format!("no {field} in /proc")))
     }
 
     fn read(self, file: &str) -> io::Result<String> {
@@ -56,7 +69,7 @@ mod tests {
         let this = Process::new(std::process::id());
         let before = this.cpu().unwrap();
         while this.cpu().unwrap() == before {}
-        assert!(this.resident().unwrap() > 1 << 20);
+        assert!(this.resident().unwrap() > this.anonymous().unwrap());
     }
 
     #[test]

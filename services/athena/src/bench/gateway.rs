@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use config::Sources;
 use llm_gateway::{
     Config,
-    bench::{self, Server},
+    bench::process::{self as bench, Server},
 };
 use serde_json::json;
 use telemetry::Telemetry;
@@ -62,7 +62,7 @@ pub(super) async fn overhead(envoy: Option<&Path>) -> Result<Round> {
         None if is_on_path(ENVOY) => Some(Running::envoy(ENVOY.as_ref(), mock.address()).await?),
         None => None,
     };
-    let beside = envoy.as_ref().map(|envoy| envoy.server.address);
+    let beside = envoy.as_ref().map(|envoy| &envoy.server);
     let measured = bench::overhead(&mock, &gateway.server, beside).await;
     for running in [Some(gateway), envoy].into_iter().flatten() {
         end(running.child).await?;

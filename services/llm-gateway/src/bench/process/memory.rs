@@ -22,7 +22,7 @@ const AFTER: Duration = Duration::from_secs(120);
 /// [`Error`] if a call fails.
 pub async fn memory(gateway: &Server) -> Result<Round, Error> {
     tokio::time::sleep(SETTLE).await;
-    let idle = gateway.process.resident()?;
+    let (idle, anonymous) = (gateway.process.resident()?, gateway.process.anonymous()?);
     let load = completions(gateway.address, topic());
     run(Load { calls: CALLS, connections: CONNECTIONS, pace: Pace::PerSecond(RATE), ..load }).await?;
     let loaded = gateway.process.resident()?;
@@ -33,6 +33,8 @@ pub async fn memory(gateway: &Server) -> Result<Round, Error> {
         details: json!({
             "loaded_bytes": loaded,
             "after_bytes": after,
+            "anonymous_bytes": anonymous,
+            "after_anonymous_bytes": gateway.process.anonymous()?,
             "after_ratio": after as f64 / idle as f64,
         }),
     })

@@ -25,11 +25,10 @@ const CONNECTIONS: usize = 4;
 const AT_A_TIME: usize = 4;
 
 /// What was measured of one server.
-#[derive(Default)]
 struct Figures {
     cpu_us: f64,
-    busy: Option<Measured>,
-    timed: Option<Measured>,
+    busy: Measured,
+    timed: Measured,
 }
 
 /// Measures one round: a gateway whose upstream is the mock, the echo behind our host, and the one behind tonic's.
@@ -42,19 +41,19 @@ pub async fn exact_hit(gateway: &Server, echo: &Server, bare: &Server) -> Result
     for server in [gateway, echo, bare] {
         run(Load { calls: QUESTIONS * 8, ..load(server, &topic) }).await?;
     }
-    let (mut hit, mut echoed, mut bared) = (Figures::default(), Figures::default(), Figures::default());
+    let (mut hit, mut echoed, mut bared) = (Figures::nothing()?, Figures::nothing()?, Figures::nothing()?);
     for _ in 0..TURNS {
         for (server, figures) in [(gateway, &mut hit), (echo, &mut echoed), (bare, &mut bared)] {
             figures.measure(server, &topic).await?;
         }
     }
     let ratio = |of: &Figures| hit.cpu_us / of.cpu_us.max(f64::MIN_POSITIVE);
-    let p99 = |of: &Figures| of.timed.as_ref().map_or(f64::NAN, |timed| timed.micros(0.99));
+    let p99 = |of: &Figures| of.timed.micros(0.99);
     Ok(Round {
         value: ratio(&echoed),
         details: json!({
             "bare_echo_ratio": ratio(&bared),
-            "hits_per_s": hit.busy.as_ref().map(Measured::per_second),
+            "hits_per_s": hit.busy.per_second(),
             "p99_ratio": p99(&hit) / p99(&echoed),
             "cpu_us": hit.cpu_us,
             "echo_cpu_us": echoed.cpu_us,
@@ -73,22 +72,18 @@ fn load(server: &Server, topic: &str) -> Load {
 }
 
 impl Figures {
+    fn nothing() -> Result<Self, Error> {
+        Ok(Self { cpu_us: 0.0, busy: Measured::nothing()?, timed: Measured::nothing()? })
+    }
+
     /// Takes one of the turns.
     async fn measure(&mut self, server: &Server, topic: &str) -> Result<(), Error> {
         let before = server.process.cpu()?;
-        let busy = run(Load { calls: CALLS / TURNS, ..load(server, topic) }).await?;
+        self.busy.add(run(Load { calls: CALLS / TURNS, ..load(server, topic) }).await?);
         let used = server.process.cpu()? - before;
         self.cpu_us += used.as_secs_f64() * 1e6 / CALLS as f64;
-        add(&mut self.busy, busy);
         let timed = Load { calls: TIMED / TURNS, pace: Pace::PerSecond(RATE), ..load(server, topic) };
-        add(&mut self.timed, run(timed).await?);
+        self.timed.add(run(timed).await?);
         Ok(())
-    }
-}
-
-fn add(sum: &mut Option<Measured>, measured: Measured) {
-    match sum {
-        Some(sum) => sum.add(measured),
-        None => *sum = Some(measured),
     }
 }
