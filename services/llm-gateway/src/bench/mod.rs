@@ -4,5 +4,6 @@ pub mod bands;
 pub mod cache_size;
 pub mod merge;
 mod pool_days;
+pub mod process;
 
 pub use pool_days::Error;
