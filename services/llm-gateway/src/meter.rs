@@ -109,6 +109,18 @@ impl Meter {
         Asking { meter: self, model: model.clone(), begun }
     }
 
+    /// Counts a call to `model` as it is sent: it counts however it ends.
+    pub fn sent(&self, model: &str) {
+        self.totals.lock().upstream_calls += 1;
+        self.calls.add(1, &attributes(model));
+    }
+
+    /// Counts what a call to `model` cost that was answered.
+    pub fn paid(&self, model: &str, cost_usd: f64) {
+        self.totals.lock().cost_usd += cost_usd;
+        self.cost.add_f64(cost_usd, &attributes(model));
+    }
+
     /// Returns the sums.
     #[must_use]
     pub fn totals(&self) -> Totals {
@@ -124,25 +136,23 @@ fn show(capacity: &Gauge, entries: u64) {
 impl Asking<'_> {
     /// Counts a call as it is sent: it counts however it ends.
     pub fn sent(&self) {
-        self.meter.totals.lock().upstream_calls += 1;
-        self.meter.calls.add(1, &self.attributes());
+        self.meter.sent(&self.model);
     }
 
     /// Counts what a call cost that was answered.
     pub fn paid(&self, cost_usd: f64) {
-        self.meter.totals.lock().cost_usd += cost_usd;
-        self.meter.cost.add_f64(cost_usd, &self.attributes());
-    }
-
-    fn attributes(&self) -> [KeyValue; 1] {
-        [KeyValue::new(names::MODEL, self.model.to_string())]
+        self.meter.paid(&self.model, cost_usd);
     }
 }
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        self.meter.response_time.record(self.begun.elapsed().as_secs_f64(), &self.attributes());
+        self.meter.response_time.record(self.begun.elapsed().as_secs_f64(), &attributes(&self.model));
     }
+}
+
+fn attributes(model: &str) -> [KeyValue; 1] {
+    [KeyValue::new(names::MODEL, model.to_owned())]
 }
 
 impl Totals {

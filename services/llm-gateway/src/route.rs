@@ -10,10 +10,11 @@ use embedding::{Cached, Embedder};
 use telemetry::Telemetry;
 
 use crate::{
-    cache::{Exact, Flights, Found, Key, Keys, Lead, Room, Seat, StoredAnswer},
+    batch::{self, Merger},
+    cache::{Bands, Exact, Flights, Found, Key, Keys, Lead, Room, Seat, StoredAnswer, bands},
     conversation::{Answer, Conversation},
     error::Error,
-    merge::Merged,
+    merge::{Merged, Request},
     meter::{Asking, Meter},
     pattern::Library,
     price::Price,
@@ -30,10 +31,12 @@ pub struct Parts {
     pub price: Price,
     /// What is answered without them.
     pub patterns: Library,
-    /// Most observations of one call to a language model, at least 1.
-    pub merge_max_items: usize,
+    /// How many observations share a call to a language model, and how long callers wait for company.
+    pub merging: batch::Limits,
     /// How many answers are kept, and for how long.
     pub cache: Room,
+    /// What is known of the figures that answers are about.
+    pub bands: bands::Limits,
     /// Who turns texts into vectors.
     pub embedder: Arc<dyn Embedder>,
     /// Most vectors kept.
@@ -50,11 +53,12 @@ pub struct Gateway {
     pub(crate) models: Models,
     pub(crate) price: Price,
     pub(crate) patterns: Library,
-    pub(crate) merge_max_items: usize,
     pub(crate) keys: Keys,
     pub(crate) cache: Exact,
+    pub(crate) bands: Bands,
     pub(crate) answers: Flights<Arc<StoredAnswer>>,
     pub(crate) merges: Flights<Arc<Merged>>,
+    pub(crate) merger: Merger<Key, Request>,
     pub(crate) embedder: Arc<dyn Embedder>,
     pub(crate) meter: Meter,
     pub(crate) clock: Clock,
@@ -99,12 +103,13 @@ impl Gateway {
             models: parts.models,
             price: parts.price,
             patterns: parts.patterns,
-            merge_max_items: parts.merge_max_items.max(1),
             keys: Keys::new(rand::random()),
             cache: Exact::new(parts.cache, parts.clock.clone(), Some(meter.resized())),
+            bands: Bands::new(parts.bands, parts.clock.clone()),
             clock: parts.clock.clone(),
             answers: Flights::default(),
             merges: Flights::default(),
+            merger: Merger::new(parts.merging),
             // By the same text it is the same vector for ever: what is not asked for again makes room.
             embedder: Arc::new(Cached::new(
                 parts.embedder,

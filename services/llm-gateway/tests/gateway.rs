@@ -6,11 +6,15 @@
 mod admin;
 #[path = "gateway/analyze.rs"]
 mod analyze;
+#[path = "gateway/bands.rs"]
+mod bands;
 #[path = "gateway/chat.rs"]
 mod chat;
 #[path = "gateway/generate.rs"]
 mod generate;
 #[path = "gateway/harness.rs"]
 mod harness;
+#[path = "gateway/merging.rs"]
+mod merging;
 #[path = "gateway/stream.rs"]
 mod stream;
