@@ -20,10 +20,11 @@ use crate::{
     cache::{Key, Lead, Seat},
     conversation::Usage,
     error::Error,
+    gateway::Gateway,
     merge::{Item, Merged, Remainder, Shared, Target},
     observation::{Analysis, Assessment, ItemFailure, Observation},
-    provider::{Kind, Model, statistics::Survey},
-    route::Gateway,
+    provider::statistics::Survey,
+    route::{Kind, Model},
     served::{By, Phases, Served, Terms},
 };
 
@@ -80,7 +81,7 @@ impl Gateway {
     /// Analyses observations with one call to a model (several where `llm_merge_max_items` splits it), and one more for what was left out.
     ///
     /// # Errors
-    /// [`Error::NoUpstream`] for a model nobody serves, [`Error::OverBudget`], [`Error::DeadlineExceeded`], or
+    /// [`Error::NoUpstream`] for a model nobody serves, [`Error::OverBudget`], [`Error::Limited`], [`Error::DeadlineExceeded`], or
     /// [`Error::Failed`] when the model did not answer and nothing else did.
     pub async fn analyze(&self, terms: &Terms, inquiry: &Inquiry) -> Result<Report, Error> {
         let begun = Instant::now();
@@ -104,8 +105,10 @@ impl Gateway {
         } else {
             match self.bring(terms, &model, &survey, &rest, &warnings).await {
                 Ok(brought) => Some(brought),
-                Err(Error::Failed(failure)) if findings.iter().any(Option::is_some) => {
-                    tracing::info!(failure = %failure, observations = rest.keys.len(), "answering in part");
+                Err(error @ (Error::Failed(_) | Error::Limited(_)))
+                    if findings.iter().any(Option::is_some) =>
+                {
+                    tracing::info!(failure = %error, observations = rest.keys.len(), "answering in part");
                     None
                 }
                 Err(error) => return Err(error),
@@ -194,7 +197,7 @@ impl Gateway {
             Kind::Statistics => {
                 return Ok(Brought::own(self.survey(model, survey, rest, warnings).into()));
             }
-            Kind::OpenAi { upstream, model: name } => Target { model, upstream, name },
+            Kind::Target(upstreams) => Target { model, upstreams },
         };
         if !terms.control.coalesce {
             return self.lead(terms, &target, rest, None).await;
@@ -224,11 +227,19 @@ impl Gateway {
         let found = rest.keys.iter().map(|key| self.cache.analysis(key, terms.control));
         let items = found.map(|found| {
             let outcome = Ok(found?.entry.analysis.clone());
-            Some(Item { outcome, usage: Usage::default(), complete: true })
+            Some(Item { outcome, usage: Usage::default(), cost_usd: 0.0, complete: true })
         });
         let items = items.collect::<Option<Vec<Item>>>()?;
         let (usage, elapsed) = (Usage::default(), Duration::ZERO);
-        Some(Arc::new(Merged { items, assessment: None, usage, cost_usd: 0.0, elapsed }))
+        Some(Arc::new(Merged {
+            items,
+            assessment: None,
+            usage,
+            cost_usd: 0.0,
+            elapsed,
+            upstream: Arc::from(""),
+            attempts: 0,
+        }))
     }
 
     async fn lead(
@@ -271,13 +282,16 @@ impl Gateway {
         if !brought.joined {
             whole.usage = brought.merged.usage;
             whole.cost_usd = brought.merged.cost_usd;
+            whole.upstream = brought.merged.upstream.clone();
+            whole.attempts = brought.merged.attempts;
         }
         let mut own_usd = 0.0;
         for ((first, item), observation) in firsts.iter().zip(&brought.merged.items).zip(&rest.observations) {
             let mut served = Served::by(by, &model.name, brought.phases(first.phases));
             if !brought.joined {
                 served.usage = item.usage;
-                served.cost_usd = if model.is_free() { 0.0 } else { self.price.cost(item.usage) };
+                served.cost_usd = item.cost_usd;
+                served.upstream = whole.upstream.clone();
             }
             let own = self.own_cost(model, rest.question, rest.context, observation);
             own_usd += own;

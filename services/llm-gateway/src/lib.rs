@@ -11,7 +11,9 @@
 //! 5. Those who wait for a call in flight wait as long as their own deadline. A caller that leads and goes away hands over its turn.
 //! 6. A shared answer is taken apart entry by entry: what is missing or invalid is asked for once more, together, then failed by name.
 //! 7. Age is event time, on the agent clock; timeouts, retries and phases are wall time.
-//! 8. Neither words nor keys are logged or traced. No state of the process is used: several gateways live in one.
+//! 8. Whom a model's call goes to is a pure plan over upstreams, each with a queue, a breaker and a budget of repetitions; a tenant's limits
+//!    count what asks them.
+//! 9. Neither words nor keys are logged or traced. No state of the process is used: several gateways live in one.
 
 pub mod analyze;
 pub mod batch;
@@ -20,6 +22,7 @@ pub mod config;
 pub mod conversation;
 mod convert;
 pub mod error;
+pub mod gateway;
 pub mod merge;
 pub mod meter;
 pub mod observation;
@@ -30,6 +33,7 @@ pub mod route;
 pub mod served;
 mod server;
 pub mod stream;
+pub mod tenant;
 
 pub use crate::{
     config::Config,

@@ -17,11 +17,12 @@ use crate::{
     cache::{Key, StoredAnalysis},
     conversation::{Answer, Usage},
     error::Error,
+    gateway::{Gateway, statistics_span},
     meter::Asking,
     observation::{Analysis, Assessment, ItemFailure, Observation},
     price::Price,
-    provider::{Failure, Model, openai::Upstream, statistics::Survey},
-    route::{Gateway, statistics_span},
+    provider::{Failure, statistics::Survey},
+    route::{Asked, Model, Target as Upstreams},
     served::Terms,
 };
 
@@ -38,6 +39,10 @@ pub struct Merged {
     pub cost_usd: f64,
     /// Wall time they took.
     pub elapsed: Duration,
+    /// The upstream that answered last; empty if none was asked.
+    pub upstream: Arc<str>,
+    /// Requests sent to upstreams for all of them.
+    pub attempts: u32,
 }
 
 /// What came of asking about one observation.
@@ -47,6 +52,8 @@ pub struct Item {
     pub outcome: Result<Analysis, ItemFailure>,
     /// Its share of the tokens.
     pub usage: Usage,
+    /// Its share of the cost, in USD.
+    pub cost_usd: f64,
     /// Whether it comes from a complete answer.
     pub complete: bool,
 }
@@ -68,8 +75,7 @@ pub(crate) struct Remainder<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target<'a> {
     pub(crate) model: &'a Model,
-    pub(crate) upstream: &'a Upstream,
-    pub(crate) name: &'a str,
+    pub(crate) upstreams: &'a Upstreams,
 }
 
 impl Gateway {
@@ -87,6 +93,7 @@ impl Gateway {
         let analyse = |seen: &&Observation| Item {
             outcome: Ok(survey.analyse(seen)),
             usage: Usage::default(),
+            cost_usd: 0.0,
             complete: true,
         };
         let (items, assessment) = statistics_span()
@@ -98,6 +105,8 @@ impl Gateway {
             usage: Usage::default(),
             cost_usd: 0.0,
             elapsed: sent.elapsed(),
+            upstream: Arc::from(""),
+            attempts: 0,
         }
     }
 
@@ -112,7 +121,7 @@ impl Gateway {
         let all: Vec<(usize, &Observation)> = rest.observations.iter().copied().enumerate().collect();
         let mut merged = Merged::unasked(all.len());
         let prompts = self.prompts(rest, &all, true);
-        self.afford(terms, &merged, &prompts)?;
+        afford(terms, target, &merged, &prompts)?;
         let asking = self.meter.asking(&target.model.name, rest.begun);
         self.put_all(&prompts, target, terms, rest, &asking, &mut merged).await?;
 
@@ -122,7 +131,7 @@ impl Gateway {
             bad.map(|(asked, _)| *asked).collect()
         };
         let again = self.prompts(rest, &left, merged.assessment.is_none());
-        if !left.is_empty() && self.afford(terms, &merged, &again).is_ok() {
+        if !left.is_empty() && afford(terms, target, &merged, &again).is_ok() {
             tracing::debug!(observations = left.len(), "asking again about what was missing or invalid");
             // What is known stays known; if this fails the rest keeps the reason of the first answer.
             let _ = self.put_all(&again, target, terms, rest, &asking, &mut merged).await;
@@ -148,15 +157,10 @@ impl Gateway {
         parts.map(prompt).collect()
     }
 
-    fn afford(&self, terms: &Terms, merged: &Merged, prompts: &[Prompt<'_>]) -> Result<(), Error> {
-        let estimates = prompts.iter().map(|prompt| self.price.cost(prompt.estimate()));
-        terms.afford(merged.cost_usd + estimates.sum::<f64>())
-    }
-
     /// Puts all prompts side by side and takes over what they bring.
     ///
     /// # Errors
-    /// [`Error::Failed`] with the first failure if none was answered.
+    /// [`Error::Failed`] with the first failure if none was answered, [`Error::Limited`] before any is asked.
     async fn put_all(
         &self,
         prompts: &[Prompt<'_>],
@@ -166,20 +170,26 @@ impl Gateway {
         asking: &Asking<'_>,
         merged: &mut Merged,
     ) -> Result<(), Error> {
+        let reserve = |prompt: &Prompt<'_>| self.reserve(terms, target.model, prompt.estimate());
+        let reservations = prompts.iter().map(reserve).collect::<Result<Vec<_>, _>>()?;
         let put = |prompt| {
             rest.send(asking);
             target.put(prompt, terms.deadline)
         };
         let answers = join_all(prompts.iter().map(put)).await;
         let (mut answered, mut first) = (false, None);
-        for (prompt, answer) in prompts.iter().zip(answers) {
+        for ((prompt, answer), reservation) in prompts.iter().zip(answers).zip(reservations) {
             match answer {
-                Ok(answer) => {
-                    merged.amend(&answer, prompt.items);
-                    merged.settle(&self.price, asking, &answer);
+                Ok((answer, asked)) => {
+                    merged.amend(&answer, asked.price, prompt.items);
+                    let cost_usd = merged.settle(asking, &answer, &asked);
+                    reservation.settle(answer.usage.total(), cost_usd);
                     answered = true;
                 }
                 Err(failure) => {
+                    if !failure.is_own() {
+                        reservation.release();
+                    }
                     let error = self.failed(target.model, failure);
                     first.get_or_insert(error);
                 }
@@ -210,44 +220,57 @@ impl Gateway {
         context: &str,
         observation: &Observation,
     ) -> f64 {
-        if model.is_free() || self.price == Price::default() {
+        let price = model.expected();
+        if price == Price::default() {
             return 0.0;
         }
-        self.price.cost(Prompt { question, context, items: &[(0, observation)], assess: false }.estimate())
+        price.cost(Prompt { question, context, items: &[(0, observation)], assess: false }.estimate())
     }
 }
 
 impl Merged {
     fn unasked(count: usize) -> Self {
-        let item = Item { outcome: Err(ItemFailure::Upstream), usage: Usage::default(), complete: false };
+        let item = Item {
+            outcome: Err(ItemFailure::Upstream),
+            usage: Usage::default(),
+            cost_usd: 0.0,
+            complete: false,
+        };
         Self {
             items: vec![item; count],
             assessment: None,
             usage: Usage::default(),
             cost_usd: 0.0,
             elapsed: Duration::ZERO,
+            upstream: Arc::from(""),
+            attempts: 0,
         }
     }
 
     /// Takes over what an answer says about those it was asked about.
-    fn amend(&mut self, answer: &Answer, asked: &[(usize, &Observation)]) {
+    fn amend(&mut self, answer: &Answer, price: Price, asked: &[(usize, &Observation)]) {
         let places: Vec<usize> = asked.iter().map(|(place, _)| *place).collect();
         let split = batch::split(&answer.text, &places);
         self.assessment = self.assessment.take().or(split.assessment);
         for (turn, (place, outcome)) in places.iter().zip(split.items).enumerate() {
             if let Some(item) = self.items.get_mut(*place) {
-                item.usage = item.usage + share(answer.usage, places.len(), turn);
+                let share = share(answer.usage, places.len(), turn);
+                item.usage = item.usage + share;
+                item.cost_usd += price.cost(share);
                 item.outcome = outcome;
                 item.complete = answer.finish.is_complete();
             }
         }
     }
 
-    fn settle(&mut self, price: &Price, asking: &Asking<'_>, answer: &Answer) {
-        let cost_usd = price.cost(answer.usage);
+    fn settle(&mut self, asking: &Asking<'_>, answer: &Answer, asked: &Asked) -> f64 {
+        let cost_usd = asked.price.cost(answer.usage);
         asking.paid(cost_usd);
         self.usage = self.usage + answer.usage;
         self.cost_usd += cost_usd;
+        self.upstream = asked.by.clone();
+        self.attempts += asked.attempts;
+        cost_usd
     }
 }
 
@@ -260,13 +283,20 @@ impl Remainder<'_> {
 }
 
 impl Target<'_> {
-    async fn put(&self, prompt: &Prompt<'_>, deadline: Option<Instant>) -> Result<Answer, Failure> {
-        self.upstream.complete(self.name, &prompt.conversation(), deadline).await
+    async fn put(&self, prompt: &Prompt<'_>, deadline: Option<Instant>) -> Result<(Answer, Asked), Failure> {
+        self.upstreams.complete(&prompt.conversation(), deadline).await
     }
 }
 
 /// What those who wait for a merged call get.
 pub(crate) type Shared = Arc<Merged>;
+
+/// Checks what prompts are likely to cost, beside what is spent already, against the call's own limit.
+fn afford(terms: &Terms, target: &Target<'_>, merged: &Merged, prompts: &[Prompt<'_>]) -> Result<(), Error> {
+    let price = target.model.dearest();
+    let estimates = prompts.iter().map(|prompt| price.cost(prompt.estimate()));
+    terms.afford(merged.cost_usd + estimates.sum::<f64>())
+}
 
 /// Returns the share of one of `count` in a call's tokens; the shares add up to the whole.
 fn share(usage: Usage, count: usize, place: usize) -> Usage {
@@ -282,7 +312,7 @@ fn share(usage: Usage, count: usize, place: usize) -> Usage {
 
 #[cfg(test)]
 mod tests {
-    use super::{Merged, share};
+    use super::{Merged, Price, share};
     use crate::{
         conversation::{Answer, Finish, Usage},
         observation::{ItemFailure, Observation},
@@ -310,11 +340,11 @@ mod tests {
         let seen = Observation::default();
         let mut merged = Merged::unasked(4);
         let first = answer(&serde_json::json!([item("o1")]), Finish::Stop);
-        merged.amend(&first, &[(0, &seen), (1, &seen), (2, &seen)]);
+        merged.amend(&first, Price::default(), &[(0, &seen), (1, &seen), (2, &seen)]);
         assert_eq!(merged.items[1].outcome, Err(ItemFailure::Missing));
         assert_eq!(merged.items[3].outcome, Err(ItemFailure::Upstream), "nobody was asked about it");
         let second = answer(&serde_json::json!([item("o3"), {"tag": "o2"}]), Finish::Length);
-        merged.amend(&second, &[(1, &seen), (2, &seen)]);
+        merged.amend(&second, Price::default(), &[(1, &seen), (2, &seen)]);
         assert_eq!(merged.items[0].outcome.as_ref().unwrap().summary, "o1");
         assert_eq!(merged.items[1].outcome, Err(ItemFailure::Invalid));
         assert_eq!(merged.items[2].outcome.as_ref().unwrap().summary, "o3");

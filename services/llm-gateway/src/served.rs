@@ -56,6 +56,10 @@ pub struct Served {
     pub phases: Phases,
     /// The template that answered; empty unless a pattern did.
     pub pattern: String,
+    /// The upstream that answered and its model, as `upstream/model`; empty unless one was asked.
+    pub upstream: Arc<str>,
+    /// Requests sent to upstreams until one answered.
+    pub attempts: u32,
 }
 
 /// How a call may use the cache and the calls in flight.
@@ -97,6 +101,8 @@ impl Served {
             saved_usd: 0.0,
             phases,
             pattern: String::new(),
+            upstream: Arc::from(""),
+            attempts: 0,
         }
     }
 }

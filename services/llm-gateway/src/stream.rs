@@ -13,12 +13,10 @@ use crate::{
     cache::StoredAnswer,
     conversation::{Answer, Conversation, Finish, Gathered, Piece},
     error::Error,
-    provider::{
-        Failure, Kind,
-        openai::{self, Event},
-        statistics,
-    },
-    route::{Gateway, Generated, Journey, Stop, statistics_span},
+    gateway::{Gateway, Generated, Journey, Stop, statistics_span},
+    price,
+    provider::{self, Failure, statistics},
+    route::{Asked, Event, Kind},
     served::{Served, Terms},
 };
 
@@ -94,31 +92,29 @@ impl Gateway {
         sender: &Sender,
         journey: &mut Journey<'_>,
     ) -> Result<Arc<StoredAnswer>, Error> {
-        journey.terms.afford(self.price.estimate(&journey.model, journey.conversation))?;
+        let likely = price::estimate(journey.conversation);
+        let reservation = self.reserve(journey.terms, &journey.model, likely)?;
         let asking = self.meter.asking(&journey.model.name, journey.begun);
         asking.sent();
         let sent = Instant::now();
         let answer = relay(sender, journey).await;
         journey.phases.upstream = Some(sent.elapsed());
-        match answer {
-            Ok(answer) => Ok(self.keep(journey, &asking, answer)),
-            Err(failure) => Err(self.failed(&journey.model, failure)),
-        }
+        self.settle(journey, &asking, reservation, answer)
     }
 }
 
 /// Hands the pieces on and gathers them.
-async fn relay(sender: &Sender, journey: &Journey<'_>) -> Result<Answer, Failure> {
+async fn relay(sender: &Sender, journey: &Journey<'_>) -> Result<(Answer, Option<Asked>), Failure> {
     let conversation = journey.conversation;
-    let (upstream, model) = match &journey.model.kind {
-        Kind::OpenAi { upstream, model } => (upstream, model),
+    let target = match &journey.model.kind {
+        Kind::Target(target) => target,
         Kind::Statistics => {
             let answer = statistics_span().in_scope(|| statistics::answer(conversation));
             replay(sender, &answer);
-            return Ok(answer);
+            return Ok((answer, None));
         }
     };
-    let mut events = std::pin::pin!(upstream.stream(model, conversation, journey.terms.deadline));
+    let mut events = std::pin::pin!(target.stream(conversation, journey.terms.deadline));
     let mut gathered = Gathered::default();
     while let Some(event) = events.next().await {
         match event? {
@@ -126,9 +122,9 @@ async fn relay(sender: &Sender, journey: &Journey<'_>) -> Result<Answer, Failure
                 gathered.take(&piece).map_err(|_| Failure::Malformed)?;
                 send(sender, piece);
             }
-            Event::End { finish, usage } => {
-                let usage = usage.unwrap_or_else(|| openai::estimated(conversation, gathered.text()));
-                return Ok(gathered.answer(finish, usage));
+            Event::End { finish, usage, asked } => {
+                let usage = usage.unwrap_or_else(|| provider::estimated(conversation, gathered.text()));
+                return Ok((gathered.answer(finish, usage), Some(asked)));
             }
         }
     }

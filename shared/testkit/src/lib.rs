@@ -1,6 +1,7 @@
 //! Fakes for tests, and for benchmarks behind the feature `bench`; never in a shipped image.
 //!
 //! - [`upstream::Upstream`] answers like an OpenAI-compatible model server, by a script, and keeps what it was asked.
+//! - [`faulty::Faulty`] is such a server that hangs, resets, cuts and drips, byte by byte, and counts its connections.
 //! - [`port_nobody_listens_on`] gives an address that refuses connections, for as long as it is held.
 //! - [`SmallDisk`] is a disk that can be filled.
 //!
@@ -8,6 +9,7 @@
 //! [`upstream::Upstream::hold`] keeps their answers back until a test lets them go.
 
 mod disk;
+pub mod faulty;
 mod port;
 pub mod upstream;
 

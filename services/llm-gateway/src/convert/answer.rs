@@ -9,12 +9,13 @@ use crate::{
     analyze::{Finding, Report},
     conversation::{CallPiece, Finish, Object, Piece, ToolCall, Usage},
     error::Error,
+    gateway::Generated,
     meter::Totals,
     observation::{Analysis, Assessment, ItemFailure},
     pattern::{Template, Verdict},
-    route::Generated,
     served::{By, Phases, Served},
     stream::Part,
+    tenant::TenantUsage,
 };
 
 /// Writes an answered conversation.
@@ -79,6 +80,8 @@ fn served(served: Served) -> wire::Served {
         saved_usd: served.saved_usd,
         phases: Some(phases(served.phases)),
         pattern: served.pattern,
+        upstream: served.upstream.to_string(),
+        attempts: served.attempts,
     }
 }
 
@@ -88,6 +91,7 @@ pub(crate) fn stats(
     ttl: Duration,
     refused: u64,
     totals: Totals,
+    tenants: Vec<TenantUsage>,
 ) -> wire::GetStatsResponse {
     wire::GetStatsResponse {
         entries: cache.entries,
@@ -108,6 +112,19 @@ pub(crate) fn stats(
         refused,
         cost_usd: totals.cost_usd,
         saved_usd: totals.saved_usd,
+        tenants: tenants.into_iter().map(tenant).collect(),
+    }
+}
+
+fn tenant(usage: TenantUsage) -> wire::TenantUsage {
+    wire::TenantUsage {
+        tenant: usage.tenant.to_string(),
+        calls: usage.calls,
+        tokens: usage.tokens,
+        usd_today: usage.usd_today,
+        usd_per_day: usage.usd_per_day,
+        refused: usage.refused,
+        warned: usage.is_warned,
     }
 }
 

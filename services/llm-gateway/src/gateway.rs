@@ -10,14 +10,16 @@ use telemetry::Telemetry;
 
 use crate::{
     cache::{Exact, Flights, Found, Key, Keys, Lead, Seat, StoredAnswer},
-    conversation::{Answer, Conversation},
+    conversation::{Answer, Conversation, Usage},
     error::Error,
     merge::Merged,
     meter::{Asking, Meter},
     pattern::Library,
-    price::Price,
-    provider::{Failure, Kind, Model, Models, statistics},
+    price::{self, Price},
+    provider::{Failure, statistics},
+    route::{Asked, Kind, Model, Models},
     served::{By, Phases, Served, Terms},
+    tenant::{Reservation, Tenants},
 };
 
 /// What a gateway is made of.
@@ -25,8 +27,8 @@ use crate::{
 pub struct Parts {
     /// Who can be asked.
     pub models: Models,
-    /// What they cost.
-    pub price: Price,
+    /// What tenants may use.
+    pub tenants: Tenants,
     /// What is answered without them.
     pub patterns: Library,
     /// Most observations of one call to a language model, at least 1.
@@ -45,7 +47,7 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct Gateway {
     pub(crate) models: Models,
-    pub(crate) price: Price,
+    pub(crate) tenants: Tenants,
     pub(crate) patterns: Library,
     pub(crate) merge_max_items: usize,
     pub(crate) keys: Keys,
@@ -74,6 +76,8 @@ pub(crate) struct Journey<'a> {
     pub(crate) key: Key,
     pub(crate) phases: Phases,
     pub(crate) begun: Instant,
+    /// Who answered, once somebody was asked.
+    pub(crate) asked: Option<Asked>,
 }
 
 /// Where a conversation got without its own call to a model.
@@ -90,7 +94,7 @@ impl Gateway {
     pub fn new(parts: Parts) -> Self {
         Self {
             models: parts.models,
-            price: parts.price,
+            tenants: parts.tenants,
             patterns: parts.patterns,
             merge_max_items: parts.merge_max_items.max(1),
             keys: Keys::new(rand::random()),
@@ -105,7 +109,7 @@ impl Gateway {
     /// Answers one conversation.
     ///
     /// # Errors
-    /// [`Error::NoUpstream`] for a model nobody serves, [`Error::OverBudget`], [`Error::DeadlineExceeded`], or
+    /// [`Error::NoUpstream`] for a model nobody serves, [`Error::OverBudget`], [`Error::Limited`], [`Error::DeadlineExceeded`], or
     /// [`Error::Failed`] when the model did not answer.
     pub async fn generate(&self, terms: &Terms, conversation: &Conversation) -> Result<Generated, Error> {
         let mut journey = self.depart(terms, conversation)?;
@@ -129,7 +133,7 @@ impl Gateway {
         let begun = Instant::now();
         let model = self.models.resolve(&conversation.model)?;
         let key = self.keys.conversation(&terms.tenant, &model.name, conversation);
-        Ok(Journey { terms, conversation, model, key, phases: Phases::default(), begun })
+        Ok(Journey { terms, conversation, model, key, phases: Phases::default(), begun, asked: None })
     }
 
     /// Tries the exact cache, then to join a call in flight.
@@ -168,29 +172,65 @@ impl Gateway {
 
     async fn ask(&self, journey: &mut Journey<'_>) -> Result<Arc<StoredAnswer>, Error> {
         let Journey { terms, conversation, model, .. } = journey;
-        terms.afford(self.price.estimate(model, conversation))?;
+        let reservation = self.reserve(terms, model, price::estimate(conversation))?;
         let asking = self.meter.asking(&model.name, journey.begun);
         asking.sent();
         let sent = Instant::now();
         let answer = match &model.kind {
-            Kind::Statistics => Ok(statistics_span().in_scope(|| statistics::answer(conversation))),
-            Kind::OpenAi { upstream, model } => upstream.complete(model, conversation, terms.deadline).await,
+            Kind::Statistics => Ok((statistics_span().in_scope(|| statistics::answer(conversation)), None)),
+            Kind::Target(target) => {
+                let answer = target.complete(conversation, terms.deadline).await;
+                answer.map(|(answer, asked)| (answer, Some(asked)))
+            }
         };
         journey.phases.upstream = Some(sent.elapsed());
+        self.settle(journey, &asking, reservation, answer)
+    }
+
+    /// Checks what a call is likely to use against its own limit and its tenant's, and reserves it.
+    pub(crate) fn reserve(&self, terms: &Terms, model: &Model, likely: Usage) -> Result<Reservation, Error> {
+        if model.is_free() {
+            return Ok(Reservation::default());
+        }
+        let usd = model.dearest().cost(likely);
+        terms.afford(usd)?;
+        Ok(self.tenants.reserve(&terms.tenant, likely.total(), usd)?)
+    }
+
+    /// Takes what came of a call: settles what was reserved, counts, stores.
+    pub(crate) fn settle(
+        &self,
+        journey: &mut Journey<'_>,
+        asking: &Asking<'_>,
+        reservation: Reservation,
+        answer: Result<(Answer, Option<Asked>), Failure>,
+    ) -> Result<Arc<StoredAnswer>, Error> {
         match answer {
-            Ok(answer) => Ok(self.keep(journey, &asking, answer)),
-            Err(failure) => Err(self.failed(&journey.model, failure)),
+            Ok((answer, asked)) => {
+                let price = asked.as_ref().map_or(Price::default(), |asked| asked.price);
+                let cost_usd = price.cost(answer.usage);
+                reservation.settle(answer.usage.total(), cost_usd);
+                journey.asked = asked;
+                Ok(self.keep(journey, asking, answer, cost_usd))
+            }
+            Err(failure) => {
+                // The upstream may charge for what a caller's deadline cut off.
+                if !failure.is_own() {
+                    reservation.release();
+                }
+                Err(self.failed(&journey.model, failure))
+            }
         }
     }
 
     /// Counts what an answer of a model cost and stores it if it may be.
-    pub(crate) fn keep(
+    fn keep(
         &self,
         journey: &Journey<'_>,
         asking: &Asking<'_>,
         answer: Answer,
+        cost_usd: f64,
     ) -> Arc<StoredAnswer> {
-        let cost_usd = if journey.model.is_free() { 0.0 } else { self.price.cost(answer.usage) };
         asking.paid(cost_usd);
         let stored = Arc::new(StoredAnswer { answer, cost_usd });
         self.cache.store_answer(&journey.key, &stored, journey.terms.control);
@@ -228,6 +268,10 @@ impl Journey<'_> {
         let mut served = Served::by(By::Upstream, &self.model.name, self.phases);
         served.usage = stored.answer.usage;
         served.cost_usd = stored.cost_usd;
+        if let Some(asked) = &self.asked {
+            served.upstream = asked.by.clone();
+            served.attempts = asked.attempts;
+        }
         Generated { answer: stored.answer.clone(), served }
     }
 
