@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{conversation::Usage, error::Error};
+use crate::{conversation::Usage, error::Error, route::Asked};
 
 /// What answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +104,14 @@ impl Served {
             upstream: Arc::from(""),
             attempts: 0,
         }
+    }
+}
+
+impl Served {
+    /// Notes which upstream answered.
+    pub fn asked(&mut self, asked: &Asked) {
+        self.upstream = asked.by.clone();
+        self.attempts = asked.attempts;
     }
 }
 

@@ -11,24 +11,28 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::{
     cache::StoredAnswer,
-    conversation::{Answer, Conversation, Finish, Gathered, Piece},
+    conversation::{Answer, Conversation, Finish, Gathered, Piece, Usage},
     error::Error,
     gateway::{Gateway, Generated, Journey, Stop, statistics_span},
     price,
     provider::{self, Failure, statistics},
     route::{Asked, Event, Kind},
-    served::{Served, Terms},
+    served::{By, Served, Terms},
 };
 
 /// A piece of an answer, or its end.
 #[derive(Debug)]
 pub enum Part {
+    /// The first part of a stream that did not fail before: what answers, as far as it is known yet.
+    Begin(Box<Served>),
     /// The next piece.
     Piece(Piece),
     /// The last piece of a stream that did not fail.
     End {
         /// Why the model stopped.
         finish: Finish,
+        /// Tokens the answer took when it was made.
+        usage: Usage,
         /// How the answer came about.
         served: Box<Served>,
     },
@@ -56,6 +60,7 @@ impl Gateway {
                 outcome = gateway.pump(&sender, &terms, &conversation) => {
                     let last = outcome.map(|generated| Part::End {
                         finish: generated.answer.finish,
+                        usage: generated.answer.usage,
                         served: Box::new(generated.served),
                     });
                     // Nobody listens any more: nothing to tell.
@@ -75,6 +80,7 @@ impl Gateway {
         let mut journey = self.depart(terms, conversation)?;
         let generated = match self.cheaply(&mut journey).await? {
             Stop::Answered(generated) => {
+                begin(sender, generated.served.clone());
                 replay(sender, &generated.answer);
                 generated
             }
@@ -110,25 +116,38 @@ async fn relay(sender: &Sender, journey: &Journey<'_>) -> Result<(Answer, Option
         Kind::Target(target) => target,
         Kind::Statistics => {
             let answer = statistics_span().in_scope(|| statistics::answer(conversation));
+            begin(sender, Served::by(By::Upstream, &journey.model.name, journey.phases));
             replay(sender, &answer);
             return Ok((answer, None));
         }
     };
     let mut events = std::pin::pin!(target.stream(conversation, journey.terms.deadline));
     let mut gathered = Gathered::default();
+    let mut answering = None;
     while let Some(event) = events.next().await {
         match event? {
+            Event::Begin(asked) => {
+                let mut served = Served::by(By::Upstream, &journey.model.name, journey.phases);
+                served.asked(&asked);
+                begin(sender, served);
+                answering = Some(asked);
+            }
             Event::Piece(piece) => {
                 gathered.take(&piece).map_err(|_| Failure::Malformed)?;
                 send(sender, piece);
             }
-            Event::End { finish, usage, asked } => {
+            Event::End { finish, usage } => {
                 let usage = usage.unwrap_or_else(|| provider::estimated(conversation, gathered.text()));
-                return Ok((gathered.answer(finish, usage), Some(asked)));
+                return Ok((gathered.answer(finish, usage), answering));
             }
         }
     }
     Err(Failure::Malformed)
+}
+
+fn begin(sender: &Sender, served: Served) {
+    // A reader that left ends the task by itself.
+    let _ = sender.send(Ok(Part::Begin(Box::new(served))));
 }
 
 fn replay(sender: &Sender, answer: &Answer) {

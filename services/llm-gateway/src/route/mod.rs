@@ -97,7 +97,7 @@ impl Models {
         if let Some(model) = self.named.get(name) {
             return Ok(model.clone());
         }
-        let model = bare(name);
+        let model = upstream_name(name);
         match &self.any {
             Some(Any { upstream, price, retries }) if !model.is_empty() => {
                 let (upstream, price) = (upstream.clone(), *price);
@@ -109,18 +109,30 @@ impl Models {
         }
     }
 
+    /// Returns the names that can be asked for: the default one first.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let default = upstream_name(&self.default).to_owned();
+        let mut named: Vec<String> = self.named.keys().filter(|name| **name != default).cloned().collect();
+        named.sort_unstable();
+        let statistics = (default != STATISTICS).then(|| STATISTICS.to_owned());
+        std::iter::once(default).chain(named).chain(statistics).collect()
+    }
+
     /// Returns the name by which answers of `model` are stored; empty stays empty.
     #[must_use]
     pub fn stored_name(&self, model: &str) -> String {
         if model.is_empty() || model == STATISTICS || self.named.contains_key(model) {
             model.to_owned()
         } else {
-            format!("{OPENAI}/{}", bare(model))
+            format!("{OPENAI}/{}", upstream_name(model))
         }
     }
 }
 
-fn bare(name: &str) -> &str {
+/// Returns a model's name as the upstream of the settings knows it.
+#[must_use]
+pub fn upstream_name(name: &str) -> &str {
     name.strip_prefix(OPENAI).and_then(|rest| rest.strip_prefix('/')).unwrap_or(name)
 }
 

@@ -50,6 +50,8 @@ pub struct Asked {
 /// A piece of a streamed answer, or its end.
 #[derive(Debug)]
 pub enum Event {
+    /// It begins: nobody else will be asked.
+    Begin(Asked),
     /// The next piece.
     Piece(Piece),
     /// The answer is over.
@@ -58,8 +60,6 @@ pub enum Event {
         finish: Finish,
         /// What it used, if the upstream said.
         usage: Option<Usage>,
-        /// Who answered.
-        asked: Asked,
     },
 }
 
@@ -106,7 +106,7 @@ impl Target {
         }
     }
 
-    /// Asks for an answer piece by piece. The last event of a stream that did not fail is [`Event::End`]. Nobody else is asked once a piece
+    /// Asks for an answer piece by piece. The first event is [`Event::Begin`], the last one of a stream that did not fail [`Event::End`]. Nobody else is asked once a piece
     /// was shown.
     pub fn stream<'a>(
         &'a self,
@@ -128,6 +128,7 @@ impl Target {
                     }
                 }
             };
+            yield Event::Begin(asked);
             let end = loop {
                 match reading.next().await {
                     Ok(Some(piece)) => yield Event::Piece(piece),
@@ -137,7 +138,7 @@ impl Target {
             };
             turn.end(end.as_ref().err());
             let (finish, usage) = end?;
-            yield Event::End { finish, usage, asked };
+            yield Event::End { finish, usage };
         }
     }
 
