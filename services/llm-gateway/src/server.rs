@@ -20,7 +20,7 @@ use crate::{
     pattern::{self, Library, Verdict},
     price::Price,
     provider::{Dialect, Endpoint, Options},
-    route::{Any, Bounding, Models, OPENAI, Routes, Upstream},
+    route::{Any, Bounding, Built, Models, OPENAI, Routes, Upstream},
     tenant::Tenants,
 };
 
@@ -131,7 +131,7 @@ async fn gateway(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Resul
     };
     let bounding = bounding(config);
     let any = any(config, bounding.clone(), telemetry)?;
-    let (upstreams, models) = routes.build(config.llm_max_retries, &bounding, telemetry)?;
+    let Built { upstreams, models } = routes.build(config.llm_max_retries, &bounding, telemetry)?;
     let named = upstreams.into_iter().map(|upstream| (format!("{UPSTREAM}/{}", upstream.name()), upstream));
     let simple = any.iter().map(|any| (UPSTREAM.to_owned(), any.upstream.clone()));
     let parts = simple.chain(named).collect();

@@ -103,14 +103,16 @@ impl Gateway {
         let asking = self.meter.asking(&journey.model.name, journey.begun);
         asking.sent();
         let sent = Instant::now();
-        let answer = relay(sender, journey).await;
+        let mut asked = None;
+        let answer = relay(sender, journey, &mut asked).await;
+        journey.asked = asked;
         journey.phases.upstream = Some(sent.elapsed());
         self.settle(journey, &asking, reservation, answer)
     }
 }
 
-/// Hands the pieces on and gathers them.
-async fn relay(sender: &Sender, journey: &Journey<'_>) -> Result<(Answer, Option<Asked>), Failure> {
+/// Hands the pieces on and gathers them, and says who answers as soon as that is known.
+async fn relay(sender: &Sender, journey: &Journey<'_>, asked: &mut Option<Asked>) -> Result<Answer, Failure> {
     let conversation = journey.conversation;
     let target = match &journey.model.kind {
         Kind::Target(target) => target,
@@ -118,19 +120,18 @@ async fn relay(sender: &Sender, journey: &Journey<'_>) -> Result<(Answer, Option
             let answer = statistics_span().in_scope(|| statistics::answer(conversation));
             begin(sender, Served::by(By::Upstream, &journey.model.name, journey.phases));
             replay(sender, &answer);
-            return Ok((answer, None));
+            return Ok(answer);
         }
     };
     let mut events = std::pin::pin!(target.stream(conversation, journey.terms.deadline));
     let mut gathered = Gathered::default();
-    let mut answering = None;
     while let Some(event) = events.next().await {
         match event? {
-            Event::Begin(asked) => {
+            Event::Begin(by) => {
                 let mut served = Served::by(By::Upstream, &journey.model.name, journey.phases);
-                served.asked(&asked);
+                served.asked(&by);
                 begin(sender, served);
-                answering = Some(asked);
+                *asked = Some(by);
             }
             Event::Piece(piece) => {
                 gathered.take(&piece).map_err(|_| Failure::Malformed)?;
@@ -138,7 +139,7 @@ async fn relay(sender: &Sender, journey: &Journey<'_>) -> Result<(Answer, Option
             }
             Event::End { finish, usage } => {
                 let usage = usage.unwrap_or_else(|| provider::estimated(conversation, gathered.text()));
-                return Ok((gathered.answer(finish, usage), answering));
+                return Ok(gathered.answer(finish, usage));
             }
         }
     }

@@ -8,9 +8,15 @@ mod admin;
 mod analyze;
 #[path = "gateway/chat.rs"]
 mod chat;
+#[path = "gateway/faults.rs"]
+mod faults;
 #[path = "gateway/generate.rs"]
 mod generate;
 #[path = "gateway/harness.rs"]
 mod harness;
+#[path = "gateway/routes.rs"]
+mod routes;
 #[path = "gateway/stream.rs"]
 mod stream;
+#[path = "gateway/tenants.rs"]
+mod tenants;

@@ -1,6 +1,7 @@
 //! A model server that does what no server should, byte by byte, and counts its connections.
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -28,7 +29,20 @@ pub enum Act {
     Reset,
 }
 
-type Script = dyn Fn(u64, &Value) -> Vec<Act> + Send + Sync;
+/// A request as it came.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Its number, from 0.
+    pub number: u64,
+    /// Where it was sent to.
+    pub path: String,
+    /// Header names in lower case, and their values.
+    pub headers: BTreeMap<String, String>,
+    /// The body; null if it is no JSON.
+    pub body: Value,
+}
+
+type Script = dyn Fn(&Request) -> Vec<Act> + Send + Sync;
 
 /// A server on a free port of the loopback address, which takes one request a connection. It runs until it is dropped.
 #[derive(Debug)]
@@ -54,7 +68,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Faulty {
-    /// Starts a server that does what `script` makes of the number of a request, from 0, and its body. Needs a tokio runtime.
+    /// Starts a server that does what `script` makes of a request. Needs a tokio runtime.
     ///
     /// # Panics
     /// Outside of a runtime, and where the loopback address has no free port.
@@ -64,7 +78,7 @@ impl Faulty {
         clippy::disallowed_methods,
         reason = "the fake has no telemetry: what it does is not the mesh's"
     )]
-    pub fn start(script: impl Fn(u64, &Value) -> Vec<Act> + Send + Sync + 'static) -> Self {
+    pub fn start(script: impl Fn(&Request) -> Vec<Act> + Send + Sync + 'static) -> Self {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         listener.set_nonblocking(true).expect("a non-blocking listener");
         let address = listener.local_addr().expect("the address just bound");
@@ -85,7 +99,7 @@ impl Faulty {
     }
 
     /// Does something else from now on; requests are counted on.
-    pub fn change(&self, script: impl Fn(u64, &Value) -> Vec<Act> + Send + Sync + 'static) {
+    pub fn change(&self, script: impl Fn(&Request) -> Vec<Act> + Send + Sync + 'static) {
         *self.shared.script.lock() = Arc::new(script);
     }
 
@@ -127,14 +141,13 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn take(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
-    let Some(body) = request(&mut stream).await? else { return Ok(()) };
-    let mut number = 0;
+    let Some(mut request) = request(&mut stream).await? else { return Ok(()) };
     shared.requests.send_modify(|requests| {
-        number = *requests;
+        request.number = *requests;
         *requests += 1;
     });
     let script = shared.script.lock().clone();
-    for act in script(number, &body) {
+    for act in script(&request) {
         match act {
             Act::Send(bytes) => stream.write_all(&bytes).await?,
             Act::Repeat(bytes, pause) => loop {
@@ -161,11 +174,11 @@ async fn take(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
 }
 
 /// Reads a request; `None` if the client left before its end.
-async fn request(stream: &mut TcpStream) -> std::io::Result<Option<Value>> {
+async fn request(stream: &mut TcpStream) -> std::io::Result<Option<Request>> {
     let mut read = Vec::new();
     loop {
-        if let Some(body) = body_of(&read) {
-            return Ok(Some(serde_json::from_slice(body).unwrap_or_default()));
+        if let Some(request) = parsed(&read) {
+            return Ok(Some(request));
         }
         if stream.read_buf(&mut read).await? == 0 {
             return Ok(None);
@@ -173,13 +186,21 @@ async fn request(stream: &mut TcpStream) -> std::io::Result<Option<Value>> {
     }
 }
 
-/// Returns the body of a request once all of it is there.
-fn body_of(read: &[u8]) -> Option<&[u8]> {
+/// Returns a request once all of it is there.
+fn parsed(read: &[u8]) -> Option<Request> {
     let end = read.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(&read[..end]).unwrap_or_default().to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
-    let length: usize = length.and_then(|length| length.trim().parse().ok()).unwrap_or(0);
-    read.get(end + 4..end + 4 + length)
+    let head = String::from_utf8_lossy(&read[..end]);
+    let mut lines = head.lines();
+    let path = lines.next()?.split(' ').nth(1)?.to_owned();
+    let header = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.to_ascii_lowercase(), value.trim().to_owned()))
+    };
+    let headers: BTreeMap<_, _> = lines.filter_map(header).collect();
+    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let body = read.get(end + 4..end + 4 + length)?;
+    let body = serde_json::from_slice(body).unwrap_or_default();
+    Some(Request { number: 0, path, headers, body })
 }
 
 /// Makes a whole HTTP response; further headers stand one a line, without their line ends.
@@ -219,8 +240,20 @@ pub fn end() -> Vec<u8> {
     format!("data: {last}\n\ndata: [DONE]\n\n").into_bytes()
 }
 
-/// Returns the last words of a request for a chat completion; nothing if there are none.
-#[must_use]
-pub fn words(request: &Value) -> &str {
-    crate::upstream::last_message(request)
+impl Request {
+    /// Returns the last words of a conversation; nothing if there are none.
+    #[must_use]
+    pub fn words(&self) -> &str {
+        let last = self.body["messages"].as_array().and_then(|messages| messages.last());
+        let content = last.map(|last| &last["content"]);
+        content
+            .and_then(|content| content.as_str().or_else(|| content[0]["text"].as_str()))
+            .unwrap_or_default()
+    }
+
+    /// Returns whether the answer is wanted piece by piece.
+    #[must_use]
+    pub fn is_streamed(&self) -> bool {
+        self.body["stream"] == true
+    }
 }

@@ -21,7 +21,6 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::AbortHandle};
 
-pub(crate) use script::last_message;
 pub use script::{Reply, Script, Usage};
 
 /// A fake model server on a free port of the loopback address. It answers until it is dropped.

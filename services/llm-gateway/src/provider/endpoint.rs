@@ -1,7 +1,7 @@
 //! One upstream over HTTP: a request, and what came of it. Whether it is made again is for others to say.
 //!
 //! 1. An answer is bounded by the timeout and by the caller's deadline, whichever is sooner; a stream is bounded until its headers and
-//!    between its pieces.
+//!    between what it sends, and while it sends no pieces but says that it lives, by ten timeouts.
 //! 2. Neither key nor words are logged or traced; redirects are not followed, so that the key goes to no other host.
 
 use std::time::{Duration, Instant};
@@ -183,6 +183,10 @@ impl Endpoint {
 }
 
 impl Patience {
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Waits for `future` as long as there is patience.
     ///
     /// # Errors

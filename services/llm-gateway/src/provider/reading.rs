@@ -1,6 +1,6 @@
 //! A streamed answer as it comes.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Instant};
 
 use reqwest::Response;
 
@@ -11,6 +11,9 @@ use super::{
     sse::Lines,
 };
 use crate::conversation::{Finish, Piece, Usage};
+
+/// Timeouts that may pass without a piece while the upstream says that it is at work.
+const MOST_TIMEOUTS: u32 = 10;
 
 /// A streamed answer, read piece by piece.
 #[derive(Debug)]
@@ -52,7 +55,7 @@ impl Reading {
     /// Returns the next piece; `None` when there is no more.
     ///
     /// # Errors
-    /// [`Failure`] if the stream breaks, pauses longer than the timeout, or is none.
+    /// [`Failure`] if the stream breaks, pauses longer than the timeout (ten of them while it is kept alive), or is none.
     pub async fn next(&mut self) -> Result<Option<Piece>, Failure> {
         self.fill().await?;
         Ok(self.ready.pop_front())
@@ -70,13 +73,17 @@ impl Reading {
 
     /// Reads until there is a piece, or nothing follows.
     async fn fill(&mut self) -> Result<(), Failure> {
+        let begun = Instant::now();
         while self.ready.is_empty() && !self.is_over {
             let next = async { self.response.chunk().await.map_err(|_| Failure::Unreachable) };
             let Some(chunk) = self.patience.bound(next).await? else {
                 self.is_over = true;
                 break;
             };
-            // Comments and empty events count, too: no stream may go on for ever.
+            // Comments keep a stream alive, but not for ever.
+            if begun.elapsed() > self.patience.timeout() * MOST_TIMEOUTS {
+                return Err(Failure::Unreachable);
+            }
             self.bytes += chunk.len();
             if self.bytes > 4 * MAX_ANSWER_BYTES {
                 return Err(Failure::Malformed);

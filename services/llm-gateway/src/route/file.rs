@@ -5,6 +5,7 @@
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     price::Price,
-    provider::{Dialect, Endpoint, Options},
+    provider::{Dialect, Endpoint, Options, SetupError},
     tenant::Limits,
 };
 
@@ -32,6 +33,15 @@ pub struct Routes {
     pub tenants: Vec<Limits>,
     upstreams: Vec<(String, Options, Bounds)>,
     models: Vec<(String, Vec<Way>)>,
+}
+
+/// What a routes file makes.
+#[derive(Debug)]
+pub struct Built {
+    /// The upstreams, in the order of the file.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// The models by name.
+    pub models: Vec<(String, Target)>,
 }
 
 /// A choice of a model, before there are upstreams.
@@ -188,13 +198,13 @@ impl Routes {
     /// Makes the upstreams and the targets of its models; `retries` and `bounding` are the settings', but for what the file says itself.
     ///
     /// # Errors
-    /// [`SetupError`](crate::provider::SetupError) where an HTTP client cannot be made; what the file says was checked before.
+    /// [`SetupError`] where an HTTP client cannot be made; what the file says was checked before.
     pub fn build(
         &self,
         retries: u32,
         bounding: &Bounding,
         telemetry: &Telemetry,
-    ) -> Result<(Vec<std::sync::Arc<Upstream>>, Vec<(String, Target)>), crate::provider::SetupError> {
+    ) -> Result<Built, SetupError> {
         let upstreams = self.upstreams.iter().map(|(name, options, bounds)| {
             let bounding = Bounding { bounds: *bounds, ..bounding.clone() };
             Ok(Upstream::new(name, Endpoint::new(options)?, bounding, telemetry))
@@ -215,7 +225,7 @@ impl Routes {
             (name.clone(), Target::new(ways.iter().filter_map(choice).collect(), retries))
         });
         let models = models.collect();
-        Ok((upstreams, models))
+        Ok(Built { upstreams, models })
     }
 
     fn check(file: File, source: Source<'_>) -> Result<Self, FileError> {
@@ -237,7 +247,7 @@ impl Routes {
             rows.push(
                 table
                     .into_inner()
-                    .check(&place, |field, problem| source.wrong(offset, "price", field, problem))?,
+                    .check(place, |field, problem| source.wrong(offset, "price", field, problem))?,
             );
         }
         let prices = Prices::new(rows);
@@ -250,7 +260,7 @@ impl Routes {
                 return Err(source.wrong(offset, "model", "name", "is taken"));
             }
             let wrong = |field, problem: String| source.wrong(offset, "model", field, problem);
-            models.push(model.check(&place, &prices, is_budgeted, wrong)?);
+            models.push(model.check(place, &prices, is_budgeted, wrong)?);
         }
         let (mut tenants, mut names) = (Vec::new(), HashSet::new());
         for table in file.tenant {
@@ -443,7 +453,7 @@ usd_per_day = 5.0
             retry_percent: 20,
             breaker: rpc::BreakerOptions::default(),
         };
-        let (upstreams, models) = routes.build(2, &bounding, &Telemetry::silent("test")).unwrap();
+        let Built { upstreams, models } = routes.build(2, &bounding, &Telemetry::silent("test")).unwrap();
         assert_eq!(upstreams.iter().map(|upstream| &**upstream.name()).collect::<Vec<_>>(), ["one", "two"]);
         let target = &models[0].1;
         assert_eq!(target.dearest().output_per_mtok, 15.0);

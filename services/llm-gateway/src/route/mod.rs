@@ -18,7 +18,7 @@ use std::{collections::HashMap, sync::Arc};
 
 pub use self::{
     error::FileError,
-    file::Routes,
+    file::{Built, Routes},
     target::{Asked, Choice, Event, Target},
     upstream::{Bounding, Upstream},
 };

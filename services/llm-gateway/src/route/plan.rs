@@ -5,15 +5,21 @@
 //! 2. Another upstream of the stage is asked at once. One that failed is asked again after a wait, at most `retries` times a stage, if its
 //!    budget allows.
 //! 3. Left out are those whose breaker is open, those that cannot help (a key refused, an answer that was none, a model they do not know),
-//!    and those that asked for more time than there is. One that throttles is not waited for longer than [`PATIENCE`] where a fallback stands by.
+//!    and those that asked for more time than the caller's deadline or [`LONGEST_WAIT`] leaves. One that throttles is not waited for longer than [`PATIENCE`] where a fallback stands by.
 
-use std::time::{Duration, Instant};
+use std::{
+    cmp::Ordering,
+    time::{Duration, Instant},
+};
 
 use super::backoff;
 use crate::provider::Failure;
 
 /// Longest wait for an upstream while a fallback stands by.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Longest wait for anybody, whatever the caller's deadline.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The HTTP status of a model that an upstream does not know.
 const UNKNOWN_MODEL: u16 = 404;
@@ -30,7 +36,7 @@ pub(super) struct Candidate {
 pub(super) enum Standing {
     /// It can be asked.
     Ready,
-    /// It asked for time until then; it can be asked where nobody else is.
+    /// It asked for time until then; it can be asked where nobody else can.
     Resting(Instant),
     /// It failed too often; nobody asks it.
     Open,
@@ -135,7 +141,8 @@ impl Plan {
                 continue;
             }
             let Some(soonest) = open.into_iter().map(|(_, at)| at).min() else { return Step::GiveUp };
-            let is_late = deadline.is_some_and(|deadline| soonest >= deadline);
+            let is_late =
+                deadline.is_some_and(|deadline| soonest >= deadline) || soonest > now + LONGEST_WAIT;
             let is_long = soonest > now + PATIENCE && self.has_later(world);
             return if is_late || is_long { Step::GiveUp } else { Step::Wait(soonest) };
         }
@@ -155,16 +162,15 @@ impl Plan {
         }
     }
 
-    /// Returns whether somebody else could answer.
+    /// Returns whether somebody else can be asked who did not ask for time.
     fn has_others(&self, place: usize, world: &impl World) -> bool {
-        let is_here =
-            |way: &Way| way.candidate.stage == self.stage && (way.asked == 0 || self.retries_left > 0);
-        let mut others = self
-            .ways
-            .iter()
-            .enumerate()
-            .filter(|(other, way)| *other != place && !way.is_out && is_here(way));
-        others.any(|(other, _)| world.standing(other) != Standing::Open) || self.has_later(world)
+        let is_left = |way: &Way| match way.candidate.stage.cmp(&self.stage) {
+            Ordering::Less => false,
+            Ordering::Equal => way.asked == 0 || self.retries_left > 0,
+            Ordering::Greater => true,
+        };
+        let mut others = self.ways.iter().enumerate().filter(|(other, _)| *other != place);
+        others.any(|(other, way)| !way.is_out && is_left(way) && world.standing(other) == Standing::Ready)
     }
 
     fn draw(&self, ready: &[usize], chance: f64) -> Option<usize> {
@@ -295,7 +301,7 @@ mod tests {
         world.standings[0] = Standing::Open;
         assert_eq!(run(&mut plan(&[0, 1], 0), &world, &Failure::Unreachable, None).0, [1]);
         world.standings[1] = Standing::Open;
-        assert_eq!(run(&mut plan(&[0, 1], 2), &world, &Failure::Unreachable, None).0, []);
+        assert!(run(&mut plan(&[0, 1], 2), &world, &Failure::Unreachable, None).0.is_empty());
     }
 
     #[test]

@@ -175,8 +175,8 @@ mod tests {
         tenants.reserve(&acme, 10, 0.1).unwrap().release();
         assert!(tenants.usage()[0].is_warned, "0.9 is more than 80 %");
         hand.advance(Duration::from_secs(23 * 3_600));
+        assert!(!tenants.usage()[0].is_warned, "that was yesterday");
         tenants.reserve(&acme, 10, 1.0).unwrap().release();
-        assert!(!tenants.usage()[0].is_warned);
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl Reply {
 }
 
 /// Returns the text of the last message of a request; nothing if there is none.
-pub(crate) fn last_message(request: &Value) -> &str {
+pub(super) fn last_message(request: &Value) -> &str {
     request["messages"]
         .as_array()
         .and_then(|messages| messages.last())
