@@ -178,13 +178,17 @@ impl Gateway {
         let asking = self.meter.asking(&model.name, journey.begun);
         asking.sent();
         let sent = Instant::now();
+        let mut asked = None;
         let answer = match &model.kind {
-            Kind::Statistics => Ok((statistics_span().in_scope(|| statistics::answer(conversation)), None)),
+            Kind::Statistics => Ok(statistics_span().in_scope(|| statistics::answer(conversation))),
             Kind::Target(target) => {
-                let answer = target.complete(conversation, terms.deadline).await;
-                answer.map(|(answer, asked)| (answer, Some(asked)))
+                target.complete(conversation, terms.deadline).await.map(|(answer, by)| {
+                    asked = Some(by);
+                    answer
+                })
             }
         };
+        journey.asked = asked;
         journey.phases.upstream = Some(sent.elapsed());
         self.settle(journey, &asking, reservation, answer)
     }
@@ -202,22 +206,21 @@ impl Gateway {
     /// Takes what came of a call: settles what was reserved, counts, stores.
     pub(crate) fn settle(
         &self,
-        journey: &mut Journey<'_>,
+        journey: &Journey<'_>,
         asking: &Asking<'_>,
         reservation: Reservation,
-        answer: Result<(Answer, Option<Asked>), Failure>,
+        answer: Result<Answer, Failure>,
     ) -> Result<Arc<StoredAnswer>, Error> {
         match answer {
-            Ok((answer, asked)) => {
-                let price = asked.as_ref().map_or(Price::default(), |asked| asked.price);
+            Ok(answer) => {
+                let price = journey.asked.as_ref().map_or(Price::default(), |asked| asked.price);
                 let cost_usd = price.cost(answer.usage);
                 reservation.settle(answer.usage.total(), cost_usd);
-                journey.asked = asked;
                 Ok(self.keep(journey, asking, answer, cost_usd))
             }
             Err(failure) => {
-                // The upstream may charge for what a caller's deadline cut off.
-                if !failure.is_own() {
+                // An upstream may charge for what broke off, and for what a caller's deadline cut off.
+                if journey.asked.is_none() && !failure.is_own() {
                     reservation.release();
                 }
                 Err(self.failed(&journey.model, failure))

@@ -229,11 +229,10 @@ async fn a_stream_that_only_keeps_alive_ends_with_the_callers_deadline() {
     let drip = vec![Act::Send(head(EVENTS)), Act::Repeat(b": ping\n\n".to_vec(), TIMEOUT / 10)];
     let upstream = Faulty::start(move |_| drip.clone());
     let gateway = Gateway::start(config(&upstream)).await;
-    let (text, ended) = read(&gateway, "gas?", 3 * TIMEOUT).await;
-    assert_eq!(
-        (text.as_str(), ended.unwrap_err().code(), upstream.requests()),
-        ("", Code::DeadlineExceeded, 1)
-    );
+    let deadline = rpc::Deadline::after(3 * TIMEOUT);
+    let (text, ended) = deadline.scope(read(&gateway, "gas?")).await;
+    let code = ended.unwrap_err().code();
+    assert_eq!((text.as_str(), code, upstream.requests()), ("", Code::DeadlineExceeded, 1));
     leaves_nothing(&gateway, &upstream, "keeps alive").await;
     gateway.stop().await;
 }
