@@ -11,6 +11,7 @@ mod error;
 pub mod file;
 mod plan;
 mod prices;
+mod table;
 mod target;
 mod upstream;
 
