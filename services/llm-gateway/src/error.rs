@@ -19,6 +19,12 @@ pub enum Error {
     /// The routes file is wrong.
     #[error("the routes of `llm_routes` cannot be used")]
     Routes(#[from] route::FileError),
+    /// No embedder has that name.
+    #[error("the setting `llm_embedder` cannot be used: {0}")]
+    EmbedderSetting(embedding::Unknown),
+    /// The embedder cannot be made, or turns no text into vectors.
+    #[error("the embedder cannot be used")]
+    Embedder(#[from] embedding::Error),
     /// A model other than `builtin/statistics` is named and no upstream answers for it.
     #[error(
         "the model is not `builtin/statistics`, `llm_routes` does not name it and `llm_upstream_url` names no upstream"
@@ -35,9 +41,6 @@ pub enum Error {
         /// The caller's limit, in USD.
         limit_usd: f64,
     },
-    /// The tenant's limits are reached.
-    #[error("the tenant's limits are reached")]
-    Limited(#[from] Exceeded),
     /// The caller's deadline passed.
     #[error("the deadline passed")]
     DeadlineExceeded,
@@ -55,8 +58,23 @@ impl From<Error> for Fault {
             }
             Error::DeadlineExceeded => Self::new(Code::DeadlineExceeded, "the deadline passed"),
             Error::Failed(failure) => of_failure(failure),
-            Error::Limited(exceeded) => of_limit(&exceeded),
-            Error::Serve(_) | Error::Patterns(_) | Error::Setup(_) | Error::Routes(_) => {
+            Error::Embedder(error) if error.is_temporary() => {
+                let fault = Self::new(Code::Unavailable, "the embedder does not answer")
+                    .reason("EMBEDDER_UNAVAILABLE");
+                let fault = match error.retry_after() {
+                    Some(wait) => fault.retry_after(wait),
+                    None => fault,
+                };
+                fault.caused_by(error)
+            }
+            Error::Embedder(_) => {
+                Self::new(Code::Internal, "the embedder failed").reason("EMBEDDER_FAILED").caused_by(error)
+            }
+            Error::Serve(_)
+            | Error::Patterns(_)
+            | Error::Setup(_)
+            | Error::Routes(_)
+            | Error::EmbedderSetting(_) => {
                 Self::new(Code::Internal, "the gateway is not set up").caused_by(error)
             }
         }
@@ -89,6 +107,7 @@ fn of_failure(failure: provider::Failure) -> Fault {
             told(Code::ResourceExhausted, "OVERLOADED").retry_after(*retry_after)
         }
         Failure::Credentials => told(Code::FailedPrecondition, "UPSTREAM_CREDENTIALS"),
+        Failure::Limited(exceeded) => of_limit(exceeded),
         Failure::Deadline => told(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
     }
 }

@@ -6,13 +6,15 @@ use std::{
 };
 
 use clock::Clock;
+use embedding::{Cached, Embedder};
 use telemetry::Telemetry;
 
 use crate::{
-    cache::{Exact, Flights, Found, Key, Keys, Lead, Seat, StoredAnswer},
-    conversation::{Answer, Conversation, Usage},
+    batch::{self, Merger},
+    cache::{Bands, Exact, Flights, Found, Key, Keys, Lead, Room, Seat, StoredAnswer, bands},
+    conversation::{Answer, Conversation},
     error::Error,
-    merge::Merged,
+    merge::{Merged, Request},
     meter::{Asking, Meter},
     pattern::Library,
     price::{self, Price},
@@ -31,12 +33,16 @@ pub struct Parts {
     pub tenants: Tenants,
     /// What is answered without them.
     pub patterns: Library,
-    /// Most observations of one call to a language model, at least 1.
-    pub merge_max_items: usize,
-    /// Most answers kept.
-    pub cache_size: u64,
-    /// How long an answer is served, on the clock.
-    pub cache_ttl: Duration,
+    /// How many observations share a call to a language model, and how long callers wait for company.
+    pub merging: batch::Limits,
+    /// How many answers are kept, and for how long.
+    pub cache: Room,
+    /// What is known of the figures that answers are about.
+    pub bands: bands::Limits,
+    /// Who turns texts into vectors.
+    pub embedder: Arc<dyn Embedder>,
+    /// Most vectors kept.
+    pub embedding_cache_size: u64,
     /// The agent clock.
     pub clock: Clock,
     /// Where work is counted and traced.
@@ -49,11 +55,13 @@ pub struct Gateway {
     pub(crate) models: Models,
     pub(crate) tenants: Tenants,
     pub(crate) patterns: Library,
-    pub(crate) merge_max_items: usize,
     pub(crate) keys: Keys,
     pub(crate) cache: Exact,
+    pub(crate) bands: Bands,
     pub(crate) answers: Flights<Arc<StoredAnswer>>,
     pub(crate) merges: Flights<Arc<Merged>>,
+    pub(crate) merger: Merger<Key, Request>,
+    pub(crate) embedder: Arc<dyn Embedder>,
     pub(crate) meter: Meter,
     pub(crate) clock: Clock,
     pub(crate) telemetry: Telemetry,
@@ -93,17 +101,25 @@ impl Gateway {
     /// Puts a gateway together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        let meter = Meter::new(&parts.telemetry);
+        meter.capacity(parts.cache.size);
         Self {
             models: parts.models,
             tenants: parts.tenants,
             patterns: parts.patterns,
-            merge_max_items: parts.merge_max_items.max(1),
             keys: Keys::new(rand::random()),
-            cache: Exact::new(parts.cache_size, parts.cache_ttl, parts.clock.clone()),
-            clock: parts.clock,
+            cache: Exact::new(parts.cache, parts.clock.clone(), Some(meter.resized())),
+            bands: Bands::new(parts.bands, parts.clock.clone()),
+            clock: parts.clock.clone(),
             answers: Flights::default(),
             merges: Flights::default(),
-            meter: Meter::new(&parts.telemetry),
+            merger: Merger::new(parts.merging),
+            // By the same text it is the same vector for ever: what is not asked for again makes room.
+            embedder: Arc::new(Cached::new(
+                parts.embedder,
+                caching::Cache::new(parts.embedding_cache_size, Duration::MAX, parts.clock.clone()),
+            )),
+            meter,
             telemetry: parts.telemetry,
         }
     }
@@ -111,7 +127,7 @@ impl Gateway {
     /// Answers one conversation.
     ///
     /// # Errors
-    /// [`Error::NoUpstream`] for a model nobody serves, [`Error::OverBudget`], [`Error::Limited`], [`Error::DeadlineExceeded`], or
+    /// [`Error::NoUpstream`] for a model nobody serves, [`Error::OverBudget`], [`Error::DeadlineExceeded`], or
     /// [`Error::Failed`] when the model did not answer.
     pub async fn generate(&self, terms: &Terms, conversation: &Conversation) -> Result<Generated, Error> {
         let mut journey = self.depart(terms, conversation)?;
@@ -161,7 +177,7 @@ impl Gateway {
                     journey.phases.coalesced_wait = Some(waiting.elapsed());
                 }
                 // An answer may have landed between the look and the turn.
-                match self.cache.answer(&journey.key, journey.terms.control) {
+                match self.cache.answer_again(&journey.key, journey.terms.control) {
                     None => Ok(Stop::Ask(Some(lead))),
                     Some(found) => {
                         lead.land(found.entry.clone());
@@ -200,7 +216,7 @@ impl Gateway {
         }
         let usd = model.dearest().cost(likely);
         terms.afford(usd)?;
-        Ok(self.tenants.reserve(&terms.tenant, likely.total(), usd)?)
+        Ok(self.tenants.reserve(&terms.tenant, likely.total(), usd).map_err(Failure::Limited)?)
     }
 
     /// Takes what came of a call: settles what was reserved, counts, stores.

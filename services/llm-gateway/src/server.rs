@@ -2,17 +2,23 @@
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
+use caching::Sizing;
 use clock::Clock;
 use contracts::llm::{
     self as wire, cache_admin_service_server as cache_server, llm_gateway_service_server as gateway_server,
     pattern_service_server as pattern_server,
 };
+use embedding::Embedder;
 use futures::{Stream, StreamExt as _};
 use rpc::{BreakerOptions, Caller, Role, limit::Bounds};
 use telemetry::Telemetry;
 use tonic::{Request, Response, Status};
 
 use crate::{
+    cache::{
+        Room,
+        bands::{self, Tolerances},
+    },
     config::Config,
     convert, dialect,
     error::Error,
@@ -39,6 +45,8 @@ pub struct Bound {
 struct Service {
     gateway: Arc<Gateway>,
     max_observations: usize,
+    /// How far answers may be off where a request does not say.
+    bands: Tolerances,
 }
 
 type Pieces = Pin<Box<dyn Stream<Item = Result<wire::GenerateStreamResponse, Status>> + Send>>;
@@ -49,7 +57,11 @@ type Pieces = Pin<Box<dyn Stream<Item = Result<wire::GenerateStreamResponse, Sta
 /// [`Error`] if the port is taken, the pattern templates are wrong or the upstream's settings are.
 pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<Bound, Error> {
     let (gateway, upstreams) = gateway(&config, &telemetry, &clock).await?;
-    let service = Service { gateway: Arc::new(gateway), max_observations: config.llm_max_observations };
+    let service = Service {
+        gateway: Arc::new(gateway),
+        max_observations: config.llm_max_observations,
+        bands: config.bands(),
+    };
     let host = rpc::Host::bind(&config.host, config.llm_port, telemetry, clock)?;
     let local_addr = host.local_addr();
     let gateway = service.gateway.clone();
@@ -62,6 +74,14 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
         host = host.part(&part, rpc::outcomes(upstream.answers()));
     }
     Ok(Bound { host, local_addr })
+}
+
+/// Puts a gateway together that is called directly and serves nobody.
+///
+/// # Errors
+/// [`Error`] if the pattern templates are wrong or the upstream's settings are.
+pub async fn assemble(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Result<Gateway, Error> {
+    gateway(config, upstream(config)?, telemetry, clock).await
 }
 
 impl Bound {
@@ -124,6 +144,35 @@ async fn patterns(config: &Config) -> Result<Library, Error> {
     Ok(Library::parse(&text)?)
 }
 
+fn room(config: &Config) -> Room {
+    let size = config.llm_cache_size;
+    Room {
+        size,
+        sizing: Sizing {
+            least: config.llm_cache_min_size.min(size),
+            most: config.llm_cache_max_size.max(size),
+            auto: config.llm_cache_auto_resize,
+        },
+        max_bytes: config.llm_cache_max_bytes.bytes(),
+        ttl: config.llm_cache_ttl,
+    }
+}
+
+fn band_limits(config: &Config) -> bands::Limits {
+    bands::Limits {
+        // An entity without a stored answer is of no use, so no more of them than there may be answers.
+        entities: config.llm_cache_max_size.max(config.llm_cache_size),
+        answers: config.llm_band_answers,
+        max_bytes: config.llm_band_max_bytes.bytes(),
+        ttl: config.llm_cache_ttl,
+    }
+}
+
+async fn embedder(config: &Config) -> Result<Arc<dyn Embedder>, Error> {
+    let choice: embedding::Choice = config.llm_embedder.parse().map_err(Error::EmbedderSetting)?;
+    Ok(choice.embedder(&config.embedder, None).await?)
+}
+
 async fn gateway(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Result<(Gateway, Parted), Error> {
     let routes = match &config.llm_routes {
         None => Routes::default(),
@@ -139,9 +188,11 @@ async fn gateway(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Resul
         models: Models::new(&config.llm_model, models, any)?,
         tenants: Tenants::new(routes.tenants, clock.clone(), telemetry),
         patterns: patterns(config).await?,
-        merge_max_items: config.llm_merge_max_items,
-        cache_size: config.llm_cache_size,
-        cache_ttl: config.llm_cache_ttl,
+        merging: config.merging(),
+        cache: room(config),
+        bands: band_limits(config),
+        embedder: embedder(config).await?,
+        embedding_cache_size: config.llm_embedding_cache_size,
         clock: clock.clone(),
         telemetry: telemetry.clone(),
     });
@@ -178,7 +229,8 @@ impl gateway_server::LlmGatewayService for Service {
         request: Request<wire::AnalyzeRequest>,
     ) -> Result<Response<wire::AnalyzeResponse>, Status> {
         let caller = Caller::of(&request);
-        let (terms, inquiry) = convert::analyze(caller, request.into_inner(), self.max_observations)?;
+        let (terms, inquiry) =
+            convert::analyze(caller, request.into_inner(), self.max_observations, &self.bands)?;
         let report = self.gateway.analyze(&terms, &inquiry).await?;
         let ids = inquiry.observations.into_iter().map(|seen| seen.id).collect();
         Ok(Response::new(convert::report(report, ids)))
@@ -195,7 +247,7 @@ impl cache_server::CacheAdminService for Service {
         let cache = &self.gateway.cache;
         let totals = self.gateway.meter.totals();
         let tenants = self.gateway.tenants.usage();
-        Ok(Response::new(convert::stats(cache.stats(), cache.ttl(), cache.refused(), totals, tenants)))
+        Ok(Response::new(convert::stats(cache, totals, tenants)))
     }
 
     async fn invalidate(
@@ -206,6 +258,7 @@ impl cache_server::CacheAdminService for Service {
         caller.require(Role::Admin)?;
         let model = self.gateway.models.stored_name(&convert::model(request.into_inner())?);
         let removed = self.gateway.cache.invalidate(&caller.tenant, &model);
+        self.gateway.bands.invalidate(&caller.tenant, &model);
         Ok(Response::new(wire::InvalidateResponse { removed }))
     }
 
@@ -216,7 +269,6 @@ impl cache_server::CacheAdminService for Service {
         Caller::of(&request).require(Role::Admin)?;
         let capacity = convert::capacity(request.into_inner())?;
         let previous = self.gateway.cache.resize(capacity);
-        tracing::info!(previous, capacity, "resized the response cache");
         Ok(Response::new(convert::resized(previous, capacity)))
     }
 }

@@ -6,6 +6,8 @@
 mod admin;
 #[path = "gateway/analyze.rs"]
 mod analyze;
+#[path = "gateway/bands.rs"]
+mod bands;
 #[path = "gateway/chat.rs"]
 mod chat;
 #[path = "gateway/faults.rs"]
@@ -14,6 +16,8 @@ mod faults;
 mod generate;
 #[path = "gateway/harness.rs"]
 mod harness;
+#[path = "gateway/merging.rs"]
+mod merging;
 #[path = "gateway/routes.rs"]
 mod routes;
 #[path = "gateway/stream.rs"]

@@ -1,21 +1,19 @@
 //! What a caller gets.
 
-use std::time::Duration;
-
 use contracts::llm as wire;
 use rpc::time::duration_to_proto;
 
+use super::bands::banded;
 use crate::{
     analyze::{Finding, Report},
+    cache::bands,
     conversation::{CallPiece, Finish, Object, Piece, ToolCall, Usage},
     error::Error,
     gateway::Generated,
-    meter::Totals,
     observation::{Analysis, Assessment, ItemFailure},
     pattern::{Template, Verdict},
     served::{By, Phases, Served},
     stream::Part,
-    tenant::TenantUsage,
 };
 
 /// Writes an answered conversation.
@@ -62,7 +60,11 @@ fn json(object: &Object) -> String {
 /// Writes the findings under the ids of their observations.
 pub(crate) fn report(report: Report, ids: Vec<String>) -> wire::AnalyzeResponse {
     wire::AnalyzeResponse {
-        results: ids.into_iter().zip(report.findings).map(|(id, finding)| result(id, finding)).collect(),
+        results: ids
+            .into_iter()
+            .zip(report.findings.into_iter().zip(report.banded))
+            .map(|(id, (finding, looked))| result(id, finding, looked))
+            .collect(),
         assessment: Some(assessment(report.assessment)),
         upstream_calls: report.upstream_calls,
         served: report.served.map(served),
@@ -84,54 +86,6 @@ fn served(served: Served) -> wire::Served {
         upstream: served.upstream.to_string(),
         attempts: served.attempts,
     }
-}
-
-/// Writes what the cache holds and what the gateway did.
-pub(crate) fn stats(
-    cache: caching::Stats,
-    ttl: Duration,
-    refused: u64,
-    totals: Totals,
-    tenants: Vec<TenantUsage>,
-) -> wire::GetStatsResponse {
-    wire::GetStatsResponse {
-        entries: cache.entries,
-        capacity: cache.capacity,
-        ttl: Some(duration_to_proto(ttl)),
-        served: Some(wire::ServedCounts {
-            pattern: totals.pattern,
-            exact: totals.exact,
-            semantic: totals.semantic,
-            coalesced: totals.coalesced,
-            merged: totals.merged,
-            upstream: totals.upstream,
-            upstream_calls: totals.upstream_calls,
-        }),
-        hit_ratio: totals.hit_ratio(),
-        evictions: cache.evictions,
-        expirations: cache.expirations,
-        refused,
-        cost_usd: totals.cost_usd,
-        saved_usd: totals.saved_usd,
-        tenants: tenants.into_iter().map(tenant).collect(),
-    }
-}
-
-fn tenant(usage: TenantUsage) -> wire::TenantUsage {
-    wire::TenantUsage {
-        tenant: usage.tenant.to_string(),
-        calls: usage.calls,
-        tokens: usage.tokens,
-        usd_today: usage.usd_today,
-        usd_per_day: usage.usd_per_day,
-        refused: usage.refused,
-        warned: usage.is_warned,
-    }
-}
-
-/// Writes a size before and after.
-pub(crate) fn resized(previous_capacity: u64, capacity: u64) -> wire::ResizeResponse {
-    wire::ResizeResponse { previous_capacity, capacity }
 }
 
 /// Writes a template with how often it answered.
@@ -165,13 +119,22 @@ impl From<Error> for tonic::Status {
     }
 }
 
-fn result(observation_id: String, finding: Finding) -> wire::ObservationResult {
+fn result(
+    observation_id: String,
+    finding: Finding,
+    looked: Option<bands::Outcome>,
+) -> wire::ObservationResult {
     use wire::observation_result::Outcome;
     let outcome = match finding.outcome {
         Ok(found) => Outcome::Analysis(analysis(found)),
         Err(why) => Outcome::Failure(failure(why)),
     };
-    wire::ObservationResult { observation_id, outcome: Some(outcome), served: Some(served(finding.served)) }
+    wire::ObservationResult {
+        observation_id,
+        outcome: Some(outcome),
+        served: Some(served(finding.served)),
+        banded: looked.map(banded),
+    }
 }
 
 fn analysis(found: Analysis) -> wire::Analysis {

@@ -18,6 +18,7 @@ pub use self::{
 use crate::{
     conversation::{Conversation, Usage},
     price,
+    tenant::Exceeded,
 };
 
 /// The provider that needs no key and no network.
@@ -70,6 +71,9 @@ pub enum Failure {
         /// When a place is likely to be free.
         retry_after: Duration,
     },
+    /// The caller's tenant has used up what it may; it was not asked.
+    #[error("{0}")]
+    Limited(Exceeded),
     /// The caller's deadline came first.
     #[error("the deadline passed before the upstream answered")]
     Deadline,
@@ -79,7 +83,7 @@ impl Failure {
     /// Returns whether asking again, by whomever, would fail the same way.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::Unsupported { .. } | Self::Credentials)
+        matches!(self, Self::Refused { .. } | Self::Unsupported { .. } | Self::Credentials | Self::Limited(_))
     }
 
     /// Returns whether it concerns this caller alone.
@@ -100,6 +104,7 @@ impl Failure {
             Self::Malformed => "malformed",
             Self::Resting { .. } => "resting",
             Self::Overloaded { .. } => "overloaded",
+            Self::Limited(_) => "limited",
             Self::Deadline => "deadline",
         }
     }

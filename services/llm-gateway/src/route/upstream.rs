@@ -244,6 +244,7 @@ fn outcome(failure: Option<&Failure>) -> Outcome {
             Failure::Unsupported { .. }
             | Failure::Resting { .. }
             | Failure::Overloaded { .. }
+            | Failure::Limited(_)
             | Failure::Deadline,
         ) => Outcome::Unknown,
     }
