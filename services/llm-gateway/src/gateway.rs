@@ -12,7 +12,7 @@ use telemetry::Telemetry;
 use crate::{
     batch::{self, Merger},
     cache::{Bands, Exact, Flights, Found, Key, Keys, Lead, Room, Seat, StoredAnswer, bands},
-    conversation::{Answer, Conversation},
+    conversation::{Answer, Conversation, Usage},
     error::Error,
     merge::{Merged, Request},
     meter::{Asking, Meter},

@@ -81,7 +81,7 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
 /// # Errors
 /// [`Error`] if the pattern templates are wrong or the upstream's settings are.
 pub async fn assemble(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Result<Gateway, Error> {
-    gateway(config, upstream(config)?, telemetry, clock).await
+    Ok(gateway(config, telemetry, clock).await?.0)
 }
 
 impl Bound {
