@@ -1,6 +1,7 @@
 //! Fakes for tests, and for benchmarks behind the feature `bench`; never in a shipped image.
 //!
 //! - [`upstream::Upstream`] answers like an OpenAI-compatible model server, by a script, and keeps what it was asked.
+//! - [`faulty::Faulty`] is such a server that hangs, resets, cuts and drips, byte by byte, and counts its connections.
 //! - [`port_nobody_listens_on`] gives an address that refuses connections, for as long as it is held.
 //! - [`SmallDisk`] is a disk that can be filled.
 //! - With the feature `bench`: `Mock` is a model server that is fast enough to measure what stands before it, `load::Load` asks a
@@ -14,6 +15,7 @@ mod disk;
 pub mod load;
 #[cfg(feature = "bench")]
 mod mock;
+pub mod faulty;
 mod port;
 #[cfg(feature = "bench")]
 mod process;
