@@ -3,6 +3,7 @@
 //! A benchmark's code lives with the service it measures; here are the frame and the benchmarks of the whole mesh.
 
 mod cycle;
+mod gateway;
 mod image;
 mod merge;
 mod overload;
@@ -32,9 +33,15 @@ pub(crate) struct Arguments {
     /// How many rounds; the median is the value. Each benchmark has its own default.
     #[arg(long)]
     rounds: Option<u32>,
+    /// For gateway.overhead: the program of Envoy 1.40, measured beside; otherwise the `envoy` on the PATH, or none.
+    #[arg(long, value_name = "PATH")]
+    envoy: Option<PathBuf>,
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
+    /// Runs one process of gateway.exact_hit instead: how the benchmark starts it.
+    #[arg(long, hide = true)]
+    part: Option<gateway::Part>,
 }
 
 /// One benchmark: what it measures and what it is compared with.
@@ -50,7 +57,17 @@ struct Bench {
     data: &'static str,
 }
 
-const BENCHES: [Bench; 10] = [
+const BENCHES: [Bench; 15] = [
+    Bench {
+        name: "gateway.bands",
+        about: "observations that an answer about close figures serves, at ±10 % of APR and TVL, with answers of the day before",
+        unit: "percent",
+        better: "higher",
+        goal: "more than a grid of bands as close, with nothing served outside the tolerance",
+        reference: "`grid`, `wide_grid` and `last_seen` on the same days",
+        rounds: 1,
+        data: "recorded pool days: pools/pool_days_base_….csv",
+    },
     Bench {
         name: "gateway.cache_size",
         about: "hit-rate points lost by a cache that sizes itself, starting at 1,000 entries, on the worst of some recorded traces",
@@ -70,6 +87,46 @@ const BENCHES: [Bench; 10] = [
         reference: "the same pools one by one, in the same round; Batch Prompting 5 x at 6 items; no gateway has it",
         rounds: 5,
         data: "a pool snapshot: pools/pool_snapshot_….csv or current_state_….csv",
+    },
+    Bench {
+        name: "gateway.exact_hit",
+        about: "server CPU of an exact hit, over that of an echo behind the same host",
+        unit: "ratio",
+        better: "lower",
+        goal: "at most 1.25; p99_ratio at most 1.5",
+        reference: "an echo of the same bytes behind the same host, in the same round",
+        rounds: 5,
+        data: "",
+    },
+    Bench {
+        name: "gateway.overhead",
+        about: "what a miss through the OpenAI dialect adds to the p99 of direct calls, open loop 1,000/s",
+        unit: "us",
+        better: "lower",
+        goal: "at most 500 us and twice Envoy's; cpu_us at most 100",
+        reference: "direct calls in the same round; Busbar 82 us on 4 cores, GoModel 6.9 ms on 2 (their claims)",
+        rounds: 5,
+        data: "",
+    },
+    Bench {
+        name: "gateway.memory",
+        about: "resident memory of an idle gateway, caches off",
+        unit: "bytes",
+        better: "lower",
+        goal: "at most 15 MiB; after_bytes at most 1.1 times idle",
+        reference: "Busbar 7.3 MiB idle, 22.4 loaded; LiteLLM 1,080 idle (their boards' claims)",
+        rounds: 1,
+        data: "",
+    },
+    Bench {
+        name: "gateway.single_flight",
+        about: "upstream calls for 100 identical concurrent requests",
+        unit: "count",
+        better: "lower",
+        goal: "1",
+        reference: "LiteLLM, Portkey, Busbar: 100",
+        rounds: 5,
+        data: "",
     },
     Bench {
         name: "gateway.near_miss",
@@ -183,6 +240,8 @@ struct Setup {
     embedder: Choice,
     /// Settings the user gave with `--set`.
     settings: Vec<String>,
+    /// The program of Envoy, if one was named.
+    envoy: Option<PathBuf>,
     rounds: u32,
     bar: ProgressBar,
 }
@@ -224,6 +283,9 @@ impl Setup {
 ///
 /// Fails for an unknown name, an unreadable file, or whatever the benchmark itself fails with.
 pub(crate) async fn run(arguments: Arguments, settings: &[String]) -> Result<String> {
+    if let Some(part) = arguments.part {
+        return gateway::part(part, settings).await;
+    }
     if arguments.name == "list" {
         return Ok(list(arguments.json));
     }
@@ -243,8 +305,8 @@ pub(crate) async fn run(arguments: Arguments, settings: &[String]) -> Result<Str
     };
     let rounds = arguments.rounds.unwrap_or(bench.rounds).max(1);
     let bar = progress(bench.name, rounds);
-    let setup =
-        Setup { data, folder, embedder: arguments.embedder, settings: settings.to_vec(), rounds, bar };
+    let (embedder, settings, envoy) = (arguments.embedder, settings.to_vec(), arguments.envoy);
+    let setup = Setup { data, folder, embedder, settings, envoy, rounds, bar };
     let outcome = measure(bench.name, &setup).await?;
     setup.bar.finish_and_clear();
     let object = object(bench, &outcome, rounds);
@@ -255,6 +317,7 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
     match name {
         "cycle.overhead" => cycle::overhead(setup).await,
         "cycle.replay" => cycle::replay(setup).await,
+        "gateway.bands" => setup.rounds(async || bands(&setup.data)).await,
         "gateway.cache_size" => {
             let measure = async || {
                 let (value, details) = llm_gateway::bench::cache_size::measure(&setup.folder)?;
@@ -263,6 +326,10 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
             setup.rounds(measure).await
         }
         "gateway.merge" => merge::merge(setup).await,
+        "gateway.exact_hit" => setup.rounds(gateway::exact_hit).await,
+        "gateway.overhead" => setup.rounds(|| gateway::overhead(setup.envoy.as_deref())).await,
+        "gateway.memory" => setup.rounds(gateway::memory).await,
+        "gateway.single_flight" => setup.rounds(gateway::single_flight).await,
         "gateway.near_miss" => {
             let embedder = setup.embedder().await?;
             let measure = async || {
@@ -284,6 +351,11 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
         "mesh.memory" => setup.rounds(processes::memory).await,
         _ => setup.rounds(image::build).await,
     }
+}
+
+fn bands(days: &[u8]) -> Result<Round> {
+    let (value, details) = llm_gateway::bench::bands::measure(days)?;
+    Ok(Round { value, details })
 }
 
 fn object(bench: &Bench, outcome: &Outcome, rounds: u32) -> Value {
@@ -316,7 +388,7 @@ fn list(json: bool) -> String {
             BENCHES.iter().map(|bench| json!({ "bench": bench.name, "about": bench.about })).collect();
         return format!("{:#}\n", json!({ "benches": names }));
     }
-    BENCHES.iter().map(|bench| format!("  {:<16} {}\n", bench.name, bench.about)).collect()
+    BENCHES.iter().map(|bench| format!("  {:<21} {}\n", bench.name, bench.about)).collect()
 }
 
 fn machine() -> Value {
