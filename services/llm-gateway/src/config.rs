@@ -7,6 +7,7 @@ use config::ByteSize;
 use crate::{
     batch::Limits,
     cache::bands::{Tolerance, Tolerances},
+    semantic::Mode,
 };
 
 config::settings! {
@@ -56,6 +57,16 @@ config::settings! {
         pub llm_band_answers: usize = "4", unit "answers", range "1" to "64";
         /// Most bytes kept of the figures that answers are about, over all tenants. The answers themselves are in the response cache.
         pub llm_band_max_bytes: ByteSize = "16MiB", unit "bytes", range "1MiB" to "64GiB";
+        /// Whether answers to questions that ask the same in other words serve, where neither the request nor the model's route says: `shadow` only counts how often they would, and whether the model agreed.
+        pub llm_semantic: Mode = "off", unit "mode";
+        /// Score from which such an answer serves; `CacheAdminService/Calibrate` says what each brings. Empty: what comes with the embedder's weights.
+        pub llm_semantic_threshold: Option<f64> = "", unit "score", range "0" to "1";
+        /// Model that is asked as well, before such an answer serves. Empty: none.
+        pub llm_semantic_verifier: Option<String> = "", unit "name";
+        /// Most questions kept to be compared with.
+        pub llm_semantic_questions: usize = "10000", unit "questions", range "1" to "1000000", development "1000";
+        /// Most of them that share tenant, model, instructions, history and parameters: all of these are looked at each time.
+        pub llm_semantic_partition: usize = "2000", unit "questions", range "1" to "100000";
         /// Who turns texts into vectors, for the semantic cache and `/v1/embeddings`: `hashing` (no model, 512 components), or `hashing-` and
         /// their number; a folder with a sentence encoder (feature `minilm`), `FOLDER` or `FOLDER@HASH`; or `URL#MODEL`.
         pub llm_embedder: String = "hashing", unit "name";

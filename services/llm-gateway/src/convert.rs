@@ -10,5 +10,5 @@ pub(crate) use self::{
     answer::{evaluation, generated, pattern, report, stream_part},
     cache::{resized, stats},
     conversation::{generate, generate_stream},
-    question::{analyze, capacity, model, observation_of},
+    question::{Condemned, analyze, capacity, condemned, observation_of},
 };

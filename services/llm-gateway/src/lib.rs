@@ -35,6 +35,7 @@ pub mod pattern;
 pub mod price;
 pub mod provider;
 pub mod route;
+pub mod semantic;
 pub mod served;
 mod server;
 pub mod stream;

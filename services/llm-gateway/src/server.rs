@@ -18,6 +18,7 @@ use crate::{
     cache::{
         Room,
         bands::{self, Tolerances},
+        semantic::Decision,
     },
     config::Config,
     convert, dialect,
@@ -27,6 +28,7 @@ use crate::{
     price::Price,
     provider::{Dialect, Endpoint, Options},
     route::{Any, Bounding, Built, Models, OPENAI, Routes, Upstream},
+    semantic,
     tenant::Tenants,
 };
 
@@ -168,6 +170,20 @@ fn band_limits(config: &Config) -> bands::Limits {
     }
 }
 
+fn semantic(config: &Config, embedder: &dyn Embedder) -> semantic::Options {
+    let decision = Decision::shipped(embedder.name(), embedder.dimensions());
+    semantic::Options {
+        mode: config.llm_semantic,
+        decision: match config.llm_semantic_threshold {
+            Some(threshold) => decision.with_threshold(threshold as f32),
+            None => decision,
+        },
+        questions: config.llm_semantic_questions,
+        partition: config.llm_semantic_partition,
+        verifier: config.llm_semantic_verifier.clone().unwrap_or_default(),
+    }
+}
+
 async fn embedder(config: &Config) -> Result<Arc<dyn Embedder>, Error> {
     let choice: embedding::Choice = config.llm_embedder.parse().map_err(Error::EmbedderSetting)?;
     Ok(choice.embedder(&config.embedder, None).await?)
@@ -178,6 +194,7 @@ async fn gateway(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Resul
         None => Routes::default(),
         Some(path) => Routes::load(path).await?,
     };
+    let embedder = embedder(config).await?;
     let bounding = bounding(config);
     let any = any(config, bounding.clone(), telemetry)?;
     let Built { upstreams, models } = routes.build(config.llm_max_retries, &bounding, telemetry)?;
@@ -191,7 +208,8 @@ async fn gateway(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Resul
         merging: config.merging(),
         cache: room(config),
         bands: band_limits(config),
-        embedder: embedder(config).await?,
+        semantic: semantic(config, &*embedder),
+        embedder,
         embedding_cache_size: config.llm_embedding_cache_size,
         clock: clock.clone(),
         telemetry: telemetry.clone(),
@@ -256,9 +274,16 @@ impl cache_server::CacheAdminService for Service {
     ) -> Result<Response<wire::InvalidateResponse>, Status> {
         let caller = Caller::of(&request);
         caller.require(Role::Admin)?;
-        let model = self.gateway.models.stored_name(&convert::model(request.into_inner())?);
-        let removed = self.gateway.cache.invalidate(&caller.tenant, &model);
-        self.gateway.bands.invalidate(&caller.tenant, &model);
+        let removed = match convert::condemned(request.into_inner())? {
+            convert::Condemned::Model(model) => {
+                let model = self.gateway.models.stored_name(&model);
+                let removed = self.gateway.cache.invalidate(&caller.tenant, &model);
+                self.gateway.bands.invalidate(&caller.tenant, &model);
+                removed
+            }
+            convert::Condemned::Answer(id) => self.gateway.cache.invalidate_answer(&caller.tenant, &id),
+        };
+        self.gateway.semantic.forget(|answer| self.gateway.cache.is_gone(answer));
         Ok(Response::new(wire::InvalidateResponse { removed }))
     }
 

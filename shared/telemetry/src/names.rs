@@ -97,6 +97,9 @@ pub const LLM_ITEMS: Metric =
 /// Calls the gateway made to a model; attribute [`MODEL`].
 pub const LLM_UPSTREAM_CALLS: Metric =
     Metric::counter("athena.llm.upstream_calls", "{call}", "Calls the gateway made to a model.");
+/// Questions compared with those answered before; attribute [`OUTCOME`] = `empty`, `refused`, `served`, `agreed`, `disagreed` or `failed`.
+pub const LLM_SEMANTIC: Metric =
+    Metric::counter("athena.llm.semantic", "{question}", "Questions compared with those answered before.");
 /// Money spent on models, in USD; attribute [`MODEL`].
 pub const LLM_COST: Metric = Metric::counter("athena.llm.cost", "USD", "Money spent on models in USD.");
 /// Requests sent to upstreams; attributes [`UPSTREAM`] and [`OUTCOME`] = `answered`, or how they failed.
@@ -224,6 +227,7 @@ pub const METRICS: &[Metric] = &[
     LLM_ITEMS,
     LLM_UPSTREAM_CALLS,
     LLM_COST,
+    LLM_SEMANTIC,
     LLM_ATTEMPTS,
     LLM_BREAKER_OPENINGS,
     LLM_SHED,

@@ -12,6 +12,7 @@ use crate::{
     gateway::Generated,
     observation::{Analysis, Assessment, ItemFailure},
     pattern::{Template, Verdict},
+    semantic::Nearness,
     served::{By, Phases, Served},
     stream::Part,
 };
@@ -85,6 +86,8 @@ fn served(served: Served) -> wire::Served {
         pattern: served.pattern,
         upstream: served.upstream.to_string(),
         attempts: served.attempts,
+        nearest: served.near.as_ref().map(nearness),
+        answer_id: served.answer_id,
     }
 }
 
@@ -154,6 +157,20 @@ fn assessment(assessment: Assessment) -> wire::Assessment {
     }
 }
 
+fn nearness(near: &Nearness) -> wire::Nearness {
+    let (guard, stored, asked) = near.objection().unwrap_or_default();
+    wire::Nearness {
+        served: near.served,
+        similarity: near.verdict.similarity.into(),
+        score: near.verdict.score.map(f64::from),
+        threshold: near.verdict.threshold.into(),
+        guard: guard.to_owned(),
+        stored: stored.to_owned(),
+        asked: asked.to_owned(),
+        answer_id: near.answer.id(),
+    }
+}
+
 fn by(by: By) -> wire::ServedBy {
     match by {
         By::Pattern => wire::ServedBy::Pattern,
@@ -188,6 +205,7 @@ fn phases(phases: Phases) -> wire::PhaseTimes {
     wire::PhaseTimes {
         pattern: phases.pattern.map(duration_to_proto),
         cache: phases.cache.map(duration_to_proto),
+        semantic: phases.semantic.map(duration_to_proto),
         coalesced_wait: phases.coalesced_wait.map(duration_to_proto),
         upstream: phases.upstream.map(duration_to_proto),
     }

@@ -15,7 +15,7 @@ use super::{
     Bounding, Choice, FileError, Target, Upstream,
     error::Source,
     prices::Prices,
-    table::{File, Way},
+    table::{File, Named, Way},
 };
 use crate::{
     provider::{Endpoint, Options, SetupError},
@@ -28,7 +28,7 @@ pub struct Routes {
     /// What tenants may use, in the order of the file.
     pub tenants: Vec<Limits>,
     upstreams: Vec<(String, Options, Bounds)>,
-    models: Vec<(String, Vec<Way>)>,
+    models: Vec<Named>,
 }
 
 /// What a routes file makes.
@@ -77,7 +77,7 @@ impl Routes {
 
     /// Returns the names of its models.
     pub fn models(&self) -> impl Iterator<Item = &str> {
-        self.models.iter().map(|(name, _)| name.as_str())
+        self.models.iter().map(|model| model.name.as_str())
     }
 
     /// Makes the upstreams and the targets of its models; `retries` and `bounding` are the settings', but for what the file says itself.
@@ -95,7 +95,7 @@ impl Routes {
             Ok(Upstream::new(name, Endpoint::new(options)?, bounding, telemetry))
         });
         let upstreams = upstreams.collect::<Result<Vec<_>, _>>()?;
-        let models = self.models.iter().map(|(name, ways)| {
+        let models = self.models.iter().map(|Named { name, ways, semantic }| {
             let choice = |way: &Way| {
                 let upstream = upstreams.get(way.upstream)?.clone();
                 let price = way.price.unwrap_or_default();
@@ -107,7 +107,8 @@ impl Routes {
                     price,
                 })
             };
-            (name.clone(), Target::new(ways.iter().filter_map(choice).collect(), retries))
+            let target = Target::new(ways.iter().filter_map(choice).collect(), retries);
+            (name.clone(), target.semantic(*semantic))
         });
         let models = models.collect();
         Ok(Built { upstreams, models })

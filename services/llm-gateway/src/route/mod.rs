@@ -23,7 +23,7 @@ pub use self::{
     target::{Asked, Choice, Event, Target},
     upstream::{Bounding, Upstream},
 };
-use crate::{error::Error, price::Price, provider::STATISTICS};
+use crate::{error::Error, price::Price, provider::STATISTICS, semantic::Mode};
 
 /// The name of the upstream of the settings, and the prefix of its models.
 pub const OPENAI: &str = "openai";
@@ -138,6 +138,15 @@ pub fn upstream_name(name: &str) -> &str {
 }
 
 impl Model {
+    /// Returns whether answers to questions that ask the same serve, if its route says.
+    #[must_use]
+    pub fn semantic(&self) -> Option<Mode> {
+        match &self.kind {
+            Kind::Statistics => None,
+            Kind::Target(target) => target.mode(),
+        }
+    }
+
     /// Returns whether asking costs nothing.
     #[must_use]
     pub fn is_free(&self) -> bool {
