@@ -30,12 +30,13 @@ async fn main() -> Result<(), Failure> {
         return Err("wanted: EMBEDDER NEAR_MISSES PARAPHRASES".into());
     };
     let choice: Choice = embedder.parse()?;
-    let embedder = choice.embedder(&embedding::Settings::default(), None).await?;
+    let embedder = choice.embedder(&embedding::Settings::defaults(), None).await?;
     let near_misses: Vec<Value> = serde_json::from_slice(&fs::read(near_misses)?)?;
     let paraphrases: Vec<Value> = serde_json::from_slice(&fs::read(paraphrases)?)?;
     let near_misses = texts(&near_misses, "text_a", "text_b");
     let paraphrases = texts(&paraphrases, "origin", "similar");
-    let questions = embed(&*embedder, near_misses.iter().chain(&paraphrases)).await?;
+    let all = near_misses.iter().chain(&paraphrases).flat_map(|(one, other, _)| [*one, *other]);
+    let questions = embed(&*embedder, all.collect()).await?;
     let vectors = matches!(choice, Choice::Folder { .. });
     println!("{}", json!({ "embedder": embedder.name(), "features": NAMES.as_slice() }));
     for (one, other, pair) in &near_misses {
@@ -63,9 +64,8 @@ fn texts<'a>(pairs: &'a [Value], one: &str, other: &str) -> Vec<(&'a str, &'a st
 
 async fn embed<'a>(
     embedder: &dyn Embedder,
-    pairs: impl Iterator<Item = &(&'a str, &'a str, &'a Value)>,
+    texts: BTreeSet<&'a str>,
 ) -> Result<HashMap<&'a str, Question>, Failure> {
-    let texts: BTreeSet<&str> = pairs.flat_map(|(one, other, _)| [*one, *other]).collect();
     let texts: Vec<&str> = texts.into_iter().collect();
     let mut questions = HashMap::new();
     for batch in texts.chunks(BATCH) {
