@@ -20,6 +20,8 @@ mod harness;
 mod merging;
 #[path = "gateway/routes.rs"]
 mod routes;
+#[path = "gateway/near_miss.rs"]
+mod near_miss;
 #[path = "gateway/stream.rs"]
 mod stream;
 #[path = "gateway/tenants.rs"]
