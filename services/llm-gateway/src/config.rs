@@ -15,7 +15,7 @@ config::settings! {
     pub struct Config {
         /// Port of the gateway; 0 takes a free one.
         pub llm_port: u16 = "7101", unit "port";
-        /// Model asked where a caller names none: `builtin/statistics` (not a language model), or a model of the upstream as it names it.
+        /// Model asked where a caller names none: `builtin/statistics` (not a language model), a model of `llm_routes`, or one of the upstream as it names it.
         pub llm_model: String = "builtin/statistics", unit "name";
         /// Base address of an OpenAI-compatible API, such as `https://api.openai.com/v1`; `/chat/completions` is added to it. Empty: none.
         pub llm_upstream_url: Option<String> = "", unit "url";

@@ -237,8 +237,9 @@ impl gateway_server::LlmGatewayService for Service {
         let (terms, conversation) = convert::generate_stream(Caller::of(&request), request.into_inner())?;
         let mut pieces = self.gateway.generate_stream(terms, conversation)?;
         let stream = futures::stream::poll_fn(move |context| pieces.poll_recv(context));
-        let stream = stream
-            .filter_map(|part| async { part.map_err(Status::from).map(convert::stream_part).transpose() });
+        let stream = stream.filter_map(|part| async {
+            part.map_err(Into::<Status>::into).map(convert::stream_part).transpose()
+        });
         Ok(Response::new(Box::pin(stream)))
     }
 

@@ -1,4 +1,4 @@
-//! The routes file: upstreams, models, prices and tenants' limits, as TOML.
+//! The routes file: upstreams, models, prices and tenants' limits, as TOML; `example.toml` beside this file shows every key.
 //!
 //! What it says is checked as a whole before anything is served; an unknown key is refused, so that a slip does not stay unseen.
 
@@ -237,6 +237,14 @@ usd_per_day = 5.0
         assert_eq!(target.dearest().output_per_mtok, 15.0);
         assert!((target.expected().input_per_mtok - 1.5).abs() < 1e-12, "three of four calls cost 1");
         assert_eq!(routes.tenants[0].usd_per_day, Some(5.0));
+    }
+
+    #[tokio::test]
+    async fn the_example_is_sound() {
+        let text = include_str!("example.toml").replace("openai.key", "one.key");
+        let routes = load(&text).await.unwrap();
+        assert_eq!((routes.upstreams.len(), routes.models.len(), routes.tenants.len()), (2, 1, 1));
+        assert!(routes.tenants[0].usd_per_day.is_some());
     }
 
     #[tokio::test]

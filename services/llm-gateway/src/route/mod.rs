@@ -1,6 +1,6 @@
 //! Who answers for a model: upstreams with their weights, fallbacks and prices, and what holds calls to them back.
 //!
-//! 1. A call goes through a pure plan ([`plan`]) that is told the time: by weight among the healthy, again after a wait, then fallbacks
+//! 1. A call goes through a pure plan that is told the time: by weight among the healthy, again after a wait, then fallbacks
 //!    in order. Nobody else is asked once a piece of an answer was shown, or where the failure is the request's own.
 //! 2. Every upstream has a bounded queue, a breaker and a budget of repetitions, those of `shared/rpc`.
 //! 3. A file (`llm_routes`) names upstreams, models, prices and tenants' limits; the settings `llm_upstream_*` make one upstream that
