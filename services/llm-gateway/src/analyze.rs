@@ -1,10 +1,12 @@
-//! The way of many observations, tier by tier: pattern, exact cache, one model call about all that is left.
+//! The way of many observations, tier by tier: pattern, exact cache, bands where asked for, one model call about all that is left.
 //!
 //! 1. Every observation gets exactly one finding: an analysis, or a failure by name that spares the others.
 //! 2. Equal observations of a request are asked about once.
 //! 3. The assessment comes with the model call where one is made about a request of several observations, and from `builtin/statistics` at
 //!    no cost, labelled so, where none is made, or the model gave none, or there is one observation, which nothing can be said beside.
 //! 4. The call fails as a whole only where nothing at all could be answered, or its cost limit forbids the model call.
+
+mod bands;
 
 use std::{
     collections::HashMap,
@@ -14,7 +16,10 @@ use std::{
 
 use crate::{
     batch::{self, Item, Part},
-    cache::{Key, Lead, Seat},
+    cache::{
+        Key, Lead, Seat,
+        bands::{Outcome, Tolerances},
+    },
     conversation::Usage,
     error::Error,
     merge::{Merged, Shared},
@@ -33,6 +38,8 @@ pub struct Inquiry {
     pub question: String,
     /// At least one, each with an id of its own.
     pub observations: Vec<Observation>,
+    /// How far an answer may be off that serves; by default not at all.
+    pub bands: Tolerances,
 }
 
 /// One finding for every observation, in order, and an assessment of all.
@@ -40,6 +47,8 @@ pub struct Inquiry {
 pub struct Report {
     /// The findings.
     pub findings: Vec<Finding>,
+    /// What came of looking for an answer about close figures, for each; `None` where none was looked for.
+    pub banded: Vec<Option<Outcome>>,
     /// The assessment.
     pub assessment: Assessment,
     /// Model calls made for this request, whatever came of them, those it shared among them.
@@ -80,6 +89,7 @@ struct Seated {
     phases: Phases,
     key: Option<Key>,
     finding: Option<Finding>,
+    banded: Option<Outcome>,
 }
 
 /// What the model call brought, and whether it was this request's own.
@@ -102,7 +112,9 @@ impl Gateway {
         let mut case = Case::open(self, terms, inquiry)?;
         case.try_patterns();
         case.try_cache();
+        case.try_bands();
         let brought = case.ask().await?;
+        case.note_answers();
         Ok(case.close(brought))
     }
 
@@ -347,6 +359,7 @@ impl<'a> Case<'a> {
             upstream_calls: self.calls,
             served: brought.map(|brought| self.whole(&brought)),
             findings,
+            banded: self.seats.into_iter().map(|seat| seat.banded).collect(),
             warnings: self.warnings,
         }
     }

@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use config::ByteSize;
 
-use crate::batch::Limits;
+use crate::{
+    batch::Limits,
+    cache::bands::{Tolerance, Tolerances},
+};
 
 config::settings! {
     /// Settings of the llm-gateway.
@@ -33,8 +36,16 @@ config::settings! {
         pub llm_cache_max_size: u64 = "16384", unit "entries", range "1" to "1000000";
         /// How long an answer is served from the response cache, on the agent clock.
         pub llm_cache_ttl: Duration = "24h", unit "duration", range "1s" to "30d";
+        /// How far the figures of an observation may lie from those of an earlier one of the same entity for its answer to serve, as a share of the smaller figure, where the request does not say. 0: not at all, only the exact cache serves.
+        pub llm_band_tolerance: f64 = "0", unit "ratio", range "0" to "1";
+        /// How old such an answer may be, on the agent clock, where the request does not say; `llm_cache_ttl` bounds it too.
+        pub llm_band_max_age: Duration = "24h", unit "duration", range "1s" to "30d";
+        /// Most answers of an entity that are compared, those that served last.
+        pub llm_band_answers: usize = "4", unit "answers", range "1" to "64";
+        /// Most bytes kept of the figures that answers are about, over all tenants. The answers themselves are in the response cache.
+        pub llm_band_max_bytes: ByteSize = "16MiB", unit "bytes", range "1MiB" to "64GiB";
         /// Who turns texts into vectors, for the semantic cache and `/v1/embeddings`: `hashing` (no model, 512 components), or `hashing-` and
-        /// their number.
+        /// their number; a folder with a sentence encoder (feature `minilm`), `FOLDER` or `FOLDER@HASH`; or `URL#MODEL`.
         pub llm_embedder: String = "hashing", unit "name";
         /// Most vectors kept of texts that may come again.
         pub llm_embedding_cache_size: u64 = "2000", unit "vectors", range "1" to "1000000", development "100";
@@ -60,6 +71,8 @@ config::settings! {
     groups {
         /// What every service has.
         pub host: rpc::HostSettings;
+        /// How an encoder from a folder, or a model behind a URL, works.
+        pub embedder: embedding::Settings;
     }
 }
 
@@ -72,6 +85,16 @@ impl Config {
             max_tokens: self.llm_merge_max_tokens,
             linger: self.llm_merge_linger,
             max_singles: self.llm_merge_max_singles,
+        }
+    }
+
+    /// Returns how far answers may be off that serve a request which does not say.
+    #[must_use]
+    pub fn bands(&self) -> Tolerances {
+        Tolerances {
+            others: Tolerance::new(self.llm_band_tolerance, 0.0).unwrap_or_default(),
+            max_age: Some(self.llm_band_max_age),
+            ..Tolerances::default()
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Design facts:
 //!
-//! 1. An observation goes by a pattern template, then the exact cache, then one call shared with all that is left; a conversation by the
-//!    exact cache, then an identical call in flight, then a call of its own. Every answer says which, with age, tokens, cost and time.
+//! 1. An observation goes by a pattern template, then the exact cache, then, where asked for, an answer about close figures of the same
+//!    entity, then one call shared with all that is left; a conversation by the exact cache, then an identical call in flight, then
+//!    a call of its own. Every answer says which, with age, tokens, cost and time.
 //! 2. `builtin/statistics` is no language model and says so wherever it speaks. It needs no key, uses no tokens and costs nothing.
 //! 3. Identity is a keyed 256-bit hash of a canonical form (tenant, model, parameters, whole history), and the form itself: two requests
 //!    never share an answer by accident or by design, two tenants never at all.

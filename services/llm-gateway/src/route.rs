@@ -11,7 +11,7 @@ use telemetry::Telemetry;
 
 use crate::{
     batch::{self, Merger},
-    cache::{Exact, Flights, Found, Key, Keys, Lead, Room, Seat, StoredAnswer},
+    cache::{Bands, Exact, Flights, Found, Key, Keys, Lead, Room, Seat, StoredAnswer, bands},
     conversation::{Answer, Conversation},
     error::Error,
     merge::{Merged, Request},
@@ -35,6 +35,8 @@ pub struct Parts {
     pub merging: batch::Limits,
     /// How many answers are kept, and for how long.
     pub cache: Room,
+    /// What is known of the figures that answers are about.
+    pub bands: bands::Limits,
     /// Who turns texts into vectors.
     pub embedder: Arc<dyn Embedder>,
     /// Most vectors kept.
@@ -53,6 +55,7 @@ pub struct Gateway {
     pub(crate) patterns: Library,
     pub(crate) keys: Keys,
     pub(crate) cache: Exact,
+    pub(crate) bands: Bands,
     pub(crate) answers: Flights<Arc<StoredAnswer>>,
     pub(crate) merges: Flights<Arc<Merged>>,
     pub(crate) merger: Merger<Key, Request>,
@@ -102,6 +105,7 @@ impl Gateway {
             patterns: parts.patterns,
             keys: Keys::new(rand::random()),
             cache: Exact::new(parts.cache, parts.clock.clone(), Some(meter.resized())),
+            bands: Bands::new(parts.bands, parts.clock.clone()),
             clock: parts.clock.clone(),
             answers: Flights::default(),
             merges: Flights::default(),

@@ -15,7 +15,10 @@ use telemetry::Telemetry;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    cache::Room,
+    cache::{
+        Room,
+        bands::{self, Tolerances},
+    },
     config::Config,
     convert, dialect,
     error::Error,
@@ -42,6 +45,8 @@ pub struct Bound {
 struct Service {
     gateway: Arc<Gateway>,
     max_observations: usize,
+    /// How far answers may be off where a request does not say.
+    bands: Tolerances,
 }
 
 type Pieces = Pin<Box<dyn Stream<Item = Result<wire::GenerateStreamResponse, Status>> + Send>>;
@@ -56,6 +61,7 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
     let service = Service {
         gateway: Arc::new(gateway(&config, upstream, &telemetry, &clock).await?),
         max_observations: config.llm_max_observations,
+        bands: config.bands(),
     };
     let host = rpc::Host::bind(&config.host, config.llm_port, telemetry, clock)?;
     let local_addr = host.local_addr();
@@ -122,9 +128,19 @@ fn room(config: &Config) -> Room {
     }
 }
 
+fn band_limits(config: &Config) -> bands::Limits {
+    bands::Limits {
+        // An entity without a stored answer is of no use, so no more of them than there may be answers.
+        entities: config.llm_cache_max_size.max(config.llm_cache_size),
+        answers: config.llm_band_answers,
+        max_bytes: config.llm_band_max_bytes.bytes(),
+        ttl: config.llm_cache_ttl,
+    }
+}
+
 async fn embedder(config: &Config) -> Result<Arc<dyn Embedder>, Error> {
     let choice: embedding::Choice = config.llm_embedder.parse().map_err(Error::EmbedderSetting)?;
-    Ok(choice.embedder().await?)
+    Ok(choice.embedder(&config.embedder, None).await?)
 }
 
 async fn gateway(
@@ -154,6 +170,7 @@ async fn gateway(
         patterns,
         merging: config.merging(),
         cache: room(config),
+        bands: band_limits(config),
         embedder: embedder(config).await?,
         embedding_cache_size: config.llm_embedding_cache_size,
         clock: clock.clone(),
@@ -191,7 +208,8 @@ impl gateway_server::LlmGatewayService for Service {
         request: Request<wire::AnalyzeRequest>,
     ) -> Result<Response<wire::AnalyzeResponse>, Status> {
         let caller = Caller::of(&request);
-        let (terms, inquiry) = convert::analyze(caller, request.into_inner(), self.max_observations)?;
+        let (terms, inquiry) =
+            convert::analyze(caller, request.into_inner(), self.max_observations, &self.bands)?;
         let report = self.gateway.analyze(&terms, &inquiry).await?;
         let ids = inquiry.observations.into_iter().map(|seen| seen.id).collect();
         Ok(Response::new(convert::report(report, ids)))
@@ -218,6 +236,7 @@ impl cache_server::CacheAdminService for Service {
         caller.require(Role::Admin)?;
         let model = self.gateway.models.stored_name(&convert::model(request.into_inner())?);
         let removed = self.gateway.cache.invalidate(&caller.tenant, &model);
+        self.gateway.bands.invalidate(&caller.tenant, &model);
         Ok(Response::new(wire::InvalidateResponse { removed }))
     }
 

@@ -6,6 +6,8 @@
 mod admin;
 #[path = "gateway/analyze.rs"]
 mod analyze;
+#[path = "gateway/bands.rs"]
+mod bands;
 #[path = "gateway/chat.rs"]
 mod chat;
 #[path = "gateway/generate.rs"]

@@ -12,6 +12,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use config::Sources;
 use embedding::Choice;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -24,7 +25,7 @@ pub(crate) struct Arguments {
     /// A file of the shape the benchmark takes, read by its header; for some a folder of such files.
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// The embedder: hashing or hashing-DIMENSIONS.
+    /// The embedder: hashing, hashing-DIMENSIONS, the FOLDER of a sentence encoder (feature minilm), or URL#MODEL.
     #[arg(long, default_value = "hashing")]
     embedder: Choice,
     /// How many rounds; the median is the value. Each benchmark has its own default.
@@ -48,7 +49,17 @@ struct Bench {
     data: &'static str,
 }
 
-const BENCHES: [Bench; 8] = [
+const BENCHES: [Bench; 9] = [
+    Bench {
+        name: "gateway.bands",
+        about: "observations that an answer about close figures serves, at ±10 % of APR and TVL, with answers of the day before",
+        unit: "percent",
+        better: "higher",
+        goal: "more than a grid of bands as close, with nothing served outside the tolerance",
+        reference: "`grid`, `wide_grid` and `last_seen` on the same days",
+        rounds: 1,
+        data: "recorded pool days: pools/pool_days_base_….csv",
+    },
     Bench {
         name: "gateway.cache_size",
         about: "hit-rate points lost by a cache that sizes itself, starting at 1,000 entries, on the worst of some recorded traces",
@@ -166,6 +177,17 @@ struct Setup {
 }
 
 impl Setup {
+    /// Returns the number of components of the embedder's vectors.
+    async fn dimensions(&self) -> Result<usize> {
+        if let Some(dimensions) = self.embedder.dimensions() {
+            return Ok(dimensions);
+        }
+        let settings = self.settings.iter().filter_map(|setting| setting.split_once('='));
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let settings: embedding::Settings = config::load(&Sources::none().with_flags(settings))?;
+        Ok(self.embedder.embedder(&settings, None).await?.dimensions())
+    }
+
     /// Runs `round` as often as wanted; the details are those of the round whose value is the median.
     async fn rounds(&self, round: impl AsyncFn() -> Result<Round>) -> Result<Outcome> {
         let mut rounds = Vec::new();
@@ -217,6 +239,7 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
     match name {
         "cycle.overhead" => cycle::overhead(setup).await,
         "cycle.replay" => cycle::replay(setup).await,
+        "gateway.bands" => setup.rounds(async || bands(&setup.data)).await,
         "gateway.cache_size" => {
             let measure = async || {
                 let (value, details) = llm_gateway::bench::cache_size::measure(&setup.folder)?;
@@ -230,6 +253,11 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
         "mesh.memory" => setup.rounds(processes::memory).await,
         _ => setup.rounds(image::build).await,
     }
+}
+
+fn bands(days: &[u8]) -> Result<Round> {
+    let (value, details) = llm_gateway::bench::bands::measure(days)?;
+    Ok(Round { value, details })
 }
 
 fn object(bench: &Bench, outcome: &Outcome, rounds: u32) -> Value {
