@@ -22,10 +22,11 @@ use crate::{
     },
     conversation::Usage,
     error::Error,
+    gateway::{Gateway, statistics_span},
     merge::{Merged, Shared},
     observation::{Analysis, Assessment, ItemFailure, Observation},
-    provider::{Model, statistics::Survey},
-    route::{Gateway, statistics_span},
+    provider::statistics::Survey,
+    route::Model,
     served::{By, Phases, Served, Terms},
 };
 
@@ -274,6 +275,7 @@ impl<'a> Case<'a> {
         let analyse = |seen: &Observation| Item {
             outcome: Ok(self.survey.analyse(seen)),
             usage: Usage::default(),
+            cost_usd: 0.0,
             complete: true,
             merged: places.len() > 1,
         };
@@ -287,6 +289,8 @@ impl<'a> Case<'a> {
             calls: 1,
             elapsed: sent.elapsed(),
             failure: None,
+            upstream: Arc::from(""),
+            attempts: 0,
         })
     }
 
@@ -295,10 +299,18 @@ impl<'a> Case<'a> {
         let found = keys.iter().map(|key| self.gateway.cache.analysis_again(key, self.terms.control));
         let items = found.map(|found| {
             let outcome = Ok(found?.entry.analysis.clone());
-            Some(Item { outcome, usage: Usage::default(), complete: true, merged: true })
+            Some(Item { outcome, usage: Usage::default(), cost_usd: 0.0, complete: true, merged: true })
         });
         let items = items.collect::<Option<Vec<Item>>>()?;
-        Some(Arc::new(Merged { items, assessment: None, calls: 0, elapsed: Duration::ZERO, failure: None }))
+        Some(Arc::new(Merged {
+            items,
+            assessment: None,
+            calls: 0,
+            elapsed: Duration::ZERO,
+            failure: None,
+            upstream: Arc::from(""),
+            attempts: 0,
+        }))
     }
 
     async fn lead(
@@ -338,7 +350,8 @@ impl<'a> Case<'a> {
                 Served::by(brought.by(item.merged), &self.model.name, brought.phases(seat.phases));
             if !brought.joined {
                 served.usage = item.usage;
-                served.cost_usd = self.gateway.price_of(&self.model, item.usage);
+                served.cost_usd = item.cost_usd;
+                served.upstream = brought.merged.upstream.clone();
             }
             served.saved_usd = saved(item, own, served.cost_usd);
             seat.finding = Some(Finding { outcome: item.outcome.clone(), served });
@@ -371,7 +384,9 @@ impl<'a> Case<'a> {
         let mut whole = Served::by(by, &self.model.name, brought.phases(Phases::default()));
         if !brought.joined {
             whole.usage = brought.merged.items.iter().fold(Usage::default(), |sum, item| sum + item.usage);
-            whole.cost_usd = self.gateway.price_of(&self.model, whole.usage);
+            whole.cost_usd = brought.merged.items.iter().map(|item| item.cost_usd).sum();
+            whole.upstream = brought.merged.upstream.clone();
+            whole.attempts = brought.merged.attempts;
         }
         whole.saved_usd = (brought.own_usd - whole.cost_usd).max(0.0);
         whole

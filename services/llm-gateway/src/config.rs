@@ -20,10 +20,22 @@ config::settings! {
         pub llm_upstream_url: Option<String> = "", unit "url";
         /// Bearer key of the upstream. Empty: none is sent.
         pub llm_api_key: Option<config::Secret> = "", unit "secret";
+        /// File of further upstreams, models, prices and tenants' limits in TOML. Empty: none.
+        pub llm_routes: Option<PathBuf> = "", unit "file";
         /// Longest an attempt to ask the upstream may take, and a stream may pause; the caller's deadline bounds all attempts together.
         pub llm_timeout: Duration = "30s", unit "duration", range "100ms" to "10m";
-        /// Most times a call is repeated that the upstream did not answer or throttled.
+        /// Most times a call is repeated that the upstream did not answer or throttled; each fallback of a route has as many.
         pub llm_max_retries: u32 = "2", unit "attempts", range "0" to "10";
+        /// Share of the calls to an upstream over 10 s that may be repeated; one a second is allowed beside.
+        pub llm_retry_percent: u32 = "20", unit "percent", range "0" to "100";
+        /// Calls to the upstream at a time, streams until their end.
+        pub llm_max_concurrent_calls: usize = "256", unit "calls", range "1" to "100000";
+        /// Calls that wait for one of those to end; the newest goes first. What does not fit is refused at once.
+        pub llm_max_queued_calls: usize = "256", unit "calls", range "0" to "100000";
+        /// Longest time a call waits for others to end.
+        pub llm_max_queue_wait: Duration = "5s", unit "duration", range "1ms" to "10m";
+        /// Failures of an upstream in a row, or half of at least 20 calls within 10 s, after which it is left alone for a second, and longer each time up to 5 s.
+        pub llm_breaker_failures: u32 = "5", unit "calls", range "1" to "1000";
         /// Most answers kept in the response cache, over all tenants; at first, where `llm_cache_auto_resize` is on.
         pub llm_cache_size: u64 = "1000", unit "entries", range "1" to "1000000", development "100", production "2000";
         /// Most bytes kept in the response cache, over all tenants: requests and answers, with 256 bytes for each entry. It limits beside the number of answers, and is never passed by resizing.

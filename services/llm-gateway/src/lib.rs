@@ -13,7 +13,9 @@
 //! 6. A shared answer is taken apart entry by entry: what is missing or invalid is asked for again, together, then singly, then failed by
 //!    name. Callers of one tenant, model and question share calls when they come together; each pays its share.
 //! 7. Age is event time, on the agent clock; timeouts, retries and phases are wall time.
-//! 8. Neither words nor keys are logged or traced. No state of the process is used: several gateways live in one.
+//! 8. Whom a model's call goes to is a pure plan over upstreams, each with a queue, a breaker and a budget of repetitions; a tenant's limits
+//!    count what asks them.
+//! 9. Neither words nor keys are logged or traced. No state of the process is used: several gateways live in one.
 
 pub mod analyze;
 pub mod batch;
@@ -25,6 +27,7 @@ pub mod conversation;
 mod convert;
 mod dialect;
 pub mod error;
+pub mod gateway;
 pub mod merge;
 pub mod meter;
 pub mod observation;
@@ -35,6 +38,7 @@ pub mod route;
 pub mod served;
 mod server;
 pub mod stream;
+pub mod tenant;
 
 pub use crate::{
     config::Config,

@@ -10,6 +10,7 @@ mod exact;
 mod flight;
 mod form;
 mod key;
+pub mod semantic;
 
 pub use self::{
     bands::Bands,

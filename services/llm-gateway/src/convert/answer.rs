@@ -9,9 +9,9 @@ use crate::{
     cache::bands,
     conversation::{CallPiece, Finish, Object, Piece, ToolCall, Usage},
     error::Error,
+    gateway::Generated,
     observation::{Analysis, Assessment, ItemFailure},
     pattern::{Template, Verdict},
-    route::Generated,
     served::{By, Phases, Served},
     stream::Part,
 };
@@ -83,6 +83,8 @@ fn served(served: Served) -> wire::Served {
         saved_usd: served.saved_usd,
         phases: Some(phases(served.phases)),
         pattern: served.pattern,
+        upstream: served.upstream.to_string(),
+        attempts: served.attempts,
     }
 }
 

@@ -43,12 +43,12 @@ async fn the_curve_says_what_another_size_would_bring_and_the_cache_follows_it()
         gateway.client().generate(ask(&format!("1 {}", number % 20))).await.unwrap();
     }
     let stats = gateway.stats().await;
-    let forecast = stats.forecast.unwrap();
+    let forecast = stats.forecast.clone().unwrap();
     let ends = [forecast.curve.first(), forecast.curve.last()].map(|point| point.unwrap().size);
     assert_eq!(ends, [50, 400]);
     assert!(forecast.curve.iter().all(|point| point.hit_ratio > 0.98), "{forecast:?}");
     assert!(forecast.ttls.iter().any(|point| point.ttl.unwrap().seconds == 86_400));
-    let resize = stats.last_resize.unwrap();
+    let resize = stats.last_resize.clone().unwrap();
     assert_eq!((resize.previous_capacity, resize.capacity, &*resize.reason), (200, 50, "spare"));
     assert_eq!((stats.capacity, stats.resizes, stats.entries), (50, 1, 20));
     assert!(stats.bytes > 20 * 256 && stats.bytes < stats.max_bytes, "{stats:?}");

@@ -11,9 +11,9 @@ use llm_gateway::{
     Config, Error,
     analyze::{Inquiry, Report},
     assemble,
+    gateway::Gateway,
     observation::{ItemFailure, Observation},
     provider::Failure,
-    route::Gateway,
     served::{By, Control, Terms},
 };
 use serde_json::{Value, json};
