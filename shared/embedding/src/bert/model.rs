@@ -78,12 +78,12 @@ impl Bert {
         }
         let width = matrix.dim(1)?;
         let mut values = &matrix.flatten_all()?.to_vec1::<f32>()?[..];
-        let mut mean = |text: &&[u32]| {
+        let next_mean = |text: &&[u32]| {
             let (own, rest) = values.split_at(text.len() * width);
             values = rest;
             mean(own, width)
         };
-        Ok(texts.iter().map(|text| mean(text)).collect())
+        Ok(texts.iter().map(next_mean).collect())
     }
 }
 
