@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{conversation::Usage, error::Error};
+use crate::{conversation::Usage, error::Error, route::Asked};
 
 /// What answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,10 @@ pub struct Served {
     pub phases: Phases,
     /// The template that answered; empty unless a pattern did.
     pub pattern: String,
+    /// The upstream that answered and its model, as `upstream/model`; empty unless one was asked.
+    pub upstream: Arc<str>,
+    /// Requests sent to upstreams until one answered.
+    pub attempts: u32,
 }
 
 /// How a call may use the cache and the calls in flight.
@@ -97,7 +101,17 @@ impl Served {
             saved_usd: 0.0,
             phases,
             pattern: String::new(),
+            upstream: Arc::from(""),
+            attempts: 0,
         }
+    }
+}
+
+impl Served {
+    /// Notes which upstream answered.
+    pub fn asked(&mut self, asked: &Asked) {
+        self.upstream = asked.by.clone();
+        self.attempts = asked.attempts;
     }
 }
 

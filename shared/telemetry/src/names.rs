@@ -88,6 +88,9 @@ pub const STORAGE_REFUSED: Metric =
 /// Share of requests answered from a cache, 0 to 1; attribute [`CACHE`] = `llm` or `memory_query`.
 pub const CACHE_HIT_RATE: Metric =
     Metric::gauge("cache_hit_rate", "1", "Share of requests answered from the cache.");
+/// Most entries a cache holds; attribute [`CACHE`] = `llm`.
+pub const CACHE_CAPACITY: Metric =
+    Metric::gauge("athena.cache.capacity", "{entry}", "Most entries the cache holds.");
 /// Items the gateway answered; attribute [`SERVED`] = `pattern`, `exact`, `semantic`, `coalesced`, `merged` or `upstream`.
 pub const LLM_ITEMS: Metric =
     Metric::counter("athena.llm.items", "{item}", "Items the gateway answered, by how they were served.");
@@ -96,6 +99,30 @@ pub const LLM_UPSTREAM_CALLS: Metric =
     Metric::counter("athena.llm.upstream_calls", "{call}", "Calls the gateway made to a model.");
 /// Money spent on models, in USD; attribute [`MODEL`].
 pub const LLM_COST: Metric = Metric::counter("athena.llm.cost", "USD", "Money spent on models in USD.");
+/// Requests sent to upstreams; attributes [`UPSTREAM`] and [`OUTCOME`] = `answered`, or how they failed.
+pub const LLM_ATTEMPTS: Metric =
+    Metric::counter("athena.llm.upstream.attempts", "{request}", "Requests sent to upstreams, by outcome.");
+/// Times an upstream failed so often that it was left alone; attribute [`UPSTREAM`].
+pub const LLM_BREAKER_OPENINGS: Metric = Metric::counter(
+    "athena.llm.upstream.openings",
+    "{opening}",
+    "Times an upstream failed so often that it was left alone.",
+);
+/// Calls that an upstream's queue had no place for; attribute [`UPSTREAM`].
+pub const LLM_SHED: Metric =
+    Metric::counter("athena.llm.upstream.shed", "{call}", "Calls that an upstream's queue had no place for.");
+/// Calls to an upstream that run now; attribute [`UPSTREAM`].
+pub const LLM_RUNNING: Metric =
+    Metric::gauge("athena.llm.upstream.running", "{call}", "Calls to an upstream that run now.");
+/// Calls that wait for others to an upstream to end; attribute [`UPSTREAM`].
+pub const LLM_QUEUED: Metric = Metric::gauge(
+    "athena.llm.upstream.queued",
+    "{call}",
+    "Calls that wait for others to their upstream to end.",
+);
+/// Calls that met a tenant's limit; attributes [`TENANT`] and [`REASON`] = `requests`, `tokens`, `budget`, or `warned` for one let through.
+pub const LLM_TENANT_LIMITED: Metric =
+    Metric::counter("athena.llm.tenant.limited", "{call}", "Calls that met a tenant's limit, by which.");
 /// Wall time of a cycle; attribute [`COMPLETENESS`].
 pub const CYCLE_DURATION: Metric =
     Metric::seconds("athena.agent.cycle.duration", "Wall time of an agent cycle.", CYCLE_SECONDS);
@@ -149,6 +176,12 @@ pub const SERVICE_INSTANCE_ID: &str = "service.instance.id";
 pub const METHOD: &str = "method";
 /// Attribute: the model that answered.
 pub const MODEL: &str = "model";
+/// Attribute: the upstream asked.
+pub const UPSTREAM: &str = "upstream";
+/// Attribute: what came of it.
+pub const OUTCOME: &str = "outcome";
+/// Attribute: the tenant.
+pub const TENANT: &str = "tenant";
 /// Attribute: what was done to a document.
 pub const OPERATION_TYPE: &str = "operation_type";
 /// Attribute: which cache.
@@ -191,6 +224,12 @@ pub const METRICS: &[Metric] = &[
     LLM_ITEMS,
     LLM_UPSTREAM_CALLS,
     LLM_COST,
+    LLM_ATTEMPTS,
+    LLM_BREAKER_OPENINGS,
+    LLM_SHED,
+    LLM_RUNNING,
+    LLM_QUEUED,
+    LLM_TENANT_LIMITED,
     CYCLE_DURATION,
     DEGENERATE_INPUT,
     RPC_SERVER_DURATION,

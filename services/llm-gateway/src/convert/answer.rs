@@ -1,18 +1,17 @@
 //! What a caller gets.
 
-use std::time::Duration;
-
 use contracts::llm as wire;
 use rpc::time::duration_to_proto;
 
+use super::bands::banded;
 use crate::{
     analyze::{Finding, Report},
+    cache::bands,
     conversation::{CallPiece, Finish, Object, Piece, ToolCall, Usage},
     error::Error,
-    meter::Totals,
+    gateway::Generated,
     observation::{Analysis, Assessment, ItemFailure},
     pattern::{Template, Verdict},
-    route::Generated,
     served::{By, Phases, Served},
     stream::Part,
 };
@@ -61,7 +60,11 @@ fn json(object: &Object) -> String {
 /// Writes the findings under the ids of their observations.
 pub(crate) fn report(report: Report, ids: Vec<String>) -> wire::AnalyzeResponse {
     wire::AnalyzeResponse {
-        results: ids.into_iter().zip(report.findings).map(|(id, finding)| result(id, finding)).collect(),
+        results: ids
+            .into_iter()
+            .zip(report.findings.into_iter().zip(report.banded))
+            .map(|(id, (finding, looked))| result(id, finding, looked))
+            .collect(),
         assessment: Some(assessment(report.assessment)),
         upstream_calls: report.upstream_calls,
         served: report.served.map(served),
@@ -80,41 +83,9 @@ fn served(served: Served) -> wire::Served {
         saved_usd: served.saved_usd,
         phases: Some(phases(served.phases)),
         pattern: served.pattern,
+        upstream: served.upstream.to_string(),
+        attempts: served.attempts,
     }
-}
-
-/// Writes what the cache holds and what the gateway did.
-pub(crate) fn stats(
-    cache: caching::Stats,
-    ttl: Duration,
-    refused: u64,
-    totals: Totals,
-) -> wire::GetStatsResponse {
-    wire::GetStatsResponse {
-        entries: cache.entries,
-        capacity: cache.capacity,
-        ttl: Some(duration_to_proto(ttl)),
-        served: Some(wire::ServedCounts {
-            pattern: totals.pattern,
-            exact: totals.exact,
-            semantic: totals.semantic,
-            coalesced: totals.coalesced,
-            merged: totals.merged,
-            upstream: totals.upstream,
-            upstream_calls: totals.upstream_calls,
-        }),
-        hit_ratio: totals.hit_ratio(),
-        evictions: cache.evictions,
-        expirations: cache.expirations,
-        refused,
-        cost_usd: totals.cost_usd,
-        saved_usd: totals.saved_usd,
-    }
-}
-
-/// Writes a size before and after.
-pub(crate) fn resized(previous_capacity: u64, capacity: u64) -> wire::ResizeResponse {
-    wire::ResizeResponse { previous_capacity, capacity }
 }
 
 /// Writes a template with how often it answered.
@@ -148,13 +119,22 @@ impl From<Error> for tonic::Status {
     }
 }
 
-fn result(observation_id: String, finding: Finding) -> wire::ObservationResult {
+fn result(
+    observation_id: String,
+    finding: Finding,
+    looked: Option<bands::Outcome>,
+) -> wire::ObservationResult {
     use wire::observation_result::Outcome;
     let outcome = match finding.outcome {
         Ok(found) => Outcome::Analysis(analysis(found)),
         Err(why) => Outcome::Failure(failure(why)),
     };
-    wire::ObservationResult { observation_id, outcome: Some(outcome), served: Some(served(finding.served)) }
+    wire::ObservationResult {
+        observation_id,
+        outcome: Some(outcome),
+        served: Some(served(finding.served)),
+        banded: looked.map(banded),
+    }
 }
 
 fn analysis(found: Analysis) -> wire::Analysis {
