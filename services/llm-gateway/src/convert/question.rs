@@ -85,7 +85,8 @@ pub(crate) fn analyze(
     let observations = request.observations.into_iter().enumerate();
     let observations =
         observations.map(|(place, seen)| observation(&mut check, at.item(place), seen)).collect();
-    check.end((terms, Inquiry { model: request.model, question: request.question, observations }))
+    let (model, question) = (request.model, request.question);
+    check.end((terms, Inquiry { model, question, observations, watch_only: false }))
 }
 
 /// Reads the observation of a dry run; a given id and type are checked, an absent id is allowed.
@@ -164,7 +165,7 @@ fn observation(check: &mut Check, at: At<'_>, seen: wire::Observation) -> Observ
     check.text(at.field("id"), &seen.id, 1..=ID_BYTES);
     check.text(at.field("type"), &seen.r#type, 1..=TYPE_BYTES);
     check.text(at.field("subject"), &seen.subject, 0..=SUBJECT_BYTES);
-    check.time(at.field("time"), seen.time.as_ref());
+    let time = check.time(at.field("time"), seen.time.as_ref());
     let values = at.field("values");
     if check.items(values, seen.values.len(), 0..=MAX_VALUES) {
         for (name, value) in &seen.values {
@@ -188,6 +189,7 @@ fn observation(check: &mut Check, at: At<'_>, seen: wire::Observation) -> Observ
         subject: seen.subject,
         values: seen.values.into_iter().collect(),
         labels: seen.labels.into_iter().collect(),
+        time,
     }
 }
 
