@@ -291,7 +291,7 @@ impl Gateway {
     }
 
     fn count(&self, findings: &[Finding]) {
-        for by in [By::Pattern, By::Exact, By::Coalesced, By::Merged, By::Upstream] {
+        for by in [By::Pattern, By::Exact, By::Semantic, By::Coalesced, By::Merged, By::Upstream] {
             let answered =
                 findings.iter().filter(|finding| finding.served.by == by && finding.outcome.is_ok());
             let (count, saved) = answered

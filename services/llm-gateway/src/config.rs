@@ -29,6 +29,8 @@ config::settings! {
         pub llm_patterns: Option<PathBuf> = "", unit "file";
         /// What the upstream charges for a million tokens read.
         pub llm_price_input_per_mtok: f64 = "0", unit "USD", range "0" to "100000";
+        /// What the upstream charges for a million tokens read that it had cached. Empty: as for any other.
+        pub llm_price_cached_input_per_mtok: Option<f64> = "", unit "USD", range "0" to "100000";
         /// What the upstream charges for a million tokens written.
         pub llm_price_output_per_mtok: f64 = "0", unit "USD", range "0" to "100000";
     }

@@ -1,9 +1,11 @@
 //! Wire ⇄ domain, naming the bad field.
 
 mod answer;
+mod conversation;
 mod question;
 
 pub(crate) use self::{
-    answer::{evaluation, generated, pattern, report, resized, stats, stream_piece},
-    question::{analyze, capacity, generate, generate_stream, model, observation_of},
+    answer::{evaluation, generated, pattern, report, resized, stats, stream_part},
+    conversation::{generate, generate_stream},
+    question::{analyze, capacity, model, observation_of},
 };

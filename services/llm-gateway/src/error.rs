@@ -69,7 +69,7 @@ fn of_failure(failure: provider::Failure) -> Fault {
             }
         }
         Failure::Refused { field: Some(field), .. } => {
-            Fault::invalid(*field, "must be what the upstream accepts")
+            Fault::invalid(field, "must be what the upstream accepts")
         }
         Failure::Refused { field: None, .. } => told(Code::InvalidArgument, "UPSTREAM_REFUSED"),
         Failure::Credentials => told(Code::FailedPrecondition, "UPSTREAM_CREDENTIALS"),

@@ -15,7 +15,7 @@ use futures::future::join_all;
 use crate::{
     batch::{self, Prompt},
     cache::{Key, StoredAnalysis},
-    conversation::{Answer, Finish, Usage},
+    conversation::{Answer, Usage},
     error::Error,
     meter::Asking,
     observation::{Analysis, Assessment, ItemFailure, Observation},
@@ -236,9 +236,9 @@ impl Merged {
         self.assessment = self.assessment.take().or(split.assessment);
         for (turn, (place, outcome)) in places.iter().zip(split.items).enumerate() {
             if let Some(item) = self.items.get_mut(*place) {
-                item.usage = sum(item.usage, share(answer.usage, places.len(), turn));
+                item.usage = item.usage + share(answer.usage, places.len(), turn);
                 item.outcome = outcome;
-                item.complete = answer.finish == Finish::Stop;
+                item.complete = answer.finish.is_complete();
             }
         }
     }
@@ -246,7 +246,7 @@ impl Merged {
     fn settle(&mut self, price: &Price, asking: &Asking<'_>, answer: &Answer) {
         let cost_usd = price.cost(answer.usage);
         asking.paid(cost_usd);
-        self.usage = sum(self.usage, answer.usage);
+        self.usage = self.usage + answer.usage;
         self.cost_usd += cost_usd;
     }
 }
@@ -261,27 +261,24 @@ impl Remainder<'_> {
 
 impl Target<'_> {
     async fn put(&self, prompt: &Prompt<'_>, deadline: Option<Instant>) -> Result<Answer, Failure> {
-        self.upstream.complete(self.name, &prompt.conversation(), Some(&prompt.schema()), deadline).await
-    }
-}
-
-/// Returns the share of one of `count` in a call's tokens; the shares add up to the whole.
-fn share(usage: Usage, count: usize, place: usize) -> Usage {
-    let (count, place) = (count.max(1) as u64, place as u64);
-    let part = |whole: u64| whole / count + u64::from(place < whole % count);
-    Usage { input: part(usage.input), output: part(usage.output), estimated: usage.estimated }
-}
-
-fn sum(one: Usage, two: Usage) -> Usage {
-    Usage {
-        input: one.input + two.input,
-        output: one.output + two.output,
-        estimated: one.estimated || two.estimated,
+        self.upstream.complete(self.name, &prompt.conversation(), deadline).await
     }
 }
 
 /// What those who wait for a merged call get.
 pub(crate) type Shared = Arc<Merged>;
+
+/// Returns the share of one of `count` in a call's tokens; the shares add up to the whole.
+fn share(usage: Usage, count: usize, place: usize) -> Usage {
+    let (count, place) = (count.max(1) as u64, place as u64);
+    let part = |whole: u64| whole / count + u64::from(place < whole % count);
+    Usage {
+        input: part(usage.input),
+        cached_input: part(usage.cached_input),
+        output: part(usage.output),
+        estimated: usage.estimated,
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -293,7 +290,7 @@ mod tests {
 
     fn answer(items: &serde_json::Value, finish: Finish) -> Answer {
         let text = serde_json::json!({"items": items}).to_string();
-        Answer { text: text.into(), finish, usage: Usage { input: 10, output: 5, estimated: false } }
+        Answer { finish, ..Answer::text(text, Usage { input: 10, output: 5, ..Usage::default() }) }
     }
 
     fn item(tag: &str) -> serde_json::Value {
@@ -302,7 +299,7 @@ mod tests {
 
     #[test]
     fn shares_add_up_to_the_whole() {
-        let usage = Usage { input: 11, output: 2, estimated: false };
+        let usage = Usage { input: 11, output: 2, ..Usage::default() };
         let shares: Vec<_> = (0..4).map(|place| share(usage, 4, place)).collect();
         assert_eq!(shares.iter().map(|share| share.input).sum::<u64>(), 11);
         assert_eq!(shares.iter().map(|share| share.output).sum::<u64>(), 2);

@@ -36,6 +36,8 @@ pub struct Totals {
     pub pattern: u64,
     /// Items answered from the exact cache.
     pub exact: u64,
+    /// Items answered from the semantic cache.
+    pub semantic: u64,
     /// Items answered by a call already in flight.
     pub coalesced: u64,
     /// Items answered by a shared model call.
@@ -123,7 +125,7 @@ impl Totals {
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
     pub fn hit_ratio(&self) -> Option<f64> {
-        let saved = self.pattern + self.exact + self.coalesced;
+        let saved = self.pattern + self.exact + self.semantic + self.coalesced;
         let items = saved + self.merged + self.upstream;
         (items > 0).then(|| saved as f64 / items as f64)
     }
@@ -132,6 +134,7 @@ impl Totals {
         match by {
             By::Pattern => &mut self.pattern,
             By::Exact => &mut self.exact,
+            By::Semantic => &mut self.semantic,
             By::Coalesced => &mut self.coalesced,
             By::Merged => &mut self.merged,
             By::Upstream => &mut self.upstream,

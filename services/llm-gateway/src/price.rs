@@ -16,6 +16,8 @@ const MESSAGE_OVERHEAD_TOKENS: u64 = 4;
 pub struct Price {
     /// Of a million tokens read.
     pub input_per_mtok: f64,
+    /// Of a million tokens read that the upstream had cached.
+    pub cached_input_per_mtok: f64,
     /// Of a million tokens written.
     pub output_per_mtok: f64,
 }
@@ -25,7 +27,10 @@ impl Price {
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a call has far fewer than 2^52 tokens")]
     pub fn cost(&self, usage: Usage) -> f64 {
-        (usage.input as f64 * self.input_per_mtok + usage.output as f64 * self.output_per_mtok) / 1e6
+        let cached = usage.cached_input.min(usage.input);
+        let input =
+            (usage.input - cached) as f64 * self.input_per_mtok + cached as f64 * self.cached_input_per_mtok;
+        (input + usage.output as f64 * self.output_per_mtok) / 1e6
     }
 
     /// Returns what answering `conversation` is likely to cost, in USD; nothing for a provider that is not a model.
@@ -35,8 +40,9 @@ impl Price {
             return 0.0;
         }
         self.cost(Usage {
-            input: message_tokens(&conversation.messages),
-            output: conversation.max_output_tokens.map_or(LIKELY_OUTPUT_TOKENS, u64::from),
+            input: input_tokens(conversation),
+            output: conversation.parameters.max_output_tokens().unwrap_or(LIKELY_OUTPUT_TOKENS),
+            cached_input: 0,
             estimated: true,
         })
     }
@@ -45,13 +51,18 @@ impl Price {
 /// Estimates the tokens of a text: four characters a token, rounded up.
 #[must_use]
 pub fn tokens(text: &str) -> u64 {
-    u64::try_from(text.chars().count().div_ceil(4)).unwrap_or(u64::MAX)
+    of_characters(text.chars().count())
 }
 
-/// Estimates the tokens of a conversation, roles included.
+/// Estimates the tokens a model reads of a conversation: turns with their roles, tools and schemas.
 #[must_use]
-pub fn message_tokens(messages: &[Message]) -> u64 {
-    messages.iter().map(|message| tokens(&message.content) + MESSAGE_OVERHEAD_TOKENS).sum()
+pub fn input_tokens(conversation: &Conversation) -> u64 {
+    let turn = |message: &Message| of_characters(message.characters()) + MESSAGE_OVERHEAD_TOKENS;
+    of_characters(conversation.parameters.characters()) + conversation.messages.iter().map(turn).sum::<u64>()
+}
+
+fn of_characters(characters: usize) -> u64 {
+    u64::try_from(characters.div_ceil(4)).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -61,9 +72,11 @@ mod tests {
 
     #[test]
     fn a_cost_is_tokens_times_price_per_million() {
-        let price = Price { input_per_mtok: 2.0, output_per_mtok: 8.0 };
-        let cost = price.cost(Usage { input: 1_000_000, output: 500_000, estimated: false });
-        assert!((cost - 6.0).abs() < 1e-12);
+        let price = Price { input_per_mtok: 2.0, cached_input_per_mtok: 0.5, output_per_mtok: 8.0 };
+        let mut usage = Usage { input: 1_000_000, output: 500_000, ..Usage::default() };
+        assert!((price.cost(usage) - 6.0).abs() < 1e-12);
+        usage.cached_input = 400_000;
+        assert!((price.cost(usage) - 5.4).abs() < 1e-12);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use telemetry::Telemetry;
 
 use crate::{
     cache::{Exact, Flights, Found, Key, Keys, Lead, Seat, StoredAnswer},
-    conversation::{Answer, Conversation, Finish},
+    conversation::{Answer, Conversation},
     error::Error,
     merge::Merged,
     meter::{Asking, Meter},
@@ -174,9 +174,7 @@ impl Gateway {
         let sent = Instant::now();
         let answer = match &model.kind {
             Kind::Statistics => Ok(statistics_span().in_scope(|| statistics::answer(conversation))),
-            Kind::OpenAi { upstream, model } => {
-                upstream.complete(model, conversation, None, terms.deadline).await
-            }
+            Kind::OpenAi { upstream, model } => upstream.complete(model, conversation, terms.deadline).await,
         };
         journey.phases.upstream = Some(sent.elapsed());
         match answer {
@@ -240,7 +238,7 @@ impl Journey<'_> {
     }
 
     fn found(&self, found: &Found<StoredAnswer>) -> Generated {
-        debug_assert_eq!(found.entry.answer.finish, Finish::Stop, "only complete answers are stored");
+        debug_assert!(found.entry.answer.finish.is_complete(), "only complete answers are stored");
         let mut served = Served::by(By::Exact, &self.model.name, self.phases);
         served.age = found.age;
         served.saved_usd = found.entry.cost_usd;

@@ -14,6 +14,8 @@ pub enum By {
     Pattern,
     /// The exact cache.
     Exact,
+    /// The semantic cache.
+    Semantic,
     /// An identical call already in flight.
     Coalesced,
     /// A model call shared with other observations.
@@ -106,6 +108,7 @@ impl By {
         match self {
             Self::Pattern => "pattern",
             Self::Exact => "exact",
+            Self::Semantic => "semantic",
             Self::Coalesced => "coalesced",
             Self::Merged => "merged",
             Self::Upstream => "upstream",

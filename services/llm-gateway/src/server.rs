@@ -114,6 +114,9 @@ async fn gateway(
         models: Models::new(&config.llm_model, upstream)?,
         price: Price {
             input_per_mtok: config.llm_price_input_per_mtok,
+            cached_input_per_mtok: config
+                .llm_price_cached_input_per_mtok
+                .unwrap_or(config.llm_price_input_per_mtok),
             output_per_mtok: config.llm_price_output_per_mtok,
         },
         patterns,
@@ -145,7 +148,7 @@ impl gateway_server::LlmGatewayService for Service {
         let (terms, conversation) = convert::generate_stream(Caller::of(&request), request.into_inner())?;
         let mut pieces = self.gateway.generate_stream(terms, conversation)?;
         let stream = futures::stream::poll_fn(move |context| pieces.poll_recv(context));
-        let stream = futures::StreamExt::map(stream, |piece| Ok(convert::stream_piece(piece?)));
+        let stream = futures::StreamExt::map(stream, |piece| Ok(convert::stream_part(piece?)));
         Ok(Response::new(Box::pin(stream)))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! 1. The pieces flow through a task of their own: a caller that reads slowly does not hold up those who wait for the same answer.
 //! 2. When the caller goes away the task ends and with it the upstream call; whoever waits takes over.
-//! 3. A cached answer, and one that another caller asked for, comes as one piece.
+//! 3. A cached answer, and one that another caller asked for, is replayed: in pieces of some words, its tool calls whole.
 
 use std::{sync::Arc, time::Instant};
 
@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::{
     cache::StoredAnswer,
-    conversation::{Answer, Conversation, Finish},
+    conversation::{Answer, Conversation, Finish, Gathered, Piece},
     error::Error,
     provider::{
         Failure, Kind,
@@ -22,14 +22,11 @@ use crate::{
     served::{Served, Terms},
 };
 
-/// Most bytes of an answer that is gathered.
-const MAX_ANSWER_BYTES: usize = 16 << 20;
-
 /// A piece of an answer, or its end.
 #[derive(Debug)]
-pub enum Piece {
-    /// The next words.
-    Text(String),
+pub enum Part {
+    /// The next piece.
+    Piece(Piece),
     /// The last piece of a stream that did not fail.
     End {
         /// Why the model stopped.
@@ -39,7 +36,7 @@ pub enum Piece {
     },
 }
 
-type Sender = UnboundedSender<Result<Piece, Error>>;
+type Sender = UnboundedSender<Result<Part, Error>>;
 
 impl Gateway {
     /// Answers one conversation piece by piece; an error is the last item.
@@ -50,7 +47,7 @@ impl Gateway {
         self: &Arc<Self>,
         terms: Terms,
         conversation: Conversation,
-    ) -> Result<UnboundedReceiver<Result<Piece, Error>>, Error> {
+    ) -> Result<UnboundedReceiver<Result<Part, Error>>, Error> {
         self.models.resolve(&conversation.model)?;
         // Not bounded: an answer is, and a bound would let a slow reader hold up those who wait for the same answer.
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -59,7 +56,7 @@ impl Gateway {
             tokio::select! {
                 () = sender.closed() => {}
                 outcome = gateway.pump(&sender, &terms, &conversation) => {
-                    let last = outcome.map(|generated| Piece::End {
+                    let last = outcome.map(|generated| Part::End {
                         finish: generated.answer.finish,
                         served: Box::new(generated.served),
                     });
@@ -80,7 +77,7 @@ impl Gateway {
         let mut journey = self.depart(terms, conversation)?;
         let generated = match self.cheaply(&mut journey).await? {
             Stop::Answered(generated) => {
-                send(sender, generated.answer.text.to_string());
+                replay(sender, &generated.answer);
                 generated
             }
             Stop::Ask(lead) => {
@@ -117,33 +114,32 @@ async fn relay(sender: &Sender, journey: &Journey<'_>) -> Result<Answer, Failure
         Kind::OpenAi { upstream, model } => (upstream, model),
         Kind::Statistics => {
             let answer = statistics_span().in_scope(|| statistics::answer(conversation));
-            send(sender, answer.text.to_string());
+            replay(sender, &answer);
             return Ok(answer);
         }
     };
     let mut events = std::pin::pin!(upstream.stream(model, conversation, journey.terms.deadline));
-    let mut text = String::new();
+    let mut gathered = Gathered::default();
     while let Some(event) = events.next().await {
         match event? {
             Event::Piece(piece) => {
-                if text.len() + piece.len() > MAX_ANSWER_BYTES {
-                    return Err(Failure::Malformed);
-                }
-                text.push_str(&piece);
+                gathered.take(&piece).map_err(|_| Failure::Malformed)?;
                 send(sender, piece);
             }
             Event::End { finish, usage } => {
-                let usage = usage.unwrap_or_else(|| openai::estimated(conversation, &text));
-                return Ok(Answer { text: text.into(), finish, usage });
+                let usage = usage.unwrap_or_else(|| openai::estimated(conversation, gathered.text()));
+                return Ok(gathered.answer(finish, usage));
             }
         }
     }
     Err(Failure::Malformed)
 }
 
-fn send(sender: &Sender, words: String) {
-    if !words.is_empty() {
-        // A reader that left ends the task by itself.
-        let _ = sender.send(Ok(Piece::Text(words)));
-    }
+fn replay(sender: &Sender, answer: &Answer) {
+    answer.pieces().for_each(|piece| send(sender, piece));
+}
+
+fn send(sender: &Sender, piece: Piece) {
+    // A reader that left ends the task by itself.
+    let _ = sender.send(Ok(Part::Piece(piece)));
 }

@@ -96,6 +96,31 @@ pub(super) fn field_names(most: usize) -> Vec<Case<Option<Value>>> {
     cases
 }
 
+/// Names of letters, digits, `_` and `-`.
+pub(super) fn names(most: usize) -> Vec<Case<Option<Value>>> {
+    let mut cases = texts(1, most);
+    for case in cases.iter_mut().filter(|case| ODD.iter().any(|(what, _)| case.what == *what)) {
+        if case.what != "reserved" {
+            case.verdict = Verdict::Wrong(String::new());
+        }
+    }
+    cases
+}
+
+/// Texts of JSON objects.
+pub(super) fn objects(least: usize, most: usize) -> Vec<Case<Option<Value>>> {
+    let mut cases = texts(least, most);
+    for case in cases.iter_mut().filter(|case| case.what != "empty" && case.verdict == Verdict::Legal) {
+        case.verdict = Verdict::Wrong(String::new());
+    }
+    cases.extend(
+        ["[]", "{", "7", "null", "{}{}", &"[".repeat(most)]
+            .map(|odd| wrong(odd.get(..8).unwrap_or(odd), text(odd))),
+    );
+    cases.extend([" {} ", r#"{"good": {"b": [1e9], "a": null}}"#].map(|good| legal(good, text(good))));
+    cases
+}
+
 pub(super) fn words_cases(words: &'static [&'static str]) -> Vec<Case<Option<Value>>> {
     let mut cases = texts(0, ANY);
     for case in cases.iter_mut().filter(|case| case.verdict == Verdict::Legal) {

@@ -21,6 +21,12 @@ pub(super) enum Holds {
     },
     /// The name of a document's field or of a reading, of at most so many bytes.
     FieldName(usize),
+    /// So many letters, digits, `_` and `-` at most.
+    Name(usize),
+    /// The JSON text of an object, of so many bytes.
+    Json(usize, usize),
+    /// Nothing: it belongs to messages of another kind.
+    Nothing,
     /// One of these words.
     Words(&'static [&'static str]),
     /// The id of a trace.
@@ -101,9 +107,14 @@ impl Holds {
         match self {
             Self::Words(words) => text(words[0]),
             Self::TraceId => text("0af7651916cd43dd8448eb211c80319c"),
-            Self::Text(..) | Self::Free(_) | Self::Plain(_) | Self::PathName { .. } | Self::FieldName(_) => {
-                text("good")
-            }
+            Self::Json(..) => text("{}"),
+            Self::Nothing => field.default_value(),
+            Self::Text(..)
+            | Self::Free(_)
+            | Self::Name(_)
+            | Self::Plain(_)
+            | Self::PathName { .. }
+            | Self::FieldName(_) => text("good"),
             Self::Blob(_) => Value::Bytes(b"good".to_vec().into()),
             Self::Flag => Value::Bool(true),
             Self::Integer => Value::I64(7),
@@ -133,6 +144,9 @@ impl Holds {
             Self::Plain(most) => plain(*most),
             Self::PathName { optional } => path_names(*optional),
             Self::FieldName(most) => field_names(*most),
+            Self::Name(most) => names(*most),
+            Self::Json(least, most) => objects(*least, *most),
+            Self::Nothing => vec![absent(true), wrong("given", given(field))],
             Self::Words(words) => words_cases(words),
             Self::TraceId => trace_ids(),
             Self::Blob(most) => blobs(*most),
@@ -153,6 +167,15 @@ impl Holds {
             Self::Distinct(least, most, by) => distinct(field, (*least, *most), by, around),
             Self::Map { entries, bytes, name, value } => maps(field, *entries, *bytes, (name, value), around),
         }
+    }
+}
+
+/// Returns a value that is not nothing.
+fn given(field: &FieldDescriptor) -> Value {
+    if field.is_list() {
+        Value::List(vec![Value::Message(DynamicMessage::new(inner(field)))])
+    } else {
+        text("given")
     }
 }
 

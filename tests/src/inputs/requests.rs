@@ -36,6 +36,10 @@ pub(super) fn cases(message: &MessageDescriptor, around: &[String]) -> Vec<Case<
     for field in message.fields() {
         let Some(holds) = table::holds(&field) else { continue };
         for case in holds.cases(&field, &around) {
+            // That none of a choice is given is a case of its own, below.
+            if case.value.is_none() && choice_of(&field).is_some() {
+                continue;
+            }
             let mut made = good(message);
             match case.value {
                 Some(value) => made.set_field(&field, value),

@@ -4,8 +4,8 @@ use prost_reflect::{FieldDescriptor, MessageDescriptor};
 
 use super::edges::{ANY, LONGEST};
 use super::holds::Holds::{
-    self, Blob, Choice, Distinct, FieldName, Flag, Free, From, Integer, List, Map, Message, Moment, Number,
-    PathName, Plain, Recent, Span, Text, TraceId, Until, Values, Vector, Whole, Words,
+    self, Blob, Choice, Distinct, FieldName, Flag, Free, From, Integer, Json, List, Map, Message, Moment,
+    Name, Nothing, Number, PathName, Plain, Recent, Span, Text, TraceId, Until, Values, Vector, Whole, Words,
 };
 
 const KIB: usize = 1 << 10;
@@ -37,6 +37,22 @@ const TABLE: &[(&str, Holds)] = &[
     ("agent.v1.ListCyclesRequest.limit", LIMIT),
     ("llm.v1.Message.role", ROLE),
     ("llm.v1.Message.content", Free(1)),
+    ("llm.v1.Message.tool_calls", Nothing),
+    ("llm.v1.Message.tool_call_id", Nothing),
+    ("llm.v1.ToolCall.id", Text(1, 256)),
+    ("llm.v1.ToolCall.name", Text(1, 64)),
+    ("llm.v1.ToolCall.arguments", Free(0)),
+    ("llm.v1.Tool.name", Name(64)),
+    ("llm.v1.Tool.description", Text(0, 16 * KIB)),
+    ("llm.v1.Tool.parameters", Json(0, 64 * KIB)),
+    ("llm.v1.Tool.strict", Flag),
+    ("llm.v1.ToolChoice.mode", TOOL_MODE),
+    ("llm.v1.ToolChoice.name", Words(&[""])),
+    ("llm.v1.ResponseFormat.json_object", Message { required: false }),
+    ("llm.v1.ResponseFormat.json_schema", Message { required: false }),
+    ("llm.v1.JsonSchema.name", Name(64)),
+    ("llm.v1.JsonSchema.schema", Json(1, 64 * KIB)),
+    ("llm.v1.JsonSchema.strict", Flag),
     ("llm.v1.CacheControl.skip_read", Flag),
     ("llm.v1.CacheControl.skip_store", Flag),
     ("llm.v1.CacheControl.skip_coalescing", Flag),
@@ -47,12 +63,26 @@ const TABLE: &[(&str, Holds)] = &[
     ("llm.v1.GenerateRequest.max_output_tokens", TOKENS),
     ("llm.v1.GenerateRequest.cache", Message { required: false }),
     ("llm.v1.GenerateRequest.max_cost_usd", COST),
+    ("llm.v1.GenerateRequest.tools", Distinct(0, 128, "name")),
+    ("llm.v1.GenerateRequest.tool_choice", Message { required: false }),
+    ("llm.v1.GenerateRequest.response_format", Message { required: false }),
+    ("llm.v1.GenerateRequest.top_p", SHARE),
+    ("llm.v1.GenerateRequest.stop", List(0, 16, &Text(1, 256))),
+    ("llm.v1.GenerateRequest.seed", Integer),
+    ("llm.v1.GenerateRequest.parameters", Json(0, 64 * KIB)),
     ("llm.v1.GenerateStreamRequest.model", MODEL),
     ("llm.v1.GenerateStreamRequest.messages", TURNS),
     ("llm.v1.GenerateStreamRequest.temperature", TEMPERATURE),
     ("llm.v1.GenerateStreamRequest.max_output_tokens", TOKENS),
     ("llm.v1.GenerateStreamRequest.cache", Message { required: false }),
     ("llm.v1.GenerateStreamRequest.max_cost_usd", COST),
+    ("llm.v1.GenerateStreamRequest.tools", Distinct(0, 128, "name")),
+    ("llm.v1.GenerateStreamRequest.tool_choice", Message { required: false }),
+    ("llm.v1.GenerateStreamRequest.response_format", Message { required: false }),
+    ("llm.v1.GenerateStreamRequest.top_p", SHARE),
+    ("llm.v1.GenerateStreamRequest.stop", List(0, 16, &Text(1, 256))),
+    ("llm.v1.GenerateStreamRequest.seed", Integer),
+    ("llm.v1.GenerateStreamRequest.parameters", Json(0, 64 * KIB)),
     ("llm.v1.Observation.id", Text(1, 256)),
     ("llm.v1.Observation.type", Text(1, 64)),
     ("llm.v1.Observation.subject", Text(0, KIB)),
@@ -148,7 +178,18 @@ const TABLE: &[(&str, Holds)] = &[
 const ROLE: Holds = Choice {
     required: true,
     good: &["ROLE_USER"],
-    elsewhere: &[("ROLE_SYSTEM", "role"), ("ROLE_ASSISTANT", "role")],
+    elsewhere: &[
+        ("ROLE_SYSTEM", "role"),
+        ("ROLE_DEVELOPER", "role"),
+        ("ROLE_ASSISTANT", "role"),
+        ("ROLE_TOOL", "tool_call_id"),
+    ],
+};
+
+const TOOL_MODE: Holds = Choice {
+    required: false,
+    good: &["TOOL_MODE_AUTO", "TOOL_MODE_NONE", "TOOL_MODE_REQUIRED"],
+    elsewhere: &[],
 };
 
 /// A good write has fields, which a delete must not have.

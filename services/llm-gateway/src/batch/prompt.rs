@@ -42,18 +42,17 @@ impl Prompt<'_> {
     pub fn conversation(&self) -> Conversation {
         let instructions =
             if self.assess { format!("{INSTRUCTIONS}{ASSESS}") } else { INSTRUCTIONS.to_owned() };
-        Conversation {
-            messages: vec![
-                Message { role: Role::System, content: instructions },
-                Message { role: Role::User, content: self.body().to_string() },
-            ],
-            ..Conversation::default()
-        }
+        let messages = vec![
+            Message::text(Role::System, instructions),
+            Message::text(Role::User, self.body().to_string()),
+        ];
+        let mut asked = Conversation { messages, ..Conversation::default() };
+        asked.parameters.set_schema("analysis", self.schema(), true);
+        asked
     }
 
     /// Returns the JSON schema of its answer, in the subset that strict upstreams accept.
-    #[must_use]
-    pub fn schema(&self) -> Value {
+    fn schema(&self) -> Value {
         let texts = json!({"type": "array", "items": {"type": "string"}});
         let item = object(&json!({
             "tag": {"type": "string"},
@@ -79,9 +78,9 @@ impl Prompt<'_> {
         let items = u64::try_from(self.items.len()).unwrap_or(u64::MAX);
         let assessment = if self.assess { ASSESSMENT_OUTPUT_TOKENS } else { 0 };
         Usage {
-            input: price::message_tokens(&self.conversation().messages)
-                + price::tokens(&self.schema().to_string()),
+            input: price::input_tokens(&self.conversation()),
             output: items * ITEM_OUTPUT_TOKENS + assessment,
+            cached_input: 0,
             estimated: true,
         }
     }

@@ -12,11 +12,7 @@ use caching::Cache;
 use clock::Clock;
 
 use super::Key;
-use crate::{
-    conversation::{Answer, Finish},
-    observation::Analysis,
-    served::Control,
-};
+use crate::{conversation::Answer, observation::Analysis, served::Control};
 
 /// Most bytes one entry may take, request and answer together: larger ones are not stored.
 pub const MAX_ENTRY_BYTES: usize = 1 << 20;
@@ -99,8 +95,8 @@ impl Exact {
 
     /// Stores a complete answer; refuses one that was cut short, is too large or not wanted stored.
     pub fn store_answer(&self, key: &Key, stored: &Arc<StoredAnswer>, control: Control) {
-        let bytes = key.bytes() + stored.answer.text.len();
-        if control.store && stored.answer.finish == Finish::Stop && bytes <= MAX_ENTRY_BYTES {
+        let bytes = key.bytes() + stored.answer.bytes();
+        if control.store && stored.answer.finish.is_complete() && bytes <= MAX_ENTRY_BYTES {
             self.entries.insert(key.clone(), Entry::Answer(stored.clone()));
         } else {
             self.refuse();
@@ -165,18 +161,16 @@ mod tests {
     use super::{Exact, MAX_ENTRY_BYTES, StoredAnswer};
     use crate::{
         cache::{Key, Keys},
-        conversation::{Answer, Conversation, Finish, Message, Role, Usage},
+        conversation::{Answer, Conversation, Finish, Usage},
         served::Control,
     };
 
     fn key(tenant: &str, words: &str) -> Key {
-        let messages = vec![Message { role: Role::User, content: words.into() }];
-        let conversation = Conversation { messages, ..Conversation::default() };
-        Keys::new([1; 32]).conversation(&tenant.into(), &"m".into(), &conversation)
+        Keys::new([1; 32]).conversation(&tenant.into(), &"m".into(), &Conversation::of(words))
     }
 
     fn stored(text: &str, finish: Finish) -> Arc<StoredAnswer> {
-        let answer = Answer { text: text.into(), finish, usage: Usage::default() };
+        let answer = Answer { finish, ..Answer::text(text, Usage::default()) };
         Arc::new(StoredAnswer { answer, cost_usd: 0.0 })
     }
 

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use super::form::Form;
 use crate::{conversation::Conversation, observation::Observation};
 
 /// Makes keys under a secret of this process, so that nobody outside can aim two requests at one hash.
@@ -22,9 +23,6 @@ pub struct Key {
     model: Arc<str>,
 }
 
-/// A canonical form under construction: every part is tagged by position and length, so that no two requests share one.
-struct Form(Vec<u8>);
-
 impl Keys {
     /// Makes keys under `secret`.
     #[must_use]
@@ -36,11 +34,10 @@ impl Keys {
     #[must_use]
     pub fn conversation(&self, tenant: &Arc<str>, model: &Arc<str>, conversation: &Conversation) -> Key {
         let mut form = Form::new("conversation", tenant, model);
-        form.option(conversation.temperature.map(number));
-        form.option(conversation.max_output_tokens.map(u64::from));
+        form.object(conversation.parameters.as_object());
         for message in &conversation.messages {
-            form.text(message.role.as_str());
-            form.text(&message.content);
+            form.turn(message);
+            form.content(&message.content);
         }
         self.seal(form, tenant, model)
     }
@@ -61,7 +58,7 @@ impl Keys {
         form.count(observation.values.len());
         for (name, value) in &observation.values {
             form.text(name);
-            form.bits(number(*value));
+            form.number(*value);
         }
         for (name, value) in &observation.labels {
             form.text(name);
@@ -76,15 +73,16 @@ impl Keys {
         let mut form = Form::new("merge", tenant, model);
         form.text(context);
         for key in keys {
-            form.0.extend_from_slice(&key.digest);
+            form.bytes(&key.digest);
         }
         self.seal(form, tenant, model)
     }
 
     fn seal(&self, form: Form, tenant: &Arc<str>, model: &Arc<str>) -> Key {
+        let form = form.finish();
         Key {
-            digest: *blake3::keyed_hash(&self.secret, &form.0).as_bytes(),
-            form: form.0.into(),
+            digest: *blake3::keyed_hash(&self.secret, &form).as_bytes(),
+            form: form.into(),
             tenant: tenant.clone(),
             model: model.clone(),
         }
@@ -141,39 +139,6 @@ impl std::fmt::Debug for Keys {
     }
 }
 
-impl Form {
-    fn new(kind: &str, tenant: &str, model: &str) -> Self {
-        let mut form = Self(Vec::with_capacity(256));
-        form.text(kind);
-        form.text(tenant);
-        form.text(model);
-        form
-    }
-
-    fn text(&mut self, text: &str) {
-        self.count(text.len());
-        self.0.extend_from_slice(text.as_bytes());
-    }
-
-    fn count(&mut self, count: usize) {
-        self.bits(u64::try_from(count).unwrap_or(u64::MAX));
-    }
-
-    fn bits(&mut self, bits: u64) {
-        self.0.extend_from_slice(&bits.to_le_bytes());
-    }
-
-    fn option(&mut self, bits: Option<u64>) {
-        self.0.push(u8::from(bits.is_some()));
-        self.bits(bits.unwrap_or_default());
-    }
-}
-
-/// Returns the bits of a finite number, with one zero.
-fn number(value: f64) -> u64 {
-    if value == 0.0 { 0.0_f64.to_bits() } else { value.to_bits() }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -191,7 +156,7 @@ mod tests {
     }
 
     fn talk(words: &[&str]) -> Conversation {
-        let message = |content: &&str| Message { role: Role::User, content: (*content).to_owned() };
+        let message = |content: &&str| Message::text(Role::User, *content);
         Conversation { messages: words.iter().map(message).collect(), ..Conversation::default() }
     }
 
@@ -205,10 +170,17 @@ mod tests {
         assert_eq!(key("a", &base), key("a", &base));
         assert_ne!(key("a", &base), key("b", &base));
         assert_ne!(key("a", &base), key("a", &talk(&["earlier", "hello"])));
-        assert_ne!(key("a", &base), key("a", &Conversation { temperature: Some(0.0), ..base.clone() }));
-        assert_ne!(key("a", &base), key("a", &Conversation { max_output_tokens: Some(0), ..base.clone() }));
-        let zero = |sign: f64| key("a", &Conversation { temperature: Some(0.0 * sign), ..base.clone() });
-        assert_eq!(zero(1.0), zero(-1.0));
+        let with = |name: &str, value: serde_json::Value| {
+            let mut asked = base.clone();
+            asked.parameters.set(name, value);
+            key("a", &asked)
+        };
+        assert_ne!(key("a", &base), with("temperature", 0.0.into()));
+        assert_ne!(key("a", &base), with("a_parameter_of_tomorrow", "x".into()));
+        assert_eq!(with("temperature", 0.0.into()), with("temperature", (-0.0).into()));
+        let mut called = base.clone();
+        called.messages[0].tool_call_id = Some("c1".into());
+        assert_ne!(key("a", &base), key("a", &called));
         assert_ne!(
             keys().conversation(&"a".into(), &"m".into(), &base),
             keys().conversation(&"a".into(), &"n".into(), &base)

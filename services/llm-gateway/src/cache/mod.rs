@@ -6,6 +6,7 @@
 
 mod exact;
 mod flight;
+mod form;
 mod key;
 
 pub use self::{

@@ -7,14 +7,14 @@ use rpc::time::duration_to_proto;
 
 use crate::{
     analyze::{Finding, Report},
-    conversation::{Finish, Usage},
+    conversation::{CallPiece, Finish, Object, Piece, ToolCall, Usage},
     error::Error,
     meter::Totals,
     observation::{Analysis, Assessment, ItemFailure},
     pattern::{Template, Verdict},
     route::Generated,
     served::{By, Phases, Served},
-    stream::Piece,
+    stream::Part,
 };
 
 /// Writes an answered conversation.
@@ -22,20 +22,39 @@ pub(crate) fn generated(generated: Generated) -> wire::GenerateResponse {
     wire::GenerateResponse {
         text: generated.answer.text.to_string(),
         finish_reason: finish(generated.answer.finish).into(),
+        tool_calls: generated.answer.tool_calls.iter().cloned().map(tool_call).collect(),
+        extra: json(&generated.answer.extra),
         served: Some(served(generated.served)),
     }
 }
 
 /// Writes one piece of an answer.
-pub(crate) fn stream_piece(piece: Piece) -> wire::GenerateStreamResponse {
-    use wire::generate_stream_response::Part;
-    let part = match piece {
-        Piece::Text(text) => Part::Text(text),
-        Piece::End { finish: reason, served: how } => {
-            Part::End(wire::StreamEnd { finish_reason: finish(reason).into(), served: Some(served(*how)) })
+pub(crate) fn stream_part(part: Part) -> wire::GenerateStreamResponse {
+    use wire::generate_stream_response::Part as Wire;
+    let part = match part {
+        Part::Piece(Piece::Text(text)) => Wire::Text(text),
+        Part::Piece(Piece::Call(call)) => Wire::ToolCall(call_piece(call)),
+        Part::Piece(Piece::Extra(extra)) => Wire::Extra(json(&extra)),
+        Part::End { finish: reason, served: how } => {
+            Wire::End(wire::StreamEnd { finish_reason: finish(reason).into(), served: Some(served(*how)) })
         }
     };
     wire::GenerateStreamResponse { part: Some(part) }
+}
+
+fn tool_call(call: ToolCall) -> wire::ToolCall {
+    let ToolCall { id, name, arguments } = call;
+    wire::ToolCall { id, name, arguments }
+}
+
+fn call_piece(call: CallPiece) -> wire::ToolCallPiece {
+    let CallPiece { index, id, name, arguments } = call;
+    wire::ToolCallPiece { index, id: id.unwrap_or_default(), name: name.unwrap_or_default(), arguments }
+}
+
+/// Writes an object as JSON text; nothing for an empty one.
+fn json(object: &Object) -> String {
+    if object.is_empty() { String::new() } else { serde_json::to_string(object).unwrap_or_default() }
 }
 
 /// Writes the findings under the ids of their observations.
@@ -77,6 +96,7 @@ pub(crate) fn stats(
         served: Some(wire::ServedCounts {
             pattern: totals.pattern,
             exact: totals.exact,
+            semantic: totals.semantic,
             coalesced: totals.coalesced,
             merged: totals.merged,
             upstream: totals.upstream,
@@ -157,6 +177,7 @@ fn by(by: By) -> wire::ServedBy {
     match by {
         By::Pattern => wire::ServedBy::Pattern,
         By::Exact => wire::ServedBy::Exact,
+        By::Semantic => wire::ServedBy::Semantic,
         By::Coalesced => wire::ServedBy::Coalesced,
         By::Merged => wire::ServedBy::Merged,
         By::Upstream => wire::ServedBy::Upstream,
@@ -167,13 +188,19 @@ fn finish(finish: Finish) -> wire::FinishReason {
     match finish {
         Finish::Unknown => wire::FinishReason::Unspecified,
         Finish::Stop => wire::FinishReason::Stop,
+        Finish::ToolCalls => wire::FinishReason::ToolCalls,
         Finish::Length => wire::FinishReason::Length,
         Finish::Filter => wire::FinishReason::ContentFilter,
     }
 }
 
 fn usage(usage: Usage) -> wire::Usage {
-    wire::Usage { input_tokens: usage.input, output_tokens: usage.output, estimated: usage.estimated }
+    wire::Usage {
+        input_tokens: usage.input,
+        cached_input_tokens: usage.cached_input,
+        output_tokens: usage.output,
+        estimated: usage.estimated,
+    }
 }
 
 fn phases(phases: Phases) -> wire::PhaseTimes {

@@ -7,13 +7,10 @@ use rpc::{At, Caller, Check, Deadline, Fault};
 
 use crate::{
     analyze::Inquiry,
-    conversation::{Conversation, Message, Role},
     observation::Observation,
     served::{Control, Terms},
 };
 
-/// Most turns of a conversation.
-const MAX_MESSAGES: usize = 1_000;
 /// Largest cache.
 const MAX_CAPACITY: u64 = 1_000_000;
 /// Most values of an observation, and most labels.
@@ -21,47 +18,13 @@ const MAX_VALUES: usize = 256;
 const MAX_LABELS: usize = 64;
 
 /// Longest texts, in bytes.
-const MODEL_BYTES: usize = 256;
+pub(super) const MODEL_BYTES: usize = 256;
 const QUESTION_BYTES: usize = 64 << 10;
 const ID_BYTES: usize = 256;
 const TYPE_BYTES: usize = 64;
 const SUBJECT_BYTES: usize = 1_024;
 const NAME_BYTES: usize = 128;
 const LABELS_BYTES: usize = 16 << 10;
-
-/// The roles a turn may have.
-const ROLES: &str = "ROLE_SYSTEM, ROLE_USER or ROLE_ASSISTANT";
-
-/// Reads a conversation to answer.
-pub(crate) fn generate(
-    caller: Caller,
-    request: wire::GenerateRequest,
-) -> Result<(Terms, Conversation), Fault> {
-    let mut check = Check::default();
-    check.text("model", &request.model, 0..=MODEL_BYTES);
-    let messages = messages(&mut check, request.messages);
-    if let Some(temperature) = request.temperature {
-        check.within("temperature", temperature, 0.0..=2.0);
-    }
-    check.require("max_output_tokens", request.max_output_tokens != Some(0), "must be at least 1");
-    let terms = terms(&mut check, caller, request.cache, request.max_cost_usd);
-    let (model, temperature, max_output_tokens) =
-        (request.model, request.temperature, request.max_output_tokens);
-    check.end((terms, Conversation { model, messages, temperature, max_output_tokens }))
-}
-
-/// Reads a conversation to answer piece by piece.
-pub(crate) fn generate_stream(
-    caller: Caller,
-    request: wire::GenerateStreamRequest,
-) -> Result<(Terms, Conversation), Fault> {
-    let wire::GenerateStreamRequest { model, messages, temperature, max_output_tokens, cache, max_cost_usd } =
-        request;
-    generate(
-        caller,
-        wire::GenerateRequest { model, messages, temperature, max_output_tokens, cache, max_cost_usd },
-    )
-}
 
 /// Reads observations to analyse, at most `most`, and returns their ids beside them.
 pub(crate) fn analyze(
@@ -114,7 +77,7 @@ pub(crate) fn model(request: wire::InvalidateRequest) -> Result<String, Fault> {
     check.end(request.model)
 }
 
-fn terms(
+pub(super) fn terms(
     check: &mut Check,
     caller: Caller,
     cache: Option<wire::CacheControl>,
@@ -134,31 +97,6 @@ fn terms(
         },
         max_cost_usd,
     }
-}
-
-fn messages(check: &mut Check, messages: Vec<wire::Message>) -> Vec<Message> {
-    let at = At::from("messages");
-    if !check.items(at, messages.len(), 1..=MAX_MESSAGES) {
-        return Vec::new();
-    }
-    let last = messages.len() - 1;
-    let read = messages.into_iter().enumerate().map(|(place, message)| {
-        let at = at.item(place);
-        let role = check.one_of(at.field("role"), message.role, ROLES).map(|role| match role {
-            wire::Role::System => Role::System,
-            wire::Role::Assistant => Role::Assistant,
-            wire::Role::User | wire::Role::Unspecified => Role::User,
-        });
-        let role = role.unwrap_or(Role::User);
-        check.require(
-            at.field("role"),
-            place != last || role == Role::User,
-            "must be ROLE_USER in the last turn",
-        );
-        check.require(at.field("content"), !message.content.is_empty(), "must not be empty");
-        Message { role, content: message.content }
-    });
-    read.collect()
 }
 
 fn observation(check: &mut Check, at: At<'_>, seen: wire::Observation) -> Observation {
@@ -209,42 +147,6 @@ mod tests {
 
     fn fields<T: std::fmt::Debug>(outcome: Result<T, Fault>) -> Vec<String> {
         outcome.unwrap_err().violations().iter().map(|violation| violation.field.clone()).collect()
-    }
-
-    fn turn(role: wire::Role, content: &str) -> wire::Message {
-        wire::Message { role: role.into(), content: content.into() }
-    }
-
-    #[test]
-    fn every_wrong_field_of_a_conversation_is_named_at_once() {
-        let request = wire::GenerateRequest {
-            messages: vec![
-                turn(wire::Role::Unspecified, "x"),
-                turn(wire::Role::User, ""),
-                turn(wire::Role::Assistant, "x"),
-            ],
-            temperature: Some(f64::NAN),
-            max_output_tokens: Some(0),
-            max_cost_usd: Some(-1.0),
-            cache: Some(wire::CacheControl {
-                max_age: Some(prost_types::Duration { seconds: -1, nanos: 0 }),
-                ..wire::CacheControl::default()
-            }),
-            ..wire::GenerateRequest::default()
-        };
-        assert_eq!(
-            fields(super::generate(caller(), request)),
-            [
-                "messages[0].role",
-                "messages[1].content",
-                "messages[2].role",
-                "temperature",
-                "max_output_tokens",
-                "max_cost_usd",
-                "cache.max_age"
-            ]
-        );
-        assert_eq!(fields(super::generate(caller(), wire::GenerateRequest::default())), ["messages"]);
     }
 
     #[test]

@@ -60,8 +60,8 @@ pub enum Failure {
     Refused {
         /// The HTTP status.
         status: u16,
-        /// The field of the request it names, if it is one of ours.
-        field: Option<&'static str>,
+        /// The field of the request it names.
+        field: Option<String>,
     },
     /// It refuses the gateway's key.
     #[error("the upstream refuses the gateway's key")]

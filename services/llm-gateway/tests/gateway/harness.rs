@@ -121,7 +121,11 @@ pub(crate) fn config_for(upstream: &Upstream) -> Config {
 /// Makes a request of one turn.
 pub(crate) fn ask(words: &str) -> wire::GenerateRequest {
     wire::GenerateRequest {
-        messages: vec![wire::Message { role: wire::Role::User.into(), content: words.into() }],
+        messages: vec![wire::Message {
+            role: wire::Role::User.into(),
+            content: words.into(),
+            ..wire::Message::default()
+        }],
         ..wire::GenerateRequest::default()
     }
 }

@@ -146,6 +146,7 @@ fn served_by(by: llm::ServedBy) -> &'static str {
     match by {
         llm::ServedBy::Pattern => "pattern",
         llm::ServedBy::Exact => "exact",
+        llm::ServedBy::Semantic => "semantic",
         llm::ServedBy::Coalesced => "coalesced",
         llm::ServedBy::Merged => "merged",
         llm::ServedBy::Upstream => "upstream",

@@ -17,16 +17,12 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _};
 use reqwest::{Response, StatusCode, header};
-use serde_json::Value;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use self::retry::Backoff;
 use super::Failure;
-use crate::{
-    conversation::{Answer, Conversation, Finish, Usage},
-    price,
-};
+use crate::conversation::{Answer, Conversation, Finish, Piece, Usage};
 
 /// Most bytes of an answer that is read: more is malformed.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
@@ -51,8 +47,8 @@ pub struct Upstream(Arc<Inner>);
 /// A piece of a streamed answer, or its end.
 #[derive(Debug)]
 pub enum Event {
-    /// The next words.
-    Piece(String),
+    /// The next piece.
+    Piece(Piece),
     /// The answer is over.
     End {
         /// Why.
@@ -126,7 +122,7 @@ impl Upstream {
         self.0.answers.subscribe()
     }
 
-    /// Asks `model` for a whole answer; with a `schema`, for JSON of that shape.
+    /// Asks `model` for a whole answer.
     ///
     /// # Errors
     /// [`Failure`] after all retries.
@@ -134,39 +130,35 @@ impl Upstream {
         &self,
         model: &str,
         conversation: &Conversation,
-        schema: Option<&Value>,
         deadline: Option<Instant>,
     ) -> Result<Answer, Failure> {
-        let body = wire::body(model, conversation, schema, false);
-        let span = span(model);
+        let body = wire::body(model, conversation, false)?;
         let ask = async {
-            let read = |response| async { wire::answer(&whole(response).await?) };
-            let (text, finish, usage) = self.attempt(&body, deadline, read).await?;
-            let usage = usage.unwrap_or_else(|| estimated(conversation, &text));
-            record(&tracing::Span::current(), usage, finish);
-            Ok(Answer { text: text.into(), finish, usage })
+            let read = |response| async { wire::answer(&whole(response).await?, conversation) };
+            let answer = self.attempt(&body, deadline, read).await?;
+            record(&tracing::Span::current(), answer.usage, answer.finish);
+            Ok(answer)
         };
-        ask.instrument(span).await
+        ask.instrument(span(model)).await
     }
 
     /// Asks `model` for an answer piece by piece. The last event of a stream that did not fail is [`Event::End`].
-    pub fn stream(
-        &self,
-        model: &str,
-        conversation: &Conversation,
+    pub fn stream<'a>(
+        &'a self,
+        model: &'a str,
+        conversation: &'a Conversation,
         deadline: Option<Instant>,
-    ) -> impl Stream<Item = Result<Event, Failure>> + Send + 'static {
-        let upstream = self.clone();
-        let body = wire::body(model, conversation, None, true);
-        let span = span(model);
+    ) -> impl Stream<Item = Result<Event, Failure>> + Send + 'a {
         async_stream::try_stream! {
+            let span = span(model);
+            let body = wire::body(model, conversation, true)?;
             let open = |response: Response| std::future::ready(Ok(response));
-            let response = upstream.attempt(&body, deadline, open).instrument(span.clone()).await?;
+            let response = self.attempt(&body, deadline, open).instrument(span.clone()).await?;
             let mut chunks = response.bytes_stream();
             let mut lines = sse::Lines::default();
             let (mut finish, mut usage, mut done) = (None, None, false);
             while !done {
-                let (pause, failure) = upstream.patience(deadline)?;
+                let (pause, failure) = self.patience(deadline)?;
                 let Some(chunk) = tokio::time::timeout(pause, chunks.next()).await.map_err(|_| failure)? else { break };
                 for data in lines.feed(&chunk.map_err(|_| Failure::Unreachable)?)? {
                     if data == "[DONE]" {
@@ -176,8 +168,8 @@ impl Upstream {
                     let delta = wire::delta(&data)?;
                     finish = delta.finish.or(finish);
                     usage = delta.usage.or(usage);
-                    if !delta.text.is_empty() {
-                        yield Event::Piece(delta.text);
+                    for piece in delta.pieces {
+                        yield Event::Piece(piece);
                     }
                 }
             }
@@ -294,15 +286,11 @@ fn span(model: &str) -> tracing::Span {
 fn record(span: &tracing::Span, usage: Usage, finish: Finish) {
     span.record("gen_ai.usage.input_tokens", usage.input);
     span.record("gen_ai.usage.output_tokens", usage.output);
-    span.record("gen_ai.response.finish_reasons", wire::finish_name(finish));
+    span.record("gen_ai.response.finish_reasons", finish.as_str());
 }
 
 /// Estimates what a call used where the upstream did not say.
 #[must_use]
 pub fn estimated(conversation: &Conversation, text: &str) -> Usage {
-    Usage {
-        input: price::message_tokens(&conversation.messages),
-        output: price::tokens(text),
-        estimated: true,
-    }
+    wire::estimated(conversation, text)
 }

@@ -2,20 +2,73 @@
 
 use bytes::Bytes;
 use reqwest::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
-    conversation::{Conversation, Finish, Usage},
+    conversation::{
+        Answer, CallPiece, Content, Conversation, Finish, Message, Object, Piece, ToolCall, Usage,
+    },
+    price,
     provider::Failure,
 };
 
-/// A piece of a streamed answer.
-#[derive(Debug, PartialEq)]
+/// One event of a streamed answer.
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Delta {
-    pub(super) text: String,
+    pub(super) pieces: Vec<Piece>,
     pub(super) finish: Option<Finish>,
     pub(super) usage: Option<Usage>,
+}
+
+#[derive(Serialize)]
+struct Request<'a> {
+    model: &'a str,
+    messages: Vec<Turn<'a>>,
+    #[serde(flatten)]
+    parameters: &'a Object,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_options: Option<StreamOptions>,
+}
+
+#[derive(Serialize)]
+struct StreamOptions {
+    include_usage: bool,
+}
+
+#[derive(Serialize)]
+struct Turn<'a> {
+    role: &'static str,
+    content: Words<'a>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<Call<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_call_id: Option<&'a str>,
+    #[serde(flatten)]
+    extra: &'a Object,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Words<'a> {
+    None(()),
+    Text(&'a str),
+    Parts(&'a [Value]),
+}
+
+#[derive(Serialize)]
+struct Call<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    function: Function<'a>,
+}
+
+#[derive(Serialize)]
+struct Function<'a> {
+    name: &'a str,
+    arguments: &'a str,
 }
 
 #[derive(Deserialize)]
@@ -27,102 +80,178 @@ struct Completion {
 #[derive(Deserialize)]
 struct Choice {
     #[serde(alias = "delta")]
-    message: Option<Content>,
+    message: Option<RawMessage>,
     finish_reason: Option<String>,
+    logprobs: Option<Value>,
 }
 
 #[derive(Deserialize)]
-struct Content {
+struct RawMessage {
     content: Option<String>,
+    tool_calls: Option<Vec<RawCall>>,
+    #[serde(flatten)]
+    extra: Object,
+}
+
+#[derive(Deserialize)]
+struct RawCall {
+    index: Option<u32>,
+    id: Option<String>,
+    function: Option<RawFunction>,
+}
+
+#[derive(Deserialize)]
+struct RawFunction {
+    name: Option<String>,
+    arguments: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct RawUsage {
     prompt_tokens: u64,
+    #[serde(default)]
     completion_tokens: u64,
+    prompt_tokens_details: Option<RawDetails>,
+}
+
+#[derive(Deserialize)]
+struct RawDetails {
+    cached_tokens: Option<u64>,
 }
 
 /// Writes the request.
-pub(super) fn body(model: &str, conversation: &Conversation, schema: Option<&Value>, stream: bool) -> Bytes {
-    let messages: Vec<_> = conversation
-        .messages
-        .iter()
-        .map(|message| json!({"role": message.role.as_str(), "content": message.content}))
-        .collect();
-    let mut body = json!({"model": model, "messages": messages});
-    if let Some(temperature) = conversation.temperature {
-        body["temperature"] = json!(temperature);
-    }
-    if let Some(most) = conversation.max_output_tokens {
-        body["max_tokens"] = json!(most);
-    }
-    if let Some(schema) = schema {
-        let named = json!({"name": "analysis", "strict": true, "schema": schema});
-        body["response_format"] = json!({"type": "json_schema", "json_schema": named});
-    }
-    if stream {
-        body["stream"] = json!(true);
-        body["stream_options"] = json!({"include_usage": true});
-    }
-    body.to_string().into()
+pub(super) fn body(model: &str, conversation: &Conversation, stream: bool) -> Result<Bytes, Failure> {
+    let request = Request {
+        model,
+        messages: conversation.messages.iter().map(turn).collect(),
+        parameters: conversation.parameters.as_object(),
+        stream: stream.then_some(true),
+        stream_options: stream.then_some(StreamOptions { include_usage: true }),
+    };
+    serde_json::to_vec(&request).map(Bytes::from).map_err(|_| Failure::Malformed)
 }
 
-/// Reads a whole answer: its words, why it ended, what it used.
-pub(super) fn answer(body: &[u8]) -> Result<(String, Finish, Option<Usage>), Failure> {
+fn turn(message: &Message) -> Turn<'_> {
+    Turn {
+        role: message.role.as_str(),
+        content: match &message.content {
+            Content::None => Words::None(()),
+            Content::Text(text) => Words::Text(text),
+            Content::Parts(parts) => Words::Parts(parts),
+        },
+        tool_calls: message.tool_calls.iter().map(Call::from).collect(),
+        tool_call_id: message.tool_call_id.as_deref(),
+        extra: &message.extra,
+    }
+}
+
+impl<'a> From<&'a ToolCall> for Call<'a> {
+    fn from(ToolCall { id, name, arguments }: &'a ToolCall) -> Self {
+        Self { id, r#type: "function", function: Function { name, arguments } }
+    }
+}
+
+/// Reads a whole answer; its tokens are estimated where the upstream does not say.
+pub(super) fn answer(body: &[u8], asked: &Conversation) -> Result<Answer, Failure> {
     let completion: Completion = serde_json::from_slice(body).map_err(|_| Failure::Malformed)?;
     let choice = completion.choices.into_iter().next().ok_or(Failure::Malformed)?;
-    let text = choice.message.and_then(|message| message.content).unwrap_or_default();
-    Ok((text, finish(choice.finish_reason.as_deref()), completion.usage.map(Usage::from)))
+    let message = choice.message.ok_or(Failure::Malformed)?;
+    let text = message.content.unwrap_or_default();
+    let usage = completion.usage.map_or_else(|| estimated(asked, &text), Usage::from);
+    let tool_calls = message.tool_calls.into_iter().flatten().map(|call| {
+        let function = call.function.ok_or(Failure::Malformed)?;
+        Ok(ToolCall {
+            id: call.id.unwrap_or_default(),
+            name: function.name.ok_or(Failure::Malformed)?,
+            arguments: function.arguments.unwrap_or_default(),
+        })
+    });
+    Ok(Answer {
+        text: text.into(),
+        tool_calls: tool_calls.collect::<Result<_, _>>()?,
+        extra: extra(message.extra, choice.logprobs).into(),
+        finish: finish(choice.finish_reason.as_deref()),
+        usage,
+    })
 }
 
 /// Reads one event of a streamed answer.
 pub(super) fn delta(data: &str) -> Result<Delta, Failure> {
     // An error in mid-stream has no `choices`.
     let completion: Completion = serde_json::from_str(data).map_err(|_| Failure::Malformed)?;
-    let choice = completion.choices.into_iter().next();
-    let (message, reason) = choice.map_or((None, None), |choice| (choice.message, choice.finish_reason));
-    Ok(Delta {
-        text: message.and_then(|message| message.content).unwrap_or_default(),
-        finish: reason.as_deref().map(|reason| finish(Some(reason))),
-        usage: completion.usage.map(Usage::from),
-    })
+    let mut delta = Delta { usage: completion.usage.map(Usage::from), ..Delta::default() };
+    let Some(choice) = completion.choices.into_iter().next() else { return Ok(delta) };
+    delta.finish = choice.finish_reason.as_deref().map(|reason| finish(Some(reason)));
+    let message =
+        choice.message.unwrap_or(RawMessage { content: None, tool_calls: None, extra: Object::new() });
+    let extra = extra(message.extra, choice.logprobs);
+    if !extra.is_empty() {
+        delta.pieces.push(Piece::Extra(extra));
+    }
+    delta.pieces.extend(message.content.filter(|text| !text.is_empty()).map(Piece::Text));
+    delta.pieces.extend((0..).zip(message.tool_calls.into_iter().flatten()).map(|(place, call)| {
+        let function = call.function.unwrap_or(RawFunction { name: None, arguments: None });
+        Piece::Call(CallPiece {
+            index: call.index.unwrap_or(place),
+            id: call.id,
+            name: function.name,
+            arguments: function.arguments.unwrap_or_default(),
+        })
+    }));
+    Ok(delta)
+}
+
+/// Gathers what else a message holds; the probabilities of its tokens stand beside it.
+fn extra(mut extra: Object, logprobs: Option<Value>) -> Object {
+    extra.remove("role");
+    extra.extend(logprobs.map(|logprobs| ("logprobs".to_owned(), logprobs)));
+    extra.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()));
+    extra
 }
 
 /// Returns which of our fields the upstream says is wrong.
-pub(super) fn refused_field(status: StatusCode, body: &[u8]) -> Option<&'static str> {
+pub(super) fn refused_field(status: StatusCode, body: &[u8]) -> Option<String> {
     let error: Value = serde_json::from_slice(body).unwrap_or_default();
-    let named = error["error"]["param"].as_str().unwrap_or_default();
-    match named {
-        "model" => Some("model"),
-        "temperature" => Some("temperature"),
-        "max_tokens" | "max_completion_tokens" => Some("max_output_tokens"),
-        _ if named.starts_with("messages") => Some("messages"),
-        _ => (status == StatusCode::NOT_FOUND).then_some("model"),
+    match error["error"]["param"].as_str() {
+        Some("max_tokens" | "max_completion_tokens") => Some("max_output_tokens".to_owned()),
+        // Names of fields, and nothing a caller could have written into them.
+        Some(named) if !named.is_empty() && named.len() <= 64 && named.bytes().all(is_of_a_name) => {
+            Some(named.to_owned())
+        }
+        _ => (status == StatusCode::NOT_FOUND).then(|| "model".to_owned()),
     }
 }
 
-/// Returns a reason to stop by its name in the API.
-pub(super) fn finish_name(finish: Finish) -> &'static str {
-    match finish {
-        Finish::Unknown => "unknown",
-        Finish::Stop => "stop",
-        Finish::Length => "length",
-        Finish::Filter => "content_filter",
-    }
+fn is_of_a_name(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.[]".contains(&byte)
 }
 
 fn finish(reason: Option<&str>) -> Finish {
     match reason {
         Some("stop") => Finish::Stop,
+        Some("tool_calls" | "function_call") => Finish::ToolCalls,
         Some("length") => Finish::Length,
         Some("content_filter") => Finish::Filter,
         _ => Finish::Unknown,
     }
 }
 
+/// Estimates what a call used where the upstream did not say.
+pub(super) fn estimated(asked: &Conversation, text: &str) -> Usage {
+    Usage { input: price::input_tokens(asked), cached_input: 0, output: price::tokens(text), estimated: true }
+}
+
 impl From<RawUsage> for Usage {
     fn from(raw: RawUsage) -> Self {
-        Self { input: raw.prompt_tokens, output: raw.completion_tokens, estimated: false }
+        Self {
+            input: raw.prompt_tokens,
+            cached_input: raw
+                .prompt_tokens_details
+                .and_then(|details| details.cached_tokens)
+                .unwrap_or_default(),
+            output: raw.completion_tokens,
+            estimated: false,
+        }
     }
 }
 
@@ -133,51 +262,82 @@ mod tests {
 
     use super::{answer, body, delta, refused_field};
     use crate::{
-        conversation::{Conversation, Finish, Message, Role, Usage},
+        conversation::{CallPiece, Content, Conversation, Finish, Message, Piece, Role, ToolCall, Usage},
         provider::Failure,
     };
 
+    fn sent(asked: &Conversation) -> Value {
+        serde_json::from_slice(&body("m", asked, false).unwrap()).unwrap()
+    }
+
     #[test]
-    fn only_what_the_caller_set_is_sent() {
-        let messages = vec![Message { role: Role::User, content: "hi".into() }];
-        let mut asked = Conversation { messages, ..Conversation::default() };
-        let sent =
-            |asked: &Conversation| serde_json::from_slice::<Value>(&body("m", asked, None, false)).unwrap();
+    fn only_what_the_caller_set_is_sent_and_all_of_it() {
+        let mut asked = Conversation::of("hi");
         assert_eq!(sent(&asked), json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]}));
-        asked.temperature = Some(0.0);
-        asked.max_output_tokens = Some(5);
+        asked.parameters.set("temperature", 0.0);
+        asked.parameters.set("a_parameter_of_tomorrow", json!({"z": 1, "a": [2]}));
         assert_eq!(sent(&asked)["temperature"], 0.0);
-        assert_eq!(sent(&asked)["max_tokens"], 5);
+        assert!(
+            sent(&asked).to_string().contains(r#""a_parameter_of_tomorrow":{"z":1,"a":[2]}"#),
+            "in its order"
+        );
+    }
+
+    #[test]
+    fn tools_and_their_answers_are_sent_as_they_came() {
+        let call = ToolCall { id: "c1".into(), name: "f".into(), arguments: "{\"x\": 1}".into() };
+        let called =
+            Message { content: Content::None, tool_calls: vec![call], ..Message::text(Role::Assistant, "") };
+        let told = Message { tool_call_id: Some("c1".into()), ..Message::text(Role::Tool, "7") };
+        let asked = Conversation { messages: vec![called, told], ..Conversation::default() };
+        let function = json!({"name": "f", "arguments": "{\"x\": 1}"});
+        let expected = json!([
+            {"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "type": "function", "function": function}]},
+            {"role": "tool", "content": "7", "tool_call_id": "c1"},
+        ]);
+        assert_eq!(sent(&asked)["messages"], expected);
     }
 
     #[test]
     fn an_answer_without_choices_is_malformed() {
-        assert_eq!(answer(b"{\"choices\":[]}"), Err(Failure::Malformed));
-        assert_eq!(answer(b"<html>"), Err(Failure::Malformed));
-        let (text, finish, usage) = answer(
-            br#"{"choices":[{"message":{"content":"yes"},"finish_reason":"length"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#,
-        )
-        .unwrap();
-        assert_eq!((text.as_str(), finish), ("yes", Finish::Length));
-        assert_eq!(usage, Some(Usage { input: 3, output: 1, estimated: false }));
+        let asked = Conversation::of("?");
+        assert_eq!(answer(b"{\"choices\":[]}", &asked), Err(Failure::Malformed));
+        assert_eq!(answer(b"<html>", &asked), Err(Failure::Malformed));
+        let read = answer(
+            br#"{"choices":[{"message":{"role":"assistant","content":"yes","reasoning_content":"hm","refusal":null},"finish_reason":"length"}],
+                "usage":{"prompt_tokens":3,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":2}}}"#,
+            &asked,
+        );
+        let read = read.unwrap();
+        assert_eq!((&*read.text, read.finish), ("yes", Finish::Length));
+        assert_eq!(read.usage, Usage { input: 3, cached_input: 2, output: 1, estimated: false });
+        assert_eq!(json!(*read.extra), json!({"reasoning_content": "hm"}));
+        assert!(answer(br#"{"choices":[{"message":{"content":"yes"}}]}"#, &asked).unwrap().usage.estimated);
     }
 
     #[test]
     fn an_error_in_mid_stream_is_a_failure() {
         assert_eq!(delta(r#"{"error":{"message":"overloaded"}}"#), Err(Failure::Malformed));
-        assert_eq!(delta(r#"{"choices":[{"delta":{"content":"a"}}]}"#).unwrap().text, "a");
-        let end = delta(r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#).unwrap();
-        assert_eq!((end.finish, end.text.as_str()), (Some(Finish::Stop), ""));
+        assert_eq!(
+            delta(r#"{"choices":[{"delta":{"content":"a"}}]}"#).unwrap().pieces,
+            [Piece::Text("a".into())]
+        );
+        let end = delta(r#"{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}"#).unwrap();
+        assert_eq!((end.finish, end.pieces.len()), (Some(Finish::ToolCalls), 0));
+        let call = r#"{"choices":[{"delta":{"tool_calls":[{"index":1,"id":"c","function":{"name":"f","arguments":"{"}}]}}]}"#;
+        let piece =
+            CallPiece { index: 1, id: Some("c".into()), name: Some("f".into()), arguments: "{".into() };
+        assert_eq!(delta(call).unwrap().pieces, [Piece::Call(piece)]);
     }
 
     #[test]
-    fn a_refusal_names_our_field() {
+    fn a_refusal_names_our_field_and_never_repeats_words() {
         let field = |param: &str| {
             refused_field(StatusCode::BAD_REQUEST, json!({"error": {"param": param}}).to_string().as_bytes())
         };
-        assert_eq!(field("max_completion_tokens"), Some("max_output_tokens"));
-        assert_eq!(field("messages[2].content"), Some("messages"));
-        assert_eq!(field("logit_bias"), None);
-        assert_eq!(refused_field(StatusCode::NOT_FOUND, b"no such route"), Some("model"));
+        assert_eq!(field("max_completion_tokens").as_deref(), Some("max_output_tokens"));
+        assert_eq!(field("messages.[2].content").as_deref(), Some("messages.[2].content"));
+        assert_eq!(field("My secret is 12"), None);
+        assert_eq!(refused_field(StatusCode::NOT_FOUND, b"no such route").as_deref(), Some("model"));
     }
 }

@@ -24,14 +24,14 @@ pub const LABEL: &str = "builtin/statistics (deterministic statistics, not a lan
 pub fn answer(conversation: &Conversation) -> Answer {
     let mut text = format!("{LABEL}: {}", figures::describe(conversation.last_user_words()));
     let mut finish = Finish::Stop;
-    if let Some(most) = conversation.max_output_tokens
-        && price::tokens(&text) > u64::from(most)
+    if let Some(most) = conversation.parameters.max_output_tokens()
+        && price::tokens(&text) > most
     {
         let characters = usize::try_from(most).unwrap_or(usize::MAX).saturating_mul(4);
         text = text.chars().take(characters).collect();
         finish = Finish::Length;
     }
-    Answer { text: text.into(), finish, usage: Usage::default() }
+    Answer { finish, ..Answer::text(text, Usage::default()) }
 }
 
 /// Writes a number for people: three to four significant digits, with `k`, `M` and `B` from ten thousand on.
@@ -61,11 +61,14 @@ fn figure(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::{LABEL, answer, figure};
-    use crate::conversation::{Conversation, Finish, Message, Role};
+    use crate::conversation::{Conversation, Finish};
 
     fn ask(words: &str, most: Option<u32>) -> crate::conversation::Answer {
-        let messages = vec![Message { role: Role::User, content: words.into() }];
-        answer(&Conversation { messages, max_output_tokens: most, ..Conversation::default() })
+        let mut asked = Conversation::of(words);
+        if let Some(most) = most {
+            asked.parameters.set("max_tokens", most);
+        }
+        answer(&asked)
     }
 
     #[test]
