@@ -22,6 +22,7 @@ use crate::{
     error::Error,
     merge::{Item, Merged, Remainder, Shared, Target},
     observation::{Analysis, Assessment, ItemFailure, Observation},
+    pattern,
     provider::{Kind, Model, statistics::Survey},
     route::Gateway,
     served::{By, Phases, Served, Terms},
@@ -36,6 +37,8 @@ pub struct Inquiry {
     pub question: String,
     /// At least one, each with an id of its own.
     pub observations: Vec<Observation>,
+    /// Whether templates only watch: a model is asked even where one would answer, to compare the two.
+    pub watch_only: bool,
 }
 
 /// One finding for every observation, in order, and an assessment of all.
@@ -67,6 +70,8 @@ struct Open {
     place: usize,
     key: Key,
     phases: Phases,
+    /// The templates' matches that did not answer it.
+    matched: Vec<pattern::Id>,
 }
 
 /// What the model call brought, and whether it was this request's own.
@@ -120,7 +125,10 @@ impl Gateway {
             let twin = twins.get(&open.place).and_then(|first| findings.get(*first)?.as_ref());
             let finding = twin.map_or_else(|| unasked(&model, &open), |twin| copied(twin, &open));
             if let Some(slot) = findings.get_mut(open.place) {
-                slot.get_or_insert(finding);
+                let finding = slot.get_or_insert(finding);
+                if let (Ok(found), false) = (&finding.outcome, model.is_free()) {
+                    self.patterns.compare(&terms.tenant, &open.matched, found.salience);
+                }
             }
         }
         let findings: Vec<Finding> = findings.into_iter().flatten().collect();
@@ -149,15 +157,15 @@ impl Gateway {
         for (place, (observation, slot)) in inquiry.observations.iter().zip(findings).enumerate() {
             let mut phases = Phases::default();
             let trying = Instant::now();
-            let template = self.patterns.answer(observation);
+            let consulted = self.patterns.consult(&terms.tenant, observation, !inquiry.watch_only);
             phases.pattern = Some(trying.elapsed());
-            if let Some(template) = template {
+            if let Some(answer) = consulted.answer {
                 let mut served = Served::by(By::Pattern, &Arc::from(""), phases);
-                served.pattern.clone_from(&template.name);
+                (served.pattern, served.match_id) = (answer.pattern, answer.id);
                 served.saved_usd = self.own_cost(model, &inquiry.question, context, observation);
                 let analysis = Analysis {
-                    summary: template.answer.clone(),
-                    confidence: template.confidence,
+                    summary: answer.text,
+                    confidence: answer.confidence,
                     salience: survey.salience(observation),
                 };
                 *slot = Some(Finding { outcome: Ok(analysis), served });
@@ -169,7 +177,7 @@ impl Gateway {
             let found = if model.is_free() { None } else { self.cache.analysis(&key, terms.control) };
             phases.cache = Some(looking.elapsed());
             match found {
-                None => open.push(Open { place, key, phases }),
+                None => open.push(Open { place, key, phases, matched: consulted.matched }),
                 Some(found) => {
                     let mut served = Served::by(By::Exact, &model.name, phases);
                     served.age = found.age;

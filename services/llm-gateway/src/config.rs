@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use config::ByteSize;
+
 config::settings! {
     /// Settings of the llm-gateway.
     pub struct Config {
@@ -25,8 +27,22 @@ config::settings! {
         pub llm_max_observations: usize = "1000", unit "observations", range "1" to "10000";
         /// Most observations of one call to the upstream: more are asked about in several calls side by side. `builtin/statistics` takes all at once.
         pub llm_merge_max_items: usize = "1000", unit "observations", range "1" to "10000";
-        /// File of pattern templates in TOML. Empty: those that come with the gateway.
+        /// File of pattern templates in TOML, read again when it changes. Empty: those that come with the gateway.
         pub llm_patterns: Option<PathBuf> = "", unit "file";
+        /// Folder of what templates learn: history, matches and outcomes; made if missing. Empty: in memory, until the process ends.
+        pub llm_dir: Option<PathBuf> = "", unit "folder";
+        /// Memory that the page cache of that folder's database may take.
+        pub llm_journal_cache: ByteSize = "4MiB", unit "bytes", range "1MiB" to "64GiB";
+        /// Most subjects, of each tenant, whose history templates can look at.
+        pub llm_history_subjects: usize = "10000", unit "subjects", range "1" to "10000000";
+        /// Days kept of a subject; must exceed the longest time that a template looks back.
+        pub llm_history_points: usize = "40", unit "days", range "2" to "400";
+        /// Memory that the history of a tenant may take, by estimate.
+        pub llm_history_bytes: ByteSize = "64MiB", unit "bytes", range "64KiB" to "64GiB";
+        /// Most matches kept of each tenant whose outcome is awaited or known.
+        pub llm_pattern_matches: usize = "10000", unit "matches", range "1" to "10000000";
+        /// Share of templates' answers about which a language model is asked as well, apart from the call, to count how often they agree.
+        pub llm_pattern_verify: f64 = "0", unit "ratio", range "0" to "1";
         /// What the upstream charges for a million tokens read.
         pub llm_price_input_per_mtok: f64 = "0", unit "USD", range "0" to "100000";
         /// What the upstream charges for a million tokens read that it had cached. Empty: as for any other.
@@ -37,5 +53,7 @@ config::settings! {
     groups {
         /// What every service has.
         pub host: rpc::HostSettings;
+        /// How the database of what templates learn is written.
+        pub journal: journal::Settings;
     }
 }

@@ -2,10 +2,12 @@
 
 mod answer;
 mod conversation;
+mod pattern;
 mod question;
 
 pub(crate) use self::{
-    answer::{evaluation, generated, pattern, report, resized, stats, stream_part},
+    answer::{generated, report, resized, stats, stream_part},
     conversation::{generate, generate_stream},
+    pattern::{outcome, patterns, reinstated, told, tried},
     question::{analyze, capacity, model, observation_of},
 };

@@ -13,6 +13,12 @@ pub enum Error {
     /// The pattern templates are wrong.
     #[error("the pattern templates cannot be used")]
     Patterns(#[from] pattern::Error),
+    /// What templates learned cannot be read or written.
+    #[error("what the pattern templates learned cannot be used")]
+    Learned(#[from] pattern::StoreError),
+    /// A task of ours panicked or was cancelled.
+    #[error("a task of the gateway failed")]
+    Task(#[source] tokio::task::JoinError),
     /// The upstream cannot be set up.
     #[error("the upstream cannot be set up")]
     Setup(#[from] provider::openai::SetupError),
@@ -47,7 +53,15 @@ impl From<Error> for Fault {
             }
             Error::DeadlineExceeded => Self::new(Code::DeadlineExceeded, "the deadline passed"),
             Error::Failed(failure) => of_failure(failure),
-            Error::Serve(_) | Error::Patterns(_) | Error::Setup(_) => {
+            Error::Learned(pattern::StoreError::Write(failed)) => {
+                let reason = failed.reason().unwrap_or(journal::Reason::Store);
+                let code = if reason.is_exhaustion() { Code::ResourceExhausted } else { Code::Unavailable };
+                Self::new(code, "what templates learn cannot be written at present")
+                    .reason(reason.word())
+                    .retry_after(std::time::Duration::from_secs(1))
+                    .caused_by(failed)
+            }
+            Error::Serve(_) | Error::Patterns(_) | Error::Setup(_) | Error::Learned(_) | Error::Task(_) => {
                 Self::new(Code::Internal, "the gateway is not set up").caused_by(error)
             }
         }

@@ -15,6 +15,8 @@
 
 pub mod analyze;
 pub mod batch;
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod cache;
 pub mod config;
 pub mod conversation;
@@ -30,6 +32,7 @@ pub mod route;
 pub mod served;
 mod server;
 pub mod stream;
+mod verify;
 
 pub use crate::{
     config::Config,

@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     merge::Merged,
     meter::{Asking, Meter},
-    pattern::Library,
+    pattern::Patterns,
     price::Price,
     provider::{Failure, Kind, Model, Models, statistics},
     served::{By, Phases, Served, Terms},
@@ -28,7 +28,7 @@ pub struct Parts {
     /// What they cost.
     pub price: Price,
     /// What is answered without them.
-    pub patterns: Library,
+    pub patterns: Patterns,
     /// Most observations of one call to a language model, at least 1.
     pub merge_max_items: usize,
     /// Most answers kept.
@@ -46,7 +46,7 @@ pub struct Parts {
 pub struct Gateway {
     pub(crate) models: Models,
     pub(crate) price: Price,
-    pub(crate) patterns: Library,
+    pub(crate) patterns: Patterns,
     pub(crate) merge_max_items: usize,
     pub(crate) keys: Keys,
     pub(crate) cache: Exact,

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{conversation::Usage, error::Error};
+use crate::{conversation::Usage, error::Error, pattern};
 
 /// What answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct Served {
     pub phases: Phases,
     /// The template that answered; empty unless a pattern did.
     pub pattern: String,
+    /// Names the template's match, to report its outcome under.
+    pub match_id: Option<pattern::Id>,
 }
 
 /// How a call may use the cache and the calls in flight.
@@ -97,6 +99,7 @@ impl Served {
             saved_usd: 0.0,
             phases,
             pattern: String::new(),
+            match_id: None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The gRPC adapter: convert, call, convert back.
 
+mod patterns;
+
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use clock::Clock;
@@ -16,7 +18,6 @@ use crate::{
     config::Config,
     convert,
     error::Error,
-    pattern::{self, Library, Verdict},
     price::Price,
     provider::{
         Models,
@@ -33,6 +34,7 @@ const UPSTREAM: &str = "athena.llm.v1.LlmGatewayService/upstream";
 pub struct Bound {
     host: rpc::Host,
     local_addr: SocketAddr,
+    gateway: Arc<Gateway>,
 }
 
 #[derive(Clone, Debug)]
@@ -54,6 +56,7 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
         gateway: Arc::new(gateway(&config, upstream, &telemetry, &clock).await?),
         max_observations: config.llm_max_observations,
     };
+    let gateway = Arc::clone(&service.gateway);
     let host = rpc::Host::bind(&config.host, config.llm_port, telemetry, clock)?;
     let local_addr = host.local_addr();
     let mut host = host
@@ -63,7 +66,7 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
     if let Some(answers) = answers {
         host = host.part(UPSTREAM, rpc::outcomes(answers));
     }
-    Ok(Bound { host, local_addr })
+    Ok(Bound { host, local_addr, gateway })
 }
 
 impl Bound {
@@ -79,7 +82,12 @@ impl Bound {
     /// [`Error::Serve`] if the server fails.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         self.host.health().serving();
-        Ok(self.host.run(shutdown).await?)
+        let served = tokio::select! {
+            served = self.host.run(shutdown) => served,
+            never = patterns::keep_up(Arc::clone(&self.gateway)) => match never {},
+        };
+        self.gateway.patterns.close().await;
+        Ok(served?)
     }
 }
 
@@ -101,15 +109,7 @@ async fn gateway(
     telemetry: &Telemetry,
     clock: &Clock,
 ) -> Result<Gateway, Error> {
-    let patterns = match &config.llm_patterns {
-        None => Library::built_in()?,
-        Some(path) => {
-            let text = tokio::fs::read_to_string(path).await;
-            Library::parse(
-                &text.map_err(|source| pattern::Error::Read { path: path.display().to_string(), source })?,
-            )?
-        }
-    };
+    let patterns = patterns::open(config, telemetry, clock).await?;
     Ok(Gateway::new(Parts {
         models: Models::new(&config.llm_model, upstream)?,
         price: Price {
@@ -159,7 +159,13 @@ impl gateway_server::LlmGatewayService for Service {
         let caller = Caller::of(&request);
         let (terms, inquiry) = convert::analyze(caller, request.into_inner(), self.max_observations)?;
         let report = self.gateway.analyze(&terms, &inquiry).await?;
+        let doubtful = self.gateway.doubtful(&inquiry, &report);
         let ids = inquiry.observations.into_iter().map(|seen| seen.id).collect();
+        if let Some(doubtful) = doubtful {
+            let gateway = Arc::clone(&self.gateway);
+            let telemetry = gateway.telemetry.clone();
+            drop(telemetry.spawn(async move { gateway.verify(terms, doubtful).await }));
+        }
         Ok(Response::new(convert::report(report, ids)))
     }
 }
@@ -196,27 +202,5 @@ impl cache_server::CacheAdminService for Service {
         let previous = self.gateway.cache.resize(capacity);
         tracing::info!(previous, capacity, "resized the response cache");
         Ok(Response::new(convert::resized(previous, capacity)))
-    }
-}
-
-#[tonic::async_trait]
-impl pattern_server::PatternService for Service {
-    async fn list(&self, _: Request<wire::ListRequest>) -> Result<Response<wire::ListResponse>, Status> {
-        let templates = self.gateway.patterns.templates();
-        let patterns = templates.map(|(template, matches)| convert::pattern(template, matches)).collect();
-        Ok(Response::new(wire::ListResponse { patterns }))
-    }
-
-    async fn evaluate(
-        &self,
-        request: Request<wire::EvaluateRequest>,
-    ) -> Result<Response<wire::EvaluateResponse>, Status> {
-        let observation = convert::observation_of(request.into_inner())?;
-        let verdicts = self.gateway.patterns.evaluate(&observation);
-        let winner = verdicts.iter().find(|(_, verdict)| *verdict == Verdict::Holds);
-        let winner = winner.map(|(template, _)| template.name.clone()).unwrap_or_default();
-        let evaluations =
-            verdicts.into_iter().map(|(template, verdict)| convert::evaluation(template, verdict)).collect();
-        Ok(Response::new(wire::EvaluateResponse { evaluations, winner }))
     }
 }

@@ -10,5 +10,7 @@ mod analyze;
 mod generate;
 #[path = "gateway/harness.rs"]
 mod harness;
+#[path = "gateway/patterns.rs"]
+mod patterns;
 #[path = "gateway/stream.rs"]
 mod stream;

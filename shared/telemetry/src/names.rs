@@ -96,6 +96,9 @@ pub const LLM_UPSTREAM_CALLS: Metric =
     Metric::counter("athena.llm.upstream_calls", "{call}", "Calls the gateway made to a model.");
 /// Money spent on models, in USD; attribute [`MODEL`].
 pub const LLM_COST: Metric = Metric::counter("athena.llm.cost", "USD", "Money spent on models in USD.");
+/// Outcomes of what pattern templates claimed; attributes [`PATTERN`] and [`CAME_TRUE`].
+pub const LLM_PATTERN_OUTCOMES: Metric =
+    Metric::counter("athena.llm.pattern_outcomes", "{outcome}", "What came of pattern templates' claims.");
 /// Wall time of a cycle; attribute [`COMPLETENESS`].
 pub const CYCLE_DURATION: Metric =
     Metric::seconds("athena.agent.cycle.duration", "Wall time of an agent cycle.", CYCLE_SECONDS);
@@ -153,6 +156,10 @@ pub const MODEL: &str = "model";
 pub const OPERATION_TYPE: &str = "operation_type";
 /// Attribute: which cache.
 pub const CACHE: &str = "cache";
+/// Attribute: the name of a pattern template.
+pub const PATTERN: &str = "pattern";
+/// Attribute: whether a claim came true.
+pub const CAME_TRUE: &str = "came_true";
 /// Attribute: how an item was served.
 pub const SERVED: &str = "served";
 /// Attribute: whether a cycle was complete or partial.
@@ -191,6 +198,7 @@ pub const METRICS: &[Metric] = &[
     LLM_ITEMS,
     LLM_UPSTREAM_CALLS,
     LLM_COST,
+    LLM_PATTERN_OUTCOMES,
     CYCLE_DURATION,
     DEGENERATE_INPUT,
     RPC_SERVER_DURATION,

@@ -47,7 +47,7 @@ struct Bench {
     data: &'static str,
 }
 
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 7] = [
     Bench {
         name: "cycle.overhead",
         about: "what a cycle adds to the slowest branch of each stage and one fsync, with 100 recalls",
@@ -67,6 +67,16 @@ const BENCHES: [Bench; 6] = [
         reference: "the floor: 30 s a cycle",
         rounds: 5,
         data: "a pool snapshot: pools/pool_snapshot_….csv or current_state_….csv",
+    },
+    Bench {
+        name: "gateway.templates",
+        about: "Brier score of the learned confidence of an APR spike, against the fixed 0.9 of the seed",
+        unit: "ratio",
+        better: "lower",
+        goal: "below constant_ratio, fitted on months before those scored; at most 0.65 is the aim",
+        reference: "fixed 0.9 is 1.0; constant base rate about 0.73; logistic regression on 11 features of the pool's own history 0.68",
+        rounds: 1,
+        data: "recorded pool days: pools/pool_days_….csv",
     },
     Bench {
         name: "mesh.overload",
@@ -190,11 +200,17 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
     match name {
         "cycle.overhead" => cycle::overhead(setup).await,
         "cycle.replay" => cycle::replay(setup).await,
+        "gateway.templates" => setup.rounds(async || templates(&setup.data)).await,
         "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,
         "mesh.memory" => setup.rounds(processes::memory).await,
         _ => setup.rounds(image::build).await,
     }
+}
+
+fn templates(data: &[u8]) -> Result<Round> {
+    let measured = llm_gateway::bench::templates(data)?;
+    Ok(Round { value: measured.value, details: measured.details })
 }
 
 fn object(bench: &Bench, outcome: &Outcome, rounds: u32) -> Value {

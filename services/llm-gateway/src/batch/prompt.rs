@@ -127,6 +127,7 @@ mod tests {
             kind: kind.into(),
             subject: subject.into(),
             values: [("apr".to_owned(), 12.5)].into(),
+            time: Some(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_750_000_123)),
             ..Observation::default()
         }
     }
@@ -141,6 +142,7 @@ mod tests {
         assert_eq!(body["groups"][1]["observations"][1]["tag"], "o8");
         assert_eq!(body["groups"][1]["observations"][0]["values"]["apr"], 12.5);
         assert!(!body.to_string().contains("secret"), "an id is the caller's, not the model's");
+        assert!(!body.to_string().contains("175000012"), "its moment is for the history only");
     }
 
     #[test]

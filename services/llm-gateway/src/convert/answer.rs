@@ -11,7 +11,6 @@ use crate::{
     error::Error,
     meter::Totals,
     observation::{Analysis, Assessment, ItemFailure},
-    pattern::{Template, Verdict},
     route::Generated,
     served::{By, Phases, Served},
     stream::Part,
@@ -79,6 +78,7 @@ fn served(served: Served) -> wire::Served {
         saved_usd: served.saved_usd,
         phases: Some(phases(served.phases)),
         pattern: served.pattern,
+        match_id: served.match_id.map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 
@@ -114,30 +114,6 @@ pub(crate) fn stats(
 /// Writes a size before and after.
 pub(crate) fn resized(previous_capacity: u64, capacity: u64) -> wire::ResizeResponse {
     wire::ResizeResponse { previous_capacity, capacity }
-}
-
-/// Writes a template with how often it answered.
-pub(crate) fn pattern(template: &Template, matches: u64) -> wire::Pattern {
-    wire::Pattern {
-        name: template.name.clone(),
-        version: template.version,
-        types: template.types.clone(),
-        condition: template.condition.clone(),
-        answer: template.answer.clone(),
-        confidence: template.confidence,
-        confidence_basis: template.confidence_basis.clone(),
-        matches,
-    }
-}
-
-/// Writes what one template made of an observation.
-pub(crate) fn evaluation(template: &Template, verdict: Verdict) -> wire::Evaluation {
-    let pattern = template.name.clone();
-    match verdict {
-        Verdict::Holds => wire::Evaluation { pattern, matched: true, skipped: String::new() },
-        Verdict::Fails => wire::Evaluation { pattern, matched: false, skipped: String::new() },
-        Verdict::Skipped(skipped) => wire::Evaluation { pattern, matched: false, skipped },
-    }
 }
 
 /// Writes an error of a stream.

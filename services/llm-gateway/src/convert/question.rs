@@ -20,9 +20,9 @@ const MAX_LABELS: usize = 64;
 /// Longest texts, in bytes.
 pub(super) const MODEL_BYTES: usize = 256;
 const QUESTION_BYTES: usize = 64 << 10;
-const ID_BYTES: usize = 256;
-const TYPE_BYTES: usize = 64;
-const SUBJECT_BYTES: usize = 1_024;
+pub(super) const ID_BYTES: usize = 256;
+pub(super) const TYPE_BYTES: usize = 64;
+pub(super) const SUBJECT_BYTES: usize = 1_024;
 const NAME_BYTES: usize = 128;
 const LABELS_BYTES: usize = 16 << 10;
 

@@ -48,16 +48,19 @@ impl Condition {
             Err(errors) => Err(format!("the condition is no CEL: {errors}")),
         };
         let whole = clause(source)?;
-        let parts = conjuncts(source).into_iter().map(clause).collect::<Result<_, _>>()?;
+        let parts: Vec<Clause> = conjuncts(source).into_iter().map(clause).collect::<Result<_, _>>()?;
         let mut reads: Vec<String> =
             whole.program.references().variables().into_iter().map(str::to_owned).collect();
         reads.sort();
         let ones = reads.iter().map(|name| (name.clone(), 1.0)).collect();
-        let condition = Self { whole, parts, reads };
-        match condition.evaluate(&ones, &scope(env, &ones)) {
-            Verdict::Skipped(reason) => Err(format!("the condition {reason}")),
-            _ => Ok(condition),
+        let scope = scope(env, &ones);
+        // Each part by itself: a part that fails hides what is wrong with those behind it.
+        for clause in parts.iter().chain([&whole]) {
+            if let Verdict::Skipped(reason) = clause.evaluate(&scope) {
+                return Err(format!("the condition {reason}"));
+            }
         }
+        Ok(Self { whole, parts, reads })
     }
 
     /// Returns the names of the values it reads, sorted.
@@ -162,7 +165,10 @@ mod tests {
         let texts: Vec<_> = parts.iter().map(|(text, _)| text.as_str()).collect();
         assert_eq!(texts, ["a > 1.0", "(b > 1.0 || a > 9.0)", "b < 5.0"]);
         assert_eq!(parts[0].1, super::Verdict::Holds);
-        assert!(matches!(parts[1].1, super::Verdict::Skipped(_)) && matches!(parts[2].1, super::Verdict::Skipped(_)));
+        assert!(
+            matches!(parts[1].1, super::Verdict::Skipped(_))
+                && matches!(parts[2].1, super::Verdict::Skipped(_))
+        );
         assert_eq!(super::conjuncts("a > 1.0 && b > 1.0 || c"), ["a > 1.0 && b > 1.0 || c"]);
         assert_eq!(super::conjuncts("x ? a && b : c"), ["x ? a && b : c"]);
         assert_eq!(super::conjuncts(r#"a == "&&\"&&" && b"#), [r#"a == "&&\"&&" "#, " b"]);

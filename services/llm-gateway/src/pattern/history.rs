@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 /// Seconds of a day.
-pub const DAY: i64 = 86_400;
+pub(super) const DAY: i64 = 86_400;
 
 /// How much is kept of each tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,21 +25,21 @@ pub struct Limits {
     pub bytes: usize,
 }
 
-/// Of what kind a subject is, and its name.
-pub type Subject = (Arc<str>, Arc<str>);
+/// What has a history: its kind, its name and its id. Names alone are shared, by the pools of two fee tiers for instance.
+pub(super) type Subject = (Arc<str>, Arc<str>, Arc<str>);
 
 /// One day of a subject.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Point {
+pub(super) struct Point {
     /// When it was seen, in seconds since 1970.
-    pub at: i64,
+    pub(super) at: i64,
     /// What was seen, of the values that are remembered.
-    pub values: Box<[(Arc<str>, f64)]>,
+    pub(super) values: Box<[(Arc<str>, f64)]>,
 }
 
 /// The days of one subject, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Series {
+pub(super) struct Series {
     points: VecDeque<Point>,
     /// Orders series by their last point's arrival.
     turn: u64,
@@ -47,7 +47,7 @@ pub struct Series {
 
 /// The series of one tenant.
 #[derive(Debug)]
-pub struct History {
+pub(super) struct History {
     limits: Limits,
     series: HashMap<Subject, Series>,
     turns: BTreeMap<u64, Subject>,
@@ -58,13 +58,13 @@ pub struct History {
 impl Point {
     /// Returns its day, counted from 1970.
     #[must_use]
-    pub fn day(&self) -> i64 {
+    pub(super) fn day(&self) -> i64 {
         self.at.div_euclid(DAY)
     }
 
     /// Returns a value of it.
     #[must_use]
-    pub fn value(&self, name: &str) -> Option<f64> {
+    pub(super) fn value(&self, name: &str) -> Option<f64> {
         self.values.iter().find(|(own, _)| **own == *name).map(|(_, value)| *value)
     }
 
@@ -75,19 +75,19 @@ impl Point {
 
 impl Series {
     /// Returns the points of the `days` days before `day`, oldest first.
-    pub fn before(&self, day: i64, days: i64) -> impl DoubleEndedIterator<Item = &Point> {
+    pub(super) fn before(&self, day: i64, days: i64) -> impl DoubleEndedIterator<Item = &Point> {
         self.points.iter().filter(move |point| (day.saturating_sub(days)..day).contains(&point.day()))
     }
 
     /// Returns the last point.
     #[must_use]
-    pub fn last(&self) -> Option<&Point> {
+    pub(super) fn last(&self) -> Option<&Point> {
         self.points.back()
     }
 
     fn bytes(&self, subject: &Subject) -> usize {
         // The name is held twice, beside what the two maps take for themselves.
-        2 * (subject.0.len() + subject.1.len())
+        2 * (subject.0.len() + subject.1.len() + subject.2.len())
             + 4 * size_of::<Subject>()
             + size_of::<Self>()
             + self.points.iter().map(Point::bytes).sum::<usize>()
@@ -97,25 +97,25 @@ impl Series {
 impl History {
     /// Makes an empty history.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         Self { limits, series: HashMap::new(), turns: BTreeMap::new(), next: 0, bytes: 0 }
     }
 
     /// Returns the days of a subject.
     #[must_use]
-    pub fn series(&self, subject: &Subject) -> Option<&Series> {
+    pub(super) fn series(&self, subject: &Subject) -> Option<&Series> {
         self.series.get(subject)
     }
 
     /// Returns how many subjects it knows, and their bytes by estimate.
     #[must_use]
-    pub fn size(&self) -> (usize, usize) {
+    pub(super) fn size(&self) -> (usize, usize) {
         (self.series.len(), self.bytes)
     }
 
     /// Adds a point that begins a later day than the last one, and returns the subjects that had to make room for it. Returns
     /// `None` if it belongs to a day that is known or past.
-    pub fn add(&mut self, subject: &Subject, point: Point) -> Option<Vec<Subject>> {
+    pub(super) fn add(&mut self, subject: &Subject, point: Point) -> Option<Vec<Subject>> {
         if self.series.get(subject).and_then(Series::last).is_some_and(|last| last.day() >= point.day()) {
             return None;
         }
@@ -129,7 +129,9 @@ impl History {
         while self.series.len() > self.limits.subjects.max(1)
             || (self.bytes > self.limits.bytes && self.series.len() > 1)
         {
-            let Some(oldest) = self.turns.first_key_value().map(|(_, subject)| subject.clone()) else { break };
+            let Some(oldest) = self.turns.first_key_value().map(|(_, subject)| subject.clone()) else {
+                break;
+            };
             self.take(&oldest);
             gone.push(oldest);
         }
@@ -137,7 +139,7 @@ impl History {
     }
 
     /// Puts back what was kept by an earlier process; those beyond the limits are left out, the oldest first.
-    pub fn restore(&mut self, mut kept: Vec<(Subject, Series)>) {
+    pub(super) fn restore(&mut self, mut kept: Vec<(Subject, Series)>) {
         kept.sort_by_key(|(_, series)| series.turn);
         for (subject, series) in kept {
             for point in series.points {
@@ -169,7 +171,7 @@ mod tests {
     const ROOMY: Limits = Limits { subjects: 10, points: 5, bytes: 1 << 20 };
 
     fn subject(name: &str) -> Subject {
-        ("pool".into(), name.into())
+        ("pool".into(), name.into(), "1".into())
     }
 
     fn point(day: i64, apr: f64) -> Point {
@@ -177,7 +179,9 @@ mod tests {
     }
 
     fn days(history: &History, name: &str) -> Vec<i64> {
-        history.series(&subject(name)).map_or(Vec::new(), |series| series.before(1_000, 1_000).map(Point::day).collect())
+        history
+            .series(&subject(name))
+            .map_or(Vec::new(), |series| series.before(1_000, 1_000).map(Point::day).collect())
     }
 
     #[test]
@@ -188,7 +192,8 @@ mod tests {
         assert!(history.add(&subject("a"), point(3, 3.0)).is_some());
         assert!(history.add(&subject("a"), point(2, 2.0)).is_none(), "the past is closed");
         let series = history.series(&subject("a")).unwrap();
-        let seen = |day, days| series.before(day, days).filter_map(|point| point.value("apr")).collect::<Vec<_>>();
+        let seen =
+            |day, days| series.before(day, days).filter_map(|point| point.value("apr")).collect::<Vec<_>>();
         assert_eq!(seen(3, 30), [1.0]);
         assert_eq!(seen(4, 30), [1.0, 3.0]);
         assert_eq!(seen(4, 1), [3.0]);
@@ -219,7 +224,10 @@ mod tests {
         for (name, day) in [("a", 1), ("b", 1), ("c", 1), ("a", 2)] {
             history.add(&subject(name), point(day, 1.0));
         }
-        let kept: Vec<_> = ["a", "b", "c"].map(subject).map(|name| (name.clone(), history.series(&name).unwrap().clone())).into();
+        let kept: Vec<_> = ["a", "b", "c"]
+            .map(subject)
+            .map(|name| (name.clone(), history.series(&name).unwrap().clone()))
+            .into();
         let mut again = History::new(Limits { subjects: 2, ..ROOMY });
         again.restore(kept);
         assert_eq!((days(&again, "a"), days(&again, "b"), days(&again, "c")), (vec![1, 2], vec![], vec![1]));

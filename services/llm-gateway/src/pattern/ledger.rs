@@ -25,8 +25,19 @@ const APART: i64 = 20 * 3_600;
 pub(super) struct Seen<'a> {
     pub(super) kind: &'a str,
     pub(super) name: &'a str,
+    pub(super) id: &'a str,
     pub(super) at: i64,
     pub(super) values: &'a BTreeMap<String, f64>,
+}
+
+impl Seen<'_> {
+    pub(super) fn subject(&self) -> Subject {
+        (self.kind.into(), self.name.into(), self.id.into())
+    }
+
+    pub(super) fn day(&self) -> i64 {
+        self.at.div_euclid(DAY)
+    }
 }
 
 /// What the templates made of an observation.
@@ -49,8 +60,6 @@ pub struct Answer {
     pub text: String,
     /// How sure it is, 0 to 1.
     pub confidence: f64,
-    /// Whether a model is to be asked the same, to compare.
-    pub verify: bool,
 }
 
 /// What came of telling an outcome.
@@ -108,7 +117,7 @@ impl Ledger {
 
     /// Tries the templates on an observation, judges what it decides, and remembers it.
     pub(super) fn consult(&mut self, library: &Library, seen: &Seen<'_>, may_answer: bool) -> Consulted {
-        let (subject, day) = (Subject::from((seen.kind.into(), seen.name.into())), seen.at.div_euclid(DAY));
+        let (subject, day) = (seen.subject(), seen.day());
         let facts = library.facts(seen.kind, seen.values, self.history.series(&subject), day);
         if !seen.name.is_empty() {
             self.judge(library, &subject, seen.at, &facts);
@@ -143,7 +152,6 @@ impl Ledger {
                     id,
                     text: entry.answer(seen.name, &facts),
                     confidence,
-                    verify: id.is_some_and(|id| id.is_drawn(self.options.verify)),
                 });
             }
         }
@@ -195,8 +203,7 @@ impl Ledger {
 
     /// Returns how sure a template would be of an observation; counts nothing.
     pub(super) fn confidence(&self, template: &Template, seen: &Seen<'_>) -> f64 {
-        let subject = (seen.kind.into(), seen.name.into());
-        let (series, day) = (self.history.series(&subject), seen.at.div_euclid(DAY));
+        let (series, day) = (self.history.series(&seen.subject()), seen.day());
         let of = |name: &str| seen.values.get(name).copied();
         let inputs = template.score.as_ref().and_then(|watch| inputs(watch, series, day, of, 1.0));
         self.record(template).confidence(template, inputs.as_ref())
@@ -264,7 +271,7 @@ impl Ledger {
     fn learn(&mut self, library: &Library, subject: &Subject, seen: &Seen<'_>) {
         let Some(series) = self.history.series(subject) else { return };
         let Some(last) = series.last() else { return };
-        let (day, now) = (last.day(), seen.at.div_euclid(DAY));
+        let (day, now) = (last.day(), seen.day());
         if now <= day || seen.at - last.at < APART {
             return;
         }
@@ -280,13 +287,13 @@ impl Ledger {
             let outcome = self.matches.get(&id).and_then(|made| made.outcome);
             let track = track(&mut self.tracks, template);
             let Some(score) = &mut track.score else { continue };
-            for share in SHARES {
+            for (share, weight) in SHARES {
                 // What a caller reported was learned from when it came.
                 let is_learned = share == 1.0 && outcome.is_some_and(|outcome| outcome.reported);
                 let threshold = watch.threshold(&past, share);
                 let inputs = inputs(watch, Some(series), day, |name| last.value(name), share);
                 if let (Some(threshold), Some(inputs), false) = (threshold, inputs, is_learned) {
-                    score.learn(&inputs, *next <= threshold);
+                    score.learn(&inputs, *next <= threshold, weight);
                 }
             }
             if !self.options.publish_by_hand {
@@ -312,7 +319,7 @@ impl Ledger {
         let Some(entry) = entry else { return };
         let track = track(&mut self.tracks, &entry.template);
         if let (true, Some(inputs), Some(score)) = (outcome.reported, &made.inputs, &mut track.score) {
-            score.learn(inputs, outcome.came_true);
+            score.learn(inputs, outcome.came_true, 1.0);
             if !self.options.publish_by_hand {
                 score.publish();
             }

@@ -19,7 +19,6 @@ use super::{
 const THEN: &str = "then_";
 
 /// The templates in the order in which they are tried.
-#[derive(Debug)]
 pub struct Library {
     entries: Vec<Entry>,
     env: Arc<Env>,
@@ -76,14 +75,6 @@ pub struct Explanation {
 }
 
 impl Library {
-    /// Compiles the templates that come with the gateway, for a history of `points` days.
-    ///
-    /// # Errors
-    /// [`Error`] if they look back further than that.
-    pub fn built_in(points: usize) -> Result<Self, Error> {
-        Self::parse(include_str!("patterns.toml"), points)
-    }
-
     /// Compiles the templates of a TOML text, for a history of `points` days.
     ///
     /// # Errors
@@ -140,9 +131,14 @@ impl Library {
 
     /// Returns those of the values whose days the templates for `kind` need.
     pub(super) fn remembered(&self, kind: &str, values: &BTreeMap<String, f64>) -> Box<[(Arc<str>, f64)]> {
-        let names: BTreeSet<&Arc<str>> =
-            self.looking_at(kind).flat_map(|entry| &entry.remembers).collect();
+        let names: BTreeSet<&Arc<str>> = self.looking_at(kind).flat_map(|entry| &entry.remembers).collect();
         names.into_iter().filter_map(|name| Some((Arc::clone(name), *values.get(&**name)?))).collect()
+    }
+}
+
+impl std::fmt::Debug for Library {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Library").field("entries", &self.entries).finish_non_exhaustive()
     }
 }
 
@@ -189,7 +185,8 @@ impl Entry {
     pub(super) fn explain(&self, facts: &BTreeMap<String, f64>, scope: &cel::Context<'_, '_>) -> Explanation {
         let names: BTreeSet<&str> =
             self.condition.reads().iter().map(String::as_str).chain(self.phrase.reads()).collect();
-        let (known, missing): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| facts.contains_key(*name));
+        let (known, missing): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|name| facts.contains_key(*name));
         Explanation {
             verdict: self.verdict(facts, scope),
             parts: self.condition.explain(scope),
@@ -211,7 +208,12 @@ impl Entry {
     }
 
     /// Returns whether the claim came true, by later facts; `None` where it states no outcome or a value is missing.
-    pub(super) fn judge(&self, env: &Arc<Env>, then: &[(String, f64)], now: &BTreeMap<String, f64>) -> Option<bool> {
+    pub(super) fn judge(
+        &self,
+        env: &Arc<Env>,
+        then: &[(String, f64)],
+        now: &BTreeMap<String, f64>,
+    ) -> Option<bool> {
         let outcome = self.outcome.as_ref()?;
         let mut facts = now.clone();
         facts.extend(then.iter().cloned());
@@ -225,7 +227,9 @@ impl Entry {
     fn lacks(&self, name: &str) -> String {
         match self.figures.get(name) {
             None => format!("lacks the value `{name}`"),
-            Some(figure) => format!("lacks `{name}`: no `{}` is known of the {} days before", figure.value, figure.days),
+            Some(figure) => {
+                format!("lacks `{name}`: no `{}` is known of the {} days before", figure.value, figure.days)
+            }
         }
     }
 }

@@ -10,41 +10,41 @@ use serde::{Deserialize, Serialize};
 use super::{history::Subject, score::Inputs};
 
 /// Names a match: the same template, version, subject and day give the same one, so whoever sends an observation again gets it again.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Id([u8; 16]);
 
 /// A template that matched a subject on a day.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Match {
+pub(super) struct Match {
     /// The template.
-    pub pattern: String,
+    pub(super) pattern: String,
     /// Its version.
-    pub version: u32,
+    pub(super) version: u32,
     /// What was seen.
-    pub subject: Subject,
+    pub(super) subject: Subject,
     /// When, in seconds since 1970; the first time of the day.
-    pub at: i64,
+    pub(super) at: i64,
     /// The confidence that was stated.
-    pub confidence: f64,
+    pub(super) confidence: f64,
     /// What its score looked at, where it has one.
-    pub inputs: Option<Inputs>,
+    pub(super) inputs: Option<Inputs>,
     /// The values its outcome is judged by later.
-    pub then: Vec<(String, f64)>,
+    pub(super) then: Vec<(String, f64)>,
     /// What came of it.
-    pub outcome: Option<Outcome>,
+    pub(super) outcome: Option<Outcome>,
     /// Whether a model's answer was compared with it.
-    pub compared: bool,
+    pub(super) compared: bool,
     /// Orders matches by arrival.
-    turn: u64,
+    pub(super) turn: u64,
 }
 
 /// What came of a match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// Whether the claim came true.
-    pub came_true: bool,
+    pub(super) came_true: bool,
     /// Whether a caller reported it; otherwise it was judged by the template's own condition.
-    pub reported: bool,
+    pub(super) reported: bool,
 }
 
 /// The matches of one tenant.
@@ -62,7 +62,7 @@ impl Id {
     /// Returns the name of a template's match of `subject` on `day`.
     pub(super) fn of(tenant: &str, pattern: &str, version: u32, subject: &Subject, day: i64) -> Self {
         let mut hasher = blake3::Hasher::new();
-        for text in [tenant, pattern, &*subject.0, &*subject.1] {
+        for text in [tenant, pattern, &*subject.0, &*subject.1, &*subject.2] {
             hasher.update(&(text.len() as u64).to_le_bytes());
             hasher.update(text.as_bytes());
         }
@@ -76,7 +76,7 @@ impl Id {
     /// Reads an id as it was written; `None` if it is none.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let number = u128::from_str_radix(text, 16).ok();
+        let number = u128::from_str_radix(text, 16).ok().filter(|number| *number != 0);
         number.filter(|_| text.len() == 32 && !text.starts_with('+')).map(|number| Self(number.to_be_bytes()))
     }
 
@@ -179,16 +179,14 @@ impl Matches {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use super::{Id, Match, Matches};
+    use super::{super::history::Subject, Id, Match, Matches};
 
     fn id(name: &str) -> Id {
         Id::of("t", "p", 1, &subject(name), 3)
     }
 
-    fn subject(name: &str) -> (Arc<str>, Arc<str>) {
-        ("pool".into(), name.into())
+    fn subject(name: &str) -> Subject {
+        ("pool".into(), name.into(), "1".into())
     }
 
     #[test]
@@ -201,11 +199,12 @@ mod tests {
             Id::of("t", "p", 1, &subject("b"), 3),
             Id::of("t", "p", 1, &subject("a"), 4),
             Id::of("tp", "", 1, &subject("a"), 3),
+            Id::of("t", "p", 1, &("pool".into(), "a".into(), "2".into()), 3),
         ];
         let distinct: std::collections::HashSet<_> = ids.iter().collect();
         assert_eq!(distinct.len(), ids.len());
         assert_eq!(Id::parse(&id("a").to_string()), Some(id("a")));
-        for wrong in ["", "12", "+0000000000000000000000000000001", &"g".repeat(32)] {
+        for wrong in ["", "12", "+0000000000000000000000000000001", &"g".repeat(32), &"0".repeat(32)] {
             assert_eq!(Id::parse(wrong), None);
         }
     }

@@ -27,7 +27,7 @@ mod template;
 mod track;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -45,11 +45,15 @@ pub use self::{
     posterior::{Outcomes, Posterior},
     score::{INPUTS, Inputs, Score},
     source::{Source, Status},
+    spike::Watch,
     store::{Error as StoreError, Store},
     template::{Mode, Severity, Template},
     track::Track,
 };
-use self::{history::DAY, ledger::{Ledger, Seen}};
+use self::{
+    history::DAY,
+    ledger::{Ledger, Seen},
+};
 use crate::observation::Observation;
 
 /// How patterns are kept.
@@ -110,8 +114,10 @@ pub struct Named {
     pub kind: String,
     /// The observation's subject.
     pub subject: String,
-    /// When it was seen.
-    pub time: SystemTime,
+    /// The observation's id.
+    pub id: String,
+    /// When it was seen; `None` means now.
+    pub time: Option<SystemTime>,
 }
 
 impl Patterns {
@@ -160,6 +166,12 @@ impl Patterns {
         }
     }
 
+    /// Returns whether a model is to be asked about a match as well; the same ones are drawn again.
+    #[must_use]
+    pub fn is_drawn(&self, id: Id) -> bool {
+        id.is_drawn(self.options.verify)
+    }
+
     /// Tells what came of a match; returns once that is on disk, where anything is. `None` if the tenant has no such match.
     ///
     /// # Errors
@@ -183,8 +195,10 @@ impl Patterns {
     pub fn id_of(&self, tenant: &str, named: &Named) -> Option<Id> {
         let library = self.library();
         let version = library.entry(&named.pattern)?.template.version;
-        let subject = (named.kind.as_str().into(), named.subject.as_str().into());
-        Some(Id::of(tenant, &named.pattern, version, &subject, seconds(named.time).div_euclid(DAY)))
+        let Named { kind, subject, id, .. } = named;
+        let subject = (kind.as_str().into(), subject.as_str().into(), id.as_str().into());
+        let time = named.time.unwrap_or_else(|| self.clock.now());
+        Some(Id::of(tenant, &named.pattern, version, &subject, seconds(time).div_euclid(DAY)))
     }
 
     /// Lets a template answer again and forgets what came of it; `false` if no template has the name.
@@ -206,8 +220,7 @@ impl Patterns {
     pub fn evaluate(&self, tenant: &Arc<str>, observation: &Observation) -> Vec<Tried> {
         let (library, seen) = (self.library(), self.seen(observation));
         self.within(tenant, |ledger| {
-            let subject = (seen.kind.into(), seen.name.into());
-            let (series, day) = (ledger.history.series(&subject), seen.at.div_euclid(DAY));
+            let (series, day) = (ledger.history.series(&seen.subject()), seen.day());
             let facts = library.facts(seen.kind, seen.values, series, day);
             let scope = condition::scope(library.env(), &facts);
             let mut is_taken = false;
@@ -250,6 +263,12 @@ impl Patterns {
         self.source.status()
     }
 
+    /// Returns how many subjects have a history for `tenant`, and their bytes by estimate.
+    #[must_use]
+    pub fn remembered(&self, tenant: &Arc<str>) -> (usize, usize) {
+        self.within(tenant, |ledger| ledger.history.size())
+    }
+
     /// Looks at the file and takes its templates if they changed and can be used; blocks while it reads.
     pub fn look(&self) {
         if let Some(library) = self.source.changed(self.options.history.points) {
@@ -290,6 +309,7 @@ impl Patterns {
         Seen {
             kind: &observation.kind,
             name: &observation.subject,
+            id: &observation.id,
             at: seconds(observation.time.unwrap_or_else(|| self.clock.now())),
             values: &observation.values,
         }

@@ -58,7 +58,9 @@ impl Phrase {
         self.0.iter().fold(String::new(), |filled, piece| match piece {
             Piece::Text(text) => filled + text,
             Piece::Value(name) if name == SUBJECT => filled + subject,
-            Piece::Value(name) => filled + &values.get(name).map_or_else(|| "?".into(), |value| shown(*value)),
+            Piece::Value(name) => {
+                filled + &values.get(name).map_or_else(|| "?".into(), |value| shown(*value))
+            }
         })
     }
 }
@@ -75,7 +77,13 @@ fn shown(value: f64) -> String {
     if size < 5e-5 {
         return if size == 0.0 { "0".into() } else { format!("{value:.2e}") };
     }
-    let places = if size >= 9.995 { 1 } else if size >= 0.9995 { 2 } else { 4 };
+    let places = if size >= 9.995 {
+        1
+    } else if size >= 0.9995 {
+        2
+    } else {
+        4
+    };
     let text = format!("{value:.places$}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
@@ -99,8 +107,19 @@ mod tests {
     #[test]
     fn figures_are_written_as_people_read_them() {
         let figures = [
-            (0.0, "0"), (0.00001, "1.00e-5"), (0.01234, "0.0123"), (0.5, "0.5"), (3.14159, "3.14"), (9.996, "10"), (31.0, "31"),
-            (31.26, "31.3"), (99.96, "100"), (815.4, "815"), (1_234_567.8, "1,234,568"), (-12_000.0, "-12,000"), (1e18, "1.000e18"),
+            (0.0, "0"),
+            (0.00001, "1.00e-5"),
+            (0.01234, "0.0123"),
+            (0.5, "0.5"),
+            (3.14159, "3.14"),
+            (9.996, "10"),
+            (31.0, "31"),
+            (31.26, "31.3"),
+            (99.96, "100"),
+            (815.4, "815"),
+            (1_234_567.8, "1,234,568"),
+            (-12_000.0, "-12,000"),
+            (1e18, "1.000e18"),
         ];
         for (value, text) in figures {
             assert_eq!(shown(value), text, "{value}");

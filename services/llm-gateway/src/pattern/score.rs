@@ -49,8 +49,8 @@ impl Score {
         sigmoid(dot(&self.serving, inputs))
     }
 
-    /// Takes in one outcome; what was published stays.
-    pub fn learn(&mut self, inputs: &Inputs, came_true: bool) {
+    /// Takes in one outcome that counts as `weight` of one, above 0 and at most 1; what was published stays.
+    pub fn learn(&mut self, inputs: &Inputs, came_true: bool, weight: f64) {
         let prior = self.mean;
         let mut mean = prior;
         let truth = f64::from(u8::from(came_true));
@@ -58,17 +58,18 @@ impl Score {
             let chance = sigmoid(dot(&mean, inputs));
             let mut gradient = [0.0; INPUTS];
             for (place, slot) in gradient.iter_mut().enumerate() {
-                let pulled: f64 =
-                    (0..INPUTS).map(|other| self.precision[place][other] * (mean[other] - prior[other])).sum();
-                *slot = inputs[place] * (chance - truth) + pulled;
+                let pulled: f64 = (0..INPUTS)
+                    .map(|other| self.precision[place][other] * (mean[other] - prior[other]))
+                    .sum();
+                *slot = weight * inputs[place] * (chance - truth) + pulled;
             }
-            let Some(step) = solve(&self.curved(inputs, chance), &gradient) else { return };
+            let Some(step) = solve(&self.curved(inputs, chance, weight), &gradient) else { return };
             mean.iter_mut().zip(&step).for_each(|(weight, step)| *weight -= step);
             if step.iter().all(|step| step.abs() < CLOSE) {
                 break;
             }
         }
-        self.precision = self.curved(inputs, sigmoid(dot(&mean, inputs)));
+        self.precision = self.curved(inputs, sigmoid(dot(&mean, inputs)), weight);
         self.mean = mean;
         self.learned += 1;
     }
@@ -91,9 +92,9 @@ impl Score {
     }
 
     /// Returns the precision with the curvature of one outcome added.
-    fn curved(&self, inputs: &Inputs, chance: f64) -> [Inputs; INPUTS] {
+    fn curved(&self, inputs: &Inputs, chance: f64, weight: f64) -> [Inputs; INPUTS] {
         let mut precision = self.precision;
-        let weight = chance * (1.0 - chance);
+        let weight = weight * chance * (1.0 - chance);
         for (row, left) in precision.iter_mut().zip(inputs) {
             for (slot, right) in row.iter_mut().zip(inputs) {
                 *slot += weight * left * right;
@@ -165,7 +166,7 @@ mod tests {
         for _ in 0..20_000 {
             let inputs = inputs(&mut state);
             let chance = sigmoid(super::dot(&wanted, &inputs));
-            score.learn(&inputs, noise(&mut state).midpoint(1.0) < chance);
+            score.learn(&inputs, noise(&mut state).midpoint(1.0) < chance, 1.0);
         }
         for (found, wanted) in score.weights().iter().zip(wanted) {
             assert!((found - wanted).abs() < 0.1, "{:?}", score.weights());
@@ -176,7 +177,7 @@ mod tests {
     fn a_stronger_prior_moves_less() {
         let moved = |strength| {
             let mut score = Score::new([0.0; INPUTS], strength);
-            score.learn(&[1.0; INPUTS], true);
+            score.learn(&[1.0; INPUTS], true, 1.0);
             score.weights()[1]
         };
         assert!(moved(1.0) > 5.0 * moved(30.0) && moved(30.0) > 0.0);
@@ -186,7 +187,7 @@ mod tests {
     fn nothing_learned_answers_before_it_is_published() {
         let mut score = Score::new([0.0; INPUTS], 1.0);
         let seen = [1.0; INPUTS];
-        score.learn(&seen, true);
+        score.learn(&seen, true, 1.0);
         assert_eq!(score.probability(&seen), 0.5);
         score.publish();
         assert!(score.probability(&seen) > 0.5);
@@ -196,7 +197,7 @@ mod tests {
     #[test]
     fn broken_inputs_teach_nothing() {
         let mut score = Score::new([0.0; INPUTS], 1.0);
-        score.learn(&[f64::NAN; INPUTS], true);
+        score.learn(&[f64::NAN; INPUTS], true, 1.0);
         assert_eq!((score.learned(), *score.weights()), (0, [0.0; INPUTS]));
     }
 }

@@ -1,6 +1,6 @@
 //! Where the templates come from: the file that is read again when it changes, or those that come with the gateway.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
@@ -9,10 +9,15 @@ use super::library::{Error, Library};
 /// Largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
 
+/// The templates that come with the gateway.
+const BUILT_IN: &str = include_str!("patterns.toml");
+
 /// The file of the templates.
 #[derive(Debug)]
 pub struct Source {
     path: Option<PathBuf>,
+    /// What stands for the file where there is none.
+    text: String,
     state: Mutex<State>,
 }
 
@@ -42,23 +47,26 @@ impl Source {
             path: path.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
             ..Status::default()
         };
-        Self { path, state: Mutex::new(State { status, ..State::default() }) }
+        Self { path, text: BUILT_IN.into(), state: Mutex::new(State { status, ..State::default() }) }
+    }
+
+    /// Takes the text of a file.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        Self { text: text.to_owned(), ..Self::new(None) }
     }
 
     /// Reads the templates for the first time; blocks.
     pub(super) fn first(&self, points: usize) -> Result<Library, Error> {
         let text = match &self.path {
-            None => None,
-            Some(path) => Some(
-                read(path).map_err(|source| Error::Read { path: path.display().to_string(), source })?,
-            ),
+            None => self.text.clone(),
+            Some(path) => {
+                read(path).map_err(|source| Error::Read { path: path.display().to_string(), source })?
+            }
         };
-        let library = match &text {
-            None => Library::built_in(points)?,
-            Some(text) => Library::parse(text, points)?,
-        };
+        let library = Library::parse(&text, points)?;
         let mut state = self.state.lock();
-        state.read = text.map(Ok);
+        state.read = Some(Ok(text));
         state.status.loads = 1;
         Ok(library)
     }
@@ -71,7 +79,8 @@ impl Source {
         if state.read.as_ref() == Some(&text) {
             return None;
         }
-        let parsed = text.clone().and_then(|text| Library::parse(&text, points).map_err(|error| error.to_string()));
+        let parsed =
+            text.clone().and_then(|text| Library::parse(&text, points).map_err(|error| error.to_string()));
         state.read = Some(text);
         match parsed {
             Ok(library) => {
@@ -81,7 +90,10 @@ impl Source {
                 Some(library)
             }
             Err(problem) => {
-                tracing::error!(problem, "the pattern file cannot be used, the templates before it stay in force");
+                tracing::error!(
+                    problem,
+                    "the pattern file cannot be used, the templates before it stay in force"
+                );
                 state.status.broken = problem;
                 None
             }
@@ -93,7 +105,7 @@ impl Source {
     }
 }
 
-fn read(path: &std::path::Path) -> std::io::Result<String> {
+fn read(path: &Path) -> std::io::Result<String> {
     use std::io::Read as _;
     let mut text = String::new();
     std::fs::File::open(path)?.take(LARGEST + 1).read_to_string(&mut text)?;

@@ -11,8 +11,9 @@ use super::{
     score::{INPUTS, Inputs},
 };
 
-/// The shares of the factor at which the question is asked to learn; 1 is the spike itself.
-pub const SHARES: [f64; 5] = [0.5, 0.7, 1.0, 1.4, 2.0];
+/// The shares of the factor at which the question is asked to learn, and what an answer counts; 1 is the spike itself. The others
+/// count half, since questions about the same day are no independent evidence.
+pub(super) const SHARES: [(f64, f64); 5] = [(0.5, 0.5), (0.7, 0.5), (1.0, 1.0), (1.4, 0.5), (2.0, 0.5)];
 
 /// Centre and half-width of each input but the constant: round figures near what daily APRs show. They are part of what weights mean.
 const SCALES: [(f64, f64); INPUTS - 1] =
@@ -49,7 +50,7 @@ pub struct Watch {
 
 /// A value beside its past.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment<'a> {
+pub(super) struct Moment<'a> {
     /// The values of the window's days, oldest first.
     pub past: &'a [f64],
     /// The value itself.
@@ -89,7 +90,7 @@ impl Watch {
 
     /// Returns the inputs for a value above the threshold that `share` gives; `None` if it is not above, or too few days are known.
     #[must_use]
-    pub fn inputs(&self, moment: &Moment<'_>, share: f64) -> Option<Inputs> {
+    pub(super) fn inputs(&self, moment: &Moment<'_>, share: f64) -> Option<Inputs> {
         let threshold = self.threshold(moment.past, share).filter(|threshold| moment.now > *threshold)?;
         let log = |value: f64| (value.max(0.0) + self.noise).ln();
         let logs: Vec<f64> = moment.past.iter().copied().map(log).collect();
@@ -131,7 +132,7 @@ fn turns(above: &[bool]) -> (f64, f64) {
 /// Returns the log odds that a day's change was a fall by at least `needed`, in logarithms, with half a day assumed each way.
 fn falls(logs: &[f64], needed: f64) -> f64 {
     let changes = logs.windows(2).map(|pair| pair[1] - pair[0]);
-    let (mut far, mut short) = (0.5, 0.5);
+    let (mut far, mut short) = (0.5_f64, 0.5);
     changes.for_each(|change| if change <= -needed { far += 1.0 } else { short += 1.0 });
     (far / short).ln()
 }

@@ -4,11 +4,7 @@
 //! administrator, are answered after the fsync. A process that is killed loses what it saw in the last second or so, which the next
 //! observations mend.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use journal::{Failed, Journal};
 use parking_lot::Mutex;
@@ -82,7 +78,11 @@ impl Store {
     pub fn open(folder: &Path, options: &journal::Options) -> Result<Self, Error> {
         let journal = Journal::open(folder.join(FILE), options).map_err(Error::Open)?;
         let kept = journal.read(|read| load(read).map_err(Box::new)).map_err(Error::Read)?;
-        Ok(Self { journal, kept: Mutex::new(kept.into_iter().collect()), writing: tokio::sync::Mutex::default() })
+        Ok(Self {
+            journal,
+            kept: Mutex::new(kept.into_iter().collect()),
+            writing: tokio::sync::Mutex::default(),
+        })
     }
 
     pub(super) fn take_kept(&self) -> Vec<(Arc<str>, Kept)> {
@@ -130,18 +130,31 @@ impl Changes {
 fn rows_of(rows: &mut Vec<Row>, tenant: &Arc<str>, ledger: &Ledger, changes: &Changes) {
     let mut row = |table, key, value| rows.push(Row { table, tenant: tenant.clone(), key, value });
     for subject in &changes.series {
-        row(SERIES, subject_key(subject), ledger.history.series(subject).and_then(|series| encode(&(subject, series))));
+        row(
+            SERIES,
+            subject_key(subject),
+            ledger.history.series(subject).and_then(|series| encode(&(subject, series))),
+        );
     }
     for id in &changes.matches {
         row(MATCHES, id.bytes().to_vec(), ledger.matches.get(id).and_then(|made| encode(&(id, made))));
     }
     for name in &changes.tracks {
-        row(TRACKS, name.clone().into_bytes(), ledger.tracks.get(name).and_then(|track| encode(&(name, track))));
+        row(
+            TRACKS,
+            name.clone().into_bytes(),
+            ledger.tracks.get(name).and_then(|track| encode(&(name, track))),
+        );
     }
 }
 
-fn subject_key((kind, name): &Subject) -> Vec<u8> {
-    [&(kind.len() as u64).to_be_bytes()[..], kind.as_bytes(), name.as_bytes()].concat()
+fn subject_key((kind, name, id): &Subject) -> Vec<u8> {
+    let mut key = Vec::new();
+    for text in [kind, name, id] {
+        key.extend((text.len() as u64).to_be_bytes());
+        key.extend(text.as_bytes());
+    }
+    key
 }
 
 /// What is kept are finite numbers and texts, which JSON takes; a number that is none would only cost its row.
