@@ -21,6 +21,7 @@ pub mod cache;
 pub mod config;
 pub mod conversation;
 mod convert;
+mod dialect;
 pub mod error;
 pub mod merge;
 pub mod meter;

@@ -53,6 +53,7 @@ pub struct Gateway {
     pub(crate) answers: Flights<Arc<StoredAnswer>>,
     pub(crate) merges: Flights<Arc<Merged>>,
     pub(crate) meter: Meter,
+    pub(crate) clock: Clock,
     pub(crate) telemetry: Telemetry,
 }
 
@@ -94,7 +95,8 @@ impl Gateway {
             patterns: parts.patterns,
             merge_max_items: parts.merge_max_items.max(1),
             keys: Keys::new(rand::random()),
-            cache: Exact::new(parts.cache_size, parts.cache_ttl, parts.clock),
+            cache: Exact::new(parts.cache_size, parts.cache_ttl, parts.clock.clone()),
+            clock: parts.clock,
             answers: Flights::default(),
             merges: Flights::default(),
             meter: Meter::new(&parts.telemetry),

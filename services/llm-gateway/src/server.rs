@@ -9,14 +9,14 @@ use contracts::llm::{
     self as wire, cache_admin_service_server as cache_server, llm_gateway_service_server as gateway_server,
     pattern_service_server as pattern_server,
 };
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use rpc::{Caller, Role};
 use telemetry::Telemetry;
 use tonic::{Request, Response, Status};
 
 use crate::{
     config::Config,
-    convert,
+    convert, dialect,
     error::Error,
     price::Price,
     provider::{
@@ -59,7 +59,9 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
     let gateway = Arc::clone(&service.gateway);
     let host = rpc::Host::bind(&config.host, config.llm_port, telemetry, clock)?;
     let local_addr = host.local_addr();
+    let gateway = service.gateway.clone();
     let mut host = host
+        .api(&dialect::PATHS, dialect::routes(gateway))
         .add(gateway_server::LlmGatewayServiceServer::new(service.clone()))
         .add_admin(cache_server::CacheAdminServiceServer::new(service.clone()))
         .add_admin(pattern_server::PatternServiceServer::new(service));
@@ -148,7 +150,8 @@ impl gateway_server::LlmGatewayService for Service {
         let (terms, conversation) = convert::generate_stream(Caller::of(&request), request.into_inner())?;
         let mut pieces = self.gateway.generate_stream(terms, conversation)?;
         let stream = futures::stream::poll_fn(move |context| pieces.poll_recv(context));
-        let stream = futures::StreamExt::map(stream, |piece| Ok(convert::stream_part(piece?)));
+        let stream = stream
+            .filter_map(|part| async { part.map_err(Status::from).map(convert::stream_part).transpose() });
         Ok(Response::new(Box::pin(stream)))
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::{
     cache::StoredAnswer,
-    conversation::{Answer, Conversation, Finish, Gathered, Piece},
+    conversation::{Answer, Conversation, Finish, Gathered, Piece, Usage},
     error::Error,
     provider::{
         Failure, Kind,
@@ -19,18 +19,22 @@ use crate::{
         statistics,
     },
     route::{Gateway, Generated, Journey, Stop, statistics_span},
-    served::{Served, Terms},
+    served::{By, Served, Terms},
 };
 
 /// A piece of an answer, or its end.
 #[derive(Debug)]
 pub enum Part {
+    /// The first part of a stream that did not fail before: what answers, as far as it is known yet.
+    Begin(Box<Served>),
     /// The next piece.
     Piece(Piece),
     /// The last piece of a stream that did not fail.
     End {
         /// Why the model stopped.
         finish: Finish,
+        /// Tokens the answer took when it was made.
+        usage: Usage,
         /// How the answer came about.
         served: Box<Served>,
     },
@@ -58,6 +62,7 @@ impl Gateway {
                 outcome = gateway.pump(&sender, &terms, &conversation) => {
                     let last = outcome.map(|generated| Part::End {
                         finish: generated.answer.finish,
+                        usage: generated.answer.usage,
                         served: Box::new(generated.served),
                     });
                     // Nobody listens any more: nothing to tell.
@@ -77,6 +82,7 @@ impl Gateway {
         let mut journey = self.depart(terms, conversation)?;
         let generated = match self.cheaply(&mut journey).await? {
             Stop::Answered(generated) => {
+                begin(sender, generated.served.clone());
                 replay(sender, &generated.answer);
                 generated
             }
@@ -114,14 +120,20 @@ async fn relay(sender: &Sender, journey: &Journey<'_>) -> Result<Answer, Failure
         Kind::OpenAi { upstream, model } => (upstream, model),
         Kind::Statistics => {
             let answer = statistics_span().in_scope(|| statistics::answer(conversation));
+            begin(sender, Served::by(By::Upstream, &journey.model.name, journey.phases));
             replay(sender, &answer);
             return Ok(answer);
         }
     };
     let mut events = std::pin::pin!(upstream.stream(model, conversation, journey.terms.deadline));
     let mut gathered = Gathered::default();
+    let mut begun = false;
     while let Some(event) = events.next().await {
-        match event? {
+        let event = event?;
+        if !std::mem::replace(&mut begun, true) {
+            begin(sender, Served::by(By::Upstream, &journey.model.name, journey.phases));
+        }
+        match event {
             Event::Piece(piece) => {
                 gathered.take(&piece).map_err(|_| Failure::Malformed)?;
                 send(sender, piece);
@@ -133,6 +145,11 @@ async fn relay(sender: &Sender, journey: &Journey<'_>) -> Result<Answer, Failure
         }
     }
     Err(Failure::Malformed)
+}
+
+fn begin(sender: &Sender, served: Served) {
+    // A reader that left ends the task by itself.
+    let _ = sender.send(Ok(Part::Begin(Box::new(served))));
 }
 
 fn replay(sender: &Sender, answer: &Answer) {

@@ -6,6 +6,8 @@
 mod admin;
 #[path = "gateway/analyze.rs"]
 mod analyze;
+#[path = "gateway/chat.rs"]
+mod chat;
 #[path = "gateway/generate.rs"]
 mod generate;
 #[path = "gateway/harness.rs"]

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use config::ByteSize;
-use embedding::Embedder;
+use embedding::{Choice, Embedder};
 
 use crate::error::Error;
 
@@ -74,24 +74,35 @@ impl Config {
         Ok(Limits { dimensions, default, max })
     }
 
+    /// Returns which embedder is used.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if there is none of that name, or if its vectors are known not to have `memory_dimensions` values.
+    pub(crate) fn choice(&self) -> Result<Choice, Error> {
+        let unknown = |fault: embedding::Unknown| Error::Setting {
+            name: "memory_embedder",
+            must: format!("cannot be used: {fault}"),
+        };
+        let choice: Choice = self.memory_embedder.parse().map_err(unknown)?;
+        choice.dimensions().map_or(Ok(()), |dimensions| self.agree(dimensions))?;
+        Ok(choice)
+    }
+
     /// Makes the embedder.
     ///
     /// # Errors
-    /// [`Error::Setting`] if there is none of that name, or if its vectors do not have `memory_dimensions` values.
-    pub(crate) fn embedder(&self) -> Result<Arc<dyn Embedder>, Error> {
-        let unknown = |_| Error::Setting {
-            name: "memory_embedder",
-            must: format!(
-                "must be hashing-{}, no embedder is called {:?}",
-                self.memory_dimensions, self.memory_embedder
-            ),
-        };
-        let embedder = self.memory_embedder.parse::<embedding::Choice>().map_err(unknown)?.embedder();
-        if embedder.dimensions() == self.memory_dimensions {
-            return Ok(embedder);
+    /// [`Error::Setting`] as [`Config::choice`], [`Error::Embedder`] if it cannot be made.
+    pub(crate) async fn embedder(&self) -> Result<Arc<dyn Embedder>, Error> {
+        let embedder = self.choice()?.embedder().await?;
+        self.agree(embedder.dimensions())?;
+        Ok(embedder)
+    }
+
+    fn agree(&self, dimensions: usize) -> Result<(), Error> {
+        if dimensions == self.memory_dimensions {
+            return Ok(());
         }
-        let must =
-            format!("must be {}, as memory_embedder = {} says", embedder.dimensions(), embedder.name());
+        let must = format!("must be {dimensions}, as memory_embedder = {} says", self.memory_embedder);
         Err(Error::Setting { name: "memory_dimensions", must })
     }
 }
@@ -126,7 +137,7 @@ mod tests {
                 memory_dimensions: dimensions,
                 ..Config::defaults()
             };
-            match config.embedder() {
+            match config.choice() {
                 Ok(_) => None,
                 Err(Error::Setting { name, .. }) => Some(name),
                 Err(other) => panic!("{other}"),

@@ -12,7 +12,7 @@ use std::{
 
 use caching::Cache;
 use clock::Clock;
-use embedding::Embedder;
+use embedding::{Cached, Embedder};
 use journal::State;
 use parking_lot::RwLock;
 use telemetry::{Gauge, KeyValue, Telemetry, names};
@@ -40,8 +40,10 @@ pub(crate) struct Engine {
     store: Store,
     tenants: RwLock<HashMap<Arc<str>, Arc<Tenant>>>,
     answers: Cache<Key, Arc<Answer>>,
-    vectors: Cache<String, Arc<[f32]>>,
+    /// Embeds what is remembered.
     embedder: Arc<dyn Embedder>,
+    /// Embeds what is asked, and keeps it: questions come again.
+    questions: Cached,
     query_timeout: Duration,
     /// Threads a large scan is split over.
     threads: usize,
@@ -112,13 +114,14 @@ impl Engine {
     /// Opens the store and loads every memory of it.
     ///
     /// # Errors
-    /// [`Error::Open`], [`Error::Store`], or [`Error::Maker`] where the stored vectors do not fit the settings.
+    /// [`Error::Setting`] or [`Error::Embedder`] where the embedder cannot be made, [`Error::Open`], [`Error::Store`], or
+    /// [`Error::Maker`] where the stored vectors do not fit the settings.
     pub(crate) async fn open(
         config: &Config,
         telemetry: Telemetry,
         clock: Clock,
     ) -> Result<Arc<Self>, Error> {
-        let embedder = config.embedder()?;
+        let embedder = config.embedder().await?;
         let dimensions = embedder.dimensions();
         let maker = Maker { embedder: embedder.name().to_owned(), dimensions };
         let (store, loaded) = Store::open(&config.memory_dir, config.journal(), &maker, &telemetry).await?;
@@ -127,11 +130,13 @@ impl Engine {
         let tenants = loaded.tenants.into_iter();
         let tenants = tenants.map(|(name, index)| (name.into(), Arc::new(Tenant::new(index)))).collect();
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let questions =
+            Cache::new(config.memory_embedding_cache_size, config.memory_cache_ttl, clock.clone());
         let engine = Arc::new(Self {
             store,
             tenants: RwLock::new(tenants),
             answers: Cache::new(config.memory_cache_size, config.memory_cache_ttl, clock.clone()),
-            vectors: Cache::new(config.memory_embedding_cache_size, config.memory_cache_ttl, clock.clone()),
+            questions: Cached::new(Arc::clone(&embedder), questions),
             embedder,
             query_timeout: config.query_timeout,
             threads,
@@ -152,7 +157,7 @@ impl Engine {
     /// Stores `drafts` in one commit and returns once they are on disk and found by every recall. Goes on if the caller leaves.
     ///
     /// # Errors
-    /// [`Error::Store`], and [`Error::NotReady`] once the service stops; nothing was stored then.
+    /// [`Error::Embedder`], [`Error::Store`], and [`Error::NotReady`] once the service stops; nothing was stored then.
     pub(crate) async fn remember(
         self: &Arc<Self>,
         tenant: Arc<str>,
@@ -160,10 +165,7 @@ impl Engine {
     ) -> Result<Remembered, Error> {
         let (engine, room) = (Arc::clone(self), self.room().await?);
         let work = async move {
-            let completing = Arc::clone(&engine);
-            let complete =
-                move || -> Vec<_> { drafts.into_iter().map(|draft| completing.complete(draft)).collect() };
-            let records = engine.telemetry.spawn_blocking(complete).await.map_err(Error::Task)?;
+            let records = engine.complete(drafts).await?;
             let ids = records.iter().map(|record| record.memory.id.to_string()).collect();
             let replaced = engine.write(tenant, Change::Put(records), room).await?;
             Ok(Remembered { ids, replaced })
@@ -185,7 +187,7 @@ impl Engine {
     /// Answers `query`; also says whether the answer came from the query cache.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] if it took longer than `budget` or `query_timeout`.
+    /// [`Error::TimedOut`] if it took longer than `budget` or `query_timeout`, [`Error::Embedder`].
     pub(crate) async fn recall(
         self: &Arc<Self>,
         tenant: &Arc<str>,
@@ -200,9 +202,7 @@ impl Engine {
         if let Some(hit) = hit {
             return Ok((hit.value, true));
         }
-        let engine = Arc::clone(self);
-        let embed = move |text: &str| engine.vector(text);
-        let (answer, _) = self.run(&memories, key.query.clone(), budget, embed).await?;
+        let (answer, _) = self.run(&memories, key.query.clone(), budget, &self.questions).await?;
         let answer = Arc::new(answer);
         if key.query.include_embedding {
             // Vectors are most of the bytes of an answer, and the cache counts answers, not bytes.
@@ -221,7 +221,7 @@ impl Engine {
     /// Runs `query` past every cache and counts nothing.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] if it took longer than `budget` or `query_timeout`.
+    /// [`Error::TimedOut`] if it took longer than `budget` or `query_timeout`, [`Error::Embedder`].
     pub(crate) async fn explain(
         self: &Arc<Self>,
         tenant: &Arc<str>,
@@ -232,9 +232,7 @@ impl Engine {
         let memories = self.tenant(tenant);
         let key = Key { tenant: Arc::clone(tenant), generation: memories.generation(), query };
         let would_hit_cache = self.answers.peek(&key).is_some();
-        let embedder = Arc::clone(&self.embedder);
-        let embed = move |text: &str| embedder.embed(text).into();
-        let (answer, stages) = self.run(&memories, key.query, budget, embed).await?;
+        let (answer, stages) = self.run(&memories, key.query, budget, &*self.embedder).await?;
         Ok(Explained { stages, answer, would_hit_cache, total: start.elapsed() })
     }
 
@@ -308,7 +306,7 @@ impl Engine {
         tenant: &Arc<Tenant>,
         query: Query,
         budget: Option<Duration>,
-        embed: impl FnOnce(&str) -> Arc<[f32]> + Send + 'static,
+        embedder: &dyn Embedder,
     ) -> Result<(Answer, Vec<Stage>), Error> {
         let timeout = budget.map_or(self.query_timeout, |budget| budget.min(self.query_timeout));
         let deadline = Instant::now() + timeout;
@@ -316,12 +314,14 @@ impl Engine {
         let guard = StopOnDrop(Arc::clone(&stop));
         let tenant = Arc::clone(tenant);
         let scan = async {
+            // Before its turn: an embedder that is waited for must not keep others from scanning.
+            let wanted = recall::wanted(&query.likeness, embedder).await?;
             let turn = Arc::clone(&self.scans).acquire_owned().await.map_err(|_| Error::NotReady)?;
             let threads = self.threads;
             let run = move || {
                 // A caller that leaves does not end its scan at once: the turn is over when the scan is.
                 let _turn = turn;
-                recall::run(&tenant, &query, embed, threads, &stop)
+                recall::run(&tenant, &query, wanted, threads, &stop)
             };
             let done = self.telemetry.spawn_blocking(run).await.map_err(Error::Task)?;
             done.map_err(|Stopped| Error::TimedOut)
@@ -331,19 +331,17 @@ impl Engine {
         done
     }
 
-    fn complete(&self, draft: Draft) -> Record {
+    /// Completes `drafts`; what comes without a vector is embedded in one batch.
+    async fn complete(&self, drafts: Vec<Draft>) -> Result<Vec<Record>, Error> {
+        let bare = drafts.iter().filter(|draft| draft.embedding.is_none());
+        let texts: Vec<&str> = bare.map(|draft| draft.content.as_str()).collect();
+        let mut vectors = self.embedder.embed(&texts).await?.into_iter();
         let now = self.clock.now();
-        draft.complete(now, || ulid::Ulid::from_datetime(now).to_string(), |text| self.embedder.embed(text))
-    }
-
-    fn vector(&self, text: &str) -> Arc<[f32]> {
-        let key = text.to_owned();
-        if let Some(hit) = self.vectors.get(&key) {
-            return hit.value;
-        }
-        let vector: Arc<[f32]> = self.embedder.embed(text).into();
-        self.vectors.insert(key, Arc::clone(&vector));
-        vector
+        let complete = |draft: Draft| {
+            let vector = || vectors.next().unwrap_or_default();
+            draft.complete(now, || ulid::Ulid::from_datetime(now).to_string(), vector)
+        };
+        Ok(drafts.into_iter().map(complete).collect())
     }
 
     fn tenant(&self, name: &Arc<str>) -> Arc<Tenant> {
@@ -479,22 +477,13 @@ mod tests {
         let engine = open(&folder).await;
         let tenant = engine.tenant(&Arc::from("t"));
         let free = engine.scans.available_permits();
-        let (begun, began) = std::sync::mpsc::channel();
-        let (go, wait) = std::sync::mpsc::channel::<()>();
-        let embed = move |_: &str| {
-            begun.send(()).unwrap();
-            // Ends with an error when the test lets go.
-            let _ = wait.recv();
-            Arc::from([1.0; 256])
-        };
-        let query = Query { likeness: Likeness::Text("x".into()), ..newest() };
+        let held = tenant.hold();
         {
-            let mut call = std::pin::pin!(engine.run(&tenant, query, None, embed));
+            let mut call = std::pin::pin!(engine.run(&tenant, newest(), None, &*engine.embedder));
             assert!(futures::poll!(call.as_mut()).is_pending());
-            began.recv().unwrap();
         }
-        assert_eq!(engine.scans.available_permits(), free - 1, "the scan still runs");
-        drop(go);
+        assert_eq!(engine.scans.available_permits(), free - 1, "the scan still waits for the memories");
+        drop(held);
         while engine.scans.available_permits() < free {
             tokio::task::yield_now().await;
         }

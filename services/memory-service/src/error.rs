@@ -40,6 +40,9 @@ pub enum Error {
     /// The store takes no writes, or cannot be read.
     #[error("the store of memories failed: {0}")]
     Store(journal::Reason, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The embedder cannot be made, or a text could not be turned into a vector.
+    #[error("the text cannot be embedded: {0}")]
+    Embedder(#[from] embedding::Error),
     /// A recall did not end in time and was stopped.
     #[error("the recall was stopped after query_timeout or the caller's deadline")]
     TimedOut,
@@ -68,6 +71,12 @@ impl From<Error> for Fault {
                 let fault = Self::new(code, error.to_string()).reason(reason.word());
                 return fault.retry_after(SOON).caused_by(error);
             }
+            Error::Embedder(failed) if failed.is_temporary() => {
+                let after = failed.retry_after().unwrap_or(SOON);
+                let fault = Self::new(Code::Unavailable, error.to_string()).reason("EMBEDDER");
+                return fault.retry_after(after).caused_by(error);
+            }
+            Error::Embedder(_) => (Code::FailedPrecondition, "EMBEDDER"),
             Error::Open(_) => (Code::Unavailable, "STORE"),
             Error::Setting { .. } | Error::Host(_) | Error::Maker { .. } | Error::Task(_) => {
                 (Code::Internal, "INTERNAL")

@@ -64,8 +64,8 @@ pub struct Bound {
 /// [`Error::Setting`] if settings contradict each other, [`Error::Host`] if the port is taken or a host setting is wrong.
 pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<Bound, Error> {
     let limits = config.limits()?;
-    // Made again by `run`; here a wrong setting ends the start before anything is opened.
-    config.embedder()?;
+    // Made by `run`; here a wrong setting ends the start before anything is opened.
+    config.choice()?;
     let host = rpc::Host::bind(&config.host, config.memory_port, telemetry.clone(), clock.clone())
         .map_err(Error::Host)?;
     let engine: Slot = Arc::new(OnceLock::new());

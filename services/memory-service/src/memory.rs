@@ -70,9 +70,9 @@ impl Draft {
         self,
         now: SystemTime,
         make_id: impl FnOnce() -> String,
-        embed: impl FnOnce(&str) -> Vec<f32>,
+        make_vector: impl FnOnce() -> Vec<f32>,
     ) -> Record {
-        let embedding = self.embedding.unwrap_or_else(|| embed(&self.content));
+        let embedding = self.embedding.unwrap_or_else(make_vector);
         let memory = Memory {
             id: self.id.unwrap_or_else(make_id).into(),
             category: self.category,
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn what_is_absent_is_filled_in() {
         let now = UNIX_EPOCH + Duration::from_secs(7);
-        let record = draft().complete(now, || "made".into(), |_| vec![1.0]);
+        let record = draft().complete(now, || "made".into(), || vec![1.0]);
         assert_eq!((&*record.memory.id, record.memory.time), ("made", now));
         assert_eq!(record.embedding, [1.0]);
     }
@@ -130,7 +130,7 @@ mod tests {
         let record = given.complete(
             UNIX_EPOCH,
             || unreachable!("the id is given"),
-            |_| unreachable!("so is the vector"),
+            || unreachable!("so is the vector"),
         );
         assert_eq!((&*record.memory.id, record.memory.time), ("mine", time));
         assert_eq!(record.embedding, [2.0]);

@@ -1,6 +1,9 @@
-//! A recall, from a question to an answer: embed, filter, scan, rank. Blocks; runs off the async workers.
+//! A recall, from a question to an answer: embed, filter, scan, rank. All but the first blocks and runs off the async
+//! workers.
 
 use std::{sync::Arc, time::Instant};
+
+use embedding::Embedder;
 
 use crate::{
     explain::Stage,
@@ -32,6 +35,33 @@ pub(crate) struct Found {
     pub(crate) embedding: Option<Vec<f32>>,
 }
 
+/// What the candidates are ranked by, in numbers.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    /// A vector of length 1; nothing where all score alike.
+    ranking: Option<Vec<f32>>,
+    /// How it came about.
+    stage: Stage,
+}
+
+/// Turns a likeness into what the candidates are ranked by.
+///
+/// # Errors
+/// Those of the embedder.
+pub(crate) async fn wanted(likeness: &Likeness, embedder: &dyn Embedder) -> Result<Wanted, embedding::Error> {
+    let start = Instant::now();
+    let (ranking, detail) = match likeness {
+        Likeness::Newest => (None, "neither text nor vector: newest first"),
+        Likeness::Vector(vector) => (unit(vector), "the vector of the query"),
+        Likeness::Text(text) => match unit(&embedder.embed_one(text).await?) {
+            Some(ranking) => (Some(ranking), "the text of the query"),
+            None => (None, "the embedder finds nothing in the text: newest first"),
+        },
+    };
+    let (detail, duration) = (detail.to_owned(), start.elapsed());
+    Ok(Wanted { ranking, stage: Stage { name: "embed", detail, rows_in: 0, rows_out: 0, duration } })
+}
+
 /// Answers `query` from the memories of `tenant` as they are now, on up to `threads` threads.
 ///
 /// # Errors
@@ -39,14 +69,18 @@ pub(crate) struct Found {
 pub(crate) fn run(
     tenant: &Tenant,
     query: &Query,
-    embed: impl FnOnce(&str) -> Arc<[f32]>,
+    wanted: Wanted,
     threads: usize,
     stop: &Stop,
 ) -> Result<(Answer, Vec<Stage>), Stopped> {
-    stop.check()?;
+    let Wanted { ranking, stage } = wanted;
     let mut stages = Vec::with_capacity(7);
-    let ranking = rank_by(&query.likeness, embed, &mut stages);
-    let mut selection = tenant.index().select(&query.filter, &mut stages);
+    stages.push(stage);
+    let mut selection = {
+        let index = tenant.index();
+        stop.check()?;
+        index.select(&query.filter, &mut stages)
+    };
     stop.check()?;
     selection.keep_confident(query.filter.min_confidence, &mut stages);
     let (rows, candidates) = (&selection.rows, selection.candidates.len());
@@ -80,32 +114,6 @@ pub(crate) fn run(
     Ok((Answer { found, candidates, generation: selection.generation }, stages))
 }
 
-/// Returns the vector of length 1 to rank by, or nothing where all score alike.
-fn rank_by(
-    likeness: &Likeness,
-    embed: impl FnOnce(&str) -> Arc<[f32]>,
-    stages: &mut Vec<Stage>,
-) -> Option<Vec<f32>> {
-    let start = Instant::now();
-    let (ranking, detail) = match likeness {
-        Likeness::Newest => (None, "neither text nor vector: newest first"),
-        Likeness::Vector(vector) => (unit(vector), "the vector of the query"),
-        Likeness::Text(text) => match unit(&embed(text)) {
-            Some(ranking) => (Some(ranking), "the text of the query"),
-            None => (None, "the embedder finds nothing in the text: newest first"),
-        },
-    };
-    let stage = Stage {
-        name: "embed",
-        detail: detail.to_owned(),
-        rows_in: 0,
-        rows_out: 0,
-        duration: start.elapsed(),
-    };
-    stages.push(stage);
-    ranking
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
@@ -114,9 +122,11 @@ mod tests {
         time::{Duration, Instant, SystemTime},
     };
 
+    use embedding::Hashing;
+    use futures::FutureExt as _;
     use proptest::{collection::vec, option, prelude::*, sample::select};
 
-    use super::run;
+    use super::{run, wanted};
     use crate::{
         index::Index,
         memory::{Change, Memory, Record},
@@ -229,7 +239,8 @@ mod tests {
             let tenant = Tenant::new(index);
             for query in queries {
                 let stop = Stop::at(Instant::now() + Duration::from_secs(600));
-                let (answer, stages) = run(&tenant, &query, |_| unreachable!("no text"), 2, &stop).unwrap();
+                let wanted = wanted(&query.likeness, &Hashing::new(4)).now_or_never().unwrap().unwrap();
+                let (answer, stages) = run(&tenant, &query, wanted, 2, &stop).unwrap();
                 let (candidates, expected) = reference(&model, &query);
                 let found: Vec<_> =
                     answer.found.iter().map(|found| (found.memory.id.to_string(), found.score)).collect();

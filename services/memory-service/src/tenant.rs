@@ -54,6 +54,12 @@ impl Tenant {
         self.index.read()
     }
 
+    /// Keeps everyone from the memories, as a slow write would.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> parking_lot::RwLockWriteGuard<'_, Index> {
+        self.index.write()
+    }
+
     /// Applies the write that made `generation` on disk, and returns once it is seen.
     ///
     /// Tasks hear of their commits in any order; the generation says in which the commits were made. A write that comes

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use crate::{Embedder, Hashing};
+use crate::{Embedder, Error, Hashing};
 
 /// Components of a vector where the word names no number.
 const DEFAULT: usize = 512;
@@ -10,7 +10,7 @@ const DEFAULT: usize = 512;
 const ALLOWED: std::ops::RangeInclusive<usize> = 16..=16_384;
 
 /// Which embedder to use. Written `hashing` (512 components) or `hashing-256` (16 to 16,384 components).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// [`Hashing`] with this many components.
     Hashing(usize),
@@ -23,10 +23,20 @@ pub struct Unknown(String);
 
 impl Choice {
     /// Makes the embedder.
-    #[must_use]
-    pub fn embedder(self) -> Arc<dyn Embedder> {
+    ///
+    /// # Errors
+    /// Any [`Error`] that keeps it from being used.
+    pub async fn embedder(&self) -> Result<Arc<dyn Embedder>, Error> {
         match self {
-            Self::Hashing(dimensions) => Arc::new(Hashing::new(dimensions)),
+            Self::Hashing(dimensions) => Ok(Arc::new(Hashing::new(*dimensions))),
+        }
+    }
+
+    /// Returns the number of components of its vectors where the word says it.
+    #[must_use]
+    pub fn dimensions(&self) -> Option<usize> {
+        match self {
+            Self::Hashing(dimensions) => Some(*dimensions),
         }
     }
 }
@@ -63,12 +73,13 @@ impl fmt::Display for Choice {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_word_names_an_embedder_and_its_size() {
+    #[tokio::test]
+    async fn a_word_names_an_embedder_and_its_size() {
         for (word, dimensions) in [("hashing", 512), ("hashing-256", 256), ("hashing-16", 16)] {
             let choice: Choice = word.parse().unwrap();
-            assert_eq!(choice.embedder().dimensions(), dimensions);
-            assert_eq!(choice.embedder().name(), choice.to_string());
+            let embedder = choice.embedder().await.unwrap();
+            assert_eq!((embedder.dimensions(), choice.dimensions()), (dimensions, Some(dimensions)));
+            assert_eq!(embedder.name(), choice.to_string());
             assert_eq!(choice.to_string().parse(), Ok(choice));
         }
     }

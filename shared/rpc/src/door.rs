@@ -14,7 +14,7 @@ use std::{
 use axum::{body::Body, response::IntoResponse as _};
 use bytes::Bytes;
 use futures::FutureExt as _;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header::AUTHORIZATION};
 use telemetry::{Histogram, Telemetry};
 use tonic::{Code, Status, transport::server::TcpConnectInfo};
 use tower::ServiceExt as _;
@@ -41,7 +41,7 @@ const TRACE_ID: &str = "trace-id";
 /// Milliseconds to wait before the next attempt.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// What a caller learns of a panic.
-const FAILED: &str = "the service failed";
+pub(crate) const FAILED: &str = "the service failed";
 /// Probes of an orchestrator carry no token.
 const HEALTH: &str = "grpc.health.v1.Health/";
 
@@ -184,42 +184,6 @@ impl Door {
             () = self.closing.reached(Stage::Over) => refusal(draining::leaving()),
         }
     }
-
-    async fn http(self, mut request: Request<Body>) -> Response<Body> {
-        let span = self.gate.http_span(&request);
-        let work = async move {
-            let trace = trace_of(request.headers());
-            let mut response = match self.gate.let_in(&mut request) {
-                Ok(deadline) => self.page(deadline, request).await,
-                Err(fault) => (StatusCode::UNAUTHORIZED, format!("{fault}\n")).into_response(),
-            };
-            let status = response.status();
-            let span = Span::current();
-            span.record("http.response.status_code", status.as_u16());
-            if status.is_server_error() {
-                span.record("otel.status_code", "ERROR");
-            }
-            name_trace(&mut response, &trace);
-            response
-        };
-        work.instrument(span).await
-    }
-
-    /// Lets an HTTP route answer, until the deadline or the end of the host.
-    async fn page(self, deadline: Deadline, request: Request<Body>) -> Response<Body> {
-        let context =
-            Context { deadline: Some(deadline), authorization: authorization(&request), serving: true };
-        let work = context.scope(answer_of(self.router, request));
-        let fault = tokio::select! {
-            done = tokio::time::timeout_at(deadline.instant(), work) => match done {
-                Ok(Some(response)) => return response,
-                Ok(None) => return (StatusCode::INTERNAL_SERVER_ERROR, format!("{FAILED}\n")).into_response(),
-                Err(_) => (StatusCode::GATEWAY_TIMEOUT, deadline::exceeded()),
-            },
-            () = self.closing.reached(Stage::Over) => (StatusCode::SERVICE_UNAVAILABLE, draining::leaving()),
-        };
-        (fault.0, format!("{}\n", fault.1)).into_response()
-    }
 }
 
 /// What an rpc was let in with.
@@ -262,14 +226,6 @@ impl Gate {
         Ok(Admitted { context, first, whole, permit: None })
     }
 
-    /// Authenticates a request for an HTTP route, which may do without, and returns its deadline.
-    fn let_in(&self, request: &mut Request<Body>) -> Result<Deadline, Fault> {
-        if let Some(caller) = self.access.identify(request.headers())? {
-            request.extensions_mut().insert(caller);
-        }
-        Ok(Deadline::after(self.request_timeout))
-    }
-
     /// Refuses an rpc for which there is no room before anything else is done for it: no span, no look at its token.
     fn turn_away(&self, path: &str, limit: &Limit, request: &Request<Body>) -> Response<Body> {
         let mut call = Call::answered(path.trim_start_matches('/'), Span::none(), self.histogram.clone());
@@ -279,19 +235,8 @@ impl Gate {
         response
     }
 
-    fn is_untraced(&self, path: &str) -> bool {
+    pub(crate) fn is_untraced(&self, path: &str) -> bool {
         self.untraced.iter().any(|prefix| path.starts_with(prefix.as_str()))
-    }
-
-    /// Pages and scrapes are asked for again and again; they make a span only for a caller that has a trace.
-    fn http_span(&self, request: &Request<Body>) -> Span {
-        let path = request.uri().path();
-        let traced = request.headers().contains_key("traceparent")
-            || !matches!(*request.method(), Method::GET | Method::HEAD);
-        if !traced || self.is_untraced(path.trim_start_matches('/')) {
-            return Span::none();
-        }
-        call::http_span(&self.telemetry, request.method(), path, request.headers())
     }
 }
 
@@ -300,19 +245,19 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
-fn authorization<B>(request: &Request<B>) -> Option<HeaderValue> {
+pub(crate) fn authorization<B>(request: &Request<B>) -> Option<HeaderValue> {
     let mut value = request.headers().get(AUTHORIZATION).cloned()?;
     value.set_sensitive(true);
     Some(value)
 }
 
 /// Returns the trace of the current span; where there is none, that of the request, or a new one.
-fn trace_of(headers: &HeaderMap) -> String {
+pub(crate) fn trace_of(headers: &HeaderMap) -> String {
     telemetry::trace_id().unwrap_or_else(|| telemetry::trace_id_for(headers))
 }
 
 /// Tells the caller in which trace to look.
-fn name_trace(response: &mut Response<Body>, id: &str) {
+pub(crate) fn name_trace(response: &mut Response<Body>, id: &str) {
     if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert(TRACE_ID, id);
     }
@@ -337,7 +282,7 @@ fn refusal(fault: Fault) -> Response<Body> {
 
 /// Lets the service answer; `None` if it panicked. Uncaught, a panic would look to the caller like a broken connection,
 /// which is worth another attempt.
-async fn answer_of(router: axum::Router, request: Request<Body>) -> Option<Response<Body>> {
+pub(crate) async fn answer_of(router: axum::Router, request: Request<Body>) -> Option<Response<Body>> {
     match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
         Ok(Ok(response)) => Some(response),
         Ok(Err(never)) => match never {},

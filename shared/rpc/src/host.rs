@@ -55,6 +55,8 @@ pub struct Host {
     services: BTreeSet<&'static str>,
     /// Services whose calls are never shed.
     spared: BTreeSet<&'static str>,
+    /// Paths of HTTP routes whose calls are limited.
+    apis: Vec<&'static str>,
     untraced: Vec<String>,
     descriptors: Vec<&'static [u8]>,
     checks: Vec<(&'static str, Check)>,
@@ -113,6 +115,7 @@ impl Host {
             router: axum::Router::new(),
             services: BTreeSet::new(),
             spared: BTreeSet::new(),
+            apis: Vec::new(),
             untraced: own.map(str::to_owned).into(),
             descriptors: vec![contracts::DESCRIPTOR_SET],
             checks: Vec::new(),
@@ -168,6 +171,14 @@ impl Host {
     pub fn route(mut self, routes: axum::Router) -> Self {
         self.router = self.router.merge(routes);
         self
+    }
+
+    /// Adds HTTP routes that do the work of rpcs at these paths: their calls are limited, queued and shed as an rpc's, each
+    /// path for itself, and counted under it.
+    #[must_use]
+    pub fn api(mut self, paths: &[&'static str], routes: axum::Router) -> Self {
+        self.apis.extend_from_slice(paths);
+        self.route(routes)
     }
 
     /// Makes no spans for paths that begin with `prefix`, such as `/opentelemetry.proto.collector.`.

@@ -27,18 +27,19 @@ pub(crate) fn generated(generated: Generated) -> wire::GenerateResponse {
     }
 }
 
-/// Writes one piece of an answer.
-pub(crate) fn stream_part(part: Part) -> wire::GenerateStreamResponse {
+/// Writes one part of an answer; that it begins is said by the first piece.
+pub(crate) fn stream_part(part: Part) -> Option<wire::GenerateStreamResponse> {
     use wire::generate_stream_response::Part as Wire;
     let part = match part {
+        Part::Begin(_) => return None,
         Part::Piece(Piece::Text(text)) => Wire::Text(text),
         Part::Piece(Piece::Call(call)) => Wire::ToolCall(call_piece(call)),
         Part::Piece(Piece::Extra(extra)) => Wire::Extra(json(&extra)),
-        Part::End { finish: reason, served: how } => {
+        Part::End { finish: reason, served: how, .. } => {
             Wire::End(wire::StreamEnd { finish_reason: finish(reason).into(), served: Some(served(*how)) })
         }
     };
-    wire::GenerateStreamResponse { part: Some(part) }
+    Some(wire::GenerateStreamResponse { part: Some(part) })
 }
 
 fn tool_call(call: ToolCall) -> wire::ToolCall {

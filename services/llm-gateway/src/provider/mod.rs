@@ -106,6 +106,13 @@ impl Models {
         }
     }
 
+    /// Returns the names that can be asked for: the default one first.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let default = upstream_name(&self.default).to_owned();
+        if default == STATISTICS { vec![default] } else { vec![default, STATISTICS.to_owned()] }
+    }
+
     /// Returns the name by which answers of `model` are stored; empty stays empty.
     #[must_use]
     pub fn stored_name(&self, model: &str) -> String {
@@ -115,6 +122,12 @@ impl Models {
             format!("{OPENAI}{model}")
         }
     }
+}
+
+/// Returns a model's name as its upstream knows it.
+#[must_use]
+pub fn upstream_name(name: &str) -> &str {
+    name.strip_prefix(OPENAI).unwrap_or(name)
 }
 
 impl Model {

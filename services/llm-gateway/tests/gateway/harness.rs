@@ -50,6 +50,11 @@ impl Gateway {
         Self { url, hand, telemetry, stop: Some(stop), running: Some(running) }
     }
 
+    /// Returns the base address of the dialect of OpenAI's API.
+    pub(crate) fn chat_url(&self) -> String {
+        format!("{}/v1", self.url)
+    }
+
     /// Returns a client that gives up after 20 s and repeats nothing.
     pub(crate) fn client(&self) -> LlmGatewayServiceClient<Channel> {
         LlmGatewayServiceClient::new(self.channel(None, Duration::from_secs(20)))

@@ -78,7 +78,9 @@ impl Host {
     /// The limits of the methods of what was added, watches and administration left out.
     fn limits(&self) -> Limits {
         let limited = self.services.difference(&self.spared).copied().collect();
-        Limits::new(&self.settings, methods::bounded(&self.descriptors, &limited), &self.telemetry)
+        let mut paths = methods::bounded(&self.descriptors, &limited);
+        paths.extend(self.apis.iter().map(|path| (*path).to_owned()));
+        Limits::new(&self.settings, paths, &self.telemetry)
     }
 }
 

@@ -48,7 +48,10 @@ fn with(status: u16, kind: &'static str, body: Body) -> Response {
 }
 
 fn whole(reply: &Reply, model: &str) -> Value {
-    let message = json!({ "role": "assistant", "content": reply.content });
+    let mut message = json!({ "role": "assistant", "content": reply.content });
+    for (name, value) in &reply.further {
+        message[name] = value.clone();
+    }
     let mut answer = json!({
         "id": "chatcmpl-fake",
         "object": "chat.completion",
@@ -77,6 +80,13 @@ fn events(reply: &Reply, model: &str, counts: bool) -> Body {
         chunk(json!([{ "index": 0, "delta": delta, "finish_reason": reason }]))
     };
     let mut chunks = vec![delta(json!({ "role": "assistant", "content": "" }), None)];
+    if !reply.further.is_empty() {
+        let mut further = Value::Object(reply.further.clone());
+        for (place, call) in further["tool_calls"].as_array_mut().into_iter().flatten().enumerate() {
+            call["index"] = place.into();
+        }
+        chunks.push(delta(further, None));
+    }
     chunks.extend(reply.content.split_inclusive(' ').map(|piece| delta(json!({ "content": piece }), None)));
     if let Some(pieces) = reply.cut_after {
         // The first chunk names the role only.

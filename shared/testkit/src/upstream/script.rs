@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// By what the fake answers.
 #[derive(Clone)]
@@ -24,6 +24,8 @@ pub struct Reply {
     pub delay: Duration,
     /// The answer's text.
     pub content: String,
+    /// Further fields of the message, such as `tool_calls`; streamed, they come before the text as one piece.
+    pub further: Map<String, Value>,
     /// Tokens counted; by default one for every four characters. `None`: the fake does not say.
     pub usage: Option<Usage>,
     /// Why the answer ends; `stop` by default.
@@ -94,6 +96,7 @@ impl Reply {
             status: 200,
             delay: Duration::ZERO,
             content,
+            further: Map::new(),
             usage: Some(Usage { prompt_tokens: 1, completion_tokens }),
             finish_reason: "stop".to_owned(),
             headers: Vec::new(),

@@ -1,0 +1,86 @@
+//! The dialect of OpenAI's API, for any client of it: chat completions and models, over HTTP on the gateway's port.
+//!
+//! 1. A request goes the same way as an rpc: the same caches, limits, budgets and tenants. What came of it stands in headers `x-athena-*`.
+//! 2. Parameters nobody here knows reach the upstream, and unknown fields of its answer the client.
+//! 3. A stream's status is settled by its first piece: what fails before it is an error of HTTP, what fails later one of the stream.
+
+mod answer;
+mod events;
+mod fault;
+mod question;
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{FromRequestParts, Path, State, rejection::BytesRejection},
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+use http::{HeaderMap, StatusCode, request::Parts};
+use rpc::Caller;
+use serde_json::json;
+
+use self::{fault::Refusal, question::Question};
+use crate::route::Gateway;
+
+/// The paths whose calls are limited.
+pub(crate) const PATHS: [&str; 1] = ["/v1/chat/completions"];
+
+/// Returns the routes of the dialect.
+pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
+    Router::new()
+        .route(PATHS[0], post(complete))
+        .route("/v1/models", get(models))
+        .route("/v1/models/{*model}", get(model))
+        .with_state(gateway)
+}
+
+/// A caller that is let in; any other is told so in the dialect.
+struct Known(Caller);
+
+impl<S: Sync> FromRequestParts<S> for Known {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        parts.extensions.get().cloned().map(Self).ok_or_else(Refusal::unauthenticated)
+    }
+}
+
+async fn complete(
+    State(gateway): State<Arc<Gateway>>,
+    Known(caller): Known,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    let body = body.map_err(|rejection| Refusal::body(rejection.status()))?;
+    let Question { terms, conversation, stream } = question::read(caller, &headers, &body)?;
+    if let Some(with_usage) = stream {
+        return events::answer(&gateway, terms, conversation, with_usage).await;
+    }
+    let generated = gateway.generate(&terms, &conversation).await.map_err(Refusal::from)?;
+    Ok(answer::whole(&generated, gateway.clock.now()))
+}
+
+async fn models(State(gateway): State<Arc<Gateway>>, _: Known) -> Result<Response, Refusal> {
+    let data: Vec<_> = gateway.models.names().into_iter().map(|name| described(&name)).collect();
+    Ok(Json(json!({"object": "list", "data": data})).into_response())
+}
+
+async fn model(
+    State(gateway): State<Arc<Gateway>>,
+    _: Known,
+    Path(name): Path<String>,
+) -> Result<Response, Refusal> {
+    match gateway.models.resolve(&name) {
+        Ok(_) => Ok(Json(described(&name)).into_response()),
+        Err(_) => Err(Refusal::model(StatusCode::NOT_FOUND)),
+    }
+}
+
+/// Describes a model. When it was made is not known here.
+fn described(name: &str) -> serde_json::Value {
+    let owner = name.split_once('/').map_or("upstream", |(provider, _)| provider);
+    json!({"id": name, "object": "model", "created": 0, "owned_by": owner})
+}
