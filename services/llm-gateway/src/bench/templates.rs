@@ -362,14 +362,6 @@ mod tests {
     }
 
     #[test]
-    fn zz_temporary() {
-        let file = std::fs::read("/work/shared/data/pools/pool_days_base_2024-10_2025-08.csv").unwrap();
-        let begun = std::time::Instant::now();
-        let round = templates(&file).unwrap();
-        println!("{} {:#} {:?}", round.value, round.details, begun.elapsed());
-    }
-
-    #[test]
     fn a_file_of_another_shape_or_without_spikes_is_refused() {
         assert!(matches!(templates(b"a,b\n1,2\n"), Err(Error::Column(_))));
         assert!(matches!(templates(recording(9).as_bytes()), Err(Error::TooFew)));
