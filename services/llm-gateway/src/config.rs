@@ -23,6 +23,11 @@ config::settings! {
         pub llm_cache_size: u64 = "1000", unit "entries", range "1" to "1000000", development "100", production "2000";
         /// How long an answer is served from the response cache, on the agent clock.
         pub llm_cache_ttl: Duration = "24h", unit "duration", range "1s" to "30d";
+        /// Who turns texts into vectors, for the semantic cache and `/v1/embeddings`: `hashing` (no model, 512 components), or `hashing-` and
+        /// their number.
+        pub llm_embedder: String = "hashing", unit "name";
+        /// Most vectors kept of texts that may come again.
+        pub llm_embedding_cache_size: u64 = "2000", unit "vectors", range "1" to "1000000", development "100";
         /// Most observations of one `Analyze`.
         pub llm_max_observations: usize = "1000", unit "observations", range "1" to "10000";
         /// Most observations of one call to the upstream: more are asked about in several calls side by side. `builtin/statistics` takes all at once.

@@ -22,6 +22,12 @@ pub enum Error {
     /// The upstream cannot be set up.
     #[error("the upstream cannot be set up")]
     Setup(#[from] provider::openai::SetupError),
+    /// No embedder has that name.
+    #[error("the setting `llm_embedder` cannot be used: {0}")]
+    EmbedderSetting(embedding::Unknown),
+    /// The embedder cannot be made, or turns no text into vectors.
+    #[error("the embedder cannot be used")]
+    Embedder(#[from] embedding::Error),
     /// A model other than `builtin/statistics` is named and there is no upstream.
     #[error("the model is not `builtin/statistics` and `llm_upstream_url` names no upstream")]
     NoUpstream,
@@ -61,9 +67,24 @@ impl From<Error> for Fault {
                     .retry_after(std::time::Duration::from_secs(1))
                     .caused_by(failed)
             }
-            Error::Serve(_) | Error::Patterns(_) | Error::Setup(_) | Error::Learned(_) | Error::Task(_) => {
-                Self::new(Code::Internal, "the gateway is not set up").caused_by(error)
+            Error::Embedder(error) if error.is_temporary() => {
+                let fault = Self::new(Code::Unavailable, "the embedder does not answer")
+                    .reason("EMBEDDER_UNAVAILABLE");
+                let fault = match error.retry_after() {
+                    Some(wait) => fault.retry_after(wait),
+                    None => fault,
+                };
+                fault.caused_by(error)
             }
+            Error::Embedder(_) => {
+                Self::new(Code::Internal, "the embedder failed").reason("EMBEDDER_FAILED").caused_by(error)
+            }
+            Error::Serve(_)
+            | Error::Patterns(_)
+            | Error::Setup(_)
+            | Error::EmbedderSetting(_)
+            | Error::Learned(_)
+            | Error::Task(_) => Self::new(Code::Internal, "the gateway is not set up").caused_by(error),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use clock::Clock;
+use embedding::{Cached, Embedder};
 use telemetry::Telemetry;
 
 use crate::{
@@ -35,6 +36,10 @@ pub struct Parts {
     pub cache_size: u64,
     /// How long an answer is served, on the clock.
     pub cache_ttl: Duration,
+    /// Who turns texts into vectors.
+    pub embedder: Arc<dyn Embedder>,
+    /// Most vectors kept.
+    pub embedding_cache_size: u64,
     /// The agent clock.
     pub clock: Clock,
     /// Where work is counted and traced.
@@ -52,6 +57,7 @@ pub struct Gateway {
     pub(crate) cache: Exact,
     pub(crate) answers: Flights<Arc<StoredAnswer>>,
     pub(crate) merges: Flights<Arc<Merged>>,
+    pub(crate) embedder: Arc<dyn Embedder>,
     pub(crate) meter: Meter,
     pub(crate) clock: Clock,
     pub(crate) telemetry: Telemetry,
@@ -96,9 +102,14 @@ impl Gateway {
             merge_max_items: parts.merge_max_items.max(1),
             keys: Keys::new(rand::random()),
             cache: Exact::new(parts.cache_size, parts.cache_ttl, parts.clock.clone()),
-            clock: parts.clock,
+            clock: parts.clock.clone(),
             answers: Flights::default(),
             merges: Flights::default(),
+            // By the same text it is the same vector for ever: what is not asked for again makes room.
+            embedder: Arc::new(Cached::new(
+                parts.embedder,
+                caching::Cache::new(parts.embedding_cache_size, Duration::MAX, parts.clock.clone()),
+            )),
             meter: Meter::new(&parts.telemetry),
             telemetry: parts.telemetry,
         }

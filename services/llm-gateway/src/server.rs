@@ -9,6 +9,7 @@ use contracts::llm::{
     self as wire, cache_admin_service_server as cache_server, llm_gateway_service_server as gateway_server,
     pattern_service_server as pattern_server,
 };
+use embedding::Embedder;
 use futures::{Stream, StreamExt as _};
 use rpc::{Caller, Role};
 use telemetry::Telemetry;
@@ -56,12 +57,11 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
         gateway: Arc::new(gateway(&config, upstream, &telemetry, &clock).await?),
         max_observations: config.llm_max_observations,
     };
-    let gateway = Arc::clone(&service.gateway);
     let host = rpc::Host::bind(&config.host, config.llm_port, telemetry, clock)?;
     let local_addr = host.local_addr();
     let gateway = service.gateway.clone();
     let mut host = host
-        .api(&dialect::PATHS, dialect::routes(gateway))
+        .api(&dialect::PATHS, dialect::routes(gateway.clone()))
         .add(gateway_server::LlmGatewayServiceServer::new(service.clone()))
         .add_admin(cache_server::CacheAdminServiceServer::new(service.clone()))
         .add_admin(pattern_server::PatternServiceServer::new(service));
@@ -105,6 +105,11 @@ fn upstream(config: &Config) -> Result<Option<Upstream>, Error> {
     Ok(upstream.transpose()?)
 }
 
+async fn embedder(config: &Config) -> Result<Arc<dyn Embedder>, Error> {
+    let choice: embedding::Choice = config.llm_embedder.parse().map_err(Error::EmbedderSetting)?;
+    Ok(choice.embedder().await?)
+}
+
 async fn gateway(
     config: &Config,
     upstream: Option<Upstream>,
@@ -125,6 +130,8 @@ async fn gateway(
         merge_max_items: config.llm_merge_max_items,
         cache_size: config.llm_cache_size,
         cache_ttl: config.llm_cache_ttl,
+        embedder: embedder(config).await?,
+        embedding_cache_size: config.llm_embedding_cache_size,
         clock: clock.clone(),
         telemetry: telemetry.clone(),
     }))

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use crate::options::{Options, Sampling};
 
+/// The word by which the conventions for generative models are opted into.
+const GEN_AI: &str = "gen_ai_latest_experimental";
+
 impl Options {
     /// Applies the standard `OTEL_*` variables among the given ones; others are passed over.
     ///
@@ -22,6 +25,10 @@ impl Options {
         self.read_traces(&mut given);
         set(&mut self.export_interval, given.parsed("OTEL_METRIC_EXPORT_INTERVAL", positive_millis));
         set(&mut self.disabled, given.parsed("OTEL_SDK_DISABLED", boolean));
+        let opted = given.text("OTEL_SEMCONV_STABILITY_OPT_IN").unwrap_or_default();
+        self.gen_ai.conventions |= opted.split(',').any(|word| word.trim() == GEN_AI);
+        let content = given.parsed("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", content);
+        set(&mut self.gen_ai.content, content);
         if let Some(pairs) = given.parsed("OTEL_RESOURCE_ATTRIBUTES", pairs) {
             self.resource.extend(pairs);
         }
@@ -103,6 +110,15 @@ fn boolean(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" => Some(true),
         "false" => Some(false),
+        _ => None,
+    }
+}
+
+/// Reads where the words of a model are told. They are told in spans only, so that a wish for events alone is not one for us.
+fn content(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "span_only" | "span_and_event" => Some(true),
+        "false" | "no_content" => Some(false),
         _ => None,
     }
 }
@@ -191,6 +207,18 @@ mod tests {
         let options =
             options(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:4317"), ("OTEL_SDK_DISABLED", "True")]);
         assert_eq!((options.traces_to(), options.metrics_to()), (None, None));
+    }
+
+    #[test]
+    fn conventions_for_generative_models_are_opted_into_and_their_words_apart() {
+        assert_eq!(options(&[]).gen_ai, crate::GenAi::default());
+        let both = options(&[
+            ("OTEL_SEMCONV_STABILITY_OPT_IN", "http, gen_ai_latest_experimental"),
+            ("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY"),
+        ]);
+        assert!(both.gen_ai.conventions && both.gen_ai.content);
+        let events = options(&[("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "EVENT_ONLY")]);
+        assert!(!events.gen_ai.content && events.ignored.len() == 1, "what cannot be followed is said");
     }
 
     #[test]

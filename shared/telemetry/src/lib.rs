@@ -34,6 +34,6 @@ pub use log::{LogFormat, LogSink};
 pub use metrics::{Counter, Gauge, Histogram};
 pub use opentelemetry::{Context, KeyValue};
 pub use opentelemetry_sdk::trace::SpanData;
-pub use options::{Headers, Options, Sampling};
-pub use propagation::{extract, inject, set_parent, trace_id, trace_id_for};
+pub use options::{GenAi, Headers, Options, Sampling};
+pub use propagation::{annotate, extract, inject, set_parent, trace_id, trace_id_for};
 pub use value::{FLUSH_LIMIT, Telemetry};

@@ -46,10 +46,23 @@ pub struct Options {
     pub log: LogSink,
     /// Which events are logged, as `tracing_subscriber::EnvFilter` reads it. Default `info`.
     pub log_filter: String,
+    /// What is told of calls to generative models.
+    pub gen_ai: GenAi,
     /// Switches every export off (`OTEL_SDK_DISABLED`); trace ids, logs and `/metrics` stay.
     pub disabled: bool,
     /// Names of `OTEL_*` variables whose value could not be used; logged once at the start.
     pub ignored: Vec<String>,
+}
+
+/// What is told of calls to generative models, whose conventions are not stable yet and whose words are nobody else's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GenAi {
+    /// Whether spans and metrics by OpenTelemetry's conventions are made (`OTEL_SEMCONV_STABILITY_OPT_IN` with
+    /// `gen_ai_latest_experimental` in it).
+    pub conventions: bool,
+    /// Whether their spans carry the words themselves (`OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`: `true`, or
+    /// `SPAN_ONLY`).
+    pub content: bool,
 }
 
 impl Options {
@@ -71,6 +84,7 @@ impl Options {
             resource: BTreeMap::new(),
             log: LogSink::default(),
             log_filter: "info".to_owned(),
+            gen_ai: GenAi::default(),
             disabled: false,
             ignored: Vec::new(),
         }

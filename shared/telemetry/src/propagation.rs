@@ -4,9 +4,9 @@
 //! thread, whichever service's it is; `Span::current` would know the spans of one dispatch only.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
 use opentelemetry::trace::{TraceContextExt as _, TraceId};
+use opentelemetry::{Context, Value};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{IdGenerator as _, RandomIdGenerator};
 use tracing::Span;
@@ -29,6 +29,11 @@ pub fn extract(headers: &HeaderMap) -> Context {
 pub fn set_parent(span: &Span, parent: Context) {
     // Both cases are told in the documentation; neither is worth a log line a call.
     let _ = span.set_parent(parent);
+}
+
+/// Adds an attribute to the current span of this dispatch, beside those it was made with; nothing if there is no span.
+pub fn annotate(key: &'static str, value: impl Into<Value>) {
+    Span::current().set_attribute(key, value);
 }
 
 /// Returns the trace id of the current span, 32 lower-case hexadecimal digits; `None` outside of a trace.

@@ -30,7 +30,7 @@ use crate::export::{self, Reports, WatchedMetrics};
 use crate::log::{Lines, LogFormat, LogSink};
 use crate::metrics::{Counter, Gauge, Histogram, Meters, SCOPE};
 use crate::names::{self, Metric};
-use crate::options::Options;
+use crate::options::{GenAi, Options};
 
 /// Longest time [`Telemetry::flush`] and [`Telemetry::shutdown`] take, whatever the collector does.
 pub const FLUSH_LIMIT: Duration = Duration::from_secs(5);
@@ -57,6 +57,7 @@ struct Inner {
     dispatch: Dispatch,
     tracers: SdkTracerProvider,
     meters: Meters,
+    gen_ai: GenAi,
     /// Whether anything leaves the process.
     exporting: bool,
     closed: AtomicBool,
@@ -82,9 +83,10 @@ impl Telemetry {
         let resource = resource(&options);
         let tracers = tracers(&resource, options.sampling.into(), spans);
         let meters = Meters::new(&resource, metrics);
-        let dispatch = dispatch(&tracers, options.log.layer(options.service), filter);
+        let (service, gen_ai) = (options.service, options.gen_ai);
+        let dispatch = dispatch(&tracers, options.log.layer(service), filter);
         reports.connect(dispatch.downgrade(), meters.counter(names::SPANS_DROPPED));
-        let telemetry = Self::assembled(options.service, dispatch, tracers, meters, exporting);
+        let telemetry = Self::assembled(service, gen_ai, dispatch, tracers, meters, exporting);
         telemetry.warn_about(&options.ignored);
         Ok(telemetry)
     }
@@ -92,7 +94,7 @@ impl Telemetry {
     /// Returns telemetry of which nothing leaves the process and nothing is logged: for unit tests. Spans have
     /// valid trace ids, and metrics can be read by [`Telemetry::prometheus_text`].
     pub fn silent(service: &'static str) -> Self {
-        Self::local(service, None::<Captured>, LogSink::off())
+        Self::local(service, GenAi::default(), None::<Captured>, LogSink::off())
     }
 
     /// Returns telemetry without spans and without a log: for a caller outside of the mesh. A call made with it carries no
@@ -102,19 +104,29 @@ impl Telemetry {
         let options = Options::new(service);
         let tracers = tracers(&resource(&options), options.sampling.into(), None::<Captured>);
         let meters = Meters::new(&resource(&options), None::<PeriodicReader<WatchedMetrics>>);
-        Self::assembled(service, Dispatch::none(), tracers, meters, false)
+        Self::assembled(service, GenAi::default(), Dispatch::none(), tracers, meters, false)
     }
 
     /// Returns telemetry that keeps its spans and its log lines (`debug` and above) in memory, for tests.
     pub fn captured(service: &'static str) -> (Self, Captured) {
+        Self::captured_telling(service, GenAi::default())
+    }
+
+    /// Returns telemetry as [`Telemetry::captured`], that tells this of calls to generative models.
+    pub fn captured_telling(service: &'static str, gen_ai: GenAi) -> (Self, Captured) {
         let captured = Captured::default();
         let log = LogSink::writer(LogFormat::Json, captured.clone());
-        (Self::local(service, Some(captured.clone()), log), captured)
+        (Self::local(service, gen_ai, Some(captured.clone()), log), captured)
     }
 
     /// Returns the name of the service.
     pub fn service(&self) -> &'static str {
         self.inner.service
+    }
+
+    /// Returns what is told of calls to generative models.
+    pub fn gen_ai(&self) -> GenAi {
+        self.inner.gen_ai
     }
 
     /// Returns where spans and events go. A binary may make it the process's default.
@@ -215,24 +227,25 @@ impl Telemetry {
         }
     }
 
-    fn local(service: &'static str, spans: Option<Captured>, log: LogSink) -> Self {
+    fn local(service: &'static str, gen_ai: GenAi, spans: Option<Captured>, log: LogSink) -> Self {
         let options = Options::new(service);
         let resource = resource(&options);
         let tracers = tracers(&resource, options.sampling.into(), spans);
         let meters = Meters::new(&resource, None::<PeriodicReader<WatchedMetrics>>);
         let dispatch = dispatch(&tracers, log.layer(service), EnvFilter::new(CAPTURED));
-        Self::assembled(service, dispatch, tracers, meters, false)
+        Self::assembled(service, gen_ai, dispatch, tracers, meters, false)
     }
 
     fn assembled(
         service: &'static str,
+        gen_ai: GenAi,
         dispatch: Dispatch,
         tracers: SdkTracerProvider,
         meters: Meters,
         exporting: bool,
     ) -> Self {
         let closed = AtomicBool::new(false);
-        Self { inner: Arc::new(Inner { service, dispatch, tracers, meters, exporting, closed }) }
+        Self { inner: Arc::new(Inner { service, gen_ai, dispatch, tracers, meters, exporting, closed }) }
     }
 
     /// Waits for both halves of a flush, but no longer than the limit.

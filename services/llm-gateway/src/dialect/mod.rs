@@ -1,10 +1,11 @@
-//! The dialect of OpenAI's API, for any client of it: chat completions and models, over HTTP on the gateway's port.
+//! The dialect of OpenAI's API, for any client of it: chat completions, embeddings and models, over HTTP on the gateway's port.
 //!
 //! 1. A request goes the same way as an rpc: the same caches, limits, budgets and tenants. What came of it stands in headers `x-athena-*`.
 //! 2. Parameters nobody here knows reach the upstream, and unknown fields of its answer the client.
 //! 3. A stream's status is settled by its first piece: what fails before it is an error of HTTP, what fails later one of the stream.
 
 mod answer;
+mod embeddings;
 mod events;
 mod fault;
 mod question;
@@ -26,12 +27,15 @@ use self::{fault::Refusal, question::Question};
 use crate::route::Gateway;
 
 /// The paths whose calls are limited.
-pub(crate) const PATHS: [&str; 1] = ["/v1/chat/completions"];
+pub(crate) const PATHS: [&str; 2] = ["/v1/chat/completions", "/v1/embeddings"];
+
+type Shared = Arc<Gateway>;
 
 /// Returns the routes of the dialect.
-pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
+pub(crate) fn routes(gateway: Shared) -> Router {
     Router::new()
         .route(PATHS[0], post(complete))
+        .route(PATHS[1], post(embeddings::embed))
         .route("/v1/models", get(models))
         .route("/v1/models/{*model}", get(model))
         .with_state(gateway)
@@ -49,13 +53,13 @@ impl<S: Sync> FromRequestParts<S> for Known {
 }
 
 async fn complete(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Shared>,
     Known(caller): Known,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
-    let body = body.map_err(|rejection| Refusal::body(rejection.status()))?;
-    let Question { terms, conversation, stream } = question::read(caller, &headers, &body)?;
+    let request = question::object(&headers, body)?;
+    let Question { terms, conversation, stream } = question::read(caller, &headers, request)?;
     if let Some(with_usage) = stream {
         return events::answer(&gateway, terms, conversation, with_usage).await;
     }
@@ -63,19 +67,22 @@ async fn complete(
     Ok(answer::whole(&generated, gateway.clock.now()))
 }
 
-async fn models(State(gateway): State<Arc<Gateway>>, _: Known) -> Result<Response, Refusal> {
-    let data: Vec<_> = gateway.models.names().into_iter().map(|name| described(&name)).collect();
+async fn models(State(gateway): State<Shared>, _: Known) -> Result<Response, Refusal> {
+    let mut names = gateway.models.names();
+    names.push(gateway.embedder.name().to_owned());
+    let data: Vec<_> = names.iter().map(|name| described(name)).collect();
     Ok(Json(json!({"object": "list", "data": data})).into_response())
 }
 
 async fn model(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Shared>,
     _: Known,
     Path(name): Path<String>,
 ) -> Result<Response, Refusal> {
-    match gateway.models.resolve(&name) {
-        Ok(_) => Ok(Json(described(&name)).into_response()),
-        Err(_) => Err(Refusal::model(StatusCode::NOT_FOUND)),
+    if gateway.models.resolve(&name).is_ok() || name == gateway.embedder.name() {
+        Ok(Json(described(&name)).into_response())
+    } else {
+        Err(Refusal::model(StatusCode::NOT_FOUND))
     }
 }
 

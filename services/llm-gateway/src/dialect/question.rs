@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use axum::{body::Bytes, extract::rejection::BytesRejection};
 use http::{HeaderMap, header};
 use rpc::{At, Caller, Check, Deadline};
 use serde_json::Value;
@@ -26,11 +27,12 @@ pub(super) struct Question {
     pub(super) stream: Option<bool>,
 }
 
-/// Reads a request of `caller`.
+/// Reads the body of a request: the JSON of an object.
 ///
 /// # Errors
-/// Names every wrong field.
-pub(super) fn read(caller: Caller, headers: &HeaderMap, body: &[u8]) -> Result<Question, Refusal> {
+/// If it is anything else, or too large.
+pub(super) fn object(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Object, Refusal> {
+    let body = body.map_err(|rejection| Refusal::body(rejection.status()))?;
     let is_json = headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"application/json"));
@@ -38,7 +40,14 @@ pub(super) fn read(caller: Caller, headers: &HeaderMap, body: &[u8]) -> Result<Q
     if !is_json {
         return Err(Refusal::content_type());
     }
-    let mut request: Object = serde_json::from_slice(body).map_err(|error| Refusal::json(&error))?;
+    serde_json::from_slice(&body).map_err(|error| Refusal::json(&error))
+}
+
+/// Reads a request of `caller`.
+///
+/// # Errors
+/// Names every wrong field.
+pub(super) fn read(caller: Caller, headers: &HeaderMap, mut request: Object) -> Result<Question, Refusal> {
     let mut check = Check::default();
     let model = match request.shift_remove("model") {
         Some(Value::String(model)) => model,
@@ -203,7 +212,8 @@ mod tests {
         for (name, value) in [("content-type", "application/json; charset=utf-8")].iter().chain(headers) {
             all.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        read(Caller::new("t", Role::Agent), &all, body.to_string().as_bytes())
+        let request = super::object(&all, Ok(body.to_string().into()))?;
+        read(Caller::new("t", Role::Agent), &all, request)
     }
 
     fn minimal() -> Value {
@@ -285,7 +295,7 @@ mod tests {
 
     #[test]
     fn only_json_is_read() {
-        let read = read(Caller::new("t", Role::Agent), &HeaderMap::new(), minimal().to_string().as_bytes());
+        let read = super::object(&HeaderMap::new(), Ok(minimal().to_string().into()));
         assert_eq!(read.unwrap_err().status(), 415);
     }
 }

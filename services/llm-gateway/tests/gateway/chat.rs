@@ -261,7 +261,7 @@ async fn models_are_listed() {
     let get = async |path: &str| reqwest::get(format!("{}{path}", gateway.chat_url())).await.unwrap();
     let list: Value = get("/models").await.json().await.unwrap();
     let names: Vec<_> = list["data"].as_array().unwrap().iter().map(|model| model["id"].clone()).collect();
-    assert_eq!(names, ["small", "builtin/statistics"]);
+    assert_eq!(names, ["small", "builtin/statistics", "hashing-512"]);
     let one: Value = get("/models/builtin/statistics").await.json().await.unwrap();
     assert_eq!(one["id"], "builtin/statistics");
     gateway.stop().await;
@@ -288,5 +288,26 @@ async fn more_calls_than_are_let_in_are_shed_with_a_wait() {
         shed.status().as_u16()
     };
     assert_eq!(tokio::join!(first, second), (200, 429));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn texts_become_vectors() {
+    let gateway = Gateway::alone().await;
+    let client = reqwest::Client::new();
+    let ask = async |body: Value| {
+        client.post(format!("{}/embeddings", gateway.chat_url())).json(&body).send().await.unwrap()
+    };
+    let answer: Value = ask(json!({"model": "hashing-512", "input": ["gas is low", "gas is low"]}))
+        .await
+        .json()
+        .await
+        .unwrap();
+    let vector = |place: usize| answer["data"][place]["embedding"].as_array().unwrap().clone();
+    assert_eq!((vector(0).len(), answer["data"][1]["index"].as_u64()), (512, Some(1)));
+    assert_eq!(vector(0), vector(1));
+    let length: f64 = vector(0).iter().map(|value| value.as_f64().unwrap().powi(2)).sum();
+    assert!((length - 1.0).abs() < 1e-5, "{length}");
+    assert_eq!(ask(json!({"model": "another", "input": "x"})).await.status().as_u16(), 404);
     gateway.stop().await;
 }
