@@ -5,25 +5,28 @@ use serde_json::{Value, json};
 use testkit::upstream::{Reply, Script, Upstream};
 use tests::House;
 
-/// Answers a merged question: one item for every tag it holds.
+/// Answers a merged question: one item for every observation it holds.
 fn analysed(request: &Value) -> Reply {
     let words = request["messages"].as_array().unwrap().last().unwrap()["content"].as_str().unwrap();
     let question: Value = serde_json::from_str(words).unwrap();
-    let seen = question["groups"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .flat_map(|group| group["observations"].as_array().unwrap());
-    let item =
-        |one: &Value| json!({ "tag": one["tag"], "summary": "as ever", "confidence": 0.5, "salience": 0.5 });
+    let parts = question["parts"].as_array().unwrap();
+    let groups = parts.iter().flat_map(|part| part["groups"].as_array().unwrap());
+    let seen = groups.flat_map(|group| group["observations"].as_array().unwrap());
+    let item = |one: &Value| {
+        json!({ "tag": one["tag"], "check": one["check"], "summary": "as ever", "confidence": 0.5, "salience": 0.5 })
+    };
     let items: Vec<Value> = seen.map(item).collect();
-    let assessment = json!({
-        "overall_assessment": "all calm",
-        "correlations": [],
-        "focus_areas": [],
-        "risk_warnings": [],
-    });
-    Reply::json(&json!({ "items": items, "assessment": assessment })).counted(4_000, 1_000)
+    let assessed = |part: &Value| {
+        json!({
+            "part": part["part"],
+            "overall_assessment": "all calm",
+            "correlations": [],
+            "focus_areas": [],
+            "risk_warnings": [],
+        })
+    };
+    let assessments: Vec<Value> = parts.iter().map(assessed).collect();
+    Reply::json(&json!({ "items": items, "assessments": assessments })).counted(4_000, 1_000)
 }
 
 #[tokio::test(flavor = "multi_thread")]

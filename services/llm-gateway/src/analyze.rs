@@ -1,30 +1,27 @@
-//! The way of many observations: patterns, then the exact cache, then one call about all that is left.
+//! The way of many observations, tier by tier: pattern, exact cache, one model call about all that is left.
 //!
 //! 1. Every observation gets exactly one finding: an analysis, or a failure by name that spares the others.
 //! 2. Equal observations of a request are asked about once.
-//! 3. The assessment comes with the model call where one is made, and from `builtin/statistics` at no cost, labelled so, where none
-//!    is made or the model gave none.
+//! 3. The assessment comes with the model call where one is made about a request of several observations, and from `builtin/statistics` at
+//!    no cost, labelled so, where none is made, or the model gave none, or there is one observation, which nothing can be said beside.
 //! 4. The call fails as a whole only where nothing at all could be answered, or its cost limit forbids the model call.
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use crate::{
-    batch,
+    batch::{self, Item, Part},
     cache::{Key, Lead, Seat},
     conversation::Usage,
     error::Error,
-    merge::{Item, Merged, Remainder, Shared, Target},
+    merge::{Merged, Shared},
     observation::{Analysis, Assessment, ItemFailure, Observation},
     pattern,
-    provider::{Kind, Model, statistics::Survey},
-    route::Gateway,
+    provider::{Model, statistics::Survey},
+    route::{Gateway, statistics_span},
     served::{By, Phases, Served, Terms},
 };
 
@@ -48,7 +45,7 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// The assessment.
     pub assessment: Assessment,
-    /// Model calls made for this request, whatever came of them.
+    /// Model calls made for this request, whatever came of them, those it shared among them.
     pub upstream_calls: u32,
     /// The model call; `None` if none was needed or it failed.
     pub served: Option<Served>,
@@ -65,12 +62,28 @@ pub struct Finding {
     pub served: Served,
 }
 
-/// An observation that patterns and cache left open.
-struct Open {
-    place: usize,
-    key: Key,
+/// A request on its way through the tiers.
+struct Case<'a> {
+    gateway: &'a Arc<Gateway>,
+    terms: &'a Terms,
+    inquiry: &'a Inquiry,
+    model: Model,
+    survey: Survey<'a>,
+    context: String,
+    warnings: Vec<String>,
+    begun: Instant,
+    /// One for each observation, in order.
+    seats: Vec<Seated>,
+    calls: u32,
+}
+
+/// How far one observation has come.
+#[derive(Default)]
+struct Seated {
     phases: Phases,
-    /// The templates' matches that did not answer it.
+    key: Option<Key>,
+    finding: Option<Finding>,
+    /// The matches of templates, also of those that may not answer.
     matched: Vec<pattern::Id>,
 }
 
@@ -79,223 +92,23 @@ struct Brought {
     merged: Shared,
     joined: bool,
     wait: Duration,
+    /// What calls of their own would have cost all it was asked about, in USD.
+    own_usd: f64,
 }
 
 impl Gateway {
-    /// Analyses observations with one call to a model (several where `llm_merge_max_items` splits it), and one more for what was left out.
+    /// Analyses observations: what patterns and cache leave open is asked of a model in calls that many observations share, and asked
+    /// again where the answer was missing or invalid.
     ///
     /// # Errors
     /// [`Error::NoUpstream`] for a model nobody serves, [`Error::OverBudget`], [`Error::DeadlineExceeded`], or
     /// [`Error::Failed`] when the model did not answer and nothing else did.
-    pub async fn analyze(&self, terms: &Terms, inquiry: &Inquiry) -> Result<Report, Error> {
-        let begun = Instant::now();
-        let model = self.models.resolve(&inquiry.model)?;
-        let survey = Survey::of(&inquiry.observations);
-        let warnings = batch::warnings(&inquiry.observations);
-        let context = survey.context();
-        let mut findings: Vec<Option<Finding>> = vec![None; inquiry.observations.len()];
-        let open = self.answer_cheaply(terms, inquiry, &model, &survey, &context, &mut findings);
-        let (firsts, twins) = distinct(&open, terms.control.coalesce);
-        let rest = Remainder {
-            question: &inquiry.question,
-            context: &context,
-            observations: firsts.iter().filter_map(|first| inquiry.observations.get(first.place)).collect(),
-            keys: firsts.iter().map(|first| &first.key).collect(),
-            begun,
-            calls: AtomicU32::new(0),
-        };
-        let brought = if rest.keys.is_empty() {
-            None
-        } else {
-            match self.bring(terms, &model, &survey, &rest, &warnings).await {
-                Ok(brought) => Some(brought),
-                Err(Error::Failed(failure)) if findings.iter().any(Option::is_some) => {
-                    tracing::info!(failure = %failure, observations = rest.keys.len(), "answering in part");
-                    None
-                }
-                Err(error) => return Err(error),
-            }
-        };
-        let mut served = None;
-        if let Some(brought) = &brought {
-            served = Some(self.distribute(brought, &model, &firsts, &rest, &mut findings));
-        }
-        let upstream_calls = rest.calls.load(Ordering::Relaxed);
-        for open in open {
-            let twin = twins.get(&open.place).and_then(|first| findings.get(*first)?.as_ref());
-            let finding = twin.map_or_else(|| unasked(&model, &open), |twin| copied(twin, &open));
-            if let Some(slot) = findings.get_mut(open.place) {
-                let finding = slot.get_or_insert(finding);
-                if let (Ok(found), false) = (&finding.outcome, model.is_free()) {
-                    self.patterns.compare(&terms.tenant, &open.matched, found.salience);
-                }
-            }
-        }
-        let findings: Vec<Finding> = findings.into_iter().flatten().collect();
-        self.count(&findings);
-        let assessment = brought.as_ref().and_then(|brought| brought.merged.assessment.clone());
-        Ok(Report {
-            findings,
-            assessment: assessment.unwrap_or_else(|| survey.assess(&warnings)),
-            upstream_calls,
-            served,
-            warnings,
-        })
-    }
-
-    /// Answers what patterns and the exact cache can, and returns the rest.
-    fn answer_cheaply(
-        &self,
-        terms: &Terms,
-        inquiry: &Inquiry,
-        model: &Model,
-        survey: &Survey<'_>,
-        context: &str,
-        findings: &mut [Option<Finding>],
-    ) -> Vec<Open> {
-        let mut open = Vec::new();
-        for (place, (observation, slot)) in inquiry.observations.iter().zip(findings).enumerate() {
-            let mut phases = Phases::default();
-            let trying = Instant::now();
-            let consulted = self.patterns.consult(&terms.tenant, observation, !inquiry.watch_only);
-            phases.pattern = Some(trying.elapsed());
-            if let Some(answer) = consulted.answer {
-                let mut served = Served::by(By::Pattern, &Arc::from(""), phases);
-                (served.pattern, served.match_id) = (answer.pattern, answer.id);
-                served.saved_usd = self.own_cost(model, &inquiry.question, context, observation);
-                let analysis = Analysis {
-                    summary: answer.text,
-                    confidence: answer.confidence,
-                    salience: survey.salience(observation),
-                };
-                *slot = Some(Finding { outcome: Ok(analysis), served });
-                continue;
-            }
-            let looking = Instant::now();
-            let key = self.keys.observation(&terms.tenant, &model.name, &inquiry.question, observation);
-            // Statistics compare within their request: stored, they would repeat another one's figures. They are free.
-            let found = if model.is_free() { None } else { self.cache.analysis(&key, terms.control) };
-            phases.cache = Some(looking.elapsed());
-            match found {
-                None => open.push(Open { place, key, phases, matched: consulted.matched }),
-                Some(found) => {
-                    let mut served = Served::by(By::Exact, &model.name, phases);
-                    served.age = found.age;
-                    served.saved_usd = found.entry.own_cost_usd;
-                    *slot = Some(Finding { outcome: Ok(found.entry.analysis.clone()), served });
-                }
-            }
-        }
-        open
-    }
-
-    /// Asks about what is left: builtin statistics at once, a language model through calls in flight.
-    async fn bring(
-        &self,
-        terms: &Terms,
-        model: &Model,
-        survey: &Survey<'_>,
-        rest: &Remainder<'_>,
-        warnings: &[String],
-    ) -> Result<Brought, Error> {
-        let target = match &model.kind {
-            Kind::Statistics => {
-                return Ok(Brought::own(self.survey(model, survey, rest, warnings).into()));
-            }
-            Kind::OpenAi { upstream, model: name } => Target { model, upstream, name },
-        };
-        if !terms.control.coalesce {
-            return self.lead(terms, &target, rest, None).await;
-        }
-        let key = self.keys.merge(
-            &terms.tenant,
-            &model.name,
-            &format!("{}\n{}", rest.question, rest.context),
-            &rest.keys,
-        );
-        let waiting = Instant::now();
-        match terms.bounded(self.merges.board(&key)).await? {
-            Seat::Landed(outcome) => Ok(Brought { merged: outcome?, joined: true, wait: waiting.elapsed() }),
-            // A call may have landed between the look into the cache and the turn.
-            Seat::Lead(lead) => match self.landed_meanwhile(terms, rest) {
-                Some(merged) => {
-                    lead.land(merged.clone());
-                    Ok(Brought { merged, joined: true, wait: waiting.elapsed() })
-                }
-                None => self.lead(terms, &target, rest, Some(lead)).await,
-            },
-        }
-    }
-
-    /// Returns what the cache holds about all that is left, if it holds all of it.
-    fn landed_meanwhile(&self, terms: &Terms, rest: &Remainder<'_>) -> Option<Shared> {
-        let found = rest.keys.iter().map(|key| self.cache.analysis(key, terms.control));
-        let items = found.map(|found| {
-            let outcome = Ok(found?.entry.analysis.clone());
-            Some(Item { outcome, usage: Usage::default(), complete: true })
-        });
-        let items = items.collect::<Option<Vec<Item>>>()?;
-        let (usage, elapsed) = (Usage::default(), Duration::ZERO);
-        Some(Arc::new(Merged { items, assessment: None, usage, cost_usd: 0.0, elapsed }))
-    }
-
-    async fn lead(
-        &self,
-        terms: &Terms,
-        target: &Target<'_>,
-        rest: &Remainder<'_>,
-        lead: Option<Lead<Shared>>,
-    ) -> Result<Brought, Error> {
-        match self.merge(terms, target, rest).await {
-            Ok(merged) => {
-                self.keep_items(terms, target.model, rest, &merged);
-                let merged = Arc::new(merged);
-                if let Some(lead) = lead {
-                    lead.land(merged.clone());
-                }
-                Ok(Brought::own(merged))
-            }
-            Err(error) => {
-                if let (Some(lead), Error::Failed(failure)) = (lead, &error) {
-                    lead.fail(failure.clone());
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// Gives every observation asked about its finding, and returns how the call came about.
-    fn distribute(
-        &self,
-        brought: &Brought,
-        model: &Model,
-        firsts: &[&Open],
-        rest: &Remainder<'_>,
-        findings: &mut [Option<Finding>],
-    ) -> Served {
-        let alone = if firsts.len() > 1 { By::Merged } else { By::Upstream };
-        let by = if brought.joined { By::Coalesced } else { alone };
-        let mut whole = Served::by(by, &model.name, brought.phases(Phases::default()));
-        if !brought.joined {
-            whole.usage = brought.merged.usage;
-            whole.cost_usd = brought.merged.cost_usd;
-        }
-        let mut own_usd = 0.0;
-        for ((first, item), observation) in firsts.iter().zip(&brought.merged.items).zip(&rest.observations) {
-            let mut served = Served::by(by, &model.name, brought.phases(first.phases));
-            if !brought.joined {
-                served.usage = item.usage;
-                served.cost_usd = if model.is_free() { 0.0 } else { self.price.cost(item.usage) };
-            }
-            let own = self.own_cost(model, rest.question, rest.context, observation);
-            own_usd += own;
-            served.saved_usd = saved(item, own, served.cost_usd);
-            if let Some(slot) = findings.get_mut(first.place) {
-                *slot = Some(Finding { outcome: item.outcome.clone(), served });
-            }
-        }
-        whole.saved_usd = (own_usd - whole.cost_usd).max(0.0);
-        whole
+    pub async fn analyze(self: &Arc<Self>, terms: &Terms, inquiry: &Inquiry) -> Result<Report, Error> {
+        let mut case = Case::open(self, terms, inquiry)?;
+        case.try_patterns();
+        case.try_cache();
+        let brought = case.ask().await?;
+        Ok(case.close(brought))
     }
 
     fn count(&self, findings: &[Finding]) {
@@ -309,9 +122,278 @@ impl Gateway {
     }
 }
 
+impl<'a> Case<'a> {
+    fn open(gateway: &'a Arc<Gateway>, terms: &'a Terms, inquiry: &'a Inquiry) -> Result<Self, Error> {
+        let begun = Instant::now();
+        let model = gateway.models.resolve(&inquiry.model)?;
+        let survey = Survey::of(&inquiry.observations);
+        // A lone observation has nothing to be compared with.
+        let context = if inquiry.observations.len() > 1 { survey.context() } else { String::new() };
+        Ok(Self {
+            gateway,
+            terms,
+            inquiry,
+            model,
+            survey,
+            context,
+            warnings: batch::warnings(&inquiry.observations),
+            begun,
+            seats: inquiry.observations.iter().map(|_| Seated::default()).collect(),
+            calls: 0,
+        })
+    }
+
+    fn try_patterns(&mut self) {
+        for (seat, seen) in self.seats.iter_mut().zip(&self.inquiry.observations) {
+            let trying = Instant::now();
+            let consulted = self.gateway.patterns.consult(&self.terms.tenant, seen, !self.inquiry.watch_only);
+            seat.phases.pattern = Some(trying.elapsed());
+            seat.matched = consulted.matched;
+            let Some(answer) = consulted.answer else { continue };
+            let mut served = Served::by(By::Pattern, &Arc::from(""), seat.phases);
+            (served.pattern, served.match_id) = (answer.pattern, answer.id);
+            served.saved_usd =
+                self.gateway.own_cost(&self.model, &self.inquiry.question, &self.context, seen);
+            let analysis = Analysis {
+                summary: answer.text,
+                confidence: answer.confidence,
+                salience: self.survey.salience(seen),
+            };
+            seat.finding = Some(Finding { outcome: Ok(analysis), served });
+        }
+    }
+
+    fn try_cache(&mut self) {
+        let gateway = self.gateway;
+        for (seat, seen) in self.seats.iter_mut().zip(&self.inquiry.observations) {
+            if seat.finding.is_some() {
+                continue;
+            }
+            let looking = Instant::now();
+            let key =
+                gateway.keys.observation(&self.terms.tenant, &self.model.name, &self.inquiry.question, seen);
+            // Statistics compare within their request: stored, they would repeat another one's figures. They are free.
+            let free = self.model.is_free();
+            let found = if free { None } else { gateway.cache.analysis(&key, self.terms.control) };
+            seat.phases.cache = Some(looking.elapsed());
+            seat.key = Some(key);
+            if let Some(found) = found {
+                let mut served = Served::by(By::Exact, &self.model.name, seat.phases);
+                served.age = found.age;
+                served.saved_usd = found.entry.own_cost_usd;
+                seat.finding = Some(Finding { outcome: Ok(found.entry.analysis.clone()), served });
+            }
+        }
+    }
+
+    /// Asks a model about all that is open, equal observations once, and gives each its finding.
+    async fn ask(&mut self) -> Result<Option<Brought>, Error> {
+        let (firsts, twins) = self.distinct();
+        let mut brought = None;
+        if !firsts.is_empty() {
+            match self.bring(&firsts).await {
+                Ok(mut found) => {
+                    self.distribute(&mut found, &firsts);
+                    brought = Some(found);
+                }
+                Err(Error::Failed(failure)) if self.seats.iter().any(|seat| seat.finding.is_some()) => {
+                    tracing::info!(failure = %failure, observations = firsts.len(), "answering in part");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        for (place, first) in twins {
+            let twin = self.seats.get(first).and_then(|seat| seat.finding.clone());
+            if let (Some(twin), Some(seat)) = (twin, self.seats.get_mut(place)) {
+                let mut served = Served::by(By::Coalesced, &twin.served.model, seat.phases);
+                served.saved_usd = twin.served.saved_usd + twin.served.cost_usd;
+                seat.finding = Some(Finding { outcome: twin.outcome, served });
+            }
+        }
+        Ok(brought)
+    }
+
+    /// Returns the places of the first of every group of equal observations that are open, and of every other with that of its first.
+    fn distinct(&self) -> (Vec<usize>, Vec<(usize, usize)>) {
+        let (mut firsts, mut twins, mut seen) = (Vec::new(), Vec::new(), HashMap::new());
+        let open = self.seats.iter().enumerate().filter(|(_, seat)| seat.finding.is_none());
+        for (place, key) in open.filter_map(|(place, seat)| Some((place, seat.key.as_ref()?))) {
+            match seen.get(key) {
+                Some(first) if self.terms.control.coalesce => twins.push((place, *first)),
+                _ => {
+                    seen.insert(key, place);
+                    firsts.push(place);
+                }
+            }
+        }
+        (firsts, twins)
+    }
+
+    /// Asks about the observations at `places`: builtin statistics at once, a language model through calls in flight.
+    async fn bring(&mut self, places: &[usize]) -> Result<Brought, Error> {
+        if self.model.is_free() {
+            return Ok(Brought::own(self.survey_of(places)));
+        }
+        let keys: Vec<Key> = places.iter().filter_map(|place| self.seats.get(*place)?.key.clone()).collect();
+        if !self.terms.control.coalesce {
+            return self.lead(places, keys, None).await;
+        }
+        let whole = format!("{}\n{}", self.inquiry.question, self.context);
+        let identity = self.gateway.keys.merge(
+            &self.terms.tenant,
+            &self.model.name,
+            &whole,
+            &keys.iter().collect::<Vec<_>>(),
+        );
+        let waiting = Instant::now();
+        match self.terms.bounded(self.gateway.merges.board(&identity)).await? {
+            Seat::Landed(outcome) => Ok(Brought::joined(outcome?, waiting.elapsed())),
+            // A call may have landed between the look into the cache and the turn.
+            Seat::Lead(lead) => match self.landed_meanwhile(&keys) {
+                Some(merged) => {
+                    lead.land(merged.clone());
+                    Ok(Brought::joined(merged, waiting.elapsed()))
+                }
+                None => self.lead(places, keys, Some(lead)).await,
+            },
+        }
+    }
+
+    /// Asks builtin statistics: their survey covers the whole request.
+    fn survey_of(&mut self, places: &[usize]) -> Shared {
+        self.calls += 1;
+        let asking = self.gateway.meter.asking(&self.model.name, self.begun);
+        asking.sent();
+        let sent = Instant::now();
+        let analyse = |seen: &Observation| Item {
+            outcome: Ok(self.survey.analyse(seen)),
+            usage: Usage::default(),
+            complete: true,
+            merged: places.len() > 1,
+        };
+        let seen = places.iter().filter_map(|place| self.inquiry.observations.get(*place));
+        let (items, assessment) =
+            statistics_span().in_scope(|| (seen.map(analyse).collect(), self.survey.assess(&self.warnings)));
+        asking.paid(0.0);
+        Arc::new(Merged {
+            items,
+            assessment: Some(assessment),
+            calls: 1,
+            elapsed: sent.elapsed(),
+            failure: None,
+        })
+    }
+
+    /// Returns what the cache holds about all that is left, if it holds all of it.
+    fn landed_meanwhile(&self, keys: &[Key]) -> Option<Shared> {
+        let found = keys.iter().map(|key| self.gateway.cache.analysis_again(key, self.terms.control));
+        let items = found.map(|found| {
+            let outcome = Ok(found?.entry.analysis.clone());
+            Some(Item { outcome, usage: Usage::default(), complete: true, merged: true })
+        });
+        let items = items.collect::<Option<Vec<Item>>>()?;
+        Some(Arc::new(Merged { items, assessment: None, calls: 0, elapsed: Duration::ZERO, failure: None }))
+    }
+
+    async fn lead(
+        &mut self,
+        places: &[usize],
+        keys: Vec<Key>,
+        lead: Option<Lead<Shared>>,
+    ) -> Result<Brought, Error> {
+        let seen = places.iter().filter_map(|place| self.inquiry.observations.get(*place).cloned());
+        let part = Part {
+            context: self.context.clone(),
+            observations: seen.collect(),
+            assess: self.inquiry.observations.len() > 1,
+        };
+        let merged = self.gateway.share(self.terms, &self.model, &self.inquiry.question, part, keys).await?;
+        self.calls += merged.calls;
+        if let Some(failure) = &merged.failure {
+            if let Some(lead) = lead {
+                lead.fail(failure.clone());
+            }
+            return Err(Error::Failed(failure.clone()));
+        }
+        if let Some(lead) = lead {
+            lead.land(merged.clone());
+        }
+        Ok(Brought::own(merged))
+    }
+
+    /// Gives every observation asked about its finding.
+    fn distribute(&mut self, brought: &mut Brought, places: &[usize]) {
+        for (place, item) in places.iter().zip(&brought.merged.items) {
+            let Some(seen) = self.inquiry.observations.get(*place) else { continue };
+            let own = self.gateway.own_cost(&self.model, &self.inquiry.question, &self.context, seen);
+            let Some(seat) = self.seats.get_mut(*place) else { continue };
+            brought.own_usd += own;
+            let mut served =
+                Served::by(brought.by(item.merged), &self.model.name, brought.phases(seat.phases));
+            if !brought.joined {
+                served.usage = item.usage;
+                served.cost_usd = self.gateway.price_of(&self.model, item.usage);
+            }
+            served.saved_usd = saved(item, own, served.cost_usd);
+            seat.finding = Some(Finding { outcome: item.outcome.clone(), served });
+        }
+    }
+
+    fn close(self, brought: Option<Brought>) -> Report {
+        let unasked = |seat: &Seated| Finding {
+            outcome: Err(ItemFailure::Upstream),
+            served: Served::by(By::Upstream, &self.model.name, seat.phases),
+        };
+        let findings: Vec<Finding> =
+            self.seats.iter().map(|seat| seat.finding.clone().unwrap_or_else(|| unasked(seat))).collect();
+        self.gateway.count(&findings);
+        for (seat, finding) in self.seats.iter().zip(&findings) {
+            // A template is no second opinion about itself, nor are statistics.
+            if let (Ok(found), false) =
+                (&finding.outcome, finding.served.by == By::Pattern || self.model.is_free())
+            {
+                self.gateway.patterns.compare(&self.terms.tenant, &seat.matched, found.salience);
+            }
+        }
+        let assessment = brought.as_ref().and_then(|brought| brought.merged.assessment.clone());
+        Report {
+            assessment: assessment.unwrap_or_else(|| self.survey.assess(&self.warnings)),
+            upstream_calls: self.calls,
+            served: brought.map(|brought| self.whole(&brought)),
+            findings,
+            warnings: self.warnings,
+        }
+    }
+
+    /// Sums up how the model call came about.
+    fn whole(&self, brought: &Brought) -> Served {
+        let merged = brought.merged.items.iter().any(|item| item.merged);
+        let by = brought.by(merged);
+        let mut whole = Served::by(by, &self.model.name, brought.phases(Phases::default()));
+        if !brought.joined {
+            whole.usage = brought.merged.items.iter().fold(Usage::default(), |sum, item| sum + item.usage);
+            whole.cost_usd = self.gateway.price_of(&self.model, whole.usage);
+        }
+        whole.saved_usd = (brought.own_usd - whole.cost_usd).max(0.0);
+        whole
+    }
+}
+
 impl Brought {
     fn own(merged: Shared) -> Self {
-        Self { merged, joined: false, wait: Duration::ZERO }
+        Self { merged, joined: false, wait: Duration::ZERO, own_usd: 0.0 }
+    }
+
+    fn joined(merged: Shared, wait: Duration) -> Self {
+        Self { merged, joined: true, wait, own_usd: 0.0 }
+    }
+
+    fn by(&self, merged: bool) -> By {
+        match (self.joined, merged) {
+            (true, _) => By::Coalesced,
+            (false, true) => By::Merged,
+            (false, false) => By::Upstream,
+        }
     }
 
     fn phases(&self, before: Phases) -> Phases {
@@ -323,37 +405,7 @@ impl Brought {
     }
 }
 
-/// Returns the first of every group of equal observations, and for each other one where its first stands.
-fn distinct(open: &[Open], coalesce: bool) -> (Vec<&Open>, HashMap<usize, usize>) {
-    let (mut firsts, mut twins, mut seen) = (Vec::new(), HashMap::new(), HashMap::new());
-    for one in open {
-        match seen.get(&one.key) {
-            Some(first) if coalesce => {
-                twins.insert(one.place, *first);
-            }
-            _ => {
-                seen.insert(&one.key, one.place);
-                firsts.push(one);
-            }
-        }
-    }
-    (firsts, twins)
-}
-
 /// An observation without a call of its own saved what one would have cost; a failure saved nothing.
 fn saved(item: &Item, own_usd: f64, cost_usd: f64) -> f64 {
     if item.outcome.is_ok() { (own_usd - cost_usd).max(0.0) } else { 0.0 }
-}
-
-fn copied(twin: &Finding, open: &Open) -> Finding {
-    let mut served = Served::by(By::Coalesced, &twin.served.model, open.phases);
-    served.saved_usd = twin.served.saved_usd + twin.served.cost_usd;
-    Finding { outcome: twin.outcome.clone(), served }
-}
-
-fn unasked(model: &Model, open: &Open) -> Finding {
-    Finding {
-        outcome: Err(ItemFailure::Upstream),
-        served: Served::by(By::Upstream, &model.name, open.phases),
-    }
 }

@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use config::ByteSize;
 
+use crate::batch::Limits;
+
 config::settings! {
     /// Settings of the llm-gateway.
     pub struct Config {
@@ -19,8 +21,16 @@ config::settings! {
         pub llm_timeout: Duration = "30s", unit "duration", range "100ms" to "10m";
         /// Most times a call is repeated that the upstream did not answer or throttled.
         pub llm_max_retries: u32 = "2", unit "attempts", range "0" to "10";
-        /// Most answers kept in the response cache, over all tenants.
+        /// Most answers kept in the response cache, over all tenants; at first, where `llm_cache_auto_resize` is on.
         pub llm_cache_size: u64 = "1000", unit "entries", range "1" to "1000000", development "100", production "2000";
+        /// Most bytes kept in the response cache, over all tenants: requests and answers, with 256 bytes for each entry. It limits beside the number of answers, and is never passed by resizing.
+        pub llm_cache_max_bytes: ByteSize = "64MiB", unit "bytes", range "1MiB" to "64GiB";
+        /// Whether the response cache takes the size that its curve (`GetStats`) predicts nearly the best hit ratio for; otherwise it only shows the curve.
+        pub llm_cache_auto_resize: bool = "true", unit "switch";
+        /// Fewest answers the response cache may shrink to, and the smallest size of its curve; `llm_cache_size` where that is less.
+        pub llm_cache_min_size: u64 = "100", unit "entries", range "1" to "1000000";
+        /// Most answers the response cache may grow to, and the largest size of its curve; `llm_cache_size` where that is more.
+        pub llm_cache_max_size: u64 = "16384", unit "entries", range "1" to "1000000";
         /// How long an answer is served from the response cache, on the agent clock.
         pub llm_cache_ttl: Duration = "24h", unit "duration", range "1s" to "30d";
         /// Who turns texts into vectors, for the semantic cache and `/v1/embeddings`: `hashing` (no model, 512 components), or `hashing-` and
@@ -31,7 +41,13 @@ config::settings! {
         /// Most observations of one `Analyze`.
         pub llm_max_observations: usize = "1000", unit "observations", range "1" to "10000";
         /// Most observations of one call to the upstream: more are asked about in several calls side by side. `builtin/statistics` takes all at once.
-        pub llm_merge_max_items: usize = "1000", unit "observations", range "1" to "10000";
+        pub llm_merge_max_items: usize = "50", unit "observations", range "1" to "1000";
+        /// Most tokens of one such call, asked and answered together, by estimate. An observation larger than that has a call of its own.
+        pub llm_merge_max_tokens: u64 = "16000", unit "tokens", range "1000" to "1000000";
+        /// Longest time an `Analyze` waits to share calls with others of its tenant, model and question, where one is under way already. `0s`: never.
+        pub llm_merge_linger: Duration = "5ms", unit "duration", range "0s" to "1s";
+        /// Most observations asked about singly, after two shared calls whose answers left them out or spoiled them; the others fail by name.
+        pub llm_merge_max_singles: usize = "10", unit "observations", range "0" to "1000";
         /// File of pattern templates in TOML, read again when it changes. Empty: those that come with the gateway.
         pub llm_patterns: Option<PathBuf> = "", unit "file";
         /// Folder of what templates learn: history, matches and outcomes; made if missing. Empty: in memory, until the process ends.
@@ -60,5 +76,18 @@ config::settings! {
         pub host: rpc::HostSettings;
         /// How the database of what templates learn is written.
         pub journal: journal::Settings;
+    }
+}
+
+impl Config {
+    /// Returns how observations share calls to a language model.
+    #[must_use]
+    pub fn merging(&self) -> Limits {
+        Limits {
+            max_items: self.llm_merge_max_items,
+            max_tokens: self.llm_merge_max_tokens,
+            linger: self.llm_merge_linger,
+            max_singles: self.llm_merge_max_singles,
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! Wire ⇄ domain, naming the bad field.
 
 mod answer;
+mod cache;
 mod conversation;
 mod pattern;
 mod question;
 
 pub(crate) use self::{
-    answer::{generated, report, resized, stats, stream_part},
+    answer::{generated, report, stream_part},
+    cache::{resized, stats},
     conversation::{generate, generate_stream},
     pattern::{outcome, patterns, reinstated, told, tried},
     question::{analyze, capacity, model, observation_of},

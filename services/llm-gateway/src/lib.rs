@@ -9,7 +9,8 @@
 //!    never share an answer by accident or by design, two tenants never at all.
 //! 4. Errors, cut or filtered answers and incomplete streams are never stored; what was refused is counted.
 //! 5. Those who wait for a call in flight wait as long as their own deadline. A caller that leads and goes away hands over its turn.
-//! 6. A shared answer is taken apart entry by entry: what is missing or invalid is asked for once more, together, then failed by name.
+//! 6. A shared answer is taken apart entry by entry: what is missing or invalid is asked for again, together, then singly, then failed by
+//!    name. Callers of one tenant, model and question share calls when they come together; each pays its share.
 //! 7. Age is event time, on the agent clock; timeouts, retries and phases are wall time.
 //! 8. Neither words nor keys are logged or traced. No state of the process is used: several gateways live in one.
 
@@ -38,5 +39,5 @@ mod verify;
 pub use crate::{
     config::Config,
     error::Error,
-    server::{Bound, bind},
+    server::{Bound, assemble, bind},
 };

@@ -1,205 +1,190 @@
-//! One model call about many observations, and one more about those it left out.
+//! Calls to a language model that many observations share, of one caller or of several.
 //!
-//! More than `llm_merge_max_items` observations are split over calls that go out side by side: one long answer would outlast the timeout.
+//! 1. Callers of one tenant, model and question who come at about the same time share calls; when is said by [`batch::Merger`], what is
+//!    asked and asked again by [`batch::Progress`]. Here they are driven, in a task that outlives any single caller.
+//! 2. A caller waits as long as its own deadline and then leaves alone. What it wanted is not asked about any more; a call under way
+//!    goes on for the others, and is given up when all it asks for have left.
+//! 3. Each pays its share: the shares of a call add up to the call. `max_cost_usd` is checked against what a caller's own calls would cost
+//!    by estimate, since company makes none dearer, and before every repetition against what it has paid and will pay.
+//! 4. A caller has its answer as soon as its own observations are done, whatever becomes of the others'.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::future::join_all;
+use futures::{StreamExt as _, future::join_all, stream::FuturesUnordered};
+use tokio::sync::watch;
 
 use crate::{
-    batch::{self, Prompt},
+    batch::{self, Call, Course, Item, Load, Part, Progress, Prompt},
     cache::{Key, StoredAnalysis},
     conversation::{Answer, Usage},
     error::Error,
-    meter::Asking,
-    observation::{Analysis, Assessment, ItemFailure, Observation},
+    observation::{Assessment, Observation},
     price::Price,
-    provider::{Failure, Model, openai::Upstream, statistics::Survey},
-    route::{Gateway, statistics_span},
+    provider::{Failure, Kind, Model},
+    route::Gateway,
     served::Terms,
 };
 
-/// What came of asking about observations together.
-#[derive(Debug)]
+/// What came of asking about a caller's observations.
+#[derive(Clone, Debug)]
 pub struct Merged {
     /// One for each observation asked about, in order.
     pub items: Vec<Item>,
     /// The model's assessment, if it gave one.
     pub assessment: Option<Assessment>,
-    /// Tokens used by all of them.
-    pub usage: Usage,
-    /// What they cost, in USD.
-    pub cost_usd: f64,
+    /// Model calls that asked about them, whatever came of them.
+    pub calls: u32,
     /// Wall time they took.
     pub elapsed: Duration,
+    /// Why, if no call was answered.
+    pub failure: Option<Failure>,
 }
 
-/// What came of asking about one observation.
-#[derive(Clone, Debug)]
-pub struct Item {
-    /// What was found, or why not.
-    pub outcome: Result<Analysis, ItemFailure>,
-    /// Its share of the tokens.
-    pub usage: Usage,
-    /// Whether it comes from a complete answer.
-    pub complete: bool,
-}
+/// What those who wait for it get.
+pub(crate) type Shared = Arc<Merged>;
 
-/// What is to be asked about.
+/// A caller that wants observations analysed by a language model.
 #[derive(Debug)]
-pub(crate) struct Remainder<'a> {
-    pub(crate) question: &'a str,
-    pub(crate) context: &'a str,
-    pub(crate) observations: Vec<&'a Observation>,
-    pub(crate) keys: Vec<&'a Key>,
-    /// When the request began.
-    pub(crate) begun: Instant,
-    /// Model calls made for it so far, whatever came of them.
-    pub(crate) calls: AtomicU32,
+pub(crate) struct Request {
+    terms: Terms,
+    part: Part,
+    keys: Vec<Key>,
+    begun: Instant,
+    /// Closed when the caller has left.
+    reply: watch::Sender<Option<Shared>>,
 }
 
-/// The language model that is asked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Target<'a> {
-    pub(crate) model: &'a Model,
-    pub(crate) upstream: &'a Upstream,
-    pub(crate) name: &'a str,
+/// A call under way.
+struct Asked {
+    call: Call,
+    prompt: Prompt,
+    /// `None` when all callers left before it was answered.
+    answer: Option<Result<Answer, Failure>>,
 }
 
 impl Gateway {
-    /// Asks builtin statistics: their survey covers the whole request.
-    pub(crate) fn survey(
-        &self,
-        model: &Model,
-        survey: &Survey<'_>,
-        rest: &Remainder<'_>,
-        warnings: &[String],
-    ) -> Merged {
-        let asking = self.meter.asking(&model.name, rest.begun);
-        rest.send(&asking);
-        let sent = Instant::now();
-        let analyse = |seen: &&Observation| Item {
-            outcome: Ok(survey.analyse(seen)),
-            usage: Usage::default(),
-            complete: true,
-        };
-        let (items, assessment) = statistics_span()
-            .in_scope(|| (rest.observations.iter().map(analyse).collect(), survey.assess(warnings)));
-        asking.paid(0.0);
-        Merged {
-            items,
-            assessment: Some(assessment),
-            usage: Usage::default(),
-            cost_usd: 0.0,
-            elapsed: sent.elapsed(),
-        }
-    }
-
-    /// Asks a language model about all, and once more about what was missing or invalid.
-    pub(crate) async fn merge(
-        &self,
-        terms: &Terms,
-        target: &Target<'_>,
-        rest: &Remainder<'_>,
-    ) -> Result<Merged, Error> {
-        let begun = Instant::now();
-        let all: Vec<(usize, &Observation)> = rest.observations.iter().copied().enumerate().collect();
-        let mut merged = Merged::unasked(all.len());
-        let prompts = self.prompts(rest, &all, true);
-        self.afford(terms, &merged, &prompts)?;
-        let asking = self.meter.asking(&target.model.name, rest.begun);
-        self.put_all(&prompts, target, terms, rest, &asking, &mut merged).await?;
-
-        let spoiled = |item: &Item| matches!(item.outcome, Err(ItemFailure::Missing | ItemFailure::Invalid));
-        let left: Vec<(usize, &Observation)> = {
-            let bad = all.iter().zip(&merged.items).filter(|(_, item)| spoiled(item));
-            bad.map(|(asked, _)| *asked).collect()
-        };
-        let again = self.prompts(rest, &left, merged.assessment.is_none());
-        if !left.is_empty() && self.afford(terms, &merged, &again).is_ok() {
-            tracing::debug!(observations = left.len(), "asking again about what was missing or invalid");
-            // What is known stays known; if this fails the rest keeps the reason of the first answer.
-            let _ = self.put_all(&again, target, terms, rest, &asking, &mut merged).await;
-        }
-        merged.elapsed = begun.elapsed();
-        Ok(merged)
-    }
-
-    /// Splits what is to be asked about into calls; the first is asked for the assessment, if one is wanted.
-    fn prompts<'a>(
-        &self,
-        rest: &Remainder<'a>,
-        items: &'a [(usize, &'a Observation)],
-        assess: bool,
-    ) -> Vec<Prompt<'a>> {
-        let parts = items.chunks(self.merge_max_items).enumerate();
-        let prompt = |(place, items)| Prompt {
-            question: rest.question,
-            context: rest.context,
-            items,
-            assess: assess && place == 0,
-        };
-        parts.map(prompt).collect()
-    }
-
-    fn afford(&self, terms: &Terms, merged: &Merged, prompts: &[Prompt<'_>]) -> Result<(), Error> {
-        let estimates = prompts.iter().map(|prompt| self.price.cost(prompt.estimate()));
-        terms.afford(merged.cost_usd + estimates.sum::<f64>())
-    }
-
-    /// Puts all prompts side by side and takes over what they bring.
+    /// Asks a language model about `part`, whose observations have these `keys`, in calls shared with others.
     ///
     /// # Errors
-    /// [`Error::Failed`] with the first failure if none was answered.
-    async fn put_all(
-        &self,
-        prompts: &[Prompt<'_>],
-        target: &Target<'_>,
+    /// [`Error::OverBudget`] before any call, [`Error::DeadlineExceeded`].
+    pub(crate) async fn share(
+        self: &Arc<Self>,
         terms: &Terms,
-        rest: &Remainder<'_>,
-        asking: &Asking<'_>,
-        merged: &mut Merged,
-    ) -> Result<(), Error> {
-        let put = |prompt| {
-            rest.send(asking);
-            target.put(prompt, terms.deadline)
-        };
-        let answers = join_all(prompts.iter().map(put)).await;
-        let (mut answered, mut first) = (false, None);
-        for (prompt, answer) in prompts.iter().zip(answers) {
-            match answer {
-                Ok(answer) => {
-                    merged.amend(&answer, prompt.items);
-                    merged.settle(&self.price, asking, &answer);
-                    answered = true;
+        model: &Model,
+        question: &str,
+        part: Part,
+        keys: Vec<Key>,
+    ) -> Result<Shared, Error> {
+        let begun = Instant::now();
+        let estimate = batch::alone(question, &part, self.merger.limits());
+        terms.afford(self.price.cost(estimate))?;
+        let _asking = self.meter.asking(&model.name, begun);
+        let load = Load { items: keys.len(), tokens: estimate.input + estimate.output };
+        let (reply, mut landed) = watch::channel(None);
+        let request = Request { terms: terms.clone(), part, keys, begun, reply };
+        let (gateway, model, question) = (self.clone(), model.clone(), question.to_owned());
+        if terms.control.coalesce {
+            let lane = self.keys.merge(&terms.tenant, &model.name, &question, &[]);
+            if let Some(departure) = self.merger.come(&lane, request, load) {
+                self.telemetry.spawn(async move {
+                    if let Some(mut departure) = departure.await {
+                        gateway.drive(&model, question, std::mem::take(&mut departure.parts)).await;
+                    }
+                });
+            }
+        } else {
+            self.telemetry.spawn(async move { gateway.drive(&model, question, vec![request]).await });
+        }
+        match terms.bounded(landed.wait_for(Option::is_some)).await?.as_deref() {
+            Ok(Some(merged)) => Ok(merged.clone()),
+            // The task that drove the calls is gone: the gateway is shutting down.
+            _ => Err(Error::Failed(Failure::Unreachable)),
+        }
+    }
+
+    /// Drives the calls that `requests` share until each has its answer.
+    async fn drive(&self, model: &Model, question: String, mut requests: Vec<Request>) {
+        requests.retain(|request| !request.reply.is_closed());
+        let parts = requests.iter_mut().map(|request| std::mem::take(&mut request.part)).collect();
+        let mut progress = Progress::new(question, parts, self.merger.limits());
+        loop {
+            let calls = progress.plan(|place, course, estimate| {
+                requests.get(place).is_some_and(|request| request.stays(&self.price, course, estimate))
+            });
+            self.deliver(model, &progress, &requests, Course::is_done);
+            if calls.is_empty() {
+                break;
+            }
+            let mut under_way = FuturesUnordered::new();
+            for call in calls {
+                progress.sent(&call);
+                self.meter.sent(&model.name);
+                let prompt = progress.prompt(&call, rand::random());
+                under_way.push(put(model, &requests, call, prompt));
+            }
+            while let Some(Asked { call, prompt, answer }) = under_way.next().await {
+                match answer {
+                    Some(Ok(answer)) => {
+                        self.meter.paid(&model.name, self.price.cost(answer.usage));
+                        progress.take(&call, &prompt, &answer);
+                    }
+                    Some(Err(failure)) => {
+                        progress.fail(&call, &failure);
+                        let _ = self.failed(model, failure);
+                    }
+                    None => {}
                 }
-                Err(failure) => {
-                    let error = self.failed(target.model, failure);
-                    first.get_or_insert(error);
-                }
+                self.deliver(model, &progress, &requests, Course::is_whole);
             }
         }
-        first.filter(|_| !answered).map_or(Ok(()), Err)
+        self.deliver(model, &progress, &requests, |_| true);
+    }
+
+    /// Stores what is known about those who are `ready`, and tells them, once.
+    fn deliver(
+        &self,
+        model: &Model,
+        progress: &Progress,
+        requests: &[Request],
+        ready: impl Fn(&Course) -> bool,
+    ) {
+        for (place, (request, course)) in requests.iter().zip(progress.courses()).enumerate() {
+            if request.reply.borrow().is_some() || !ready(course) {
+                continue;
+            }
+            if let Some(part) = progress.part(place).filter(|_| course.calls > 0) {
+                self.keep_items(model, progress.question(), part, request, course);
+            }
+            request.reply.send_replace(Some(Arc::new(Merged {
+                items: course.items.clone(),
+                assessment: course.assessment.clone(),
+                calls: course.calls,
+                elapsed: request.begun.elapsed(),
+                failure: course.failure.clone().filter(|_| !course.answered),
+            })));
+        }
     }
 
     /// Stores what was found in complete answers.
-    pub(crate) fn keep_items(&self, terms: &Terms, model: &Model, rest: &Remainder<'_>, merged: &Merged) {
-        for ((item, key), observation) in merged.items.iter().zip(&rest.keys).zip(&rest.observations) {
+    fn keep_items(&self, model: &Model, question: &str, part: &Part, request: &Request, course: &Course) {
+        for ((item, key), seen) in course.items.iter().zip(&request.keys).zip(&part.observations) {
             match &item.outcome {
                 Ok(analysis) if item.complete => {
-                    let own_cost_usd = self.own_cost(model, rest.question, rest.context, observation);
+                    let own_cost_usd = self.own_cost(model, question, &part.context, seen);
                     let stored = StoredAnalysis { analysis: analysis.clone(), own_cost_usd };
-                    self.cache.store_analysis(key, stored, terms.control);
+                    self.cache.store_analysis(key, stored, request.terms.control);
                 }
                 _ => self.cache.refuse(),
             }
         }
+    }
+
+    /// Returns what tokens of `model` cost, in USD.
+    pub(crate) fn price_of(&self, model: &Model, usage: Usage) -> f64 {
+        if model.is_free() { 0.0 } else { self.price.cost(usage) }
     }
 
     /// Estimates what a call about `observation` alone would cost, in USD.
@@ -213,111 +198,32 @@ impl Gateway {
         if model.is_free() || self.price == Price::default() {
             return 0.0;
         }
-        self.price.cost(Prompt { question, context, items: &[(0, observation)], assess: false }.estimate())
+        self.price.cost(batch::weight::alone(question, context, observation))
     }
 }
 
-impl Merged {
-    fn unasked(count: usize) -> Self {
-        let item = Item { outcome: Err(ItemFailure::Upstream), usage: Usage::default(), complete: false };
-        Self {
-            items: vec![item; count],
-            assessment: None,
-            usage: Usage::default(),
-            cost_usd: 0.0,
-            elapsed: Duration::ZERO,
-        }
-    }
-
-    /// Takes over what an answer says about those it was asked about.
-    fn amend(&mut self, answer: &Answer, asked: &[(usize, &Observation)]) {
-        let places: Vec<usize> = asked.iter().map(|(place, _)| *place).collect();
-        let split = batch::split(&answer.text, &places);
-        self.assessment = self.assessment.take().or(split.assessment);
-        for (turn, (place, outcome)) in places.iter().zip(split.items).enumerate() {
-            if let Some(item) = self.items.get_mut(*place) {
-                item.usage = item.usage + share(answer.usage, places.len(), turn);
-                item.outcome = outcome;
-                item.complete = answer.finish.is_complete();
-            }
-        }
-    }
-
-    fn settle(&mut self, price: &Price, asking: &Asking<'_>, answer: &Answer) {
-        let cost_usd = price.cost(answer.usage);
-        asking.paid(cost_usd);
-        self.usage = self.usage + answer.usage;
-        self.cost_usd += cost_usd;
+impl Request {
+    /// Returns whether the caller is still there and can pay for what is to be asked.
+    fn stays(&self, price: &Price, course: &Course, estimate: Usage) -> bool {
+        let spent = price.cost(course.usage()) + price.cost(estimate);
+        !self.reply.is_closed() && self.terms.afford(spent).is_ok()
     }
 }
 
-impl Remainder<'_> {
-    /// Counts a call as it is sent.
-    fn send(&self, asking: &Asking<'_>) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        asking.sent();
-    }
-}
-
-impl Target<'_> {
-    async fn put(&self, prompt: &Prompt<'_>, deadline: Option<Instant>) -> Result<Answer, Failure> {
-        self.upstream.complete(self.name, &prompt.conversation(), deadline).await
-    }
-}
-
-/// What those who wait for a merged call get.
-pub(crate) type Shared = Arc<Merged>;
-
-/// Returns the share of one of `count` in a call's tokens; the shares add up to the whole.
-fn share(usage: Usage, count: usize, place: usize) -> Usage {
-    let (count, place) = (count.max(1) as u64, place as u64);
-    let part = |whole: u64| whole / count + u64::from(place < whole % count);
-    Usage {
-        input: part(usage.input),
-        cached_input: part(usage.cached_input),
-        output: part(usage.output),
-        estimated: usage.estimated,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Merged, share};
-    use crate::{
-        conversation::{Answer, Finish, Usage},
-        observation::{ItemFailure, Observation},
+/// Puts one call; it is given up when all callers it asks for have left.
+async fn put(model: &Model, requests: &[Request], call: Call, prompt: Prompt) -> Asked {
+    let Kind::OpenAi { upstream, model } = &model.kind else {
+        return Asked { call, prompt, answer: None };
     };
-
-    fn answer(items: &serde_json::Value, finish: Finish) -> Answer {
-        let text = serde_json::json!({"items": items}).to_string();
-        Answer { finish, ..Answer::text(text, Usage { input: 10, output: 5, ..Usage::default() }) }
-    }
-
-    fn item(tag: &str) -> serde_json::Value {
-        serde_json::json!({"tag": tag, "summary": tag, "confidence": 1, "salience": 0})
-    }
-
-    #[test]
-    fn shares_add_up_to_the_whole() {
-        let usage = Usage { input: 11, output: 2, ..Usage::default() };
-        let shares: Vec<_> = (0..4).map(|place| share(usage, 4, place)).collect();
-        assert_eq!(shares.iter().map(|share| share.input).sum::<u64>(), 11);
-        assert_eq!(shares.iter().map(|share| share.output).sum::<u64>(), 2);
-    }
-
-    #[test]
-    fn a_second_answer_amends_only_what_was_left() {
-        let seen = Observation::default();
-        let mut merged = Merged::unasked(4);
-        let first = answer(&serde_json::json!([item("o1")]), Finish::Stop);
-        merged.amend(&first, &[(0, &seen), (1, &seen), (2, &seen)]);
-        assert_eq!(merged.items[1].outcome, Err(ItemFailure::Missing));
-        assert_eq!(merged.items[3].outcome, Err(ItemFailure::Upstream), "nobody was asked about it");
-        let second = answer(&serde_json::json!([item("o3"), {"tag": "o2"}]), Finish::Length);
-        merged.amend(&second, &[(1, &seen), (2, &seen)]);
-        assert_eq!(merged.items[0].outcome.as_ref().unwrap().summary, "o1");
-        assert_eq!(merged.items[1].outcome, Err(ItemFailure::Invalid));
-        assert_eq!(merged.items[2].outcome.as_ref().unwrap().summary, "o3");
-        assert!(merged.items[0].complete && !merged.items[2].complete, "a cut answer is not stored");
-    }
+    let parts = call.parts();
+    let callers: Vec<&Request> = parts.iter().filter_map(|part| requests.get(*part)).collect();
+    // The last one to wait; forever, if one of them waits forever.
+    let deadlines: Option<Vec<Instant>> = callers.iter().map(|caller| caller.terms.deadline).collect();
+    let deadline = deadlines.and_then(|deadlines| deadlines.into_iter().max());
+    let asking = upstream.complete(model, &prompt.conversation, deadline);
+    let answer = tokio::select! {
+        answer = asking => Some(answer),
+        _ = join_all(callers.iter().map(|caller| caller.reply.closed())) => None,
+    };
+    Asked { call, prompt, answer }
 }

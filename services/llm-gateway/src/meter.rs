@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use caching::{Resize, Told};
 use parking_lot::Mutex;
 use telemetry::{Counter, Gauge, Histogram, KeyValue, Telemetry, names};
 
@@ -17,6 +18,7 @@ pub struct Meter {
     calls: Counter,
     cost: Counter,
     hit_rate: Gauge,
+    capacity: Gauge,
     response_time: Histogram,
     totals: Mutex<Totals>,
 }
@@ -61,6 +63,7 @@ impl Meter {
             calls: telemetry.counter(names::LLM_UPSTREAM_CALLS),
             cost: telemetry.counter(names::LLM_COST),
             hit_rate: telemetry.gauge(names::CACHE_HIT_RATE),
+            capacity: telemetry.gauge(names::CACHE_CAPACITY),
             response_time: telemetry.histogram(names::LLM_RESPONSE_TIME),
             totals: Mutex::new(Totals::default()),
         }
@@ -83,10 +86,39 @@ impl Meter {
         }
     }
 
+    /// Shows how many answers the response cache holds at most.
+    pub fn capacity(&self, entries: u64) {
+        show(&self.capacity, entries);
+    }
+
+    /// Returns what is to be told when the response cache has another capacity: it is shown and logged.
+    #[must_use]
+    pub fn resized(&self) -> Told {
+        let capacity = self.capacity.clone();
+        Arc::new(move |resize: &Resize| {
+            let (previous, now) = (resize.from, resize.change.to);
+            show(&capacity, now);
+            let why = resize.change.why.as_str();
+            tracing::info!(previous, capacity = now, why, "resized the response cache");
+        })
+    }
+
     /// Starts asking `model` for a request that began at `begun`; counts no call yet.
     #[must_use]
     pub fn asking(&self, model: &Arc<str>, begun: Instant) -> Asking<'_> {
         Asking { meter: self, model: model.clone(), begun }
+    }
+
+    /// Counts a call to `model` as it is sent: it counts however it ends.
+    pub fn sent(&self, model: &str) {
+        self.totals.lock().upstream_calls += 1;
+        self.calls.add(1, &attributes(model));
+    }
+
+    /// Counts what a call to `model` cost that was answered.
+    pub fn paid(&self, model: &str, cost_usd: f64) {
+        self.totals.lock().cost_usd += cost_usd;
+        self.cost.add_f64(cost_usd, &attributes(model));
     }
 
     /// Returns the sums.
@@ -96,28 +128,31 @@ impl Meter {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "capacities are far below 2^52")]
+fn show(capacity: &Gauge, entries: u64) {
+    capacity.set(entries as f64, &[KeyValue::new(names::CACHE, CACHE)]);
+}
+
 impl Asking<'_> {
     /// Counts a call as it is sent: it counts however it ends.
     pub fn sent(&self) {
-        self.meter.totals.lock().upstream_calls += 1;
-        self.meter.calls.add(1, &self.attributes());
+        self.meter.sent(&self.model);
     }
 
     /// Counts what a call cost that was answered.
     pub fn paid(&self, cost_usd: f64) {
-        self.meter.totals.lock().cost_usd += cost_usd;
-        self.meter.cost.add_f64(cost_usd, &self.attributes());
-    }
-
-    fn attributes(&self) -> [KeyValue; 1] {
-        [KeyValue::new(names::MODEL, self.model.to_string())]
+        self.meter.paid(&self.model, cost_usd);
     }
 }
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        self.meter.response_time.record(self.begun.elapsed().as_secs_f64(), &self.attributes());
+        self.meter.response_time.record(self.begun.elapsed().as_secs_f64(), &attributes(&self.model));
     }
+}
+
+fn attributes(model: &str) -> [KeyValue; 1] {
+    [KeyValue::new(names::MODEL, model.to_owned())]
 }
 
 impl Totals {

@@ -48,9 +48,9 @@ pub struct Assessment {
 /// Why one observation got no analysis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemFailure {
-    /// The model's answer did not mention it, twice.
+    /// The model's answer did not mention it, however often it was asked.
     Missing,
-    /// The model's answer about it broke the schema, twice.
+    /// The model's answer about it broke the schema or was about another one, however often it was asked.
     Invalid,
     /// The model could not be asked.
     Upstream,
@@ -75,7 +75,7 @@ impl ItemFailure {
                 "The model's answer left this observation out, and left it out again when asked once more."
             }
             Self::Invalid => {
-                "The model's answer about this observation broke the schema, and no valid one came when asked once more."
+                "The model's answer about this observation broke the schema or was mixed up with another's, and no valid one came when asked once more."
             }
             Self::Upstream => "The model could not be asked about this observation.",
         }

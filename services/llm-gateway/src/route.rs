@@ -10,10 +10,11 @@ use embedding::{Cached, Embedder};
 use telemetry::Telemetry;
 
 use crate::{
-    cache::{Exact, Flights, Found, Key, Keys, Lead, Seat, StoredAnswer},
+    batch::{self, Merger},
+    cache::{Exact, Flights, Found, Key, Keys, Lead, Room, Seat, StoredAnswer},
     conversation::{Answer, Conversation},
     error::Error,
-    merge::Merged,
+    merge::{Merged, Request},
     meter::{Asking, Meter},
     pattern::Patterns,
     price::Price,
@@ -30,12 +31,10 @@ pub struct Parts {
     pub price: Price,
     /// What is answered without them.
     pub patterns: Patterns,
-    /// Most observations of one call to a language model, at least 1.
-    pub merge_max_items: usize,
-    /// Most answers kept.
-    pub cache_size: u64,
-    /// How long an answer is served, on the clock.
-    pub cache_ttl: Duration,
+    /// How many observations share a call to a language model, and how long callers wait for company.
+    pub merging: batch::Limits,
+    /// How many answers are kept, and for how long.
+    pub cache: Room,
     /// Who turns texts into vectors.
     pub embedder: Arc<dyn Embedder>,
     /// Most vectors kept.
@@ -52,11 +51,11 @@ pub struct Gateway {
     pub(crate) models: Models,
     pub(crate) price: Price,
     pub(crate) patterns: Patterns,
-    pub(crate) merge_max_items: usize,
     pub(crate) keys: Keys,
     pub(crate) cache: Exact,
     pub(crate) answers: Flights<Arc<StoredAnswer>>,
     pub(crate) merges: Flights<Arc<Merged>>,
+    pub(crate) merger: Merger<Key, Request>,
     pub(crate) embedder: Arc<dyn Embedder>,
     pub(crate) meter: Meter,
     pub(crate) clock: Clock,
@@ -95,22 +94,24 @@ impl Gateway {
     /// Puts a gateway together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        let meter = Meter::new(&parts.telemetry);
+        meter.capacity(parts.cache.size);
         Self {
             models: parts.models,
             price: parts.price,
             patterns: parts.patterns,
-            merge_max_items: parts.merge_max_items.max(1),
             keys: Keys::new(rand::random()),
-            cache: Exact::new(parts.cache_size, parts.cache_ttl, parts.clock.clone()),
+            cache: Exact::new(parts.cache, parts.clock.clone(), Some(meter.resized())),
             clock: parts.clock.clone(),
             answers: Flights::default(),
             merges: Flights::default(),
+            merger: Merger::new(parts.merging),
             // By the same text it is the same vector for ever: what is not asked for again makes room.
             embedder: Arc::new(Cached::new(
                 parts.embedder,
                 caching::Cache::new(parts.embedding_cache_size, Duration::MAX, parts.clock.clone()),
             )),
-            meter: Meter::new(&parts.telemetry),
+            meter,
             telemetry: parts.telemetry,
         }
     }
@@ -168,7 +169,7 @@ impl Gateway {
                     journey.phases.coalesced_wait = Some(waiting.elapsed());
                 }
                 // An answer may have landed between the look and the turn.
-                match self.cache.answer(&journey.key, journey.terms.control) {
+                match self.cache.answer_again(&journey.key, journey.terms.control) {
                     None => Ok(Stop::Ask(Some(lead))),
                     Some(found) => {
                         lead.land(found.entry.clone());

@@ -4,6 +4,7 @@ mod patterns;
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
+use caching::Sizing;
 use clock::Clock;
 use contracts::llm::{
     self as wire, cache_admin_service_server as cache_server, llm_gateway_service_server as gateway_server,
@@ -16,6 +17,7 @@ use telemetry::Telemetry;
 use tonic::{Request, Response, Status};
 
 use crate::{
+    cache::Room,
     config::Config,
     convert, dialect,
     error::Error,
@@ -71,6 +73,14 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
     Ok(Bound { host, local_addr, gateway })
 }
 
+/// Puts a gateway together that is called directly and serves nobody.
+///
+/// # Errors
+/// [`Error`] if the pattern templates are wrong or the upstream's settings are.
+pub async fn assemble(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Result<Gateway, Error> {
+    gateway(config, upstream(config)?, telemetry, clock).await
+}
+
 impl Bound {
     /// Returns the address it listens on.
     #[must_use]
@@ -105,6 +115,20 @@ fn upstream(config: &Config) -> Result<Option<Upstream>, Error> {
     Ok(upstream.transpose()?)
 }
 
+fn room(config: &Config) -> Room {
+    let size = config.llm_cache_size;
+    Room {
+        size,
+        sizing: Sizing {
+            least: config.llm_cache_min_size.min(size),
+            most: config.llm_cache_max_size.max(size),
+            auto: config.llm_cache_auto_resize,
+        },
+        max_bytes: config.llm_cache_max_bytes.bytes(),
+        ttl: config.llm_cache_ttl,
+    }
+}
+
 async fn embedder(config: &Config) -> Result<Arc<dyn Embedder>, Error> {
     let choice: embedding::Choice = config.llm_embedder.parse().map_err(Error::EmbedderSetting)?;
     Ok(choice.embedder().await?)
@@ -127,9 +151,8 @@ async fn gateway(
             output_per_mtok: config.llm_price_output_per_mtok,
         },
         patterns,
-        merge_max_items: config.llm_merge_max_items,
-        cache_size: config.llm_cache_size,
-        cache_ttl: config.llm_cache_ttl,
+        merging: config.merging(),
+        cache: room(config),
         embedder: embedder(config).await?,
         embedding_cache_size: config.llm_embedding_cache_size,
         clock: clock.clone(),
@@ -189,7 +212,7 @@ impl cache_server::CacheAdminService for Service {
         Caller::of(&request).require(Role::Admin)?;
         let cache = &self.gateway.cache;
         let totals = self.gateway.meter.totals();
-        Ok(Response::new(convert::stats(cache.stats(), cache.ttl(), cache.refused(), totals)))
+        Ok(Response::new(convert::stats(cache, totals)))
     }
 
     async fn invalidate(
@@ -210,7 +233,6 @@ impl cache_server::CacheAdminService for Service {
         Caller::of(&request).require(Role::Admin)?;
         let capacity = convert::capacity(request.into_inner())?;
         let previous = self.gateway.cache.resize(capacity);
-        tracing::info!(previous, capacity, "resized the response cache");
         Ok(Response::new(convert::resized(previous, capacity)))
     }
 }

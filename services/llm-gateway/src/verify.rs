@@ -1,5 +1,7 @@
 //! Asks a model about a share of what templates answered, so that the two can be compared.
 
+use std::sync::Arc;
+
 use crate::{
     analyze::{Inquiry, Report},
     route::Gateway,
@@ -30,7 +32,7 @@ impl Gateway {
     }
 
     /// Asks about `inquiry` and compares what the model says; nobody waits for it.
-    pub async fn verify(&self, terms: Terms, inquiry: Inquiry) {
+    pub async fn verify(self: &Arc<Self>, terms: Terms, inquiry: Inquiry) {
         // Its caller has gone; each attempt has the upstream's own time limit.
         let terms = Terms { deadline: None, ..terms };
         if let Err(error) = self.analyze(&terms, &inquiry).await {

@@ -12,6 +12,8 @@ mod chat;
 mod generate;
 #[path = "gateway/harness.rs"]
 mod harness;
+#[path = "gateway/merging.rs"]
+mod merging;
 #[path = "gateway/patterns.rs"]
 mod patterns;
 #[path = "gateway/stream.rs"]

@@ -4,6 +4,7 @@
 
 mod cycle;
 mod image;
+mod merge;
 mod overload;
 mod processes;
 
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 pub(crate) struct Arguments {
     /// A benchmark, or `list`.
     name: String,
-    /// A file of the shape the benchmark takes, read by its header.
+    /// A file of the shape the benchmark takes, read by its header; for some a folder of such files.
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// The embedder: hashing or hashing-DIMENSIONS.
@@ -47,7 +48,27 @@ struct Bench {
     data: &'static str,
 }
 
-const BENCHES: [Bench; 7] = [
+const BENCHES: [Bench; 9] = [
+    Bench {
+        name: "gateway.cache_size",
+        about: "hit-rate points lost by a cache that sizes itself, starting at 1,000 entries, on the worst of some recorded traces",
+        unit: "points",
+        better: "lower",
+        goal: "at most 3 points, at most 20 resizes, mean size at most 1.5 times the smallest good size",
+        reference: "the best fixed size up to 16,384, same eviction policy; the seed's rule beside it",
+        rounds: 1,
+        data: "a folder of traces, NAME.txt.gz with one key a line: cache-traces/",
+    },
+    Bench {
+        name: "gateway.merge",
+        about: "upstream calls about 300 pools one by one, over merged, with a tenth of all items spoiled",
+        unit: "ratio",
+        better: "higher",
+        goal: "at least 20; wrong 0; answered + failed = items",
+        reference: "the same pools one by one, in the same round; Batch Prompting 5 x at 6 items; no gateway has it",
+        rounds: 5,
+        data: "a pool snapshot: pools/pool_snapshot_….csv or current_state_….csv",
+    },
     Bench {
         name: "cycle.overhead",
         about: "what a cycle adds to the slowest branch of each stage and one fsync, with 100 recalls",
@@ -142,8 +163,10 @@ struct Outcome {
 
 /// What a benchmark is run with.
 struct Setup {
-    /// The file given; empty if it takes none.
+    /// The file given; empty if it takes none, or a folder.
     data: Vec<u8>,
+    /// The folder given; empty if it takes none.
+    folder: PathBuf,
     /// The embedder of the memory service.
     embedder: Choice,
     /// Settings the user gave with `--set`.
@@ -182,14 +205,18 @@ pub(crate) async fn run(arguments: Arguments, settings: &[String]) -> Result<Str
     if arguments.data.is_some() && bench.data.is_empty() {
         bail!("{} takes no --data", bench.name);
     }
-    let data = match &arguments.data {
-        Some(path) => fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
-        None if bench.data.is_empty() => Vec::new(),
+    let (data, folder) = match arguments.data {
+        Some(path) if bench.data.starts_with("a folder") => (Vec::new(), path),
+        Some(path) => {
+            (fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?, PathBuf::new())
+        }
+        None if bench.data.is_empty() => (Vec::new(), PathBuf::new()),
         None => bail!("{} needs --data: {}", bench.name, bench.data),
     };
     let rounds = arguments.rounds.unwrap_or(bench.rounds).max(1);
     let bar = progress(bench.name, rounds);
-    let setup = Setup { data, embedder: arguments.embedder, settings: settings.to_vec(), rounds, bar };
+    let setup =
+        Setup { data, folder, embedder: arguments.embedder, settings: settings.to_vec(), rounds, bar };
     let outcome = measure(bench.name, &setup).await?;
     setup.bar.finish_and_clear();
     let object = object(bench, &outcome, rounds);
@@ -200,17 +227,26 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
     match name {
         "cycle.overhead" => cycle::overhead(setup).await,
         "cycle.replay" => cycle::replay(setup).await,
-        "gateway.templates" => setup.rounds(async || templates(&setup.data)).await,
+        "gateway.templates" => {
+            let measure = async || {
+                let (value, details) = llm_gateway::bench::templates::measure(&setup.data)?;
+                Ok(Round { value, details })
+            };
+            setup.rounds(measure).await
+        }
+        "gateway.cache_size" => {
+            let measure = async || {
+                let (value, details) = llm_gateway::bench::cache_size::measure(&setup.folder)?;
+                Ok(Round { value, details })
+            };
+            setup.rounds(measure).await
+        }
+        "gateway.merge" => merge::merge(setup).await,
         "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,
         "mesh.memory" => setup.rounds(processes::memory).await,
         _ => setup.rounds(image::build).await,
     }
-}
-
-fn templates(data: &[u8]) -> Result<Round> {
-    let measured = llm_gateway::bench::templates(data)?;
-    Ok(Round { value: measured.value, details: measured.details })
 }
 
 fn object(bench: &Bench, outcome: &Outcome, rounds: u32) -> Value {

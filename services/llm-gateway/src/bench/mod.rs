@@ -1,16 +1,5 @@
 //! Benchmarks of the gateway, run by `athena bench`.
 
-mod templates;
-
-use serde_json::Value;
-
-pub use self::templates::{Error as TemplatesError, templates};
-
-/// What one round measured.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Round {
-    /// The benchmark's value.
-    pub value: f64,
-    /// Every further quantity, by its documented key.
-    pub details: Value,
-}
+pub mod cache_size;
+pub mod merge;
+pub mod templates;

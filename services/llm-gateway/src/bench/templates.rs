@@ -16,7 +16,6 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 use telemetry::Telemetry;
 
-use super::Round;
 use crate::{
     observation::Observation,
     pattern::{self, Limits, Options, Patterns, Source},
@@ -110,11 +109,11 @@ struct Sums {
     count: f64,
 }
 
-/// Measures the Brier score of the learned confidence ÷ that of the fixed one.
+/// Returns the Brier score of the learned confidence ÷ that of the fixed one, and every further quantity by its key.
 ///
 /// # Errors
 /// [`Error`] if the file has another shape or too few spikes.
-pub fn templates(file: &[u8]) -> Result<Round, Error> {
+pub fn measure(file: &[u8]) -> Result<(f64, Value), Error> {
     let days = read(file)?;
     let options = Options {
         history: Limits { subjects: 1 << 20, points: 40, bytes: 2 << 30 },
@@ -141,7 +140,7 @@ pub fn templates(file: &[u8]) -> Result<Round, Error> {
         "months": months(&scored),
         "weights": weights,
     });
-    Ok(Round { value: all.ratio(), details })
+    Ok((all.ratio(), details))
 }
 
 /// Runs the templates over the days and returns every spike that is scored.
@@ -334,7 +333,7 @@ fn read(file: &[u8]) -> Result<Days, Error> {
 mod tests {
     use std::fmt::Write as _;
 
-    use super::{Error, templates};
+    use super::{Error, measure};
 
     /// Two kinds of pools, with spikes that end at once and spikes that last four days, every twentieth day.
     fn recording(days: i64) -> String {
@@ -353,19 +352,19 @@ mod tests {
 
     #[test]
     fn what_pools_did_before_is_learned_and_beats_every_constant() {
-        let round = templates(recording(240).as_bytes()).unwrap();
-        let figure = |key: &str| round.details[key].as_f64().unwrap();
-        assert!(round.value < 0.6 * figure("constant_ratio"), "{} {}", round.value, round.details);
-        let [low, high] = [0, 1].map(|place| round.details["interval"][place].as_f64().unwrap());
-        assert!(low <= round.value && round.value <= high);
+        let (value, details) = measure(recording(240).as_bytes()).unwrap();
+        let figure = |key: &str| details[key].as_f64().unwrap();
+        assert!(value < 0.6 * figure("constant_ratio"), "{} {}", value, details);
+        let [low, high] = [0, 1].map(|place| details["interval"][place].as_f64().unwrap());
+        assert!(low <= value && value <= high);
         assert!(figure("matches") > 100.0 && figure("brier") < 0.2);
     }
 
     #[test]
     fn a_file_of_another_shape_or_without_spikes_is_refused() {
-        assert!(matches!(templates(b"a,b\n1,2\n"), Err(Error::Column(_))));
-        assert!(matches!(templates(recording(9).as_bytes()), Err(Error::TooFew)));
+        assert!(matches!(measure(b"a,b\n1,2\n"), Err(Error::Column(_))));
+        assert!(matches!(measure(recording(9).as_bytes()), Err(Error::TooFew)));
         let wrong = b"timestamp,pool,tvl_usd,apy\nyesterday,a,1,1\n";
-        assert!(matches!(templates(wrong), Err(Error::Day(_))));
+        assert!(matches!(measure(wrong), Err(Error::Day(_))));
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use caching::Cache;
+use caching::{Bytes, Cache, Hit, Outlook, Sizing, Told};
 use clock::Clock;
 
 use super::Key;
@@ -17,10 +17,27 @@ use crate::{conversation::Answer, observation::Analysis, served::Control};
 /// Most bytes one entry may take, request and answer together: larger ones are not stored.
 pub const MAX_ENTRY_BYTES: usize = 1 << 20;
 
+/// Bytes an entry takes beside the words of its request and answer, about: hashes, counts and places in lists.
+const OVERHEAD_BYTES: usize = 256;
+
+/// How much is kept, and for how long.
+#[derive(Clone, Debug)]
+pub struct Room {
+    /// Most answers, at first.
+    pub size: u64,
+    /// Between which sizes the cache is watched, and whether it takes another by itself.
+    pub sizing: Sizing,
+    /// Most bytes.
+    pub max_bytes: u64,
+    /// How long an answer is served, on the clock.
+    pub ttl: Duration,
+}
+
 /// The exact cache of all tenants.
 #[derive(Debug)]
 pub struct Exact {
     entries: Cache<Key, Entry>,
+    max_bytes: u64,
     refused: AtomicU64,
 }
 
@@ -61,36 +78,49 @@ pub struct Found<T> {
 }
 
 impl Exact {
-    /// Makes an empty cache of `capacity` entries that are served for `ttl`.
+    /// Makes an empty cache that tells `resized` when it has another capacity.
     #[must_use]
-    pub fn new(capacity: u64, ttl: Duration, clock: Clock) -> Self {
-        Self { entries: Cache::new(capacity, ttl, clock), refused: AtomicU64::new(0) }
+    pub fn new(room: Room, clock: Clock, resized: Option<Told>) -> Self {
+        let Room { size, sizing, max_bytes, ttl } = room;
+        let bytes = Some(Bytes { most: max_bytes, of: bytes });
+        let options = caching::Options { entries: size, ttl, bytes, sizing: Some(sizing), resized };
+        Self { entries: Cache::with(options, clock), max_bytes, refused: AtomicU64::new(0) }
     }
 
     /// Returns the stored answer to a conversation, if there is one young enough that may be read.
     #[must_use]
     pub fn answer(&self, key: &Key, control: Control) -> Option<Found<StoredAnswer>> {
-        match self.read(key, control)? {
-            (Entry::Answer(entry), age) => Some(Found { entry, age }),
-            (Entry::Analysis(_), _) => None,
-        }
+        answer(self.read(key, control, Cache::get)?)
+    }
+
+    /// Looks again for an answer that was missing a moment ago: counts as no read.
+    #[must_use]
+    pub fn answer_again(&self, key: &Key, control: Control) -> Option<Found<StoredAnswer>> {
+        answer(self.read(key, control, Cache::peek)?)
     }
 
     /// Returns what was found about an observation, if it is stored, young enough and may be read.
     #[must_use]
     pub fn analysis(&self, key: &Key, control: Control) -> Option<Found<StoredAnalysis>> {
-        match self.read(key, control)? {
-            (Entry::Analysis(entry), age) => Some(Found { entry, age }),
-            (Entry::Answer(_), _) => None,
-        }
+        analysis(self.read(key, control, Cache::get)?)
     }
 
-    fn read(&self, key: &Key, control: Control) -> Option<(Entry, Duration)> {
+    /// Looks again for an analysis that was missing a moment ago: counts as no read.
+    #[must_use]
+    pub fn analysis_again(&self, key: &Key, control: Control) -> Option<Found<StoredAnalysis>> {
+        analysis(self.read(key, control, Cache::peek)?)
+    }
+
+    fn read(
+        &self,
+        key: &Key,
+        control: Control,
+        look: impl FnOnce(&Cache<Key, Entry>, &Key) -> Option<Hit<Entry>>,
+    ) -> Option<Hit<Entry>> {
         if !control.read {
             return None;
         }
-        let hit = self.entries.get(key)?;
-        (control.max_age.is_none_or(|most| hit.age <= most)).then_some((hit.value, hit.age))
+        look(&self.entries, key).filter(|hit| control.max_age.is_none_or(|most| hit.age <= most))
     }
 
     /// Stores a complete answer; refuses one that was cut short, is too large or not wanted stored.
@@ -131,9 +161,19 @@ impl Exact {
 
     /// Changes how many answers are kept and returns how many were.
     pub fn resize(&self, capacity: u64) -> u64 {
-        let previous = self.entries.stats().capacity;
-        self.entries.resize(capacity);
-        previous
+        self.entries.resize(capacity)
+    }
+
+    /// Returns how many bytes are kept at most.
+    #[must_use]
+    pub fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
+    /// Returns what other sizes would bring.
+    #[must_use]
+    pub fn outlook(&self) -> Outlook {
+        self.entries.outlook().unwrap_or_default()
     }
 
     /// Returns size and expiry counts.
@@ -149,6 +189,29 @@ impl Exact {
     }
 }
 
+/// Returns how many bytes a key and its entry take.
+fn bytes(key: &Key, entry: &Entry) -> u64 {
+    let words = match entry {
+        Entry::Answer(stored) => stored.answer.bytes(),
+        Entry::Analysis(stored) => stored.analysis.summary.len(),
+    };
+    (OVERHEAD_BYTES + key.bytes() + words) as u64
+}
+
+fn answer(hit: Hit<Entry>) -> Option<Found<StoredAnswer>> {
+    match hit.value {
+        Entry::Answer(entry) => Some(Found { entry, age: hit.age }),
+        Entry::Analysis(_) => None,
+    }
+}
+
+fn analysis(hit: Hit<Entry>) -> Option<Found<StoredAnalysis>> {
+    match hit.value {
+        Entry::Analysis(entry) => Some(Found { entry, age: hit.age }),
+        Entry::Answer(_) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -156,14 +219,21 @@ mod tests {
         time::{Duration, UNIX_EPOCH},
     };
 
+    use caching::Sizing;
     use clock::Clock;
 
-    use super::{Exact, MAX_ENTRY_BYTES, StoredAnswer};
+    use super::{Exact, MAX_ENTRY_BYTES, Room, StoredAnswer};
     use crate::{
         cache::{Key, Keys},
         conversation::{Answer, Conversation, Finish, Usage},
         served::Control,
     };
+
+    fn small(clock: Clock) -> Exact {
+        let sizing = Sizing { least: 10, most: 10, auto: false };
+        let room = Room { size: 10, sizing, max_bytes: 10 << 20, ttl: Duration::from_secs(100) };
+        Exact::new(room, clock, None)
+    }
 
     fn key(tenant: &str, words: &str) -> Key {
         Keys::new([1; 32]).conversation(&tenant.into(), &"m".into(), &Conversation::of(words))
@@ -177,7 +247,7 @@ mod tests {
     #[test]
     fn an_answer_is_served_until_its_ttl_on_the_agent_clock() {
         let (clock, hand) = Clock::manual(UNIX_EPOCH);
-        let cache = Exact::new(10, Duration::from_secs(100), clock);
+        let cache = small(clock);
         let key = key("a", "q");
         cache.store_answer(&key, &stored("yes", Finish::Stop), Control::default());
         hand.advance(Duration::from_secs(99));
@@ -190,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_is_cut_short_unwanted_or_too_large_is_refused_and_counted() {
-        let cache = Exact::new(10, Duration::from_secs(100), Clock::manual(UNIX_EPOCH).0);
+        let cache = small(Clock::manual(UNIX_EPOCH).0);
         let key = key("a", "q");
         for finish in [Finish::Length, Finish::Filter, Finish::Unknown] {
             cache.store_answer(&key, &stored("half", finish), Control::default());
@@ -204,7 +274,7 @@ mod tests {
 
     #[test]
     fn invalidation_stays_within_the_tenant_and_the_model() {
-        let cache = Exact::new(10, Duration::from_secs(100), Clock::manual(UNIX_EPOCH).0);
+        let cache = small(Clock::manual(UNIX_EPOCH).0);
         for tenant in ["a", "b"] {
             cache.store_answer(&key(tenant, "q"), &stored("yes", Finish::Stop), Control::default());
         }

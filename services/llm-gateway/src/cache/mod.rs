@@ -10,7 +10,7 @@ mod form;
 mod key;
 
 pub use self::{
-    exact::{Entry, Exact, Found, MAX_ENTRY_BYTES, StoredAnalysis, StoredAnswer},
+    exact::{Entry, Exact, Found, MAX_ENTRY_BYTES, Room, StoredAnalysis, StoredAnswer},
     flight::{Flights, Lead, MOST_LEADERS, Seat},
     key::{Key, Keys},
 };

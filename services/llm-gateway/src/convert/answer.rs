@@ -1,7 +1,5 @@
 //! What a caller gets.
 
-use std::time::Duration;
-
 use contracts::llm as wire;
 use rpc::time::duration_to_proto;
 
@@ -9,7 +7,6 @@ use crate::{
     analyze::{Finding, Report},
     conversation::{CallPiece, Finish, Object, Piece, ToolCall, Usage},
     error::Error,
-    meter::Totals,
     observation::{Analysis, Assessment, ItemFailure},
     route::Generated,
     served::{By, Phases, Served},
@@ -81,40 +78,6 @@ fn served(served: Served) -> wire::Served {
         pattern: served.pattern,
         match_id: served.match_id.map(|id| id.to_string()).unwrap_or_default(),
     }
-}
-
-/// Writes what the cache holds and what the gateway did.
-pub(crate) fn stats(
-    cache: caching::Stats,
-    ttl: Duration,
-    refused: u64,
-    totals: Totals,
-) -> wire::GetStatsResponse {
-    wire::GetStatsResponse {
-        entries: cache.entries,
-        capacity: cache.capacity,
-        ttl: Some(duration_to_proto(ttl)),
-        served: Some(wire::ServedCounts {
-            pattern: totals.pattern,
-            exact: totals.exact,
-            semantic: totals.semantic,
-            coalesced: totals.coalesced,
-            merged: totals.merged,
-            upstream: totals.upstream,
-            upstream_calls: totals.upstream_calls,
-        }),
-        hit_ratio: totals.hit_ratio(),
-        evictions: cache.evictions,
-        expirations: cache.expirations,
-        refused,
-        cost_usd: totals.cost_usd,
-        saved_usd: totals.saved_usd,
-    }
-}
-
-/// Writes a size before and after.
-pub(crate) fn resized(previous_capacity: u64, capacity: u64) -> wire::ResizeResponse {
-    wire::ResizeResponse { previous_capacity, capacity }
 }
 
 /// Writes an error of a stream.

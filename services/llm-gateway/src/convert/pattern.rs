@@ -4,7 +4,7 @@ use contracts::llm as wire;
 use rpc::{At, Check, Fault};
 
 use super::question::{ID_BYTES, SUBJECT_BYTES, TYPE_BYTES};
-use crate::pattern::{Id, Listed, Mode, Named, Score, Severity, Status, Told, Tried, Verdict};
+use crate::pattern::{Id, Listed, Mode, Named, Score, Severity, Standing, Told, Tried, Verdict};
 
 /// Longest name of a template, in bytes.
 const PATTERN_BYTES: usize = 128;
@@ -72,7 +72,7 @@ pub(crate) fn told(told: Told, id: Id) -> wire::ReportOutcomeResponse {
 /// Writes the templates with what is known about each.
 pub(crate) fn patterns(
     listed: Vec<Listed>,
-    status: Status,
+    status: Standing,
     remembered: (usize, usize),
 ) -> wire::ListResponse {
     wire::ListResponse {

@@ -44,7 +44,7 @@ pub use self::{
     matches::Id,
     posterior::{Outcomes, Posterior},
     score::{INPUTS, Inputs, Score},
-    source::{Source, Status},
+    source::{Source, Standing},
     spike::Watch,
     store::{Error as StoreError, Store},
     template::{Mode, Severity, Template},
@@ -259,7 +259,7 @@ impl Patterns {
 
     /// Returns where the templates come from, and what is wrong with their file.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> Standing {
         self.source.status()
     }
 

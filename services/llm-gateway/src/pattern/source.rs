@@ -25,12 +25,12 @@ pub struct Source {
 struct State {
     /// What was read last, whether it could be used or not.
     read: Option<Result<String, String>>,
-    status: Status,
+    status: Standing,
 }
 
 /// How the file of the templates does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Status {
+pub struct Standing {
     /// The file; empty for the templates that come with the gateway.
     pub path: String,
     /// How often the templates were taken from it, the start included.
@@ -43,9 +43,9 @@ impl Source {
     /// Names the file; `None` for the templates that come with the gateway.
     #[must_use]
     pub fn new(path: Option<PathBuf>) -> Self {
-        let status = Status {
+        let status = Standing {
             path: path.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
-            ..Status::default()
+            ..Standing::default()
         };
         Self { path, text: BUILT_IN.into(), state: Mutex::new(State { status, ..State::default() }) }
     }
@@ -100,7 +100,7 @@ impl Source {
         }
     }
 
-    pub(super) fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Standing {
         self.state.lock().status.clone()
     }
 }

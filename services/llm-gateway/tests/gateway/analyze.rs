@@ -7,7 +7,7 @@ use llm_gateway::Config;
 use testkit::upstream::{Reply, Script, Upstream};
 use tonic::Code;
 
-use crate::harness::{Gateway, answer_about, ask, by, config_for, pool, tags};
+use crate::harness::{Gateway, analyst, answer_to, ask, asked, by, config_for, pool, subjects};
 
 fn pools(count: usize) -> wire::AnalyzeRequest {
     wire::AnalyzeRequest { observations: (0..count).map(pool).collect(), ..wire::AnalyzeRequest::default() }
@@ -79,7 +79,7 @@ async fn statistics_never_repeat_the_figures_of_another_request() {
 
 #[tokio::test]
 async fn patterns_answer_first_then_the_cache_then_one_call() {
-    let upstream = Upstream::start(Script::function(|body| Reply::json(&answer_about(&tags(body)))));
+    let upstream = Upstream::start(analyst());
     let gateway = Gateway::before(&upstream).await;
     analyze(&gateway, wire::AnalyzeRequest { observations: vec![pool(0)], ..pools(0) }).await;
     let mut known = pool(0);
@@ -101,15 +101,14 @@ async fn patterns_answer_first_then_the_cache_then_one_call() {
 
 #[tokio::test]
 async fn fifty_observations_are_one_upstream_call_with_a_schema() {
-    let upstream = Upstream::start(Script::function(|body| {
-        Reply::json(&answer_about(&tags(body))).counted(5_000, 1_000)
-    }));
+    let upstream =
+        Upstream::start(Script::function(|body| Reply::json(&answer_to(body)).counted(5_000, 1_000)));
     let gateway = Gateway::before(&upstream).await;
     let mut request = pools(50);
     request.observations[7] = gas("mild", 11.0);
     let response = analyze(&gateway, request.clone()).await;
     assert_eq!((upstream.calls(), response.upstream_calls), (1, 1));
-    assert!(response.results.iter().all(|result| summary(result).starts_with("about o")));
+    assert!(response.results.iter().all(|result| summary(result).starts_with("about ")));
     let body = &upstream.requests()[0].body;
     assert_eq!(body["response_format"]["json_schema"]["strict"], true);
     let words = body["messages"][1]["content"].as_str().unwrap();
@@ -131,7 +130,7 @@ async fn fifty_observations_are_one_upstream_call_with_a_schema() {
 
 #[tokio::test]
 async fn more_observations_than_one_call_takes_are_asked_about_side_by_side() {
-    let upstream = Upstream::start(Script::function(|body| Reply::json(&answer_about(&tags(body)))));
+    let upstream = Upstream::start(analyst());
     let config = Config { llm_merge_max_items: 4, ..config_for(&upstream) };
     let gateway = Gateway::start(config).await;
     let hold = upstream.hold();
@@ -142,10 +141,10 @@ async fn more_observations_than_one_call_takes_are_asked_about_side_by_side() {
     let response = asking.await.unwrap().unwrap().into_inner();
     assert_eq!((upstream.calls(), response.upstream_calls), (3, 3));
     for (place, result) in response.results.iter().enumerate() {
-        assert_eq!(summary(result), format!("about o{}", place + 1));
+        assert_eq!(summary(result), format!("about POOL{place}"));
     }
     assert_eq!(response.assessment.unwrap().overall_assessment, "all calm");
-    let mut sizes: Vec<_> = upstream.requests().iter().map(|it| tags(&it.body).len()).collect();
+    let mut sizes: Vec<_> = upstream.requests().iter().map(|it| asked(&it.body).len()).collect();
     sizes.sort_unstable();
     assert_eq!(sizes, [2, 4, 4]);
     let text = gateway.telemetry.prometheus_text();
@@ -155,67 +154,23 @@ async fn more_observations_than_one_call_takes_are_asked_about_side_by_side() {
 
 #[tokio::test]
 async fn a_part_that_fails_spares_the_others() {
-    let upstream = Upstream::start(Script::function(|body| match tags(body) {
-        tags if tags.contains(&"o1".to_owned()) => Reply::failure(503, "down"),
-        tags => Reply::json(&answer_about(&tags)),
+    let upstream = Upstream::start(Script::function(|body| match subjects(body) {
+        subjects if subjects.contains(&"POOL0".to_owned()) => Reply::failure(503, "down"),
+        _ => Reply::json(&answer_to(body)),
     }));
     let config = Config { llm_merge_max_items: 2, ..config_for(&upstream) };
     let gateway = Gateway::start(config).await;
     let response = analyze(&gateway, pools(4)).await;
     let summaries: Vec<_> = response.results.iter().map(summary).collect();
-    assert_eq!(summaries, ["upstream", "upstream", "about o3", "about o4"]);
+    assert_eq!(summaries, ["upstream", "upstream", "about POOL2", "about POOL3"]);
     assert_eq!((upstream.calls(), response.upstream_calls), (2, 2));
-    gateway.stop().await;
-}
-
-#[tokio::test]
-async fn dropped_and_mangled_items_are_asked_again_together_and_then_failed_by_name() {
-    let upstream = Upstream::start(Script::function(|body| {
-        let tags = tags(body);
-        let mut answer = answer_about(&tags);
-        let items = answer["items"].as_array_mut().unwrap();
-        // Swapped, dropped, out of range and repeated with another meaning; o5 and o6 stay bad when asked again.
-        items.reverse();
-        items.retain(|item| item["tag"] != "o5" && (tags.len() < 50 || item["tag"] != "o9"));
-        for item in items.iter_mut() {
-            if item["tag"] == "o6" || (tags.len() == 50 && item["tag"] == "o20") {
-                item["confidence"] = serde_json::json!(7);
-            }
-        }
-        if tags.len() == 50 {
-            items.push(
-                serde_json::json!({"tag": "o30", "summary": "else", "confidence": 0.1, "salience": 0.1}),
-            );
-            items.push(serde_json::json!({"tag": "o99", "summary": "nobody asked", "confidence": 0.1, "salience": 0.1}));
-        }
-        Reply::json(&answer)
-    }));
-    let gateway = Gateway::before(&upstream).await;
-    let response = analyze(&gateway, pools(50)).await;
-    assert_eq!((upstream.calls(), response.upstream_calls), (2, 2));
-    let mut asked_again = tags(&upstream.requests()[1].body);
-    asked_again.sort();
-    assert_eq!(asked_again, ["o20", "o30", "o5", "o6", "o9"]);
-    for (place, result) in response.results.iter().enumerate() {
-        let expected = match place {
-            4 => "missing".to_owned(),
-            5 => "invalid".to_owned(),
-            _ => format!("about o{}", place + 1),
-        };
-        assert_eq!(summary(result), expected, "every answer belongs to its observation");
-    }
-    let served = gateway.stats().await.served.unwrap();
-    assert_eq!((served.merged, served.upstream_calls), (48, 2));
-    let next = analyze(&gateway, pools(50)).await;
-    let asked = served_by(&next).iter().filter(|by| **by != wire::ServedBy::Exact).count();
-    assert_eq!(asked, 2, "failures are not cached, everything else is");
     gateway.stop().await;
 }
 
 #[tokio::test]
 async fn an_answer_that_is_cut_yields_what_it_holds_and_is_not_cached() {
     let upstream = Upstream::start(Script::function(|body| {
-        Reply::json(&answer_about(&tags(body))["items"]).mangled().finished("length")
+        Reply::json(&answer_to(body)["items"]).mangled().finished("length")
     }));
     let gateway = Gateway::before(&upstream).await;
     let response = analyze(&gateway, pools(8)).await;
@@ -246,21 +201,21 @@ async fn an_upstream_that_fails_spares_what_needed_no_model() {
 
 #[tokio::test]
 async fn equal_observations_are_asked_about_once() {
-    let upstream = Upstream::start(Script::function(|body| Reply::json(&answer_about(&tags(body)))));
+    let upstream = Upstream::start(analyst());
     let gateway = Gateway::before(&upstream).await;
     let mut twin = pool(1);
     twin.id = "twin".into();
     let observations = vec![pool(1), twin];
     let response = analyze(&gateway, wire::AnalyzeRequest { observations, ..pools(0) }).await;
     assert_eq!(served_by(&response), [wire::ServedBy::Upstream, wire::ServedBy::Coalesced]);
-    assert_eq!(tags(&upstream.requests()[0].body), ["o1"]);
-    assert_eq!(summary(&response.results[1]), "about o1");
+    assert_eq!(subjects(&upstream.requests()[0].body), ["POOL1"]);
+    assert_eq!(summary(&response.results[1]), "about POOL1");
     gateway.stop().await;
 }
 
 #[tokio::test]
 async fn identical_requests_at_once_share_one_upstream_call() {
-    let upstream = Upstream::start(Script::function(|body| Reply::json(&answer_about(&tags(body)))));
+    let upstream = Upstream::start(analyst());
     let gateway = Gateway::before(&upstream).await;
     let hold = upstream.hold();
     let mut asking = tokio::task::JoinSet::new();
@@ -283,7 +238,7 @@ async fn identical_requests_at_once_share_one_upstream_call() {
 
 #[tokio::test]
 async fn an_analysis_expires_on_the_agent_clock_and_depends_on_the_question() {
-    let upstream = Upstream::start(Script::function(|body| Reply::json(&answer_about(&tags(body)))));
+    let upstream = Upstream::start(analyst());
     let gateway = Gateway::before(&upstream).await;
     analyze(&gateway, pools(3)).await;
     let other = wire::AnalyzeRequest { question: "why?".into(), ..pools(3) };

@@ -9,8 +9,9 @@ use contracts::llm::{
 };
 use llm_gateway::{Config, bind};
 use rpc::{Channel, ChannelOptions, Serving};
+use serde_json::{Value, json};
 use telemetry::Telemetry;
-use testkit::upstream::Upstream;
+use testkit::upstream::{Reply, Script, Upstream};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 /// The model that the fake is asked for.
@@ -153,27 +154,54 @@ pub(crate) fn pool(id: usize) -> wire::Observation {
     }
 }
 
-/// Returns the tags a merged prompt asks about.
-pub(crate) fn tags(body: &serde_json::Value) -> Vec<String> {
-    let words = body["messages"].as_array().unwrap().last().unwrap()["content"].as_str().unwrap();
-    let asked: serde_json::Value = serde_json::from_str(words).unwrap();
-    let groups = asked["groups"].as_array().unwrap().iter();
-    let seen = groups.flat_map(|group| group["observations"].as_array().unwrap());
-    seen.map(|seen| seen["tag"].as_str().unwrap().to_owned()).collect()
+/// Returns the observations a merged prompt asks about, each with its `tag`, `subject`, `values` and `check`, in the order shown.
+pub(crate) fn asked(body: &Value) -> Vec<Value> {
+    let blocks = parts(body);
+    let groups = blocks.iter().flat_map(|part| part["groups"].as_array().unwrap());
+    groups.flat_map(|group| group["observations"].as_array().unwrap().clone()).collect()
 }
 
-/// Makes a whole answer about `tags`.
-pub(crate) fn answer_about(tags: &[String]) -> serde_json::Value {
-    let item = |tag: &String| serde_json::json!({"tag": tag, "summary": format!("about {tag}"), "confidence": 0.5, "salience": 0.5});
-    serde_json::json!({
-        "items": tags.iter().map(item).collect::<Vec<_>>(),
-        "assessment": {
-            "overall_assessment": "all calm",
-            "correlations": ["apr and tvl fall together"],
-            "focus_areas": ["POOL1"],
-            "risk_warnings": ["few observations"],
-        },
+/// Returns the subjects a merged prompt asks about, sorted.
+pub(crate) fn subjects(body: &Value) -> Vec<String> {
+    let mut subjects: Vec<_> =
+        asked(body).iter().map(|seen| seen["subject"].as_str().unwrap().to_owned()).collect();
+    subjects.sort();
+    subjects
+}
+
+/// Returns the parts of a merged prompt.
+pub(crate) fn parts(body: &Value) -> Vec<Value> {
+    let words = body["messages"].as_array().unwrap().last().unwrap()["content"].as_str().unwrap();
+    let asked: Value = serde_json::from_str(words).unwrap();
+    asked["parts"].as_array().unwrap().clone()
+}
+
+/// Makes a whole answer to a merged prompt: what it says about an observation names its subject.
+pub(crate) fn answer_to(body: &Value) -> Value {
+    let item = |seen: &Value| {
+        let summary = format!("about {}", seen["subject"].as_str().unwrap());
+        json!({"tag": seen["tag"], "check": seen["check"], "summary": summary, "confidence": 0.5, "salience": 0.5})
+    };
+    let assessed = |part: &Value| {
+        part.get("part").map(|code| {
+            json!({
+                "part": code,
+                "overall_assessment": "all calm",
+                "correlations": ["apr and tvl fall together"],
+                "focus_areas": ["POOL1"],
+                "risk_warnings": ["few observations"],
+            })
+        })
+    };
+    json!({
+        "items": asked(body).iter().map(item).collect::<Vec<_>>(),
+        "assessments": parts(body).iter().filter_map(assessed).collect::<Vec<_>>(),
     })
+}
+
+/// Answers merged prompts wholly.
+pub(crate) fn analyst() -> Script {
+    Script::function(|body| Reply::json(&answer_to(body)))
 }
 
 /// Returns what answered.
