@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use contracts::llm::{self as wire, report_outcome_request::Which};
 use llm_gateway::Config;
-use testkit::upstream::{Reply, Script, Upstream};
+use testkit::upstream::Upstream;
 use tonic::Code;
 
-use crate::harness::{Gateway, answer_about, by, config_for, tags};
+use crate::harness::{Gateway, analyst, by, config_for};
 
 /// A day of June 2025, in seconds since 1970.
 const FIRST_DAY: i64 = 1_748_779_200;
@@ -146,7 +146,7 @@ async fn what_one_tenant_tells_changes_nothing_for_another() {
 
 #[tokio::test]
 async fn a_share_of_answers_is_compared_with_the_model_and_served_by_the_template() {
-    let upstream = Upstream::start(Script::function(|request| Reply::json(&answer_about(&tags(request)))));
+    let upstream = Upstream::start(analyst());
     let gateway = Gateway::start(Config { llm_pattern_verify: 1.0, ..config_for(&upstream) }).await;
     let result = shown(&gateway, gas(0, 50.0)).await;
     assert_eq!(by(result.served.as_ref()), wire::ServedBy::Pattern);
