@@ -12,9 +12,7 @@ fn analysed(request: &Value) -> Reply {
     let parts = question["parts"].as_array().unwrap();
     let groups = parts.iter().flat_map(|part| part["groups"].as_array().unwrap());
     let seen = groups.flat_map(|group| group["observations"].as_array().unwrap());
-    let item = |one: &Value| {
-        json!({ "tag": one["tag"], "check": one["check"], "summary": "as ever", "confidence": 0.5, "salience": 0.5 })
-    };
+    let item = |one: &Value| json!({ "tag": one["tag"], "check": one["check"], "summary": "as ever", "confidence": 0.5, "salience": 0.5 });
     let items: Vec<Value> = seen.map(item).collect();
     let assessed = |part: &Value| {
         json!({
@@ -37,6 +35,9 @@ async fn a_cycle_asks_the_model_once_for_all_it_saw() {
         ("llm_model", "small".to_owned()),
         ("llm_price_input_per_mtok", "1".to_owned()),
         ("llm_price_output_per_mtok", "2".to_owned()),
+        // Room for all in one call.
+        ("llm_merge_max_items", "1000".to_owned()),
+        ("llm_merge_max_tokens", "1000000".to_owned()),
     ];
     let house = House::with(settings).await.unwrap();
     let cycle = house.cycle().await.unwrap();

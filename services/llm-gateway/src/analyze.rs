@@ -1,10 +1,12 @@
-//! The way of many observations, tier by tier: pattern, exact cache, one model call about all that is left.
+//! The way of many observations, tier by tier: pattern, exact cache, bands where asked for, one model call about all that is left.
 //!
 //! 1. Every observation gets exactly one finding: an analysis, or a failure by name that spares the others.
 //! 2. Equal observations of a request are asked about once.
 //! 3. The assessment comes with the model call where one is made about a request of several observations, and from `builtin/statistics` at
 //!    no cost, labelled so, where none is made, or the model gave none, or there is one observation, which nothing can be said beside.
 //! 4. The call fails as a whole only where nothing at all could be answered, or its cost limit forbids the model call.
+
+mod bands;
 
 use std::{
     collections::HashMap,
@@ -14,14 +16,18 @@ use std::{
 
 use crate::{
     batch::{self, Item, Part},
-    cache::{Key, Lead, Seat},
+    cache::{
+        Key, Lead, Seat,
+        bands::{Outcome, Tolerances},
+    },
     conversation::Usage,
     error::Error,
+    gateway::{Gateway, statistics_span},
     merge::{Merged, Shared},
     observation::{Analysis, Assessment, ItemFailure, Observation},
     pattern,
-    provider::{Model, statistics::Survey},
-    route::{Gateway, statistics_span},
+    provider::statistics::Survey,
+    route::Model,
     served::{By, Phases, Served, Terms},
 };
 
@@ -36,6 +42,8 @@ pub struct Inquiry {
     pub observations: Vec<Observation>,
     /// Whether templates only watch: a model is asked even where one would answer, to compare the two.
     pub watch_only: bool,
+    /// How far an answer may be off that serves; by default not at all.
+    pub bands: Tolerances,
 }
 
 /// One finding for every observation, in order, and an assessment of all.
@@ -43,6 +51,8 @@ pub struct Inquiry {
 pub struct Report {
     /// The findings.
     pub findings: Vec<Finding>,
+    /// What came of looking for an answer about close figures, for each; `None` where none was looked for.
+    pub banded: Vec<Option<Outcome>>,
     /// The assessment.
     pub assessment: Assessment,
     /// Model calls made for this request, whatever came of them, those it shared among them.
@@ -85,6 +95,7 @@ struct Seated {
     finding: Option<Finding>,
     /// The matches of templates, also of those that may not answer.
     matched: Vec<pattern::Id>,
+    banded: Option<Outcome>,
 }
 
 /// What the model call brought, and whether it was this request's own.
@@ -107,7 +118,9 @@ impl Gateway {
         let mut case = Case::open(self, terms, inquiry)?;
         case.try_patterns();
         case.try_cache();
+        case.try_bands();
         let brought = case.ask().await?;
+        case.note_answers();
         Ok(case.close(brought))
     }
 
@@ -268,6 +281,7 @@ impl<'a> Case<'a> {
         let analyse = |seen: &Observation| Item {
             outcome: Ok(self.survey.analyse(seen)),
             usage: Usage::default(),
+            cost_usd: 0.0,
             complete: true,
             merged: places.len() > 1,
         };
@@ -281,6 +295,8 @@ impl<'a> Case<'a> {
             calls: 1,
             elapsed: sent.elapsed(),
             failure: None,
+            upstream: Arc::from(""),
+            attempts: 0,
         })
     }
 
@@ -289,10 +305,18 @@ impl<'a> Case<'a> {
         let found = keys.iter().map(|key| self.gateway.cache.analysis_again(key, self.terms.control));
         let items = found.map(|found| {
             let outcome = Ok(found?.entry.analysis.clone());
-            Some(Item { outcome, usage: Usage::default(), complete: true, merged: true })
+            Some(Item { outcome, usage: Usage::default(), cost_usd: 0.0, complete: true, merged: true })
         });
         let items = items.collect::<Option<Vec<Item>>>()?;
-        Some(Arc::new(Merged { items, assessment: None, calls: 0, elapsed: Duration::ZERO, failure: None }))
+        Some(Arc::new(Merged {
+            items,
+            assessment: None,
+            calls: 0,
+            elapsed: Duration::ZERO,
+            failure: None,
+            upstream: Arc::from(""),
+            attempts: 0,
+        }))
     }
 
     async fn lead(
@@ -332,7 +356,8 @@ impl<'a> Case<'a> {
                 Served::by(brought.by(item.merged), &self.model.name, brought.phases(seat.phases));
             if !brought.joined {
                 served.usage = item.usage;
-                served.cost_usd = self.gateway.price_of(&self.model, item.usage);
+                served.cost_usd = item.cost_usd;
+                served.upstream = brought.merged.upstream.clone();
             }
             served.saved_usd = saved(item, own, served.cost_usd);
             seat.finding = Some(Finding { outcome: item.outcome.clone(), served });
@@ -361,6 +386,7 @@ impl<'a> Case<'a> {
             upstream_calls: self.calls,
             served: brought.map(|brought| self.whole(&brought)),
             findings,
+            banded: self.seats.into_iter().map(|seat| seat.banded).collect(),
             warnings: self.warnings,
         }
     }
@@ -372,7 +398,9 @@ impl<'a> Case<'a> {
         let mut whole = Served::by(by, &self.model.name, brought.phases(Phases::default()));
         if !brought.joined {
             whole.usage = brought.merged.items.iter().fold(Usage::default(), |sum, item| sum + item.usage);
-            whole.cost_usd = self.gateway.price_of(&self.model, whole.usage);
+            whole.cost_usd = brought.merged.items.iter().map(|item| item.cost_usd).sum();
+            whole.upstream = brought.merged.upstream.clone();
+            whole.attempts = brought.merged.attempts;
         }
         whole.saved_usd = (brought.own_usd - whole.cost_usd).max(0.0);
         whole

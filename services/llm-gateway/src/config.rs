@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use config::ByteSize;
 
-use crate::batch::Limits;
+use crate::{
+    batch::Limits,
+    cache::bands::{Tolerance, Tolerances},
+};
 
 config::settings! {
     /// Settings of the llm-gateway.
@@ -17,10 +20,22 @@ config::settings! {
         pub llm_upstream_url: Option<String> = "", unit "url";
         /// Bearer key of the upstream. Empty: none is sent.
         pub llm_api_key: Option<config::Secret> = "", unit "secret";
+        /// File of further upstreams, models, prices and tenants' limits in TOML. Empty: none.
+        pub llm_routes: Option<PathBuf> = "", unit "file";
         /// Longest an attempt to ask the upstream may take, and a stream may pause; the caller's deadline bounds all attempts together.
         pub llm_timeout: Duration = "30s", unit "duration", range "100ms" to "10m";
-        /// Most times a call is repeated that the upstream did not answer or throttled.
+        /// Most times a call is repeated that the upstream did not answer or throttled; each fallback of a route has as many.
         pub llm_max_retries: u32 = "2", unit "attempts", range "0" to "10";
+        /// Share of the calls to an upstream over 10 s that may be repeated; one a second is allowed beside.
+        pub llm_retry_percent: u32 = "20", unit "percent", range "0" to "100";
+        /// Calls to the upstream at a time, streams until their end.
+        pub llm_max_concurrent_calls: usize = "256", unit "calls", range "1" to "100000";
+        /// Calls that wait for one of those to end; the newest goes first. What does not fit is refused at once.
+        pub llm_max_queued_calls: usize = "256", unit "calls", range "0" to "100000";
+        /// Longest time a call waits for others to end.
+        pub llm_max_queue_wait: Duration = "5s", unit "duration", range "1ms" to "10m";
+        /// Failures of an upstream in a row, or half of at least 20 calls within 10 s, after which it is left alone for a second, and longer each time up to 5 s.
+        pub llm_breaker_failures: u32 = "5", unit "calls", range "1" to "1000";
         /// Most answers kept in the response cache, over all tenants; at first, where `llm_cache_auto_resize` is on.
         pub llm_cache_size: u64 = "1000", unit "entries", range "1" to "1000000", development "100", production "2000";
         /// Most bytes kept in the response cache, over all tenants: requests and answers, with 256 bytes for each entry. It limits beside the number of answers, and is never passed by resizing.
@@ -33,8 +48,16 @@ config::settings! {
         pub llm_cache_max_size: u64 = "16384", unit "entries", range "1" to "1000000";
         /// How long an answer is served from the response cache, on the agent clock.
         pub llm_cache_ttl: Duration = "24h", unit "duration", range "1s" to "30d";
+        /// How far the figures of an observation may lie from those of an earlier one of the same entity for its answer to serve, as a share of the smaller figure, where the request does not say. 0: not at all, only the exact cache serves.
+        pub llm_band_tolerance: f64 = "0", unit "ratio", range "0" to "1";
+        /// How old such an answer may be, on the agent clock, where the request does not say; `llm_cache_ttl` bounds it too.
+        pub llm_band_max_age: Duration = "24h", unit "duration", range "1s" to "30d";
+        /// Most answers of an entity that are compared, those that served last.
+        pub llm_band_answers: usize = "4", unit "answers", range "1" to "64";
+        /// Most bytes kept of the figures that answers are about, over all tenants. The answers themselves are in the response cache.
+        pub llm_band_max_bytes: ByteSize = "16MiB", unit "bytes", range "1MiB" to "64GiB";
         /// Who turns texts into vectors, for the semantic cache and `/v1/embeddings`: `hashing` (no model, 512 components), or `hashing-` and
-        /// their number.
+        /// their number; a folder with a sentence encoder (feature `minilm`), `FOLDER` or `FOLDER@HASH`; or `URL#MODEL`.
         pub llm_embedder: String = "hashing", unit "name";
         /// Most vectors kept of texts that may come again.
         pub llm_embedding_cache_size: u64 = "2000", unit "vectors", range "1" to "1000000", development "100";
@@ -74,6 +97,8 @@ config::settings! {
     groups {
         /// What every service has.
         pub host: rpc::HostSettings;
+        /// How an encoder from a folder, or a model behind a URL, works.
+        pub embedder: embedding::Settings;
         /// How the database of what templates learn is written.
         pub journal: journal::Settings;
     }
@@ -88,6 +113,16 @@ impl Config {
             max_tokens: self.llm_merge_max_tokens,
             linger: self.llm_merge_linger,
             max_singles: self.llm_merge_max_singles,
+        }
+    }
+
+    /// Returns how far answers may be off that serve a request which does not say.
+    #[must_use]
+    pub fn bands(&self) -> Tolerances {
+        Tolerances {
+            others: Tolerance::new(self.llm_band_tolerance, 0.0).unwrap_or_default(),
+            max_age: Some(self.llm_band_max_age),
+            ..Tolerances::default()
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Wire ⇄ domain, naming the bad field.
 
 mod answer;
+mod bands;
 mod cache;
 mod conversation;
 mod pattern;

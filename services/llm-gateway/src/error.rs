@@ -2,7 +2,7 @@
 
 use rpc::{Code, Fault};
 
-use crate::{pattern, provider};
+use crate::{pattern, provider, route, tenant::Exceeded};
 
 /// What can go wrong at the start or in a call.
 #[derive(Debug, thiserror::Error)]
@@ -19,17 +19,22 @@ pub enum Error {
     /// A task of ours panicked or was cancelled.
     #[error("a task of the gateway failed")]
     Task(#[source] tokio::task::JoinError),
-    /// The upstream cannot be set up.
-    #[error("the upstream cannot be set up")]
-    Setup(#[from] provider::openai::SetupError),
+    /// The upstream of the settings cannot be set up.
+    #[error("the upstream of `llm_upstream_url` and `llm_api_key` cannot be set up")]
+    Setup(#[from] provider::SetupError),
+    /// The routes file is wrong.
+    #[error("the routes of `llm_routes` cannot be used")]
+    Routes(#[from] route::FileError),
     /// No embedder has that name.
     #[error("the setting `llm_embedder` cannot be used: {0}")]
     EmbedderSetting(embedding::Unknown),
     /// The embedder cannot be made, or turns no text into vectors.
     #[error("the embedder cannot be used")]
     Embedder(#[from] embedding::Error),
-    /// A model other than `builtin/statistics` is named and there is no upstream.
-    #[error("the model is not `builtin/statistics` and `llm_upstream_url` names no upstream")]
+    /// A model other than `builtin/statistics` is named and no upstream answers for it.
+    #[error(
+        "the model is not `builtin/statistics`, `llm_routes` does not name it and `llm_upstream_url` names no upstream"
+    )]
     NoUpstream,
     /// The model did not answer.
     #[error("the model did not answer")]
@@ -52,7 +57,7 @@ impl From<Error> for Fault {
         match error {
             Error::NoUpstream => Self::invalid(
                 "model",
-                "must be `builtin/statistics`: no upstream is configured (`llm_upstream_url`)",
+                "must be `builtin/statistics`, or a model of `llm_routes` or `llm_upstream_url`",
             ),
             Error::OverBudget { .. } => {
                 Self::new(Code::FailedPrecondition, error.to_string()).reason("MAX_COST_EXCEEDED")
@@ -82,6 +87,7 @@ impl From<Error> for Fault {
             Error::Serve(_)
             | Error::Patterns(_)
             | Error::Setup(_)
+            | Error::Routes(_)
             | Error::EmbedderSetting(_)
             | Error::Learned(_)
             | Error::Task(_) => Self::new(Code::Internal, "the gateway is not set up").caused_by(error),
@@ -107,7 +113,25 @@ fn of_failure(failure: provider::Failure) -> Fault {
             Fault::invalid(field, "must be what the upstream accepts")
         }
         Failure::Refused { field: None, .. } => told(Code::InvalidArgument, "UPSTREAM_REFUSED"),
+        Failure::Unsupported { field } => Fault::invalid(field, "must be what the upstream's API can carry"),
+        Failure::Resting { retry_after } => {
+            told(Code::Unavailable, "UPSTREAM_RESTING").retry_after(*retry_after)
+        }
+        Failure::Overloaded { retry_after } => {
+            told(Code::ResourceExhausted, "OVERLOADED").retry_after(*retry_after)
+        }
         Failure::Credentials => told(Code::FailedPrecondition, "UPSTREAM_CREDENTIALS"),
+        Failure::Limited(exceeded) => of_limit(exceeded),
         Failure::Deadline => told(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
     }
+}
+
+fn of_limit(exceeded: &Exceeded) -> Fault {
+    let (word, retry_after) = match exceeded {
+        Exceeded::Requests { retry_after } | Exceeded::Tokens { retry_after } => {
+            ("RATE_LIMITED", retry_after)
+        }
+        Exceeded::Budget { retry_after } => ("BUDGET_EXHAUSTED", retry_after),
+    };
+    Fault::new(Code::ResourceExhausted, exceeded.to_string()).reason(word).retry_after(*retry_after)
 }

@@ -21,11 +21,13 @@ use crate::{
     cache::{Key, StoredAnalysis},
     conversation::{Answer, Usage},
     error::Error,
+    gateway::Gateway,
     observation::{Assessment, Observation},
     price::Price,
-    provider::{Failure, Kind, Model},
-    route::Gateway,
+    provider::Failure,
+    route::{Asked, Kind, Model},
     served::Terms,
+    tenant::Reservation,
 };
 
 /// What came of asking about a caller's observations.
@@ -41,6 +43,10 @@ pub struct Merged {
     pub elapsed: Duration,
     /// Why, if no call was answered.
     pub failure: Option<Failure>,
+    /// The upstream that answered last; empty if none did.
+    pub upstream: Arc<str>,
+    /// Requests sent to upstreams until they answered.
+    pub attempts: u32,
 }
 
 /// What those who wait for it get.
@@ -57,12 +63,13 @@ pub(crate) struct Request {
     reply: watch::Sender<Option<Shared>>,
 }
 
-/// A call under way.
-struct Asked {
+/// A call that has ended.
+struct Put {
     call: Call,
     prompt: Prompt,
+    reservation: Reservation,
     /// `None` when all callers left before it was answered.
-    answer: Option<Result<Answer, Failure>>,
+    answer: Option<Result<(Answer, Asked), Failure>>,
 }
 
 impl Gateway {
@@ -80,7 +87,7 @@ impl Gateway {
     ) -> Result<Shared, Error> {
         let begun = Instant::now();
         let estimate = batch::alone(question, &part, self.merger.limits());
-        terms.afford(self.price.cost(estimate))?;
+        terms.afford(model.dearest().cost(estimate))?;
         let _asking = self.meter.asking(&model.name, begun);
         let load = Load { items: keys.len(), tokens: estimate.input + estimate.output };
         let (reply, mut landed) = watch::channel(None);
@@ -110,9 +117,10 @@ impl Gateway {
         requests.retain(|request| !request.reply.is_closed());
         let parts = requests.iter_mut().map(|request| std::mem::take(&mut request.part)).collect();
         let mut progress = Progress::new(question, parts, self.merger.limits());
+        let price = model.dearest();
         loop {
             let calls = progress.plan(|place, course, estimate| {
-                requests.get(place).is_some_and(|request| request.stays(&self.price, course, estimate))
+                requests.get(place).is_some_and(|request| request.stays(&price, course, estimate))
             });
             self.deliver(model, &progress, &requests, Course::is_done);
             if calls.is_empty() {
@@ -120,18 +128,31 @@ impl Gateway {
             }
             let mut under_way = FuturesUnordered::new();
             for call in calls {
+                let reservation = match self.reserve_shared(&requests, &call, progress.likely(&call), price) {
+                    Ok(reservation) => reservation,
+                    Err(failure) => {
+                        progress.fail(&call, &failure);
+                        continue;
+                    }
+                };
                 progress.sent(&call);
                 self.meter.sent(&model.name);
                 let prompt = progress.prompt(&call, rand::random());
-                under_way.push(put(model, &requests, call, prompt));
+                under_way.push(put(model, &requests, call, prompt, reservation));
             }
-            while let Some(Asked { call, prompt, answer }) = under_way.next().await {
+            while let Some(Put { call, prompt, reservation, answer }) = under_way.next().await {
                 match answer {
-                    Some(Ok(answer)) => {
-                        self.meter.paid(&model.name, self.price.cost(answer.usage));
+                    Some(Ok((answer, asked))) => {
+                        let cost_usd = asked.price.cost(answer.usage);
+                        reservation.settle(answer.usage.total(), cost_usd);
+                        self.meter.paid(&model.name, cost_usd);
                         progress.take(&call, &prompt, &answer);
+                        progress.charge(&call, answer.usage, &asked);
                     }
                     Some(Err(failure)) => {
+                        if !failure.is_own() {
+                            reservation.release();
+                        }
                         progress.fail(&call, &failure);
                         let _ = self.failed(model, failure);
                     }
@@ -141,6 +162,22 @@ impl Gateway {
             }
         }
         self.deliver(model, &progress, &requests, |_| true);
+    }
+
+    /// Reserves a call for the tenant that all who share it belong to.
+    fn reserve_shared(
+        &self,
+        requests: &[Request],
+        call: &Call,
+        likely: Usage,
+        price: Price,
+    ) -> Result<Reservation, Failure> {
+        let first = call.parts().first().and_then(|part| requests.get(*part));
+        let reserve = |request: &Request| {
+            let (tokens, usd) = (likely.total(), price.cost(likely));
+            self.tenants.reserve(&request.terms.tenant, tokens, usd).map_err(Failure::Limited)
+        };
+        first.map_or_else(|| Ok(Reservation::default()), reserve)
     }
 
     /// Stores what is known about those who are `ready`, and tells them, once.
@@ -164,6 +201,8 @@ impl Gateway {
                 calls: course.calls,
                 elapsed: request.begun.elapsed(),
                 failure: course.failure.clone().filter(|_| !course.answered),
+                upstream: course.upstream.clone(),
+                attempts: course.attempts,
             })));
         }
     }
@@ -182,11 +221,6 @@ impl Gateway {
         }
     }
 
-    /// Returns what tokens of `model` cost, in USD.
-    pub(crate) fn price_of(&self, model: &Model, usage: Usage) -> f64 {
-        if model.is_free() { 0.0 } else { self.price.cost(usage) }
-    }
-
     /// Estimates what a call about `observation` alone would cost, in USD.
     pub(crate) fn own_cost(
         &self,
@@ -195,35 +229,42 @@ impl Gateway {
         context: &str,
         observation: &Observation,
     ) -> f64 {
-        if model.is_free() || self.price == Price::default() {
+        let price = model.expected();
+        if price == Price::default() {
             return 0.0;
         }
-        self.price.cost(batch::weight::alone(question, context, observation))
+        price.cost(batch::weight::alone(question, context, observation))
     }
 }
 
 impl Request {
     /// Returns whether the caller is still there and can pay for what is to be asked.
     fn stays(&self, price: &Price, course: &Course, estimate: Usage) -> bool {
-        let spent = price.cost(course.usage()) + price.cost(estimate);
+        let spent = course.cost_usd() + price.cost(estimate);
         !self.reply.is_closed() && self.terms.afford(spent).is_ok()
     }
 }
 
 /// Puts one call; it is given up when all callers it asks for have left.
-async fn put(model: &Model, requests: &[Request], call: Call, prompt: Prompt) -> Asked {
-    let Kind::OpenAi { upstream, model } = &model.kind else {
-        return Asked { call, prompt, answer: None };
+async fn put(
+    model: &Model,
+    requests: &[Request],
+    call: Call,
+    prompt: Prompt,
+    reservation: Reservation,
+) -> Put {
+    let Kind::Target(target) = &model.kind else {
+        return Put { call, prompt, reservation, answer: None };
     };
     let parts = call.parts();
     let callers: Vec<&Request> = parts.iter().filter_map(|part| requests.get(*part)).collect();
     // The last one to wait; forever, if one of them waits forever.
     let deadlines: Option<Vec<Instant>> = callers.iter().map(|caller| caller.terms.deadline).collect();
     let deadline = deadlines.and_then(|deadlines| deadlines.into_iter().max());
-    let asking = upstream.complete(model, &prompt.conversation, deadline);
+    let asking = target.complete(&prompt.conversation, deadline);
     let answer = tokio::select! {
         answer = asking => Some(answer),
         _ = join_all(callers.iter().map(|caller| caller.reply.closed())) => None,
     };
-    Asked { call, prompt, answer }
+    Put { call, prompt, reservation, answer }
 }

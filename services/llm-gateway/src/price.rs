@@ -1,9 +1,6 @@
 //! What tokens cost, and how many a text is likely to be.
 
-use crate::{
-    conversation::{Conversation, Message, Usage},
-    provider,
-};
+use crate::conversation::{Conversation, Message, Usage};
 
 /// Tokens an answer is estimated at where the caller sets no limit.
 pub const LIKELY_OUTPUT_TOKENS: u64 = 1_024;
@@ -33,18 +30,35 @@ impl Price {
         (input + usage.output as f64 * self.output_per_mtok) / 1e6
     }
 
-    /// Returns what answering `conversation` is likely to cost, in USD; nothing for a provider that is not a model.
+    /// Returns the prices of both that are the higher ones.
     #[must_use]
-    pub fn estimate(&self, model: &provider::Model, conversation: &Conversation) -> f64 {
-        if model.is_free() {
-            return 0.0;
+    pub fn or_dearer(&self, other: Self) -> Self {
+        Self {
+            input_per_mtok: self.input_per_mtok.max(other.input_per_mtok),
+            cached_input_per_mtok: self.cached_input_per_mtok.max(other.cached_input_per_mtok),
+            output_per_mtok: self.output_per_mtok.max(other.output_per_mtok),
         }
-        self.cost(Usage {
-            input: input_tokens(conversation),
-            output: conversation.parameters.max_output_tokens().unwrap_or(LIKELY_OUTPUT_TOKENS),
-            cached_input: 0,
-            estimated: true,
-        })
+    }
+
+    /// Adds `share` of another price.
+    #[must_use]
+    pub fn plus(&self, other: Self, share: f64) -> Self {
+        Self {
+            input_per_mtok: self.input_per_mtok + share * other.input_per_mtok,
+            cached_input_per_mtok: self.cached_input_per_mtok + share * other.cached_input_per_mtok,
+            output_per_mtok: self.output_per_mtok + share * other.output_per_mtok,
+        }
+    }
+}
+
+/// Estimates the tokens of answering `conversation`.
+#[must_use]
+pub fn estimate(conversation: &Conversation) -> Usage {
+    Usage {
+        input: input_tokens(conversation),
+        output: conversation.parameters.max_output_tokens().unwrap_or(LIKELY_OUTPUT_TOKENS),
+        cached_input: 0,
+        estimated: true,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{conversation::Usage, error::Error, pattern};
+use crate::{conversation::Usage, error::Error, pattern, route::Asked};
 
 /// What answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,10 @@ pub struct Served {
     pub phases: Phases,
     /// The template that answered; empty unless a pattern did.
     pub pattern: String,
+    /// The upstream that answered and its model, as `upstream/model`; empty unless one was asked.
+    pub upstream: Arc<str>,
+    /// Requests sent to upstreams until one answered.
+    pub attempts: u32,
     /// Names the template's match, to report its outcome under.
     pub match_id: Option<pattern::Id>,
 }
@@ -99,8 +103,18 @@ impl Served {
             saved_usd: 0.0,
             phases,
             pattern: String::new(),
+            upstream: Arc::from(""),
+            attempts: 0,
             match_id: None,
         }
+    }
+}
+
+impl Served {
+    /// Notes which upstream answered.
+    pub fn asked(&mut self, asked: &Asked) {
+        self.upstream = asked.by.clone();
+        self.attempts = asked.attempts;
     }
 }
 

@@ -12,24 +12,27 @@ use contracts::llm::{
 };
 use embedding::Embedder;
 use futures::{Stream, StreamExt as _};
-use rpc::{Caller, Role};
+use rpc::{BreakerOptions, Caller, Role, limit::Bounds};
 use telemetry::Telemetry;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    cache::Room,
+    cache::{
+        Room,
+        bands::{self, Tolerances},
+    },
     config::Config,
     convert, dialect,
     error::Error,
+    gateway::{Gateway, Parts},
     price::Price,
-    provider::{
-        Models,
-        openai::{self, Upstream},
-    },
-    route::{Gateway, Parts},
+    provider::{Dialect, Endpoint, Options},
+    route::{Any, Bounding, Built, Models, OPENAI, Routes, Upstream},
+    tenant::Tenants,
 };
 
-/// The name under which health tells whether the upstream answers, where there is one.
+/// The name under which health tells whether the upstream answers, where there is one; its own name follows where it comes from
+/// `llm_routes`.
 const UPSTREAM: &str = "athena.llm.v1.LlmGatewayService/upstream";
 
 /// A gateway that listens and serves nothing yet.
@@ -44,6 +47,8 @@ pub struct Bound {
 struct Service {
     gateway: Arc<Gateway>,
     max_observations: usize,
+    /// How far answers may be off where a request does not say.
+    bands: Tolerances,
 }
 
 type Pieces = Pin<Box<dyn Stream<Item = Result<wire::GenerateStreamResponse, Status>> + Send>>;
@@ -53,11 +58,11 @@ type Pieces = Pin<Box<dyn Stream<Item = Result<wire::GenerateStreamResponse, Sta
 /// # Errors
 /// [`Error`] if the port is taken, the pattern templates are wrong or the upstream's settings are.
 pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<Bound, Error> {
-    let upstream = upstream(&config)?;
-    let answers = upstream.as_ref().map(Upstream::answers);
+    let (gateway, upstreams) = gateway(&config, &telemetry, &clock).await?;
     let service = Service {
-        gateway: Arc::new(gateway(&config, upstream, &telemetry, &clock).await?),
+        gateway: Arc::new(gateway),
         max_observations: config.llm_max_observations,
+        bands: config.bands(),
     };
     let host = rpc::Host::bind(&config.host, config.llm_port, telemetry, clock)?;
     let local_addr = host.local_addr();
@@ -67,8 +72,8 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
         .add(gateway_server::LlmGatewayServiceServer::new(service.clone()))
         .add_admin(cache_server::CacheAdminServiceServer::new(service.clone()))
         .add_admin(pattern_server::PatternServiceServer::new(service));
-    if let Some(answers) = answers {
-        host = host.part(UPSTREAM, rpc::outcomes(answers));
+    for (part, upstream) in upstreams {
+        host = host.part(&part, rpc::outcomes(upstream.answers()));
     }
     Ok(Bound { host, local_addr, gateway })
 }
@@ -78,7 +83,7 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
 /// # Errors
 /// [`Error`] if the pattern templates are wrong or the upstream's settings are.
 pub async fn assemble(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Result<Gateway, Error> {
-    gateway(config, upstream(config)?, telemetry, clock).await
+    Ok(gateway(config, telemetry, clock).await?.0)
 }
 
 impl Bound {
@@ -103,16 +108,40 @@ impl Bound {
     }
 }
 
-fn upstream(config: &Config) -> Result<Option<Upstream>, Error> {
-    let upstream = config.llm_upstream_url.as_ref().map(|url| {
-        Upstream::new(&openai::Options {
-            url: url.clone(),
-            key: config.llm_api_key.clone(),
-            timeout: config.llm_timeout,
-            max_retries: config.llm_max_retries,
-        })
-    });
-    Ok(upstream.transpose()?)
+/// Upstreams with the names of their health.
+type Parted = Vec<(String, Arc<Upstream>)>;
+
+/// Makes the upstream of the settings, which takes every model that no route names.
+fn any(config: &Config, bounding: Bounding, telemetry: &Telemetry) -> Result<Option<Any>, Error> {
+    let Some(url) = config.llm_upstream_url.clone() else { return Ok(None) };
+    let endpoint = Endpoint::new(&Options {
+        dialect: Dialect::OpenAi,
+        url,
+        key: config.llm_api_key.clone(),
+        timeout: config.llm_timeout,
+        // Chat completions demand none.
+        max_output_tokens: u32::MAX,
+    })?;
+    let price = Price {
+        input_per_mtok: config.llm_price_input_per_mtok,
+        cached_input_per_mtok: config
+            .llm_price_cached_input_per_mtok
+            .unwrap_or(config.llm_price_input_per_mtok),
+        output_per_mtok: config.llm_price_output_per_mtok,
+    };
+    let upstream = Upstream::new(OPENAI, endpoint, bounding, telemetry);
+    Ok(Some(Any { upstream, price, retries: config.llm_max_retries }))
+}
+
+/// Returns what holds calls to an upstream back where `llm_routes` says nothing of it.
+fn bounding(config: &Config) -> Bounding {
+    let bounds = Bounds {
+        running: config.llm_max_concurrent_calls,
+        queued: config.llm_max_queued_calls,
+        wait: config.llm_max_queue_wait,
+    };
+    let breaker = BreakerOptions { failures: config.llm_breaker_failures, ..BreakerOptions::default() };
+    Bounding { bounds, retry_percent: config.llm_retry_percent, breaker }
 }
 
 fn room(config: &Config) -> Room {
@@ -129,35 +158,45 @@ fn room(config: &Config) -> Room {
     }
 }
 
-async fn embedder(config: &Config) -> Result<Arc<dyn Embedder>, Error> {
-    let choice: embedding::Choice = config.llm_embedder.parse().map_err(Error::EmbedderSetting)?;
-    Ok(choice.embedder().await?)
+fn band_limits(config: &Config) -> bands::Limits {
+    bands::Limits {
+        // An entity without a stored answer is of no use, so no more of them than there may be answers.
+        entities: config.llm_cache_max_size.max(config.llm_cache_size),
+        answers: config.llm_band_answers,
+        max_bytes: config.llm_band_max_bytes.bytes(),
+        ttl: config.llm_cache_ttl,
+    }
 }
 
-async fn gateway(
-    config: &Config,
-    upstream: Option<Upstream>,
-    telemetry: &Telemetry,
-    clock: &Clock,
-) -> Result<Gateway, Error> {
-    let patterns = patterns::open(config, telemetry, clock).await?;
-    Ok(Gateway::new(Parts {
-        models: Models::new(&config.llm_model, upstream)?,
-        price: Price {
-            input_per_mtok: config.llm_price_input_per_mtok,
-            cached_input_per_mtok: config
-                .llm_price_cached_input_per_mtok
-                .unwrap_or(config.llm_price_input_per_mtok),
-            output_per_mtok: config.llm_price_output_per_mtok,
-        },
-        patterns,
+async fn embedder(config: &Config) -> Result<Arc<dyn Embedder>, Error> {
+    let choice: embedding::Choice = config.llm_embedder.parse().map_err(Error::EmbedderSetting)?;
+    Ok(choice.embedder(&config.embedder, None).await?)
+}
+
+async fn gateway(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Result<(Gateway, Parted), Error> {
+    let routes = match &config.llm_routes {
+        None => Routes::default(),
+        Some(path) => Routes::load(path).await?,
+    };
+    let bounding = bounding(config);
+    let any = any(config, bounding.clone(), telemetry)?;
+    let Built { upstreams, models } = routes.build(config.llm_max_retries, &bounding, telemetry)?;
+    let named = upstreams.into_iter().map(|upstream| (format!("{UPSTREAM}/{}", upstream.name()), upstream));
+    let simple = any.iter().map(|any| (UPSTREAM.to_owned(), any.upstream.clone()));
+    let parts = simple.chain(named).collect();
+    let gateway = Gateway::new(Parts {
+        models: Models::new(&config.llm_model, models, any)?,
+        tenants: Tenants::new(routes.tenants, clock.clone(), telemetry),
+        patterns: patterns::open(config, telemetry, clock).await?,
         merging: config.merging(),
         cache: room(config),
+        bands: band_limits(config),
         embedder: embedder(config).await?,
         embedding_cache_size: config.llm_embedding_cache_size,
         clock: clock.clone(),
         telemetry: telemetry.clone(),
-    }))
+    });
+    Ok((gateway, parts))
 }
 
 #[tonic::async_trait]
@@ -190,7 +229,8 @@ impl gateway_server::LlmGatewayService for Service {
         request: Request<wire::AnalyzeRequest>,
     ) -> Result<Response<wire::AnalyzeResponse>, Status> {
         let caller = Caller::of(&request);
-        let (terms, inquiry) = convert::analyze(caller, request.into_inner(), self.max_observations)?;
+        let (terms, inquiry) =
+            convert::analyze(caller, request.into_inner(), self.max_observations, &self.bands)?;
         let report = self.gateway.analyze(&terms, &inquiry).await?;
         let doubtful = self.gateway.doubtful(&inquiry, &report);
         let ids = inquiry.observations.into_iter().map(|seen| seen.id).collect();
@@ -212,7 +252,8 @@ impl cache_server::CacheAdminService for Service {
         Caller::of(&request).require(Role::Admin)?;
         let cache = &self.gateway.cache;
         let totals = self.gateway.meter.totals();
-        Ok(Response::new(convert::stats(cache, totals)))
+        let tenants = self.gateway.tenants.usage();
+        Ok(Response::new(convert::stats(cache, totals, tenants)))
     }
 
     async fn invalidate(
@@ -223,6 +264,7 @@ impl cache_server::CacheAdminService for Service {
         caller.require(Role::Admin)?;
         let model = self.gateway.models.stored_name(&convert::model(request.into_inner())?);
         let removed = self.gateway.cache.invalidate(&caller.tenant, &model);
+        self.gateway.bands.invalidate(&caller.tenant, &model);
         Ok(Response::new(wire::InvalidateResponse { removed }))
     }
 

@@ -13,12 +13,10 @@ use crate::{
     cache::StoredAnswer,
     conversation::{Answer, Conversation, Finish, Gathered, Piece, Usage},
     error::Error,
-    provider::{
-        Failure, Kind,
-        openai::{self, Event},
-        statistics,
-    },
-    route::{Gateway, Generated, Journey, Stop, statistics_span},
+    gateway::{Gateway, Generated, Journey, Stop, statistics_span},
+    price,
+    provider::{self, Failure, statistics},
+    route::{Asked, Event, Kind},
     served::{By, Served, Terms},
 };
 
@@ -100,24 +98,24 @@ impl Gateway {
         sender: &Sender,
         journey: &mut Journey<'_>,
     ) -> Result<Arc<StoredAnswer>, Error> {
-        journey.terms.afford(self.price.estimate(&journey.model, journey.conversation))?;
+        let likely = price::estimate(journey.conversation);
+        let reservation = self.reserve(journey.terms, &journey.model, likely)?;
         let asking = self.meter.asking(&journey.model.name, journey.begun);
         asking.sent();
         let sent = Instant::now();
-        let answer = relay(sender, journey).await;
+        let mut asked = None;
+        let answer = relay(sender, journey, &mut asked).await;
+        journey.asked = asked;
         journey.phases.upstream = Some(sent.elapsed());
-        match answer {
-            Ok(answer) => Ok(self.keep(journey, &asking, answer)),
-            Err(failure) => Err(self.failed(&journey.model, failure)),
-        }
+        self.settle(journey, &asking, reservation, answer)
     }
 }
 
-/// Hands the pieces on and gathers them.
-async fn relay(sender: &Sender, journey: &Journey<'_>) -> Result<Answer, Failure> {
+/// Hands the pieces on and gathers them, and says who answers as soon as that is known.
+async fn relay(sender: &Sender, journey: &Journey<'_>, asked: &mut Option<Asked>) -> Result<Answer, Failure> {
     let conversation = journey.conversation;
-    let (upstream, model) = match &journey.model.kind {
-        Kind::OpenAi { upstream, model } => (upstream, model),
+    let target = match &journey.model.kind {
+        Kind::Target(target) => target,
         Kind::Statistics => {
             let answer = statistics_span().in_scope(|| statistics::answer(conversation));
             begin(sender, Served::by(By::Upstream, &journey.model.name, journey.phases));
@@ -125,21 +123,22 @@ async fn relay(sender: &Sender, journey: &Journey<'_>) -> Result<Answer, Failure
             return Ok(answer);
         }
     };
-    let mut events = std::pin::pin!(upstream.stream(model, conversation, journey.terms.deadline));
+    let mut events = std::pin::pin!(target.stream(conversation, journey.terms.deadline));
     let mut gathered = Gathered::default();
-    let mut begun = false;
     while let Some(event) = events.next().await {
-        let event = event?;
-        if !std::mem::replace(&mut begun, true) {
-            begin(sender, Served::by(By::Upstream, &journey.model.name, journey.phases));
-        }
-        match event {
+        match event? {
+            Event::Begin(by) => {
+                let mut served = Served::by(By::Upstream, &journey.model.name, journey.phases);
+                served.asked(&by);
+                begin(sender, served);
+                *asked = Some(by);
+            }
             Event::Piece(piece) => {
                 gathered.take(&piece).map_err(|_| Failure::Malformed)?;
                 send(sender, piece);
             }
             Event::End { finish, usage } => {
-                let usage = usage.unwrap_or_else(|| openai::estimated(conversation, gathered.text()));
+                let usage = usage.unwrap_or_else(|| provider::estimated(conversation, gathered.text()));
                 return Ok(gathered.answer(finish, usage));
             }
         }

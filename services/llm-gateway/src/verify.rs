@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     analyze::{Inquiry, Report},
-    route::Gateway,
+    gateway::Gateway,
     served::Terms,
 };
 
@@ -28,6 +28,7 @@ impl Gateway {
             question: inquiry.question.clone(),
             observations,
             watch_only: true,
+            ..Inquiry::default()
         })
     }
 

@@ -6,15 +6,25 @@
 mod admin;
 #[path = "gateway/analyze.rs"]
 mod analyze;
+#[path = "gateway/bands.rs"]
+mod bands;
 #[path = "gateway/chat.rs"]
 mod chat;
+#[path = "gateway/faults.rs"]
+mod faults;
 #[path = "gateway/generate.rs"]
 mod generate;
 #[path = "gateway/harness.rs"]
 mod harness;
 #[path = "gateway/merging.rs"]
 mod merging;
+#[path = "gateway/near_miss.rs"]
+mod near_miss;
 #[path = "gateway/patterns.rs"]
 mod patterns;
+#[path = "gateway/routes.rs"]
+mod routes;
 #[path = "gateway/stream.rs"]
 mod stream;
+#[path = "gateway/tenants.rs"]
+mod tenants;

@@ -22,8 +22,8 @@ config::settings! {
         pub memory_cache_ttl: Duration = "3600s", unit "duration", range "1s" to "30d", development "60s", production "3600s";
         /// Most vectors of query texts kept.
         pub memory_embedding_cache_size: u64 = "4096", unit "entries", range "1" to "1000000";
-        /// Who turns a text into a vector when the caller brings none: `hashing-` and the number of values. A store keeps to
-        /// the one that filled it.
+        /// Who turns a text into a vector when the caller brings none: `hashing-` and the number of values; a folder with a
+        /// sentence encoder (feature `minilm`), `FOLDER` or `FOLDER@HASH`; or `URL#MODEL`. A store keeps to the one that filled it.
         pub memory_embedder: String = "hashing-256", unit "name";
         /// Values of a vector, the caller's and the embedder's. A store keeps to the number that filled it.
         pub memory_dimensions: usize = "256", unit "values", range "16" to "4096";
@@ -37,6 +37,8 @@ config::settings! {
     groups {
         /// How the service is served.
         pub host: rpc::HostSettings;
+        /// How an encoder from a folder, or a model behind a URL, works.
+        pub embedder: embedding::Settings;
         /// How the store's file is written.
         pub journal: journal::Settings;
     }
@@ -92,8 +94,8 @@ impl Config {
     ///
     /// # Errors
     /// [`Error::Setting`] as [`Config::choice`], [`Error::Embedder`] if it cannot be made.
-    pub(crate) async fn embedder(&self) -> Result<Arc<dyn Embedder>, Error> {
-        let embedder = self.choice()?.embedder().await?;
+    pub(crate) async fn make_embedder(&self) -> Result<Arc<dyn Embedder>, Error> {
+        let embedder = self.choice()?.embedder(&self.embedder, Some(self.memory_dimensions)).await?;
         self.agree(embedder.dimensions())?;
         Ok(embedder)
     }

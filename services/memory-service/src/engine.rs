@@ -121,7 +121,7 @@ impl Engine {
         telemetry: Telemetry,
         clock: Clock,
     ) -> Result<Arc<Self>, Error> {
-        let embedder = config.embedder().await?;
+        let embedder = config.make_embedder().await?;
         let dimensions = embedder.dimensions();
         let maker = Maker { embedder: embedder.name().to_owned(), dimensions };
         let (store, loaded) = Store::open(&config.memory_dir, config.journal(), &maker, &telemetry).await?;
@@ -379,6 +379,7 @@ mod tests {
     };
 
     use clock::Clock;
+    use futures::FutureExt as _;
     use telemetry::Telemetry;
 
     use super::{Engine, Key, StopOnDrop};
@@ -478,10 +479,8 @@ mod tests {
         let tenant = engine.tenant(&Arc::from("t"));
         let free = engine.scans.available_permits();
         let held = tenant.hold();
-        {
-            let mut call = std::pin::pin!(engine.run(&tenant, newest(), None, &*engine.embedder));
-            assert!(futures::poll!(call.as_mut()).is_pending());
-        }
+        let left = engine.run(&tenant, newest(), None, &*engine.embedder).now_or_never();
+        assert!(left.is_none());
         assert_eq!(engine.scans.available_permits(), free - 1, "the scan still waits for the memories");
         drop(held);
         while engine.scans.available_permits() < free {

@@ -1,23 +1,32 @@
 //! Turns text into vectors.
 //!
 //! An [`Embedder`] maps texts to vectors of length 1, so that the dot product of two vectors is their cosine similarity.
-//! [`Hashing`] needs no model and no download; its documentation says what it can and what it cannot do. [`Cached`] keeps
-//! the vectors of texts that come again. [`Choice`] is the embedder as a word in a setting or on a command line.
+//! [`Hashing`] needs no model and no download; its documentation says what it can and what it cannot do. `Encoder`, behind the
+//! feature `minilm`, is a sentence encoder from a local folder, and [`Remote`] a model behind a URL. [`Cached`] keeps the
+//! vectors of texts that come again. [`Choice`] is the embedder as a word in a setting or on a command line.
 
+#[cfg(feature = "minilm")]
+mod bert;
 mod cached;
 mod choice;
 mod error;
 mod hashing;
+mod remote;
+mod settings;
 mod text;
 
 use std::fmt;
 
 use futures::{FutureExt as _, future::BoxFuture};
 
+#[cfg(feature = "minilm")]
+pub use bert::Encoder;
 pub use cached::{Cached, Digest};
 pub use choice::{Choice, Unknown};
 pub use error::Error;
 pub use hashing::Hashing;
+pub use remote::Remote;
+pub use settings::Settings;
 
 /// Maps texts to vectors; equal texts give equal vectors.
 pub trait Embedder: Send + Sync + fmt::Debug {

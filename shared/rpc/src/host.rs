@@ -60,7 +60,7 @@ pub struct Host {
     untraced: Vec<String>,
     descriptors: Vec<&'static [u8]>,
     checks: Vec<(&'static str, Check)>,
-    parts: Vec<(&'static str, BoxStream<'static, bool>)>,
+    parts: Vec<(String, BoxStream<'static, bool>)>,
 }
 
 /// The health service's name, which reflection lists beside what was added.
@@ -198,9 +198,9 @@ impl Host {
     /// Adds a part of a service to health, by the name `package.Service/part`: a peer or an upstream whose loss the service
     /// survives. While the host serves, its state is what `states` said last; UNKNOWN before.
     #[must_use]
-    pub fn part(mut self, name: &'static str, states: impl Stream<Item = bool> + Send + 'static) -> Self {
+    pub fn part(mut self, name: &str, states: impl Stream<Item = bool> + Send + 'static) -> Self {
         self.health.register_part(name);
-        self.parts.push((name, states.boxed()));
+        self.parts.push((name.to_owned(), states.boxed()));
         self
     }
 

@@ -14,18 +14,21 @@
 //! 5. A call that no server has seen is made again whatever it is. One that a server may have seen is repeated only if its
 //!    contract says that it may be (`idempotency_level`), the server was UNAVAILABLE, and the budget of all calls allows it.
 //!    A broken connection is UNAVAILABLE, whatever the transport called it.
-//! 6. A tenant comes from the token and never from a message ([`Caller`]).
-//! 7. A request is checked with a [`Check`], which names every wrong field by its path ([`At`]). What cannot be read as a
+//! 6. What holds calls back from a server that fails or is full ([`breaker`], [`budget`], [`limit`]) knows nothing of gRPC: who calls others may use it.
+//! 7. A tenant comes from the token and never from a message ([`Caller`]).
+//! 8. A request is checked with a [`Check`], which names every wrong field by its path ([`At`]). What cannot be read as a
 //!    message is the caller's fault, INVALID_ARGUMENT, and not the service's.
-//! 8. A caller gets a code, a safe message, the field that was wrong and whether a retry helps ([`Fault`]); the cause is
+//! 9. A caller gets a code, a safe message, the field that was wrong and whether a retry helps ([`Fault`]); the cause is
 //!    logged here once and never sent.
 
 mod accept;
 mod access;
 mod body;
+pub mod breaker;
+pub mod budget;
 mod call;
 mod caller;
-mod chance;
+pub mod chance;
 mod channel;
 mod check;
 mod connection;
@@ -40,7 +43,7 @@ mod fault;
 mod garbled;
 mod health;
 mod host;
-mod limit;
+pub mod limit;
 mod listing;
 mod methods;
 pub mod net;
@@ -52,8 +55,9 @@ mod settings;
 pub mod time;
 mod tls;
 
+pub use breaker::BreakerOptions;
 pub use caller::{Caller, Role};
-pub use channel::{BreakerOptions, Channel, ChannelOptions};
+pub use channel::{Channel, ChannelOptions};
 pub use check::{At, Check};
 pub use context::carry;
 pub use contract::{Client, Service};

@@ -32,20 +32,24 @@ pub(crate) struct Limits {
     queued: Gauge,
 }
 
-/// The limit of one method.
+/// The limit of one method, or of anything else that takes so many calls at a time.
 #[derive(Debug)]
-pub(crate) struct Limit {
+pub struct Limit {
     bounds: Bounds,
     state: Mutex<State>,
     /// Whether there was any call at all.
     used: AtomicBool,
 }
 
+/// How much a limit lets in.
 #[derive(Clone, Copy, Debug)]
-struct Bounds {
-    running: usize,
-    queued: usize,
-    wait: Duration,
+pub struct Bounds {
+    /// Calls that run at a time.
+    pub running: usize,
+    /// Calls that wait for one of them to end.
+    pub queued: usize,
+    /// Longest such wait.
+    pub wait: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -58,11 +62,11 @@ struct State {
 
 /// The right to run; passed on when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Permit(Option<Arc<Limit>>);
+pub struct Permit(Option<Arc<Limit>>);
 
 /// Why a call does not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub enum Refused {
     /// There is no room, or it did not come in time.
     Overloaded,
     /// The call's own deadline passed first.
@@ -113,12 +117,15 @@ impl Limits {
 }
 
 impl Limit {
-    fn new(bounds: Bounds) -> Arc<Self> {
+    /// Makes a limit that nobody uses yet.
+    #[must_use]
+    pub fn new(bounds: Bounds) -> Arc<Self> {
         Arc::new(Self { bounds, state: Mutex::default(), used: AtomicBool::new(false) })
     }
 
     /// Returns whether a call that came now would be shed.
-    pub(crate) fn is_full(&self) -> bool {
+    #[must_use]
+    pub fn is_full(&self) -> bool {
         let state = self.state.lock();
         state.running >= self.bounds.running && state.queue.len() >= self.bounds.queued
     }
@@ -127,7 +134,7 @@ impl Limit {
     ///
     /// # Errors
     /// If there is none, or not in time.
-    pub(crate) async fn enter(self: &Arc<Self>, deadline: Deadline) -> Result<Permit, Refused> {
+    pub async fn enter(self: &Arc<Self>, deadline: Deadline) -> Result<Permit, Refused> {
         self.used.store(true, Ordering::Relaxed);
         let (ticket, turn) = match self.line_up() {
             Ok(permit) => return Ok(permit),
@@ -182,7 +189,9 @@ impl Limit {
         }
     }
 
-    fn counts(&self) -> (usize, usize) {
+    /// Returns how many calls run and how many wait.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
         let state = self.state.lock();
         (state.running, state.queue.len())
     }
@@ -218,15 +227,20 @@ impl Refused {
     }
 }
 
+/// Returns when a call that was shed may come back, given the longest wait in the queue: half to one and a half of it, so that not all come at once.
+#[must_use]
+pub fn come_back(wait: Duration) -> Duration {
+    wait.mul_f64(rand::rng().random_range(COME_BACK.0..COME_BACK.1))
+}
+
 fn method(path: &str) -> KeyValue {
     KeyValue::new(names::RPC_METHOD, path.trim_start_matches('/').to_owned())
 }
 
 fn overloaded(wait: Duration) -> Fault {
-    let again = wait.mul_f64(rand::rng().random_range(COME_BACK.0..COME_BACK.1));
     Fault::new(Code::ResourceExhausted, "too many calls of this method are running")
         .reason("OVERLOADED")
-        .retry_after(again)
+        .retry_after(come_back(wait))
 }
 
 #[cfg(test)]

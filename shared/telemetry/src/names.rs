@@ -99,6 +99,30 @@ pub const LLM_UPSTREAM_CALLS: Metric =
     Metric::counter("athena.llm.upstream_calls", "{call}", "Calls the gateway made to a model.");
 /// Money spent on models, in USD; attribute [`MODEL`].
 pub const LLM_COST: Metric = Metric::counter("athena.llm.cost", "USD", "Money spent on models in USD.");
+/// Requests sent to upstreams; attributes [`UPSTREAM`] and [`OUTCOME`] = `answered`, or how they failed.
+pub const LLM_ATTEMPTS: Metric =
+    Metric::counter("athena.llm.upstream.attempts", "{request}", "Requests sent to upstreams, by outcome.");
+/// Times an upstream failed so often that it was left alone; attribute [`UPSTREAM`].
+pub const LLM_BREAKER_OPENINGS: Metric = Metric::counter(
+    "athena.llm.upstream.openings",
+    "{opening}",
+    "Times an upstream failed so often that it was left alone.",
+);
+/// Calls that an upstream's queue had no place for; attribute [`UPSTREAM`].
+pub const LLM_SHED: Metric =
+    Metric::counter("athena.llm.upstream.shed", "{call}", "Calls that an upstream's queue had no place for.");
+/// Calls to an upstream that run now; attribute [`UPSTREAM`].
+pub const LLM_RUNNING: Metric =
+    Metric::gauge("athena.llm.upstream.running", "{call}", "Calls to an upstream that run now.");
+/// Calls that wait for others to an upstream to end; attribute [`UPSTREAM`].
+pub const LLM_QUEUED: Metric = Metric::gauge(
+    "athena.llm.upstream.queued",
+    "{call}",
+    "Calls that wait for others to their upstream to end.",
+);
+/// Calls that met a tenant's limit; attributes [`TENANT`] and [`REASON`] = `requests`, `tokens`, `budget`, or `warned` for one let through.
+pub const LLM_TENANT_LIMITED: Metric =
+    Metric::counter("athena.llm.tenant.limited", "{call}", "Calls that met a tenant's limit, by which.");
 /// Outcomes of what pattern templates claimed; attributes [`PATTERN`] and [`CAME_TRUE`].
 pub const LLM_PATTERN_OUTCOMES: Metric =
     Metric::counter("athena.llm.pattern_outcomes", "{outcome}", "What came of pattern templates' claims.");
@@ -155,6 +179,12 @@ pub const SERVICE_INSTANCE_ID: &str = "service.instance.id";
 pub const METHOD: &str = "method";
 /// Attribute: the model that answered.
 pub const MODEL: &str = "model";
+/// Attribute: the upstream asked.
+pub const UPSTREAM: &str = "upstream";
+/// Attribute: what came of it.
+pub const OUTCOME: &str = "outcome";
+/// Attribute: the tenant.
+pub const TENANT: &str = "tenant";
 /// Attribute: what was done to a document.
 pub const OPERATION_TYPE: &str = "operation_type";
 /// Attribute: which cache.
@@ -201,6 +231,12 @@ pub const METRICS: &[Metric] = &[
     LLM_ITEMS,
     LLM_UPSTREAM_CALLS,
     LLM_COST,
+    LLM_ATTEMPTS,
+    LLM_BREAKER_OPENINGS,
+    LLM_SHED,
+    LLM_RUNNING,
+    LLM_QUEUED,
+    LLM_TENANT_LIMITED,
     LLM_PATTERN_OUTCOMES,
     CYCLE_DURATION,
     DEGENERATE_INPUT,

@@ -1,4 +1,4 @@
-//! A fake model server that speaks the OpenAI dialect: chat completions, whole or streamed, and the list of models.
+//! A fake model server that speaks the OpenAI dialect: chat completions, whole or streamed, embeddings, and the list of models.
 
 mod answer;
 mod script;
@@ -77,6 +77,7 @@ impl Upstream {
         });
         let router = Router::new()
             .route("/v1/chat/completions", post(complete))
+            .route("/v1/embeddings", post(complete))
             .route("/v1/models", get(models))
             .layer(DefaultBodyLimit::disable())
             .with_state(Arc::clone(&shared));
@@ -96,19 +97,19 @@ impl Upstream {
         self.address
     }
 
-    /// Returns how many chat completions were asked for.
+    /// Returns how many chat completions and embeddings were asked for.
     #[must_use]
     pub fn calls(&self) -> u64 {
         *self.shared.calls.borrow()
     }
 
-    /// Returns the requests for chat completions so far, in the order of their arrival.
+    /// Returns the requests for chat completions and embeddings so far, in the order of their arrival.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         self.shared.requests.lock().clone()
     }
 
-    /// Waits until at least `calls` chat completions were asked for.
+    /// Waits until at least `calls` chat completions and embeddings were asked for.
     pub async fn arrived(&self, calls: u64) {
         // The sender lives as long as this fake.
         let _ = self.shared.calls.subscribe().wait_for(|so_far| *so_far >= calls).await;
@@ -263,6 +264,21 @@ mod tests {
         }
         drop(hold);
         assert!(asked.await.status().is_success());
+    }
+
+    #[tokio::test]
+    async fn an_embedding_counts_the_letters_of_its_text() {
+        let upstream = Upstream::start(Script::Echo);
+        let body = json!({ "model": "small", "input": ["aab", "i"], "dimensions": 4 });
+        let url = format!("{}/embeddings", upstream.url());
+        let response = reqwest::Client::new().post(url).json(&body).send().await.unwrap();
+        let answer: Value = response.json().await.unwrap();
+        assert_eq!(answer["data"][0]["embedding"], json!([0.0, 2.0, 1.0, 0.0]));
+        assert_eq!(
+            answer["data"][1],
+            json!({ "object": "embedding", "index": 1, "embedding": [0.0, 1.0, 0.0, 0.0] })
+        );
+        assert_eq!(upstream.calls(), 1);
     }
 
     #[tokio::test]

@@ -43,7 +43,7 @@ async fn start(
     let mut settings = ephemeral(folder);
     settings.push("log_filter=error".to_owned());
     settings.push(format!("memory_embedder={}", setup.embedder));
-    settings.push(format!("memory_dimensions={}", setup.embedder.embedder().await?.dimensions()));
+    settings.push(format!("memory_dimensions={}", setup.dimensions().await?));
     settings.extend_from_slice(extra);
     settings.extend_from_slice(&setup.settings);
     let flags = settings.iter().filter_map(|setting| setting.split_once('='));

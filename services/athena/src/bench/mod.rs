@@ -3,17 +3,20 @@
 //! A benchmark's code lives with the service it measures; here are the frame and the benchmarks of the whole mesh.
 
 mod cycle;
+mod gateway;
 mod image;
 mod merge;
 mod overload;
 mod processes;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use embedding::Choice;
+use config::Sources;
+use embedding::{Choice, Embedder};
 use indicatif::{ProgressBar, ProgressStyle};
+use llm_gateway::bench::{near_miss, paraphrase};
 use serde_json::{Value, json};
 
 /// What `athena bench` takes.
@@ -24,15 +27,21 @@ pub(crate) struct Arguments {
     /// A file of the shape the benchmark takes, read by its header; for some a folder of such files.
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// The embedder: hashing or hashing-DIMENSIONS.
+    /// The embedder: hashing, hashing-DIMENSIONS, the FOLDER of a sentence encoder (feature minilm), or URL#MODEL.
     #[arg(long, default_value = "hashing")]
     embedder: Choice,
     /// How many rounds; the median is the value. Each benchmark has its own default.
     #[arg(long)]
     rounds: Option<u32>,
+    /// For gateway.overhead: the program of Envoy 1.40, measured beside; otherwise the `envoy` on the PATH, or none.
+    #[arg(long, value_name = "PATH")]
+    envoy: Option<PathBuf>,
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
+    /// Runs one process of gateway.exact_hit instead: how the benchmark starts it.
+    #[arg(long, hide = true)]
+    part: Option<gateway::Part>,
 }
 
 /// One benchmark: what it measures and what it is compared with.
@@ -48,7 +57,17 @@ struct Bench {
     data: &'static str,
 }
 
-const BENCHES: [Bench; 9] = [
+const BENCHES: [Bench; 16] = [
+    Bench {
+        name: "gateway.bands",
+        about: "observations that an answer about close figures serves, at ±10 % of APR and TVL, with answers of the day before",
+        unit: "percent",
+        better: "higher",
+        goal: "more than a grid of bands as close, with nothing served outside the tolerance",
+        reference: "`grid`, `wide_grid` and `last_seen` on the same days",
+        rounds: 1,
+        data: "recorded pool days: pools/pool_days_base_….csv",
+    },
     Bench {
         name: "gateway.cache_size",
         about: "hit-rate points lost by a cache that sizes itself, starting at 1,000 entries, on the worst of some recorded traces",
@@ -68,6 +87,66 @@ const BENCHES: [Bench; 9] = [
         reference: "the same pools one by one, in the same round; Batch Prompting 5 x at 6 items; no gateway has it",
         rounds: 5,
         data: "a pool snapshot: pools/pool_snapshot_….csv or current_state_….csv",
+    },
+    Bench {
+        name: "gateway.exact_hit",
+        about: "server CPU of an exact hit, over that of an echo behind the same host",
+        unit: "ratio",
+        better: "lower",
+        goal: "at most 1.25; p99_ratio at most 1.5",
+        reference: "an echo of the same bytes behind the same host, in the same round",
+        rounds: 5,
+        data: "",
+    },
+    Bench {
+        name: "gateway.overhead",
+        about: "what a miss through the OpenAI dialect adds to the p99 of direct calls, open loop 1,000/s",
+        unit: "us",
+        better: "lower",
+        goal: "at most 500 us and twice Envoy's; cpu_us at most 100",
+        reference: "direct calls in the same round; Busbar 82 us on 4 cores, GoModel 6.9 ms on 2 (their claims)",
+        rounds: 5,
+        data: "",
+    },
+    Bench {
+        name: "gateway.memory",
+        about: "resident memory of an idle gateway, caches off",
+        unit: "bytes",
+        better: "lower",
+        goal: "at most 15 MiB; after_bytes at most 1.1 times idle",
+        reference: "Busbar 7.3 MiB idle, 22.4 loaded; LiteLLM 1,080 idle (their boards' claims)",
+        rounds: 1,
+        data: "",
+    },
+    Bench {
+        name: "gateway.single_flight",
+        about: "upstream calls for 100 identical concurrent requests",
+        unit: "count",
+        better: "lower",
+        goal: "1",
+        reference: "LiteLLM, Portkey, Busbar: 100",
+        rounds: 5,
+        data: "",
+    },
+    Bench {
+        name: "gateway.near_miss",
+        about: "paraphrases that the semantic tier keeps at its shipped threshold, of question pairs alike by characters",
+        unit: "percent",
+        better: "higher",
+        goal: "at least 70 % kept at 90 % or more of near misses rejected; 75 is the aim",
+        reference: "Kmemo keeps 79 % at 65 % rejected (its claim); similarity alone stands in the details",
+        rounds: 1,
+        data: "labelled pairs, text_a, text_b, label: prompts/qqp_near_miss_dev.json",
+    },
+    Bench {
+        name: "gateway.paraphrase",
+        about: "wrong hits of the semantic tier in percent of hits: every origin is stored, every similar asked",
+        unit: "percent",
+        better: "lower",
+        goal: "at most 4 % wrong at 90 % hits or more",
+        reference: "GPTCache 8.7 % wrong at 88 % hits (its own figure); MiniLM cosine 4.4 % at 91 %",
+        rounds: 1,
+        data: "pairs that say the same, origin, similar: prompts/paraphrases_999.json",
     },
     Bench {
         name: "cycle.overhead",
@@ -167,15 +246,33 @@ struct Setup {
     data: Vec<u8>,
     /// The folder given; empty if it takes none.
     folder: PathBuf,
-    /// The embedder of the memory service.
+    /// The embedder that is used or measured.
     embedder: Choice,
     /// Settings the user gave with `--set`.
     settings: Vec<String>,
+    /// The program of Envoy, if one was named.
+    envoy: Option<PathBuf>,
     rounds: u32,
     bar: ProgressBar,
 }
 
 impl Setup {
+    /// Returns the number of components of the embedder's vectors.
+    async fn dimensions(&self) -> Result<usize> {
+        if let Some(dimensions) = self.embedder.dimensions() {
+            return Ok(dimensions);
+        }
+        Ok(self.embedder().await?.dimensions())
+    }
+
+    /// Makes the embedder.
+    async fn embedder(&self) -> Result<Arc<dyn Embedder>> {
+        let settings = self.settings.iter().filter_map(|setting| setting.split_once('='));
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let settings: embedding::Settings = config::load(&Sources::none().with_flags(settings))?;
+        Ok(self.embedder.embedder(&settings, None).await?)
+    }
+
     /// Runs `round` as often as wanted; the details are those of the round whose value is the median.
     async fn rounds(&self, round: impl AsyncFn() -> Result<Round>) -> Result<Outcome> {
         let mut rounds = Vec::new();
@@ -196,6 +293,9 @@ impl Setup {
 ///
 /// Fails for an unknown name, an unreadable file, or whatever the benchmark itself fails with.
 pub(crate) async fn run(arguments: Arguments, settings: &[String]) -> Result<String> {
+    if let Some(part) = arguments.part {
+        return gateway::part(part, settings).await;
+    }
     if arguments.name == "list" {
         return Ok(list(arguments.json));
     }
@@ -215,8 +315,8 @@ pub(crate) async fn run(arguments: Arguments, settings: &[String]) -> Result<Str
     };
     let rounds = arguments.rounds.unwrap_or(bench.rounds).max(1);
     let bar = progress(bench.name, rounds);
-    let setup =
-        Setup { data, folder, embedder: arguments.embedder, settings: settings.to_vec(), rounds, bar };
+    let (embedder, settings, envoy) = (arguments.embedder, settings.to_vec(), arguments.envoy);
+    let setup = Setup { data, folder, embedder, settings, envoy, rounds, bar };
     let outcome = measure(bench.name, &setup).await?;
     setup.bar.finish_and_clear();
     let object = object(bench, &outcome, rounds);
@@ -234,6 +334,7 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
             };
             setup.rounds(measure).await
         }
+        "gateway.bands" => setup.rounds(async || bands(&setup.data)).await,
         "gateway.cache_size" => {
             let measure = async || {
                 let (value, details) = llm_gateway::bench::cache_size::measure(&setup.folder)?;
@@ -242,11 +343,36 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
             setup.rounds(measure).await
         }
         "gateway.merge" => merge::merge(setup).await,
+        "gateway.exact_hit" => setup.rounds(gateway::exact_hit).await,
+        "gateway.overhead" => setup.rounds(|| gateway::overhead(setup.envoy.as_deref())).await,
+        "gateway.memory" => setup.rounds(gateway::memory).await,
+        "gateway.single_flight" => setup.rounds(gateway::single_flight).await,
+        "gateway.near_miss" => {
+            let embedder = setup.embedder().await?;
+            let measure = async || {
+                let (value, details) = near_miss::measure(&setup.data, &*embedder).await?;
+                Ok(Round { value, details })
+            };
+            setup.rounds(measure).await
+        }
+        "gateway.paraphrase" => {
+            let embedder = setup.embedder().await?;
+            let measure = async || {
+                let (value, details) = paraphrase::measure(&setup.data, &*embedder).await?;
+                Ok(Round { value, details })
+            };
+            setup.rounds(measure).await
+        }
         "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,
         "mesh.memory" => setup.rounds(processes::memory).await,
         _ => setup.rounds(image::build).await,
     }
+}
+
+fn bands(days: &[u8]) -> Result<Round> {
+    let (value, details) = llm_gateway::bench::bands::measure(days)?;
+    Ok(Round { value, details })
 }
 
 fn object(bench: &Bench, outcome: &Outcome, rounds: u32) -> Value {
@@ -279,7 +405,7 @@ fn list(json: bool) -> String {
             BENCHES.iter().map(|bench| json!({ "bench": bench.name, "about": bench.about })).collect();
         return format!("{:#}\n", json!({ "benches": names }));
     }
-    BENCHES.iter().map(|bench| format!("  {:<16} {}\n", bench.name, bench.about)).collect()
+    BENCHES.iter().map(|bench| format!("  {:<21} {}\n", bench.name, bench.about)).collect()
 }
 
 fn machine() -> Value {

@@ -1,7 +1,6 @@
 //! Benchmarks of whole processes: how fast a service starts, and how much memory it keeps.
 
 use std::{
-    fs,
     net::{Ipv4Addr, TcpListener},
     path::Path,
     process::Stdio,
@@ -12,6 +11,7 @@ use anyhow::{Context as _, Result, anyhow};
 use rpc::{Channel, ChannelOptions};
 use serde_json::{Map, Value, json};
 use telemetry::Telemetry;
+use testkit::Process;
 use tokio::{
     net::TcpStream,
     process::{Child, Command},
@@ -74,9 +74,16 @@ pub(super) async fn memory() -> Result<Round> {
 }
 
 pub(super) fn serve(service: Service, port: u16, folder: &Path) -> Result<Child> {
+    serve_with(service, port, folder, Vec::new())
+}
+
+/// Starts a service with further settings.
+pub(super) fn serve_with(service: Service, port: u16, folder: &Path, extra: Vec<String>) -> Result<Child> {
     let mut command = this_program()?;
     command.args(["serve", service.name()]);
-    spawn(command, ephemeral(folder), &format!("{}={port}", service.port_setting()))
+    let mut settings = ephemeral(folder);
+    settings.extend(extra);
+    spawn(command, settings, &format!("{}={port}", service.port_setting()))
 }
 
 fn up(monitor_port: u16, folder: &Path) -> Result<Child> {
@@ -87,11 +94,11 @@ fn up(monitor_port: u16, folder: &Path) -> Result<Child> {
     spawn(command, settings, &format!("monitor_port={monitor_port}"))
 }
 
-fn this_program() -> Result<Command> {
+pub(super) fn this_program() -> Result<Command> {
     Ok(Command::new(std::env::current_exe().context("cannot find this program's own file")?))
 }
 
-fn spawn(mut command: Command, settings: Vec<String>, last: &str) -> Result<Child> {
+pub(super) fn spawn(mut command: Command, settings: Vec<String>, last: &str) -> Result<Child> {
     for setting in settings.iter().map(String::as_str).chain([last, "log_filter=error"]) {
         command.args(["--set", setting]);
     }
@@ -102,17 +109,23 @@ fn spawn(mut command: Command, settings: Vec<String>, last: &str) -> Result<Chil
 /// Waits for the port, since before that there is nothing to ask, and a channel would pause between its attempts; then for
 /// the service's word.
 pub(super) async fn until_serving(service: Service, port: u16) -> Result<()> {
-    let begun = Instant::now();
-    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
-        if begun.elapsed() > PATIENCE {
-            return Err(anyhow!("{service} does not listen"));
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until_listening(port).await.with_context(|| service.to_string())?;
     let options = ChannelOptions { timeout: PATIENCE, retries: 0, ..ChannelOptions::default() };
     let channel = Channel::lazy(&format!("http://127.0.0.1:{port}"), options, Telemetry::silent("athena"))?;
     let serving = rpc::until_serving(&channel, service.health_name()).await;
     serving.map_err(|fault| anyhow!("{service} does not serve: {fault}"))
+}
+
+/// Waits until something listens on the port.
+pub(super) async fn until_listening(port: u16) -> Result<()> {
+    let begun = Instant::now();
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
+        if begun.elapsed() > PATIENCE {
+            return Err(anyhow!("nothing listens on port {port}"));
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
 }
 
 pub(super) fn free_port() -> Result<u16> {
@@ -121,12 +134,7 @@ pub(super) fn free_port() -> Result<u16> {
 
 fn resident(child: &Child) -> Result<u64> {
     let id = child.id().context("a measured process ended")?;
-    let status =
-        fs::read_to_string(format!("/proc/{id}/status")).context("memory is read from /proc: Linux only")?;
-    let line =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the process has no VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kib * 1024)
+    Ok(Process::new(id).resident()?)
 }
 
 pub(super) async fn end(mut child: Child) -> Result<()> {

@@ -78,7 +78,7 @@ async fn call(service: Service, channel: Channel, number: u64) -> Result<(), Sta
 /// Asks the gateway, in turn for an answer, which may be asked for again, and for a stream, which may not.
 async fn generate(channel: Channel, number: u64) -> Result<(), Status> {
     let content = format!("mean of 1 2 {number}");
-    let messages = vec![Message { role: Role::User.into(), content }];
+    let messages = vec![Message { role: Role::User.into(), content, ..Message::default() }];
     let mut client = LlmGatewayServiceClient::over(channel);
     if number.is_multiple_of(2) {
         return client.generate(GenerateRequest { messages, ..GenerateRequest::default() }).await.map(drop);

@@ -275,11 +275,12 @@ mod tests {
                     if let Some(departure) = merger.come(&tenant, (tenant, number), load(items)) {
                         tasks.spawn(async move {
                             let departure = departure.await?;
-                            // The call itself takes a while.
+                            // Simulated time: the call itself takes a while.
                             tokio::time::sleep(Duration::from_millis(7)).await;
                             Some(departure.parts.clone())
                         });
                     }
+                    // Simulated time: callers come as they like.
                     tokio::time::sleep(Duration::from_millis(pause)).await;
                 }
                 let left = tasks.join_all().await.into_iter().flatten().collect();

@@ -24,8 +24,8 @@ use crate::{
     Config, Error as GatewayError,
     analyze::{Finding, Inquiry},
     assemble,
+    gateway::Gateway,
     observation::Observation,
-    route::Gateway,
     served::{Control, Terms},
 };
 

@@ -77,6 +77,15 @@ pub struct Found<T> {
     pub age: Duration,
 }
 
+impl Room {
+    /// Makes room for always `size` answers of 10 KiB on average.
+    #[must_use]
+    pub fn fixed(size: u64, ttl: Duration) -> Self {
+        let sizing = Sizing { least: size, most: size, auto: false };
+        Self { size, sizing, max_bytes: size * (10 << 10), ttl }
+    }
+}
+
 impl Exact {
     /// Makes an empty cache that tells `resized` when it has another capacity.
     #[must_use]
@@ -219,7 +228,6 @@ mod tests {
         time::{Duration, UNIX_EPOCH},
     };
 
-    use caching::Sizing;
     use clock::Clock;
 
     use super::{Exact, MAX_ENTRY_BYTES, Room, StoredAnswer};
@@ -230,8 +238,7 @@ mod tests {
     };
 
     fn small(clock: Clock) -> Exact {
-        let sizing = Sizing { least: 10, most: 10, auto: false };
-        let room = Room { size: 10, sizing, max_bytes: 10 << 20, ttl: Duration::from_secs(100) };
+        let room = Room { max_bytes: 10 << 20, ..Room::fixed(10, Duration::from_secs(100)) };
         Exact::new(room, clock, None)
     }
 

@@ -67,6 +67,24 @@ impl Keys {
         self.seal(form, tenant, model)
     }
 
+    /// Returns the key of what an observation is about, whatever was measured: its id is part of it, since subjects may share a name.
+    #[must_use]
+    pub fn entity(
+        &self,
+        tenant: &Arc<str>,
+        model: &Arc<str>,
+        question: &str,
+        observation: &Observation,
+    ) -> Key {
+        let mut form = Form::new("entity", tenant, model);
+        form.text(question);
+        // As they are: two entities are never one.
+        for text in [&observation.kind, &observation.id, &observation.subject] {
+            form.bytes(text.as_bytes());
+        }
+        self.seal(form, tenant, model)
+    }
+
     /// Returns the key of a merged call about the observations with `keys`, in this order, and its `context`.
     #[must_use]
     pub fn merge(&self, tenant: &Arc<str>, model: &Arc<str>, context: &str, keys: &[&Key]) -> Key {

@@ -105,6 +105,14 @@ impl Finish {
     }
 }
 
+impl Usage {
+    /// Returns the tokens read and written.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.input.saturating_add(self.output)
+    }
+}
+
 impl std::ops::Add for Usage {
     type Output = Self;
 

@@ -3,12 +3,14 @@
 use contracts::llm as wire;
 use rpc::time::duration_to_proto;
 
+use super::bands::banded;
 use crate::{
     analyze::{Finding, Report},
+    cache::bands,
     conversation::{CallPiece, Finish, Object, Piece, ToolCall, Usage},
     error::Error,
+    gateway::Generated,
     observation::{Analysis, Assessment, ItemFailure},
-    route::Generated,
     served::{By, Phases, Served},
     stream::Part,
 };
@@ -57,7 +59,11 @@ fn json(object: &Object) -> String {
 /// Writes the findings under the ids of their observations.
 pub(crate) fn report(report: Report, ids: Vec<String>) -> wire::AnalyzeResponse {
     wire::AnalyzeResponse {
-        results: ids.into_iter().zip(report.findings).map(|(id, finding)| result(id, finding)).collect(),
+        results: ids
+            .into_iter()
+            .zip(report.findings.into_iter().zip(report.banded))
+            .map(|(id, (finding, looked))| result(id, finding, looked))
+            .collect(),
         assessment: Some(assessment(report.assessment)),
         upstream_calls: report.upstream_calls,
         served: report.served.map(served),
@@ -77,6 +83,8 @@ fn served(served: Served) -> wire::Served {
         phases: Some(phases(served.phases)),
         pattern: served.pattern,
         match_id: served.match_id.map(|id| id.to_string()).unwrap_or_default(),
+        upstream: served.upstream.to_string(),
+        attempts: served.attempts,
     }
 }
 
@@ -87,13 +95,22 @@ impl From<Error> for tonic::Status {
     }
 }
 
-fn result(observation_id: String, finding: Finding) -> wire::ObservationResult {
+fn result(
+    observation_id: String,
+    finding: Finding,
+    looked: Option<bands::Outcome>,
+) -> wire::ObservationResult {
     use wire::observation_result::Outcome;
     let outcome = match finding.outcome {
         Ok(found) => Outcome::Analysis(analysis(found)),
         Err(why) => Outcome::Failure(failure(why)),
     };
-    wire::ObservationResult { observation_id, outcome: Some(outcome), served: Some(served(finding.served)) }
+    wire::ObservationResult {
+        observation_id,
+        outcome: Some(outcome),
+        served: Some(served(finding.served)),
+        banded: looked.map(banded),
+    }
 }
 
 fn analysis(found: Analysis) -> wire::Analysis {

@@ -6,10 +6,10 @@ use caching::{Outlook, Resize, Why};
 use contracts::llm as wire;
 use rpc::time::{duration_to_proto, to_proto};
 
-use crate::{cache::Exact, meter::Totals};
+use crate::{cache::Exact, meter::Totals, tenant::TenantUsage};
 
 /// Writes what the cache holds and what the gateway did.
-pub(crate) fn stats(cache: &Exact, totals: Totals) -> wire::GetStatsResponse {
+pub(crate) fn stats(cache: &Exact, totals: Totals, tenants: Vec<TenantUsage>) -> wire::GetStatsResponse {
     let (stats, outlook) = (cache.stats(), cache.outlook());
     wire::GetStatsResponse {
         entries: stats.entries,
@@ -27,6 +27,19 @@ pub(crate) fn stats(cache: &Exact, totals: Totals) -> wire::GetStatsResponse {
         resizes: stats.resizes,
         last_resize: outlook.last.map(resize),
         forecast: Some(forecast(outlook)),
+        tenants: tenants.into_iter().map(tenant).collect(),
+    }
+}
+
+fn tenant(usage: TenantUsage) -> wire::TenantUsage {
+    wire::TenantUsage {
+        tenant: usage.tenant.to_string(),
+        calls: usage.calls,
+        tokens: usage.tokens,
+        usd_today: usage.usd_today,
+        usd_per_day: usage.usd_per_day,
+        refused: usage.refused,
+        warned: usage.is_warned,
     }
 }
 

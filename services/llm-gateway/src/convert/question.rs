@@ -5,8 +5,10 @@ use std::{collections::HashSet, time::Instant};
 use contracts::llm as wire;
 use rpc::{At, Caller, Check, Deadline, Fault};
 
+use super::bands;
 use crate::{
     analyze::Inquiry,
+    cache::bands::Tolerances,
     observation::Observation,
     served::{Control, Terms},
 };
@@ -26,16 +28,18 @@ pub(super) const SUBJECT_BYTES: usize = 1_024;
 const NAME_BYTES: usize = 128;
 const LABELS_BYTES: usize = 16 << 10;
 
-/// Reads observations to analyse, at most `most`, and returns their ids beside them.
+/// Reads observations to analyse, at most `most`, with `bands` where the request asks for none of its own.
 pub(crate) fn analyze(
     caller: Caller,
     request: wire::AnalyzeRequest,
     most: usize,
+    bands: &Tolerances,
 ) -> Result<(Terms, Inquiry), Fault> {
     let mut check = Check::default();
     check.text("model", &request.model, 0..=MODEL_BYTES);
     check.text("question", &request.question, 0..=QUESTION_BYTES);
     let terms = terms(&mut check, caller, request.cache, request.max_cost_usd);
+    let bands = bands::bands(&mut check, request.bands, bands);
     let at = At::from("observations");
     if !check.items(at, request.observations.len(), 1..=most) {
         return check.end((terms, Inquiry::default()));
@@ -49,7 +53,7 @@ pub(crate) fn analyze(
     let observations =
         observations.map(|(place, seen)| observation(&mut check, at.item(place), seen)).collect();
     let (model, question) = (request.model, request.question);
-    check.end((terms, Inquiry { model, question, observations, watch_only: false }))
+    check.end((terms, Inquiry { model, question, observations, bands, watch_only: false }))
 }
 
 /// Reads the observation of a dry run; a given id and type are checked, an absent id is allowed.
@@ -141,6 +145,8 @@ mod tests {
     use contracts::llm as wire;
     use rpc::{Caller, Fault};
 
+    use crate::cache::bands::Tolerances;
+
     fn caller() -> Caller {
         Caller::new("t", rpc::Role::Agent)
     }
@@ -162,7 +168,7 @@ mod tests {
         let request =
             wire::AnalyzeRequest { observations: vec![good, bad], ..wire::AnalyzeRequest::default() };
         assert_eq!(
-            fields(super::analyze(caller(), request, 10)),
+            fields(super::analyze(caller(), request, 10, &Tolerances::default())),
             [
                 "observations[1].id",
                 "observations[1].type",
@@ -170,13 +176,16 @@ mod tests {
                 r#"observations[1].values["apr"]"#
             ]
         );
-        assert_eq!(fields(super::analyze(caller(), wire::AnalyzeRequest::default(), 10)), ["observations"]);
+        assert_eq!(
+            fields(super::analyze(caller(), wire::AnalyzeRequest::default(), 10, &Tolerances::default())),
+            ["observations"]
+        );
     }
 
     #[test]
     fn too_many_observations_are_refused_before_they_are_read() {
         let observations = vec![wire::Observation::default(); 3];
         let request = wire::AnalyzeRequest { observations, ..wire::AnalyzeRequest::default() };
-        assert_eq!(fields(super::analyze(caller(), request, 2)), ["observations"]);
+        assert_eq!(fields(super::analyze(caller(), request, 2, &Tolerances::default())), ["observations"]);
     }
 }

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     conversation::{Answer, Finish, ToolCall, Usage},
-    provider,
-    route::Generated,
+    gateway::Generated,
+    route,
     served::{Phases, Served},
 };
 
@@ -33,7 +33,7 @@ impl Frame {
         Self {
             id: format!("chatcmpl-{:032x}", rand::random::<u128>()),
             created: now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
-            model: provider::upstream_name(&served.model).to_owned(),
+            model: route::upstream_name(&served.model).to_owned(),
         }
     }
 
@@ -148,7 +148,7 @@ mod tests {
     use super::{message, timing, whole};
     use crate::{
         conversation::{Answer, Finish, ToolCall, Usage},
-        route::Generated,
+        gateway::Generated,
         served::{By, Phases, Served},
     };
 

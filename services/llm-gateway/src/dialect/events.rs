@@ -16,7 +16,7 @@ use super::{
 use crate::{
     conversation::{Conversation, Piece},
     error::Error,
-    route::Gateway,
+    gateway::Gateway,
     served::Terms,
     stream::Part,
 };

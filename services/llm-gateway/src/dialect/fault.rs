@@ -49,7 +49,9 @@ impl Refusal {
             param: fault.violations().first().map(|violation| violation.field.clone()),
             code: reason.map(str::to_ascii_lowercase),
             retry_after: fault.retry_delay(),
-            may_pass: matches!(fault.code(), Code::ResourceExhausted | Code::Unavailable),
+            // A day of money does not come back within the patience of a client.
+            may_pass: matches!(fault.code(), Code::ResourceExhausted | Code::Unavailable)
+                && reason != Some("BUDGET_EXHAUSTED"),
         }
     }
 

@@ -24,7 +24,7 @@ use rpc::Caller;
 use serde_json::json;
 
 use self::{fault::Refusal, question::Question};
-use crate::route::Gateway;
+use crate::gateway::Gateway;
 
 /// The paths whose calls are limited.
 pub(crate) const PATHS: [&str; 2] = ["/v1/chat/completions", "/v1/embeddings"];

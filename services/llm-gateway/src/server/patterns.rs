@@ -13,8 +13,8 @@ use crate::{
     config::Config,
     convert,
     error::Error,
+    gateway::Gateway,
     pattern::{Limits, Options, Patterns, Source, Store},
-    route::Gateway,
 };
 
 /// Time between two looks at the file, and between two writes of what changed.

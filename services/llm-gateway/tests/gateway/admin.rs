@@ -32,6 +32,30 @@ async fn the_cache_is_shown_resized_and_emptied() {
 }
 
 #[tokio::test]
+async fn the_curve_says_what_another_size_would_bring_and_the_cache_follows_it() {
+    let config =
+        Config { llm_cache_size: 200, llm_cache_min_size: 50, llm_cache_max_size: 400, ..Config::defaults() };
+    let gateway = Gateway::start(config).await;
+    let fresh = gateway.stats().await.forecast.unwrap();
+    assert_eq!((fresh.reads, fresh.sampling_rate, fresh.auto_resize), (0.0, 1.0, true));
+    // Twenty questions again and again: the least size answers them all.
+    for number in 0..4_700 {
+        gateway.client().generate(ask(&format!("1 {}", number % 20))).await.unwrap();
+    }
+    let stats = gateway.stats().await;
+    let forecast = stats.forecast.clone().unwrap();
+    let ends = [forecast.curve.first(), forecast.curve.last()].map(|point| point.unwrap().size);
+    assert_eq!(ends, [50, 400]);
+    assert!(forecast.curve.iter().all(|point| point.hit_ratio > 0.98), "{forecast:?}");
+    assert!(forecast.ttls.iter().any(|point| point.ttl.unwrap().seconds == 86_400));
+    let resize = stats.last_resize.clone().unwrap();
+    assert_eq!((resize.previous_capacity, resize.capacity, &*resize.reason), (200, 50, "spare"));
+    assert_eq!((stats.capacity, stats.resizes, stats.entries), (50, 1, 20));
+    assert!(stats.bytes > 20 * 256 && stats.bytes < stats.max_bytes, "{stats:?}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn administration_needs_the_role() {
     let mut config = Config::defaults();
     config.host.auth_tokens = config::Value::parse("one=acme:agent,two=acme:admin").unwrap();

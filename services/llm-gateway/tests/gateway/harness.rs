@@ -93,6 +93,12 @@ impl Gateway {
         (state("").unwrap(), state("athena.llm.v1.LlmGatewayService/upstream"))
     }
 
+    /// Returns what is heard of a part of the gateway.
+    pub(crate) async fn part(&self, part: &str) -> Option<Serving> {
+        let states = rpc::states(&self.channel(None, Duration::from_secs(20))).await.unwrap();
+        states.get(&format!("athena.llm.v1.LlmGatewayService/{part}")).copied()
+    }
+
     /// Returns what the gateway counted.
     pub(crate) async fn stats(&self) -> wire::GetStatsResponse {
         self.admin(None).get_stats(wire::GetStatsRequest {}).await.unwrap().into_inner()

@@ -11,9 +11,9 @@ use llm_gateway::{
     Config, Error,
     analyze::{Inquiry, Report},
     assemble,
+    gateway::Gateway,
     observation::{ItemFailure, Observation},
     provider::Failure,
-    route::Gateway,
     served::{By, Control, Terms},
 };
 use serde_json::{Value, json};
@@ -263,7 +263,8 @@ async fn a_limit_holds_for_each_callers_own_share() {
         let mut answer = answer_to(body);
         drop_entry(&mut answer, "POOL2");
         drop_entry(&mut answer, "POOL3");
-        Reply::json(&answer)
+        // A share of three: 600 read and 100 written, 0.0008 USD.
+        Reply::json(&answer).counted(1_800, 300)
     }));
     let gateway = gateway(&upstream, 3).await;
     let hold = upstream.hold();

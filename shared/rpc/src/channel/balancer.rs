@@ -18,13 +18,12 @@ use tokio::{sync::Notify, time::Instant};
 use tonic::Code;
 
 use super::{
-    breaker::BreakerOptions,
     dial::Dialer,
     endpoint::{Endpoint, Lease, Standing},
     target::Target,
     watching,
 };
-use crate::{Fault, chance::Chance};
+use crate::{Fault, breaker::BreakerOptions, chance::Chance};
 
 /// Least time between two lookups of a name, however much a server that is gone asks for one.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(1);

@@ -15,11 +15,12 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 use tonic::{Code, body::Body};
 
-use super::{
+use super::target::Target;
+use crate::{
     breaker::{Breaker, BreakerOptions, Outcome, Pass},
-    target::Target,
+    call::Ending,
+    chance::Chance,
 };
-use crate::{call::Ending, chance::Chance};
 
 /// Wait after a first failed attempt to connect; each further one doubles it, with jitter. Short, as a service of ours
 /// starts within some 10 ms.

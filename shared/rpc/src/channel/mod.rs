@@ -1,7 +1,6 @@
 //! Calls gRPC.
 
 mod balancer;
-mod breaker;
 mod dial;
 mod endpoint;
 mod options;
@@ -29,17 +28,18 @@ use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tracing::instrument::{Instrument as _, WithSubscriber as _};
 
+pub use self::options::ChannelOptions;
 use self::{
     balancer::{Balancer, Refusal},
     dial::Dialer,
     endpoint::Lease,
-    retry::{Budget, Failed, Pushback, Retry},
+    retry::{Failed, Pushback, Retry},
     target::Target,
 };
-pub use self::{breaker::BreakerOptions, options::ChannelOptions};
 use crate::{
     Deadline, Error, Fault,
     body::Watched,
+    budget::Budget,
     call::{self, Call, Ending as _},
     chance::Chance,
     context,

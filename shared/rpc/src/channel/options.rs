@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use config::Secret;
 
-use super::breaker::BreakerOptions;
+use crate::breaker::BreakerOptions;
 use crate::net::Network;
 
 /// How a channel calls. The defaults are those of [`crate::PeerSettings`].

@@ -1,13 +1,12 @@
 //! When a call is made again, and how long to wait before.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use http::HeaderMap;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-use tower::retry::budget::{Budget as _, TpsBudget};
 
-use crate::chance::Chance;
+use crate::{budget::Budget, chance::Chance};
 
 /// Mean wait before the first repetition; each later one doubles it.
 const FIRST: Duration = Duration::from_millis(50);
@@ -20,35 +19,6 @@ const UNSEEN_FIRST: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_millis(250);
 /// The header in which a server says when to come back, in milliseconds; a negative number means never (gRFC A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
-
-/// What all calls of a channel may repeat together: a share of them, and some a second (Finagle's and linkerd's budget).
-pub(super) struct Budget(TpsBudget);
-
-/// How long a call counts for the share.
-const REMEMBERED: Duration = Duration::from_secs(10);
-
-impl Budget {
-    pub(super) fn new(percent: u32, per_second: u32) -> Self {
-        // Within what the budget takes, whatever is asked for.
-        let (share, per_second) = (percent.min(100) as f32 / 100.0, per_second.min(10_000));
-        Self(TpsBudget::new(REMEMBERED, per_second, share))
-    }
-
-    /// Counts a call.
-    pub(super) fn called(&self) {
-        self.0.deposit();
-    }
-
-    fn allows(&self) -> bool {
-        self.0.withdraw()
-    }
-}
-
-impl fmt::Debug for Budget {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(out)
-    }
-}
 
 /// How an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -103,11 +103,11 @@ async fn check_all(
 }
 
 /// Tells health what is heard of each part.
-async fn follow_all(parts: Vec<(&'static str, BoxStream<'static, bool>)>, health: &Health) -> Infallible {
-    let heard = parts.into_iter().map(|(name, states)| states.map(move |serving| (name, serving)));
+async fn follow_all(parts: Vec<(String, BoxStream<'static, bool>)>, health: &Health) -> Infallible {
+    let heard = parts.into_iter().map(|(name, states)| states.map(move |serving| (name.clone(), serving)));
     let mut heard = futures::stream::select_all(heard);
     while let Some((name, serving)) = heard.next().await {
-        if health.set(name, serving) {
+        if health.set(&name, serving) {
             tracing::info!(part = name, serving, "state of a part changed");
         }
     }

@@ -20,6 +20,8 @@ pub(super) fn render(reply: &Reply, request: &Value) -> Response {
         with(reply.status, "application/json", Body::from(body.clone()))
     } else if reply.status != 200 {
         failure(reply.status, &reply.content)
+    } else if let Some(texts) = request["input"].as_array() {
+        with(200, "application/json", Body::from(embeddings(texts, request, model).to_string()))
     } else if is_streamed {
         let counts = request["stream_options"]["include_usage"].as_bool() == Some(true);
         with(200, "text/event-stream", events(reply, model, counts))
@@ -63,6 +65,21 @@ fn whole(reply: &Reply, model: &str) -> Value {
         answer["usage"] = counted(usage);
     }
     answer
+}
+
+/// Writes a vector for each text, of 8 components or as many as asked for: how often each letter occurs, by its code.
+fn embeddings(texts: &[Value], request: &Value, model: &str) -> Value {
+    let dimensions =
+        request["dimensions"].as_u64().map_or(8, |number| usize::try_from(number).unwrap_or(8)).max(1);
+    let embedding = |(index, text): (usize, &Value)| {
+        let mut vector = vec![0.0; dimensions];
+        for byte in text.as_str().unwrap_or_default().bytes() {
+            vector[usize::from(byte) % dimensions] += 1.0;
+        }
+        json!({ "object": "embedding", "index": index, "embedding": vector })
+    };
+    let data: Vec<Value> = texts.iter().enumerate().map(embedding).collect();
+    json!({ "object": "list", "model": model, "data": data, "usage": { "prompt_tokens": 1, "total_tokens": 1 } })
 }
 
 /// Writes the text word by word, then the reason of the end, the tokens if they are wanted, and the mark of the end.

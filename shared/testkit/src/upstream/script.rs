@@ -22,7 +22,7 @@ pub struct Reply {
     pub status: u16,
     /// How long the answer takes, on tokio's time; nothing by default.
     pub delay: Duration,
-    /// The answer's text.
+    /// The answer's text. An embedding that was asked for is none: it counts letters.
     pub content: String,
     /// Further fields of the message, such as `tool_calls`; streamed, they come before the text as one piece.
     pub further: Map<String, Value>,

@@ -11,15 +11,17 @@ use telemetry::Telemetry;
 
 use crate::{
     batch::{self, Merger},
-    cache::{Exact, Flights, Found, Key, Keys, Lead, Room, Seat, StoredAnswer},
-    conversation::{Answer, Conversation},
+    cache::{Bands, Exact, Flights, Found, Key, Keys, Lead, Room, Seat, StoredAnswer, bands},
+    conversation::{Answer, Conversation, Usage},
     error::Error,
     merge::{Merged, Request},
     meter::{Asking, Meter},
     pattern::Patterns,
-    price::Price,
-    provider::{Failure, Kind, Model, Models, statistics},
+    price::{self, Price},
+    provider::{Failure, statistics},
+    route::{Asked, Kind, Model, Models},
     served::{By, Phases, Served, Terms},
+    tenant::{Reservation, Tenants},
 };
 
 /// What a gateway is made of.
@@ -27,14 +29,16 @@ use crate::{
 pub struct Parts {
     /// Who can be asked.
     pub models: Models,
-    /// What they cost.
-    pub price: Price,
+    /// What tenants may use.
+    pub tenants: Tenants,
     /// What is answered without them.
     pub patterns: Patterns,
     /// How many observations share a call to a language model, and how long callers wait for company.
     pub merging: batch::Limits,
     /// How many answers are kept, and for how long.
     pub cache: Room,
+    /// What is known of the figures that answers are about.
+    pub bands: bands::Limits,
     /// Who turns texts into vectors.
     pub embedder: Arc<dyn Embedder>,
     /// Most vectors kept.
@@ -49,10 +53,11 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct Gateway {
     pub(crate) models: Models,
-    pub(crate) price: Price,
+    pub(crate) tenants: Tenants,
     pub(crate) patterns: Patterns,
     pub(crate) keys: Keys,
     pub(crate) cache: Exact,
+    pub(crate) bands: Bands,
     pub(crate) answers: Flights<Arc<StoredAnswer>>,
     pub(crate) merges: Flights<Arc<Merged>>,
     pub(crate) merger: Merger<Key, Request>,
@@ -80,6 +85,8 @@ pub(crate) struct Journey<'a> {
     pub(crate) key: Key,
     pub(crate) phases: Phases,
     pub(crate) begun: Instant,
+    /// Who answered, once somebody was asked.
+    pub(crate) asked: Option<Asked>,
 }
 
 /// Where a conversation got without its own call to a model.
@@ -98,10 +105,11 @@ impl Gateway {
         meter.capacity(parts.cache.size);
         Self {
             models: parts.models,
-            price: parts.price,
+            tenants: parts.tenants,
             patterns: parts.patterns,
             keys: Keys::new(rand::random()),
             cache: Exact::new(parts.cache, parts.clock.clone(), Some(meter.resized())),
+            bands: Bands::new(parts.bands, parts.clock.clone()),
             clock: parts.clock.clone(),
             answers: Flights::default(),
             merges: Flights::default(),
@@ -143,7 +151,7 @@ impl Gateway {
         let begun = Instant::now();
         let model = self.models.resolve(&conversation.model)?;
         let key = self.keys.conversation(&terms.tenant, &model.name, conversation);
-        Ok(Journey { terms, conversation, model, key, phases: Phases::default(), begun })
+        Ok(Journey { terms, conversation, model, key, phases: Phases::default(), begun, asked: None })
     }
 
     /// Tries the exact cache, then to join a call in flight.
@@ -182,29 +190,68 @@ impl Gateway {
 
     async fn ask(&self, journey: &mut Journey<'_>) -> Result<Arc<StoredAnswer>, Error> {
         let Journey { terms, conversation, model, .. } = journey;
-        terms.afford(self.price.estimate(model, conversation))?;
+        let reservation = self.reserve(terms, model, price::estimate(conversation))?;
         let asking = self.meter.asking(&model.name, journey.begun);
         asking.sent();
         let sent = Instant::now();
+        let mut asked = None;
         let answer = match &model.kind {
             Kind::Statistics => Ok(statistics_span().in_scope(|| statistics::answer(conversation))),
-            Kind::OpenAi { upstream, model } => upstream.complete(model, conversation, terms.deadline).await,
+            Kind::Target(target) => {
+                target.complete(conversation, terms.deadline).await.map(|(answer, by)| {
+                    asked = Some(by);
+                    answer
+                })
+            }
         };
+        journey.asked = asked;
         journey.phases.upstream = Some(sent.elapsed());
+        self.settle(journey, &asking, reservation, answer)
+    }
+
+    /// Checks what a call is likely to use against its own limit and its tenant's, and reserves it.
+    pub(crate) fn reserve(&self, terms: &Terms, model: &Model, likely: Usage) -> Result<Reservation, Error> {
+        if model.is_free() {
+            return Ok(Reservation::default());
+        }
+        let usd = model.dearest().cost(likely);
+        terms.afford(usd)?;
+        Ok(self.tenants.reserve(&terms.tenant, likely.total(), usd).map_err(Failure::Limited)?)
+    }
+
+    /// Takes what came of a call: settles what was reserved, counts, stores.
+    pub(crate) fn settle(
+        &self,
+        journey: &Journey<'_>,
+        asking: &Asking<'_>,
+        reservation: Reservation,
+        answer: Result<Answer, Failure>,
+    ) -> Result<Arc<StoredAnswer>, Error> {
         match answer {
-            Ok(answer) => Ok(self.keep(journey, &asking, answer)),
-            Err(failure) => Err(self.failed(&journey.model, failure)),
+            Ok(answer) => {
+                let price = journey.asked.as_ref().map_or(Price::default(), |asked| asked.price);
+                let cost_usd = price.cost(answer.usage);
+                reservation.settle(answer.usage.total(), cost_usd);
+                Ok(self.keep(journey, asking, answer, cost_usd))
+            }
+            Err(failure) => {
+                // An upstream may charge for what broke off, and for what a caller's deadline cut off.
+                if journey.asked.is_none() && !failure.is_own() {
+                    reservation.release();
+                }
+                Err(self.failed(&journey.model, failure))
+            }
         }
     }
 
     /// Counts what an answer of a model cost and stores it if it may be.
-    pub(crate) fn keep(
+    fn keep(
         &self,
         journey: &Journey<'_>,
         asking: &Asking<'_>,
         answer: Answer,
+        cost_usd: f64,
     ) -> Arc<StoredAnswer> {
-        let cost_usd = if journey.model.is_free() { 0.0 } else { self.price.cost(answer.usage) };
         asking.paid(cost_usd);
         let stored = Arc::new(StoredAnswer { answer, cost_usd });
         self.cache.store_answer(&journey.key, &stored, journey.terms.control);
@@ -242,6 +289,9 @@ impl Journey<'_> {
         let mut served = Served::by(By::Upstream, &self.model.name, self.phases);
         served.usage = stored.answer.usage;
         served.cost_usd = stored.cost_usd;
+        if let Some(asked) = &self.asked {
+            served.asked(asked);
+        }
         Generated { answer: stored.answer.clone(), served }
     }
 

@@ -1,7 +1,8 @@
-//! The JSON of chat completions.
+//! OpenAI's chat completions.
+//!
+//! Written by hand: what a caller sets reaches the upstream as it is, in its order, parameters nobody here has heard of among it.
 
 use bytes::Bytes;
-use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -9,17 +10,8 @@ use crate::{
     conversation::{
         Answer, CallPiece, Content, Conversation, Finish, Message, Object, Piece, ToolCall, Usage,
     },
-    price,
-    provider::Failure,
+    provider::{Failure, dialect::Delta, estimated},
 };
-
-/// One event of a streamed answer.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Delta {
-    pub(super) pieces: Vec<Piece>,
-    pub(super) finish: Option<Finish>,
-    pub(super) usage: Option<Usage>,
-}
 
 #[derive(Serialize)]
 struct Request<'a> {
@@ -120,7 +112,11 @@ struct RawDetails {
 }
 
 /// Writes the request.
-pub(super) fn body(model: &str, conversation: &Conversation, stream: bool) -> Result<Bytes, Failure> {
+pub(in crate::provider) fn body(
+    model: &str,
+    conversation: &Conversation,
+    stream: bool,
+) -> Result<Bytes, Failure> {
     let request = Request {
         model,
         messages: conversation.messages.iter().map(turn).collect(),
@@ -152,7 +148,7 @@ impl<'a> From<&'a ToolCall> for Call<'a> {
 }
 
 /// Reads a whole answer; its tokens are estimated where the upstream does not say.
-pub(super) fn answer(body: &[u8], asked: &Conversation) -> Result<Answer, Failure> {
+pub(in crate::provider) fn answer(body: &[u8], asked: &Conversation) -> Result<Answer, Failure> {
     let completion: Completion = serde_json::from_slice(body).map_err(|_| Failure::Malformed)?;
     let choice = completion.choices.into_iter().next().ok_or(Failure::Malformed)?;
     let message = choice.message.ok_or(Failure::Malformed)?;
@@ -176,7 +172,10 @@ pub(super) fn answer(body: &[u8], asked: &Conversation) -> Result<Answer, Failur
 }
 
 /// Reads one event of a streamed answer.
-pub(super) fn delta(data: &str) -> Result<Delta, Failure> {
+pub(in crate::provider) fn delta(data: &str) -> Result<Delta, Failure> {
+    if data == "[DONE]" {
+        return Ok(Delta { done: true, ..Delta::default() });
+    }
     // An error in mid-stream has no `choices`.
     let completion: Completion = serde_json::from_str(data).map_err(|_| Failure::Malformed)?;
     let mut delta = Delta { usage: completion.usage.map(Usage::from), ..Delta::default() };
@@ -209,23 +208,6 @@ fn extra(mut extra: Object, logprobs: Option<Value>) -> Object {
     extra
 }
 
-/// Returns which of our fields the upstream says is wrong.
-pub(super) fn refused_field(status: StatusCode, body: &[u8]) -> Option<String> {
-    let error: Value = serde_json::from_slice(body).unwrap_or_default();
-    match error["error"]["param"].as_str() {
-        Some("max_tokens" | "max_completion_tokens") => Some("max_output_tokens".to_owned()),
-        // Names of fields, and nothing a caller could have written into them.
-        Some(named) if !named.is_empty() && named.len() <= 64 && named.bytes().all(is_of_a_name) => {
-            Some(named.to_owned())
-        }
-        _ => (status == StatusCode::NOT_FOUND).then(|| "model".to_owned()),
-    }
-}
-
-fn is_of_a_name(byte: u8) -> bool {
-    byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.[]".contains(&byte)
-}
-
 fn finish(reason: Option<&str>) -> Finish {
     match reason {
         Some("stop") => Finish::Stop,
@@ -234,11 +216,6 @@ fn finish(reason: Option<&str>) -> Finish {
         Some("content_filter") => Finish::Filter,
         _ => Finish::Unknown,
     }
-}
-
-/// Estimates what a call used where the upstream did not say.
-pub(super) fn estimated(asked: &Conversation, text: &str) -> Usage {
-    Usage { input: price::input_tokens(asked), cached_input: 0, output: price::tokens(text), estimated: true }
 }
 
 impl From<RawUsage> for Usage {
@@ -257,10 +234,9 @@ impl From<RawUsage> for Usage {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::StatusCode;
     use serde_json::{Value, json};
 
-    use super::{answer, body, delta, refused_field};
+    use super::{answer, body, delta};
     use crate::{
         conversation::{CallPiece, Content, Conversation, Finish, Message, Piece, Role, ToolCall, Usage},
         provider::Failure,
@@ -328,16 +304,5 @@ mod tests {
         let piece =
             CallPiece { index: 1, id: Some("c".into()), name: Some("f".into()), arguments: "{".into() };
         assert_eq!(delta(call).unwrap().pieces, [Piece::Call(piece)]);
-    }
-
-    #[test]
-    fn a_refusal_names_our_field_and_never_repeats_words() {
-        let field = |param: &str| {
-            refused_field(StatusCode::BAD_REQUEST, json!({"error": {"param": param}}).to_string().as_bytes())
-        };
-        assert_eq!(field("max_completion_tokens").as_deref(), Some("max_output_tokens"));
-        assert_eq!(field("messages.[2].content").as_deref(), Some("messages.[2].content"));
-        assert_eq!(field("My secret is 12"), None);
-        assert_eq!(refused_field(StatusCode::NOT_FOUND, b"no such route").as_deref(), Some("model"));
     }
 }

@@ -1,4 +1,6 @@
 //! Keeps calls from a server that fails, and lets one try whether it is well again.
+//!
+//! A state machine that is told the time: a [`Channel`](crate::Channel) has one for each address, and who calls others than gRPC servers may too.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -30,7 +32,7 @@ pub struct BreakerOptions {
 
 /// What a call said about its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub enum Outcome {
     /// It answered.
     Success,
     /// It failed.
@@ -41,7 +43,7 @@ pub(super) enum Outcome {
 
 /// What a call is for its breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pass {
+pub enum Pass {
     /// One of many.
     Ordinary,
     /// The one that tries whether the server is well again.
@@ -50,7 +52,7 @@ pub(super) enum Pass {
 
 /// The breaker of one server.
 #[derive(Debug)]
-pub(super) struct Breaker {
+pub struct Breaker {
     options: BreakerOptions,
     state: State,
     in_a_row: u32,
@@ -69,13 +71,16 @@ enum State {
 }
 
 impl Breaker {
-    pub(super) fn new(options: BreakerOptions, now: Instant) -> Self {
+    /// Makes one that is closed.
+    #[must_use]
+    pub fn new(options: BreakerOptions, now: Instant) -> Self {
         let window = Window::new(options.window, now);
         Self { options, state: State::Closed, in_a_row: 0, openings: 0, window }
     }
 
     /// Returns until when no call goes through; `None` if one does.
-    pub(super) fn blocked(&self, now: Instant) -> Option<Instant> {
+    #[must_use]
+    pub fn blocked(&self, now: Instant) -> Option<Instant> {
         match self.state {
             State::Closed => None,
             State::Open { until } => (now < until).then_some(until),
@@ -84,7 +89,7 @@ impl Breaker {
     }
 
     /// Lets a call through, or does not. Each pass must be given back with [`Breaker::end`].
-    pub(super) fn pass(&mut self, now: Instant) -> Option<Pass> {
+    pub fn pass(&mut self, now: Instant) -> Option<Pass> {
         match self.state {
             State::Closed => Some(Pass::Ordinary),
             State::Open { until } if until <= now => {
@@ -96,7 +101,7 @@ impl Breaker {
     }
 
     /// Takes the outcome of a call; returns whether the breaker opened by it.
-    pub(super) fn end(&mut self, pass: Pass, outcome: Outcome, now: Instant, chance: &Chance) -> bool {
+    pub fn end(&mut self, pass: Pass, outcome: Outcome, now: Instant, chance: &Chance) -> bool {
         match (self.state, pass, outcome) {
             (State::HalfOpen, Pass::Probe, Outcome::Success) => {
                 (self.state, self.in_a_row, self.openings) = (State::Closed, 0, 0);

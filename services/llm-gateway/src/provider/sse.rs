@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use crate::provider::Failure;
+use super::Failure;
 
 /// Most bytes of one line.
 const MAX_LINE_BYTES: usize = 1 << 20;

@@ -1,0 +1,190 @@
+//! The processes of `gateway.exact_hit`, `gateway.overhead`, `gateway.memory` and `gateway.single_flight`; what is measured of them
+//! is said by the gateway's own benchmarks.
+
+use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
+
+use anyhow::{Context as _, Result};
+use config::Sources;
+use llm_gateway::{
+    Config,
+    bench::process::{self as bench, Server},
+};
+use serde_json::json;
+use telemetry::Telemetry;
+use testkit::{Mock, Process};
+use tokio::process::{Child, Command};
+
+use super::{
+    Round,
+    processes::{end, free_port, serve_with, spawn, this_program, until_listening, until_serving},
+};
+use crate::Service;
+
+/// Envoy's program where it is on the PATH.
+const ENVOY: &str = "envoy";
+
+/// A process that an exact hit is compared with, by which this program starts itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Part {
+    /// The echo behind our own host.
+    Echo,
+    /// The echo behind tonic's server.
+    BareEcho,
+}
+
+/// A measured process; killed when this is dropped.
+struct Running {
+    child: Child,
+    server: Server,
+}
+
+/// CPU, rate and times of an exact hit.
+pub(super) async fn exact_hit() -> Result<Round> {
+    let folder = tempfile::tempdir()?;
+    let mock = Mock::start(0, Duration::ZERO)?;
+    let gateway = Running::gateway(&mock, folder.path(), &[]).await?;
+    let echo = Running::part(Part::Echo).await?;
+    let bare = Running::part(Part::BareEcho).await?;
+    let measured = bench::exact_hit(&gateway.server, &echo.server, &bare.server).await;
+    for running in [gateway, echo, bare] {
+        end(running.child).await?;
+    }
+    Ok(measured?.into())
+}
+
+/// What a miss costs on its way, and on its way through Envoy: the program named, the one on the PATH, or none.
+pub(super) async fn overhead(envoy: Option<&Path>) -> Result<Round> {
+    let folder = tempfile::tempdir()?;
+    let mock = Mock::start(0, Duration::ZERO)?;
+    let gateway = Running::gateway(&mock, folder.path(), &[]).await?;
+    let envoy = match envoy {
+        Some(program) => Some(Running::envoy(program, mock.address()).await?),
+        None if is_on_path(ENVOY) => Some(Running::envoy(ENVOY.as_ref(), mock.address()).await?),
+        None => None,
+    };
+    let beside = envoy.as_ref().map(|envoy| &envoy.server);
+    let measured = bench::overhead(&mock, &gateway.server, beside).await;
+    for running in [Some(gateway), envoy].into_iter().flatten() {
+        end(running.child).await?;
+    }
+    Ok(measured?.into())
+}
+
+/// Resident memory with the response cache as small as it can be.
+pub(super) async fn memory() -> Result<Round> {
+    let folder = tempfile::tempdir()?;
+    let mock = Mock::start(0, Duration::ZERO)?;
+    let gateway = Running::gateway(&mock, folder.path(), &["llm_cache_size=1"]).await?;
+    let measured = bench::memory(&gateway.server).await;
+    end(gateway.child).await?;
+    Ok(measured?.into())
+}
+
+/// Upstream calls for identical calls at once.
+pub(super) async fn single_flight() -> Result<Round> {
+    let folder = tempfile::tempdir()?;
+    let mock = Mock::start(0, bench::SINGLE_FLIGHT_DELAY)?;
+    let gateway = Running::gateway(&mock, folder.path(), &[]).await?;
+    let measured = bench::single_flight(&mock, &gateway.server).await;
+    end(gateway.child).await?;
+    Ok(measured?.into())
+}
+
+/// Runs one part of `gateway.exact_hit` in this process until a signal, with the settings of a gateway.
+pub(super) async fn part(part: Part, settings: &[String]) -> Result<String> {
+    let flags = settings.iter().filter_map(|setting| setting.split_once('='));
+    let sources = Sources::none().with_flags(flags.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let config = Config::load(&sources)?;
+    match part {
+        Part::BareEcho => bench::bare_echo(&config, rpc::shutdown_signal()).await?,
+        Part::Echo => {
+            let telemetry = Telemetry::new(config.host.telemetry(Service::LlmGateway.name()))?;
+            bench::echo(&config, telemetry, clock::Clock::system(), rpc::shutdown_signal()).await?;
+        }
+    }
+    Ok(String::new())
+}
+
+impl Running {
+    /// Starts a gateway in front of `mock`.
+    async fn gateway(mock: &Mock, folder: &Path, extra: &[&str]) -> Result<Self> {
+        let mut settings = vec![
+            format!("llm_upstream_url={}", mock.url()),
+            format!("llm_model={}", bench::MODEL),
+            "llm_max_retries=0".to_owned(),
+        ];
+        settings.extend(extra.iter().map(|setting| (*setting).to_owned()));
+        let port = free_port()?;
+        let child = serve_with(Service::LlmGateway, port, folder, settings)?;
+        until_serving(Service::LlmGateway, port).await?;
+        Self::of(child, port)
+    }
+
+    async fn part(part: Part) -> Result<Self> {
+        let port = free_port()?;
+        let mut command = this_program()?;
+        let name = if part == Part::Echo { "echo" } else { "bare-echo" };
+        command.args(["bench", "gateway.exact_hit", "--part", name]);
+        let child = spawn(command, Vec::new(), &format!("llm_port={port}"))?;
+        until_listening(port).await?;
+        Self::of(child, port)
+    }
+
+    /// Starts an Envoy that forwards everything to `upstream`, as it comes but for that: one worker a core, no log.
+    async fn envoy(program: &Path, upstream: SocketAddr) -> Result<Self> {
+        let port = free_port()?;
+        let mut command = Command::new(program);
+        command.args(["--use-dynamic-base-id", "--log-level", "error", "--config-yaml"]);
+        command.arg(envoy_config(port, upstream).to_string());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
+        let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+        until_listening(port).await?;
+        Self::of(child, port)
+    }
+
+    fn of(child: Child, port: u16) -> Result<Self> {
+        let id = child.id().context("a measured process ended")?;
+        let address = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port));
+        Ok(Self { child, server: Server { address, process: Process::new(id) } })
+    }
+}
+
+fn is_on_path(program: &str) -> bool {
+    let tried = std::process::Command::new(program).arg("--version").stdout(Stdio::null()).status();
+    tried.is_ok_and(|status| status.success())
+}
+
+/// One HTTP listener, one route, one cluster of one address.
+fn envoy_config(port: u16, upstream: SocketAddr) -> serde_json::Value {
+    let http = "type.googleapis.com/envoy.extensions.filters";
+    let at = |port: u16| json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
+    let route = json!({ "match": { "prefix": "/" }, "route": { "cluster": "mock" } });
+    let router = json!({
+        "name": "envoy.filters.http.router",
+        "typed_config": { "@type": format!("{http}.http.router.v3.Router") },
+    });
+    let manager = json!({
+        "@type": format!("{http}.network.http_connection_manager.v3.HttpConnectionManager"),
+        "stat_prefix": "mock",
+        "route_config": { "virtual_hosts": [{ "name": "mock", "domains": ["*"], "routes": [route] }] },
+        "http_filters": [router],
+    });
+    let filter = json!({ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager });
+    let endpoints = json!([{ "lb_endpoints": [{ "endpoint": { "address": at(upstream.port()) } }] }]);
+    json!({
+        "static_resources": {
+            "listeners": [{ "address": at(port), "filter_chains": [{ "filters": [filter] }] }],
+            "clusters": [{
+                "name": "mock",
+                "type": "STATIC",
+                "load_assignment": { "cluster_name": "mock", "endpoints": endpoints },
+            }],
+        }
+    })
+}
+
+impl From<bench::Round> for Round {
+    fn from(round: bench::Round) -> Self {
+        Self { value: round.value, details: round.details }
+    }
+}

@@ -1,0 +1,266 @@
+//! What no similarity may overrule: texts that differ in one of these never share an answer.
+
+use super::{
+    lexicon::{self, Classes},
+    pairing::Pairing,
+    text::{Text, Word},
+};
+
+/// Most words of a text that is compared: the time goes with the product, and a long text is seldom asked twice in other words.
+pub const MOST_WORDS: usize = 256;
+
+/// Why two texts never share an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Objection {
+    /// The guard: `length`, `number`, `unit`, `name`, `negation`, `order`, `time`, `quantifier`, `direction` or `antonym`.
+    pub guard: &'static str,
+    /// What stands in the first text; empty if it is the lack of the other.
+    pub one: String,
+    /// What stands in the second.
+    pub other: String,
+}
+
+impl Objection {
+    fn new(guard: &'static str, one: impl Into<String>, other: impl Into<String>) -> Self {
+        Self { guard, one: one.into(), other: other.into() }
+    }
+}
+
+/// Returns the objection of the first guard that has one.
+///
+/// - `length`: a text has more than [`MOST_WORDS`] words.
+/// - `number`: the numbers differ, by value ("1k" is "1,000", "two" is "2"), or come in another order.
+/// - `unit`: equal numbers have different units, or units were exchanged.
+/// - `name`: an identifier, an address or a symbol ("0x42…", "v2", "pool B", "WETH") that the other text lacks; or a capitalised
+///   name on each side that the other lacks. One more name on one side alone is left to the learned decision.
+/// - `negation`: one text says "not" and the other does not ("or not" apart), and nothing else is said in other words.
+/// - `order`: two words change places around a word like "to", "from" or "than".
+/// - `time`, `quantifier`, `direction`, `antonym`: a word and one that excludes it, by small lists.
+#[must_use]
+pub fn objection(one: &Text, other: &Text) -> Option<Objection> {
+    let longest = one.words.len().max(other.words.len());
+    if longest > MOST_WORDS {
+        return Some(Objection::new("length", format!("{longest} words"), ""));
+    }
+    object(&Pairing::new(one, other))
+}
+
+/// As [`objection`], with the texts aligned already; their lengths are not looked at.
+pub(super) fn object(pairing: &Pairing<'_>) -> Option<Objection> {
+    numbers(pairing.one.text, pairing.other.text)
+        .or_else(|| names(pairing))
+        .or_else(|| negation(pairing))
+        .or_else(|| exclusive(pairing))
+        .or_else(|| order(pairing))
+}
+
+fn numbers(one: &Text, other: &Text) -> Option<Objection> {
+    let written = |text: &Text, place: usize| {
+        text.numbers.get(place).map(|number| text.words[number.word].text.clone()).unwrap_or_default()
+    };
+    for place in 0..one.numbers.len().max(other.numbers.len()) {
+        let (left, right) = (one.numbers.get(place), other.numbers.get(place));
+        let guard = match (left, right) {
+            (Some(left), Some(right)) if left.equals(right) => match (left.unit, right.unit) {
+                (Some(left), Some(right)) if left != right => "unit",
+                _ => continue,
+            },
+            _ => "number",
+        };
+        let evidence = |text: &Text, unit: Option<&str>| {
+            format!("{} {}", written(text, place), unit.unwrap_or_default())
+        };
+        let left = evidence(one, left.and_then(|left| left.unit));
+        let right = evidence(other, right.and_then(|right| right.unit));
+        return Some(Objection::new(guard, left.trim(), right.trim()));
+    }
+    None
+}
+
+fn names(pairing: &Pairing<'_>) -> Option<Objection> {
+    let one = pairing.one.names_missing_in(pairing.other.text);
+    let other = pairing.other.names_missing_in(pairing.one.text);
+    let strong = |words: &[&Word]| words.iter().any(|word| word.stands_for_itself());
+    let objects = strong(&one) || strong(&other) || (!one.is_empty() && !other.is_empty());
+    objects.then(|| Objection::new("name", spell(&one), spell(&other)))
+}
+
+fn spell(words: &[&Word]) -> String {
+    words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+/// Finds a negation on one side only where nothing else was said instead: "not safe" for "unsafe" is left to the decision.
+fn negation(pairing: &Pairing<'_>) -> Option<Objection> {
+    let (one, other) = (negations(pairing.one.text), negations(pairing.other.text));
+    if one.is_empty() == other.is_empty() {
+        return None;
+    }
+    let said = |words: &[&Word]| words.iter().any(|word| word.is_content());
+    let rephrased = pairing.gaps.iter().any(|gap| {
+        let (ones, others) = pairing.words(gap);
+        said(&ones) && said(&others)
+    });
+    (!rephrased).then(|| Objection::new("negation", one.join(" "), other.join(" ")))
+}
+
+/// Returns the negations of a text, but not those that leave both open: "or not", "why not".
+fn negations(text: &Text) -> Vec<&str> {
+    let open = |place: usize| {
+        let before = place.checked_sub(1).and_then(|before| text.words.get(before));
+        before.is_some_and(|before| matches!(before.text.as_str(), "or" | "why"))
+    };
+    let negates = |(place, word): &(usize, &Word)| word.classes.has(Classes::NEGATION) && !open(*place);
+    text.words.iter().enumerate().filter(negates).map(|(_, word)| word.text.as_str()).collect()
+}
+
+fn exclusive(pairing: &Pairing<'_>) -> Option<Objection> {
+    pairing.gaps.iter().find_map(|gap| {
+        let (ones, others) = pairing.all_words(gap);
+        // Grammar around new words is new as well: "to" and "from" say where only while all else stays.
+        let rephrased = ones.iter().chain(&others).any(|word| word.is_content());
+        let meets = |one: &&Word, other: &&Word| {
+            if rephrased && !(one.is_content() && other.is_content()) {
+                return None;
+            }
+            let guard = lexicon::excludes(&one.text, &other.text)?;
+            Some(Objection::new(guard, one.text.as_str(), other.text.as_str()))
+        };
+        ones.iter().find_map(|one| others.iter().find_map(|other| meets(one, other)))
+    })
+}
+
+/// Finds two words that both texts have once, in other order, at least one of them with another word of direction before it.
+fn order(pairing: &Pairing<'_>) -> Option<Objection> {
+    let (one, other) = (pairing.one.text, pairing.other.text);
+    // A sentence that was turned round as a whole ("is owned by", "owns") says something new on both sides.
+    let rephrased = [&pairing.one, &pairing.other].iter().all(|side| side.left().any(Word::is_content));
+    if pairing.one.moved == 0 || rephrased {
+        return None;
+    }
+    let shared: Vec<(usize, usize)> = one
+        .words
+        .iter()
+        .enumerate()
+        .filter_map(|(place, word)| {
+            let mut twins = other.words.iter().enumerate().filter(|(_, twin)| twin.stem == word.stem);
+            let (twin, _) = twins.next()?;
+            let alone =
+                twins.next().is_none() && one.words.iter().filter(|own| own.stem == word.stem).count() == 1;
+            (alone && word.is_content()).then_some((place, twin))
+        })
+        .collect();
+    let turned = |(left, right): &(usize, usize)| role(one, *left) != role(other, *right);
+    let turned: Vec<_> = shared.into_iter().filter(turned).collect();
+    turned.iter().enumerate().find_map(|(index, first)| {
+        let crossed = turned[index + 1..].iter().find(|second| second.1 < first.1)?;
+        let words = |text: &Text, left: usize, right: usize| {
+            format!("{} {}", text.words[left].text, text.words[right].text)
+        };
+        Some(Objection::new("order", words(one, first.0, crossed.0), words(other, crossed.1, first.1)))
+    })
+}
+
+/// Returns the word of direction that a word stands after, with only grammar between them.
+fn role(text: &Text, place: usize) -> Option<&str> {
+    let before = text.words[..place].iter().rev();
+    let mut near = before.take_while(|word| !word.is_content());
+    near.find(|word| word.classes.has(Classes::DIRECTION)).map(|word| word.text.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{MOST_WORDS, objection};
+    use crate::cache::semantic::text::Text;
+
+    fn guard(one: &str, other: &str) -> Option<&'static str> {
+        let (one, other) = (Text::new(one), Text::new(other));
+        let found = objection(&one, &other).map(|objection| objection.guard);
+        assert_eq!(
+            found,
+            objection(&other, &one).map(|objection| objection.guard),
+            "asked the other way round"
+        );
+        found
+    }
+
+    #[test]
+    fn each_guard_objects_to_what_it_reads() {
+        for (one, other, name) in [
+            ("is an APR of 25 normal", "is an APR of 250 normal", "number"),
+            ("is an APR normal", "is an APR of 25 normal", "number"),
+            ("did it go from 5 to 25", "did it go from 25 to 5", "number"),
+            ("is 5 km far", "is 5 miles far", "unit"),
+            ("how far in kilometers", "how far in miles", "unit"),
+            ("APR of pool A on Base", "APR of pool B on Base", "name"),
+            ("the APR of pool a", "the APR of pool b", "name"),
+            ("who owns 0xAbc1 now", "who owns 0xAbc2 now", "name"),
+            ("how much WETH is there", "how much cbWETH is there", "name"),
+            ("fees on Aerodrome today", "fees on Uniswap today", "name"),
+            ("is it safe", "is it not safe", "negation"),
+            ("what rose today", "what rose yesterday", "time"),
+            ("are all pools safe", "are no pools safe", "negation"),
+            ("are most pools safe", "are few pools safe", "quantifier"),
+            ("how to buy tokens", "how to sell tokens", "direction"),
+            ("how to enable alerts", "how to disable alerts", "antonym"),
+            ("convert euros to dollars", "convert dollars to euros", "order"),
+            ("is cash better than credit for work", "is credit better than cash for work", "order"),
+            ("turn format on save on", "turn format on save off", "direction"),
+        ] {
+            assert_eq!(guard(one, other), Some(name), "{one} | {other}");
+        }
+    }
+
+    #[test]
+    fn no_guard_objects_to_the_same_in_other_words() {
+        for (one, other) in [
+            ("How do I learn Sanskrit?", "how can i learn sanskrit"),
+            ("is 1,000 a lot", "is 1k a lot"),
+            ("two pools", "2 pools"),
+            ("Is it safe or not?", "Is it safe?"),
+            ("flights from Paris to Rome", "flights to Rome from Paris"),
+            ("the difference between A and B", "the difference between B and A"),
+            ("news from San Francisco", "news from SF"),
+            ("What Is The Best Way Home?", "What is the best way home?"),
+        ] {
+            assert_eq!(guard(one, other), None, "{one} | {other}");
+        }
+    }
+
+    #[test]
+    fn a_text_beyond_the_limit_never_matches() {
+        let long = "word ".repeat(MOST_WORDS + 1);
+        assert_eq!(guard(&long, &long), Some("length"));
+    }
+
+    proptest! {
+        #[test]
+        fn other_numbers_never_match(before in "[a-z ]{0,20}", one in 0_u64..1_000_000, other in 0_u64..1_000_000, after in "[ %a-z]{0,20}") {
+            prop_assume!(one != other);
+            let text = |number: u64| Text::new(&format!("{before} {number} {after}"));
+            prop_assert!(objection(&text(one), &text(other)).is_some());
+        }
+
+        #[test]
+        fn other_addresses_never_match(words in "[a-z ]{0,30}", one in "0x[0-9a-f]{8,40}", other in "0x[0-9a-f]{8,40}") {
+            prop_assume!(one != other);
+            let text = |address: &str| Text::new(&format!("the pool {address} {words}"));
+            prop_assert!(objection(&text(&one), &text(&other)).is_some());
+        }
+
+        #[test]
+        fn other_symbols_never_match(words in "[a-z ]{0,30}", one in "[A-Z]{2,8}", other in "[A-Z]{2,8}") {
+            let text = |symbol: &str| Text::new(&format!("what happened to the token {symbol} in the last days {words}"));
+            let spelt = |symbol: &str, own: &str| text(own).words.iter().any(|word| word.text == symbol.to_lowercase());
+            prop_assume!(!spelt(&one, &other) || !spelt(&other, &one));
+            prop_assert!(objection(&text(&one), &text(&other)).is_some());
+        }
+
+        #[test]
+        fn a_text_never_objects_to_itself(text in "\\PC{0,80}") {
+            let text = Text::new(&text);
+            prop_assert_eq!(objection(&text, &text), None);
+        }
+    }
+}

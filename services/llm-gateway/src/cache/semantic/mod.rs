@@ -1,0 +1,37 @@
+//! The semantic tier's decision: may the answer to one question be served to another?
+//!
+//! 1. Similarity alone serves wrong answers ("APR 25" is close to "APR 250"). An answer is served only where the vectors are near, no
+//!    guard objects, and a score learned from labelled pairs reaches its threshold.
+//! 2. A guard's objection stands at any threshold: numbers, identifiers, addresses and symbols are compared, never weighed.
+//! 3. Every verdict carries similarity, score, threshold and objection, so that a miss can be explained as well as a hit.
+//! 4. Only questions of one partition are compared: tenant, model, system prompt, tools, format, parameters and history are equal.
+//! 5. Weights are data with their provenance in the same file; a program that measures other features refuses them.
+//!
+//! Everything here is pure: vectors come in, verdicts go out.
+
+pub mod calibrate;
+mod decision;
+mod features;
+mod guards;
+mod lexicon;
+mod model;
+mod number;
+mod pairing;
+mod store;
+mod text;
+
+use self::pairing::Pairing;
+pub use self::{
+    decision::{Decision, LEAST_SIMILARITY, Question, UNKNOWN_THRESHOLD, Verdict},
+    features::{Features, NAMES},
+    guards::{MOST_WORDS, Objection, objection},
+    model::{Error, Model},
+    store::{CANDIDATES, Candidate, Lookup, Store},
+    text::Text,
+};
+
+/// Measures two texts whose embeddings have this similarity, each feature as named in [`NAMES`].
+#[must_use]
+pub fn features(one: &Text, other: &Text, similarity: f32) -> Features {
+    features::measure(&Pairing::new(one, other), similarity)
+}

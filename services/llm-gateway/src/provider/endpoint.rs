@@ -1,0 +1,252 @@
+//! One upstream over HTTP: a request, and what came of it. Whether it is made again is for others to say.
+//!
+//! 1. An answer is bounded by the timeout and by the caller's deadline, whichever is sooner; a stream is bounded until its headers and
+//!    between what it sends, and while it sends no pieces but says that it lives, by ten timeouts.
+//! 2. Neither key nor words are logged or traced; redirects are not followed, so that the key goes to no other host.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::{
+    Response, StatusCode,
+    header::{HeaderMap, RETRY_AFTER},
+};
+use tracing::Instrument as _;
+
+use super::{Dialect, Failure, MAX_ANSWER_BYTES, Reading};
+use crate::conversation::{Answer, Conversation, Finish, Usage};
+
+/// Longest time a connection may take, whatever the timeout.
+const MAX_CONNECT: Duration = Duration::from_secs(10);
+
+/// Anthropic's own status for "overloaded".
+const OVERLOADED: u16 = 529;
+
+/// How an upstream is reached.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What it speaks.
+    pub dialect: Dialect,
+    /// Base address of the API, such as `https://api.openai.com/v1`.
+    pub url: String,
+    /// The key, if it wants one.
+    pub key: Option<config::Secret>,
+    /// Longest an answer may take, and a stream may pause.
+    pub timeout: Duration,
+    /// Most tokens of an answer where the dialect demands a limit and the caller sets none.
+    pub max_output_tokens: u32,
+}
+
+/// A connection pool to one upstream.
+#[derive(Debug)]
+pub struct Endpoint {
+    client: reqwest::Client,
+    dialect: Dialect,
+    url: reqwest::Url,
+    headers: HeaderMap,
+    timeout: Duration,
+    max_output_tokens: u32,
+}
+
+/// Why an upstream cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The address is none.
+    #[error("the address must begin with http:// or https://")]
+    Url,
+    /// The key cannot be sent.
+    #[error("the key must be visible ASCII")]
+    Key,
+    /// The HTTP client could not be made.
+    #[error("the HTTP client cannot be set up")]
+    Client(#[source] reqwest::Error),
+}
+
+/// How long an upstream is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    timeout: Duration,
+    deadline: Option<Instant>,
+}
+
+impl Endpoint {
+    /// Prepares a connection pool; connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`SetupError`] says what is wrong.
+    pub fn new(options: &Options) -> Result<Self, SetupError> {
+        let url = format!("{}{}", options.url.trim_end_matches('/'), options.dialect.path());
+        let url = reqwest::Url::parse(&url).map_err(|_| SetupError::Url)?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(SetupError::Url);
+        }
+        let key = options.key.as_ref().map(config::Secret::expose);
+        let headers = options.dialect.headers(key).map_err(|_| SetupError::Key)?;
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(options.timeout.min(MAX_CONNECT))
+            .tcp_nodelay(true)
+            .build()
+            .map_err(SetupError::Client)?;
+        let Options { dialect, timeout, max_output_tokens, .. } = *options;
+        Ok(Self { client, dialect, url, headers, timeout, max_output_tokens })
+    }
+
+    /// Asks `model` once for a whole answer.
+    ///
+    /// # Errors
+    /// [`Failure`] of this one attempt.
+    pub async fn complete(
+        &self,
+        model: &str,
+        conversation: &Conversation,
+        deadline: Option<Instant>,
+    ) -> Result<Answer, Failure> {
+        let body = self.dialect.body(model, conversation, false, self.max_output_tokens)?;
+        let ask = async {
+            let read = async { whole(self.send(body).await?).await };
+            let answer = self.dialect.answer(&self.patience(deadline).bound(read).await?, conversation)?;
+            record(&tracing::Span::current(), answer.usage, answer.finish);
+            Ok(answer)
+        };
+        ask.instrument(self.span(model)).await
+    }
+
+    /// Asks `model` once for an answer piece by piece, and waits for its first piece.
+    ///
+    /// # Errors
+    /// [`Failure`] of this one attempt: nothing was shown to anybody then.
+    pub async fn stream(
+        &self,
+        model: &str,
+        conversation: &Conversation,
+        deadline: Option<Instant>,
+    ) -> Result<Reading, Failure> {
+        let body = self.dialect.body(model, conversation, true, self.max_output_tokens)?;
+        let span = self.span(model);
+        let open = async {
+            let patience = self.patience(deadline);
+            let response = patience.bound(self.send(body)).await?;
+            let mut reading = Reading::new(response, self.dialect.reader(), patience, span.clone());
+            reading.begin().await?;
+            Ok(reading)
+        };
+        open.instrument(span.clone()).await
+    }
+
+    fn patience(&self, deadline: Option<Instant>) -> Patience {
+        Patience { timeout: self.timeout, deadline }
+    }
+
+    async fn send(&self, body: Bytes) -> Result<Response, Failure> {
+        let request = self.client.post(self.url.clone()).headers(self.headers.clone()).body(body);
+        let response = request.send().await.map_err(|_| Failure::Unreachable)?;
+        let status = response.status();
+        let retry_after = retry_after(response.headers());
+        match status {
+            _ if status.is_success() => Ok(response),
+            StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED | StatusCode::FORBIDDEN => {
+                Err(Failure::Credentials)
+            }
+            // Who says when to come back is busy, not broken.
+            StatusCode::SERVICE_UNAVAILABLE if retry_after.is_some() => {
+                Err(Failure::Throttled { retry_after })
+            }
+            StatusCode::TOO_MANY_REQUESTS => Err(Failure::Throttled { retry_after }),
+            _ if status.as_u16() == OVERLOADED => Err(Failure::Throttled { retry_after }),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => Err(Failure::Unreachable),
+            _ if status.is_client_error() => {
+                let said = whole(response).await.unwrap_or_default();
+                Err(Failure::Refused {
+                    status: status.as_u16(),
+                    field: self.dialect.refused_field(status, &said),
+                })
+            }
+            _ => Err(Failure::Unreachable),
+        }
+    }
+
+    /// Opens the span of one upstream call, by OpenTelemetry's conventions for generative models; words stay out of it.
+    fn span(&self, model: &str) -> tracing::Span {
+        tracing::info_span!(
+            "chat",
+            otel.name = format!("chat {model}"),
+            otel.kind = "client",
+            gen_ai.operation.name = "chat",
+            gen_ai.provider.name = self.dialect.as_str(),
+            gen_ai.request.model = model,
+            gen_ai.usage.input_tokens = tracing::field::Empty,
+            gen_ai.usage.output_tokens = tracing::field::Empty,
+            gen_ai.response.finish_reasons = tracing::field::Empty,
+        )
+    }
+}
+
+impl Patience {
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Waits for `future` as long as there is patience.
+    ///
+    /// # Errors
+    /// [`Failure::Deadline`] if it was the caller's that ended, [`Failure::Unreachable`] if it was ours.
+    pub(super) async fn bound<T>(
+        &self,
+        future: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let (patience, late) = match left {
+            Some(left) if left.is_zero() => return Err(Failure::Deadline),
+            Some(left) if left <= self.timeout => (left, Failure::Deadline),
+            _ => (self.timeout, Failure::Unreachable),
+        };
+        tokio::time::timeout(patience, future).await.unwrap_or(Err(late))
+    }
+}
+
+async fn whole(mut response: Response) -> Result<Bytes, Failure> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|_| Failure::Unreachable)? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(Failure::Malformed);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// Writes into a call's span what it used and why it ended.
+pub(super) fn record(span: &tracing::Span, usage: Usage, finish: Finish) {
+    span.record("gen_ai.usage.input_tokens", usage.input);
+    span.record("gen_ai.usage.output_tokens", usage.output);
+    span.record("gen_ai.response.finish_reasons", finish.as_str());
+}
+
+/// Reads when the upstream wants to be asked again: `retry-after-ms`, or `Retry-After` in seconds. A date is not read: the upstream's
+/// clock may differ from ours, and the backoff waits as it would without.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
+    let seconds = number("retry-after-ms").map(|ms| ms / 1e3).or_else(|| number(RETRY_AFTER.as_str()))?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use reqwest::header::HeaderMap;
+
+    use super::retry_after;
+
+    #[test]
+    fn a_wish_is_read_in_seconds_or_milliseconds_and_nonsense_is_none() {
+        let wish = |name: &'static str, value: &str| {
+            retry_after(&HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]))
+        };
+        assert_eq!(wish("retry-after", "2"), Some(Duration::from_secs(2)));
+        assert_eq!(wish("retry-after-ms", "1500"), Some(Duration::from_millis(1_500)));
+        assert_eq!(wish("retry-after", "-1"), None);
+        assert_eq!(wish("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"), None);
+    }
+}

@@ -1,0 +1,78 @@
+//! Why a routes file was refused.
+
+use std::path::{Path, PathBuf};
+
+/// Why a routes file was refused: the file, the line, the table and its field.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It, or a key file it names, could not be read.
+    #[error("{} cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is no TOML of the documented shape.
+    #[error("{}, line {line}: {problem}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A table says what cannot be.
+    #[error("{}, line {line}: `{field}` of [[{table}]] {problem}", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// The line on which the table begins, from 1.
+        line: usize,
+        /// The table.
+        table: &'static str,
+        /// Its field.
+        field: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// The file being read, for saying where something is wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'a> {
+    pub(super) path: &'a Path,
+    pub(super) text: &'a str,
+}
+
+impl Source<'_> {
+    pub(super) fn malformed(&self, error: &toml::de::Error) -> FileError {
+        let line = self.line(error.span().map_or(0, |span| span.start));
+        FileError::Malformed {
+            path: self.path.to_owned(),
+            line,
+            problem: error.message().replace('\n', ", "),
+        }
+    }
+
+    pub(super) fn wrong(
+        &self,
+        offset: usize,
+        table: &'static str,
+        field: &'static str,
+        problem: impl Into<String>,
+    ) -> FileError {
+        FileError::Wrong {
+            path: self.path.to_owned(),
+            line: self.line(offset),
+            table,
+            field,
+            problem: problem.into(),
+        }
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        self.text.get(..offset).map_or(1, |before| before.matches('\n').count() + 1)
+    }
+}
