@@ -82,8 +82,22 @@ config::settings! {
         pub llm_merge_linger: Duration = "5ms", unit "duration", range "0s" to "1s";
         /// Most observations asked about singly, after two shared calls whose answers left them out or spoiled them; the others fail by name.
         pub llm_merge_max_singles: usize = "10", unit "observations", range "0" to "1000";
-        /// File of pattern templates in TOML. Empty: those that come with the gateway.
+        /// File of pattern templates in TOML, read again when it changes. Empty: those that come with the gateway.
         pub llm_patterns: Option<PathBuf> = "", unit "file";
+        /// Folder of what templates learn: history, matches and outcomes; made if missing. Empty: in memory, until the process ends.
+        pub llm_dir: Option<PathBuf> = "", unit "folder";
+        /// Memory that the page cache of that folder's database may take.
+        pub llm_journal_cache: ByteSize = "4MiB", unit "bytes", range "1MiB" to "64GiB";
+        /// Most subjects, of each tenant, whose history templates can look at.
+        pub llm_history_subjects: usize = "10000", unit "subjects", range "1" to "10000000";
+        /// Days kept of a subject; must exceed the longest time that a template looks back.
+        pub llm_history_points: usize = "40", unit "days", range "2" to "400";
+        /// Memory that the history of a tenant may take, by estimate.
+        pub llm_history_bytes: ByteSize = "64MiB", unit "bytes", range "64KiB" to "64GiB";
+        /// Most matches kept of each tenant whose outcome is awaited or known.
+        pub llm_pattern_matches: usize = "10000", unit "matches", range "1" to "10000000";
+        /// Share of templates' answers about which a language model is asked as well, apart from the call, to count how often they agree.
+        pub llm_pattern_verify: f64 = "0", unit "ratio", range "0" to "1";
         /// What the upstream charges for a million tokens read.
         pub llm_price_input_per_mtok: f64 = "0", unit "USD", range "0" to "100000";
         /// What the upstream charges for a million tokens read that it had cached. Empty: as for any other.
@@ -96,6 +110,8 @@ config::settings! {
         pub host: rpc::HostSettings;
         /// How an encoder from a folder, or a model behind a URL, works.
         pub embedder: embedding::Settings;
+        /// How the database of what templates learn is written.
+        pub journal: journal::Settings;
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     error::Error,
     merge::{Merged, Request},
     meter::{Asking, Meter},
-    pattern::Library,
+    pattern::Patterns,
     price::{self, Price},
     provider::{Failure, statistics},
     route::{Asked, Kind, Model, Models},
@@ -33,7 +33,7 @@ pub struct Parts {
     /// What tenants may use.
     pub tenants: Tenants,
     /// What is answered without them.
-    pub patterns: Library,
+    pub patterns: Patterns,
     /// How many observations share a call to a language model, and how long callers wait for company.
     pub merging: batch::Limits,
     /// How many answers are kept, and for how long.
@@ -57,7 +57,7 @@ pub struct Parts {
 pub struct Gateway {
     pub(crate) models: Models,
     pub(crate) tenants: Tenants,
-    pub(crate) patterns: Library,
+    pub(crate) patterns: Patterns,
     pub(crate) keys: Keys,
     pub(crate) cache: Exact,
     pub(crate) bands: Bands,

@@ -40,6 +40,7 @@ pub mod served;
 mod server;
 pub mod stream;
 pub mod tenant;
+mod verify;
 
 pub use crate::{
     config::Config,

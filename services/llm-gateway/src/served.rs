@@ -8,6 +8,7 @@ use std::{
 use crate::{
     conversation::Usage,
     error::Error,
+    pattern,
     route::Asked,
     semantic::{Mode, Nearness},
 };
@@ -71,6 +72,8 @@ pub struct Served {
     pub near: Option<Nearness>,
     /// Names the stored answer; empty for one that is not stored.
     pub answer_id: String,
+    /// Names the template's match, to report its outcome under.
+    pub match_id: Option<pattern::Id>,
 }
 
 /// How a call may use the cache and the calls in flight.
@@ -118,6 +121,7 @@ impl Served {
             attempts: 0,
             near: None,
             answer_id: String::new(),
+            match_id: None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The gRPC adapter: convert, call, convert back.
 
+mod patterns;
+
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use caching::Sizing;
@@ -24,7 +26,6 @@ use crate::{
     convert, dialect,
     error::Error,
     gateway::{Gateway, Parts},
-    pattern::{self, Library, Verdict},
     price::Price,
     provider::{Dialect, Endpoint, Options},
     route::{Any, Bounding, Built, Models, OPENAI, Routes, Upstream},
@@ -41,6 +42,7 @@ const UPSTREAM: &str = "athena.llm.v1.LlmGatewayService/upstream";
 pub struct Bound {
     host: rpc::Host,
     local_addr: SocketAddr,
+    gateway: Arc<Gateway>,
 }
 
 #[derive(Clone, Debug)]
@@ -68,14 +70,14 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
     let local_addr = host.local_addr();
     let gateway = service.gateway.clone();
     let mut host = host
-        .api(&dialect::PATHS, dialect::routes(gateway))
+        .api(&dialect::PATHS, dialect::routes(gateway.clone()))
         .add(gateway_server::LlmGatewayServiceServer::new(service.clone()))
         .add_admin(cache_server::CacheAdminServiceServer::new(service.clone()))
         .add_admin(pattern_server::PatternServiceServer::new(service));
     for (part, upstream) in upstreams {
         host = host.part(&part, rpc::outcomes(upstream.answers()));
     }
-    Ok(Bound { host, local_addr })
+    Ok(Bound { host, local_addr, gateway })
 }
 
 /// Puts a gateway together that is called directly and serves nobody.
@@ -99,7 +101,12 @@ impl Bound {
     /// [`Error::Serve`] if the server fails.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         self.host.health().serving();
-        Ok(self.host.run(shutdown).await?)
+        let served = tokio::select! {
+            served = self.host.run(shutdown) => served,
+            never = patterns::keep_up(Arc::clone(&self.gateway)) => match never {},
+        };
+        self.gateway.patterns.close().await;
+        Ok(served?)
     }
 }
 
@@ -137,13 +144,6 @@ fn bounding(config: &Config) -> Bounding {
     };
     let breaker = BreakerOptions { failures: config.llm_breaker_failures, ..BreakerOptions::default() };
     Bounding { bounds, retry_percent: config.llm_retry_percent, breaker }
-}
-
-async fn patterns(config: &Config) -> Result<Library, Error> {
-    let Some(path) = &config.llm_patterns else { return Ok(Library::built_in()?) };
-    let text = tokio::fs::read_to_string(path).await;
-    let text = text.map_err(|source| pattern::Error::Read { path: path.display().to_string(), source })?;
-    Ok(Library::parse(&text)?)
 }
 
 fn room(config: &Config) -> Room {
@@ -204,7 +204,7 @@ async fn gateway(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Resul
     let gateway = Gateway::new(Parts {
         models: Models::new(&config.llm_model, models, any)?,
         tenants: Tenants::new(routes.tenants, clock.clone(), telemetry),
-        patterns: patterns(config).await?,
+        patterns: patterns::open(config, telemetry, clock).await?,
         merging: config.merging(),
         cache: room(config),
         bands: band_limits(config),
@@ -251,7 +251,13 @@ impl gateway_server::LlmGatewayService for Service {
         let (terms, inquiry) =
             convert::analyze(caller, request.into_inner(), self.max_observations, &self.bands)?;
         let report = self.gateway.analyze(&terms, &inquiry).await?;
+        let doubtful = self.gateway.doubtful(&inquiry, &report);
         let ids = inquiry.observations.into_iter().map(|seen| seen.id).collect();
+        if let Some(doubtful) = doubtful {
+            let gateway = Arc::clone(&self.gateway);
+            let telemetry = gateway.telemetry.clone();
+            drop(telemetry.spawn(async move { gateway.verify(terms, doubtful).await }));
+        }
         Ok(Response::new(convert::report(report, ids)))
     }
 }
@@ -296,27 +302,5 @@ impl cache_server::CacheAdminService for Service {
         let capacity = convert::capacity(request.into_inner())?;
         let previous = self.gateway.cache.resize(capacity);
         Ok(Response::new(convert::resized(previous, capacity)))
-    }
-}
-
-#[tonic::async_trait]
-impl pattern_server::PatternService for Service {
-    async fn list(&self, _: Request<wire::ListRequest>) -> Result<Response<wire::ListResponse>, Status> {
-        let templates = self.gateway.patterns.templates();
-        let patterns = templates.map(|(template, matches)| convert::pattern(template, matches)).collect();
-        Ok(Response::new(wire::ListResponse { patterns }))
-    }
-
-    async fn evaluate(
-        &self,
-        request: Request<wire::EvaluateRequest>,
-    ) -> Result<Response<wire::EvaluateResponse>, Status> {
-        let observation = convert::observation_of(request.into_inner())?;
-        let verdicts = self.gateway.patterns.evaluate(&observation);
-        let winner = verdicts.iter().find(|(_, verdict)| *verdict == Verdict::Holds);
-        let winner = winner.map(|(template, _)| template.name.clone()).unwrap_or_default();
-        let evaluations =
-            verdicts.into_iter().map(|(template, verdict)| convert::evaluation(template, verdict)).collect();
-        Ok(Response::new(wire::EvaluateResponse { evaluations, winner }))
     }
 }

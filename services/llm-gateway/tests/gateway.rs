@@ -20,6 +20,8 @@ mod harness;
 mod merging;
 #[path = "gateway/near_miss.rs"]
 mod near_miss;
+#[path = "gateway/patterns.rs"]
+mod patterns;
 #[path = "gateway/routes.rs"]
 mod routes;
 #[path = "gateway/stream.rs"]

@@ -251,6 +251,8 @@ mod tests {
         assert_eq!(key("q", &make("1", 25.0)), key("q", &make("2", 25.0)));
         assert_ne!(key("q", &make("1", 25.0)), key("q", &make("1", 250.0)));
         assert_ne!(key("q", &make("1", 25.0)), key("r", &make("1", 25.0)));
+        let later = Observation { time: Some(std::time::SystemTime::UNIX_EPOCH), ..make("1", 25.0) };
+        assert_eq!(key("q", &make("1", 25.0)), key("q", &later), "nor at another time");
     }
 
     #[test]

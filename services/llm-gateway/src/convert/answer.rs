@@ -11,7 +11,6 @@ use crate::{
     error::Error,
     gateway::Generated,
     observation::{Analysis, Assessment, ItemFailure},
-    pattern::{Template, Verdict},
     semantic::Nearness,
     served::{By, Phases, Served},
     stream::Part,
@@ -84,34 +83,11 @@ fn served(served: Served) -> wire::Served {
         saved_usd: served.saved_usd,
         phases: Some(phases(served.phases)),
         pattern: served.pattern,
+        match_id: served.match_id.map(|id| id.to_string()).unwrap_or_default(),
         upstream: served.upstream.to_string(),
         attempts: served.attempts,
         nearest: served.near.as_ref().map(nearness),
         answer_id: served.answer_id,
-    }
-}
-
-/// Writes a template with how often it answered.
-pub(crate) fn pattern(template: &Template, matches: u64) -> wire::Pattern {
-    wire::Pattern {
-        name: template.name.clone(),
-        version: template.version,
-        types: template.types.clone(),
-        condition: template.condition.clone(),
-        answer: template.answer.clone(),
-        confidence: template.confidence,
-        confidence_basis: template.confidence_basis.clone(),
-        matches,
-    }
-}
-
-/// Writes what one template made of an observation.
-pub(crate) fn evaluation(template: &Template, verdict: Verdict) -> wire::Evaluation {
-    let pattern = template.name.clone();
-    match verdict {
-        Verdict::Holds => wire::Evaluation { pattern, matched: true, skipped: String::new() },
-        Verdict::Fails => wire::Evaluation { pattern, matched: false, skipped: String::new() },
-        Verdict::Skipped(skipped) => wire::Evaluation { pattern, matched: false, skipped },
     }
 }
 

@@ -24,9 +24,9 @@ const MAX_LABELS: usize = 64;
 pub(super) const MODEL_BYTES: usize = 256;
 const ANSWER_ID: usize = 32;
 const QUESTION_BYTES: usize = 64 << 10;
-const ID_BYTES: usize = 256;
-const TYPE_BYTES: usize = 64;
-const SUBJECT_BYTES: usize = 1_024;
+pub(super) const ID_BYTES: usize = 256;
+pub(super) const TYPE_BYTES: usize = 64;
+pub(super) const SUBJECT_BYTES: usize = 1_024;
 const NAME_BYTES: usize = 128;
 const LABELS_BYTES: usize = 16 << 10;
 
@@ -63,7 +63,8 @@ pub(crate) fn analyze(
     let observations = request.observations.into_iter().enumerate();
     let observations =
         observations.map(|(place, seen)| observation(&mut check, at.item(place), seen)).collect();
-    check.end((terms, Inquiry { model: request.model, question: request.question, observations, bands }))
+    let (model, question) = (request.model, request.question);
+    check.end((terms, Inquiry { model, question, observations, bands, watch_only: false }))
 }
 
 /// Reads the observation of a dry run; a given id and type are checked, an absent id is allowed.
@@ -135,7 +136,7 @@ fn observation(check: &mut Check, at: At<'_>, seen: wire::Observation) -> Observ
     check.text(at.field("id"), &seen.id, 1..=ID_BYTES);
     check.text(at.field("type"), &seen.r#type, 1..=TYPE_BYTES);
     check.text(at.field("subject"), &seen.subject, 0..=SUBJECT_BYTES);
-    check.time(at.field("time"), seen.time.as_ref());
+    let time = check.time(at.field("time"), seen.time.as_ref());
     let values = at.field("values");
     if check.items(values, seen.values.len(), 0..=MAX_VALUES) {
         for (name, value) in &seen.values {
@@ -159,6 +160,7 @@ fn observation(check: &mut Check, at: At<'_>, seen: wire::Observation) -> Observ
         subject: seen.subject,
         values: seen.values.into_iter().collect(),
         labels: seen.labels.into_iter().collect(),
+        time,
     }
 }
 
