@@ -170,8 +170,9 @@ class Checks:
         self.fails(openai.InternalServerError, 502, model="garbage")
         self.fails(openai.InternalServerError, 503, model="silent")
         self.fails(openai.RateLimitError, 429, model="busy", stream=True)
-        with_key = self.client.with_options(api_key="wrong")
-        self.fails(openai.AuthenticationError, 401, client=with_key)
+
+    def check_a_wrong_key(self):
+        self.fails(openai.AuthenticationError, 401, client=self.client.with_options(api_key="wrong"))
 
     def fails(self, kind, status, param=None, client=None, **more):
         """Returns the error of a call that must fail so, with an error that a client can read."""

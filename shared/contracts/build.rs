@@ -9,6 +9,7 @@ use prost::Message as _;
 const PROTOS: &[&str] = &[
     "athena/agent/v1/agent.proto",
     "athena/llm/v1/llm.proto",
+    "athena/llm/v1/pattern.proto",
     "athena/memory/v1/memory.proto",
     "athena/monitor/v1/monitor.proto",
     "athena/storage/v1/storage.proto",

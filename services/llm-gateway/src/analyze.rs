@@ -25,6 +25,7 @@ use crate::{
     gateway::{Gateway, statistics_span},
     merge::{Merged, Shared},
     observation::{Analysis, Assessment, ItemFailure, Observation},
+    pattern,
     provider::statistics::Survey,
     route::Model,
     served::{By, Phases, Served, Terms},
@@ -39,6 +40,8 @@ pub struct Inquiry {
     pub question: String,
     /// At least one, each with an id of its own.
     pub observations: Vec<Observation>,
+    /// Whether templates only watch: a model is asked even where one would answer, to compare the two.
+    pub watch_only: bool,
     /// How far an answer may be off that serves; by default not at all.
     pub bands: Tolerances,
 }
@@ -90,6 +93,8 @@ struct Seated {
     phases: Phases,
     key: Option<Key>,
     finding: Option<Finding>,
+    /// The matches of templates, also of those that may not answer.
+    matched: Vec<pattern::Id>,
     banded: Option<Outcome>,
 }
 
@@ -154,16 +159,17 @@ impl<'a> Case<'a> {
     fn try_patterns(&mut self) {
         for (seat, seen) in self.seats.iter_mut().zip(&self.inquiry.observations) {
             let trying = Instant::now();
-            let template = self.gateway.patterns.answer(seen);
+            let consulted = self.gateway.patterns.consult(&self.terms.tenant, seen, !self.inquiry.watch_only);
             seat.phases.pattern = Some(trying.elapsed());
-            let Some(template) = template else { continue };
+            seat.matched = consulted.matched;
+            let Some(answer) = consulted.answer else { continue };
             let mut served = Served::by(By::Pattern, &Arc::from(""), seat.phases);
-            served.pattern.clone_from(&template.name);
+            (served.pattern, served.match_id) = (answer.pattern, answer.id);
             served.saved_usd =
                 self.gateway.own_cost(&self.model, &self.inquiry.question, &self.context, seen);
             let analysis = Analysis {
-                summary: template.answer.clone(),
-                confidence: template.confidence,
+                summary: answer.text,
+                confidence: answer.confidence,
                 salience: self.survey.salience(seen),
             };
             seat.finding = Some(Finding { outcome: Ok(analysis), served });
@@ -366,6 +372,14 @@ impl<'a> Case<'a> {
         let findings: Vec<Finding> =
             self.seats.iter().map(|seat| seat.finding.clone().unwrap_or_else(|| unasked(seat))).collect();
         self.gateway.count(&findings);
+        for (seat, finding) in self.seats.iter().zip(&findings) {
+            // A template is no second opinion about itself, nor are statistics.
+            if let (Ok(found), false) =
+                (&finding.outcome, finding.served.by == By::Pattern || self.model.is_free())
+            {
+                self.gateway.patterns.compare(&self.terms.tenant, &seat.matched, found.salience);
+            }
+        }
         let assessment = brought.as_ref().and_then(|brought| brought.merged.assessment.clone());
         Report {
             assessment: assessment.unwrap_or_else(|| self.survey.assess(&self.warnings)),

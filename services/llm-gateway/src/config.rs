@@ -7,6 +7,7 @@ use config::ByteSize;
 use crate::{
     batch::Limits,
     cache::bands::{Tolerance, Tolerances},
+    semantic::Mode,
 };
 
 config::settings! {
@@ -14,7 +15,7 @@ config::settings! {
     pub struct Config {
         /// Port of the gateway; 0 takes a free one.
         pub llm_port: u16 = "7101", unit "port";
-        /// Model asked where a caller names none: `builtin/statistics` (not a language model), or a model of the upstream as it names it.
+        /// Model asked where a caller names none: `builtin/statistics` (not a language model), a model of `llm_routes`, or one of the upstream as it names it.
         pub llm_model: String = "builtin/statistics", unit "name";
         /// Base address of an OpenAI-compatible API, such as `https://api.openai.com/v1`; `/chat/completions` is added to it. Empty: none.
         pub llm_upstream_url: Option<String> = "", unit "url";
@@ -56,6 +57,16 @@ config::settings! {
         pub llm_band_answers: usize = "4", unit "answers", range "1" to "64";
         /// Most bytes kept of the figures that answers are about, over all tenants. The answers themselves are in the response cache.
         pub llm_band_max_bytes: ByteSize = "16MiB", unit "bytes", range "1MiB" to "64GiB";
+        /// Whether answers to questions that ask the same in other words serve, where neither the request nor the model's route says: `shadow` only counts how often they would, and whether the model agreed.
+        pub llm_semantic: Mode = "off", unit "mode";
+        /// Score from which such an answer serves; `CacheAdminService/Calibrate` says what each brings. Empty: what comes with the embedder's weights.
+        pub llm_semantic_threshold: Option<f64> = "", unit "score", range "0" to "1";
+        /// Model that is asked as well, before such an answer serves. Empty: none.
+        pub llm_semantic_verifier: Option<String> = "", unit "name";
+        /// Most questions kept to be compared with.
+        pub llm_semantic_questions: usize = "10000", unit "questions", range "1" to "1000000", development "1000";
+        /// Most of them that share tenant, model, instructions, history and parameters: all of these are looked at each time.
+        pub llm_semantic_partition: usize = "2000", unit "questions", range "1" to "100000";
         /// Who turns texts into vectors, for the semantic cache and `/v1/embeddings`: `hashing` (no model, 512 components), or `hashing-` and
         /// their number; a folder with a sentence encoder (feature `minilm`), `FOLDER` or `FOLDER@HASH`; or `URL#MODEL`.
         pub llm_embedder: String = "hashing", unit "name";
@@ -71,8 +82,22 @@ config::settings! {
         pub llm_merge_linger: Duration = "5ms", unit "duration", range "0s" to "1s";
         /// Most observations asked about singly, after two shared calls whose answers left them out or spoiled them; the others fail by name.
         pub llm_merge_max_singles: usize = "10", unit "observations", range "0" to "1000";
-        /// File of pattern templates in TOML. Empty: those that come with the gateway.
+        /// File of pattern templates in TOML, read again when it changes. Empty: those that come with the gateway.
         pub llm_patterns: Option<PathBuf> = "", unit "file";
+        /// Folder of what templates learn: history, matches and outcomes; made if missing. Empty: in memory, until the process ends.
+        pub llm_dir: Option<PathBuf> = "", unit "folder";
+        /// Memory that the page cache of that folder's database may take.
+        pub llm_journal_cache: ByteSize = "4MiB", unit "bytes", range "1MiB" to "64GiB";
+        /// Most subjects, of each tenant, whose history templates can look at.
+        pub llm_history_subjects: usize = "10000", unit "subjects", range "1" to "10000000";
+        /// Days kept of a subject; must exceed the longest time that a template looks back.
+        pub llm_history_points: usize = "40", unit "days", range "2" to "400";
+        /// Memory that the history of a tenant may take, by estimate.
+        pub llm_history_bytes: ByteSize = "64MiB", unit "bytes", range "64KiB" to "64GiB";
+        /// Most matches kept of each tenant whose outcome is awaited or known.
+        pub llm_pattern_matches: usize = "10000", unit "matches", range "1" to "10000000";
+        /// Share of templates' answers about which a language model is asked as well, apart from the call, to count how often they agree.
+        pub llm_pattern_verify: f64 = "0", unit "ratio", range "0" to "1";
         /// What the upstream charges for a million tokens read.
         pub llm_price_input_per_mtok: f64 = "0", unit "USD", range "0" to "100000";
         /// What the upstream charges for a million tokens read that it had cached. Empty: as for any other.
@@ -85,6 +110,8 @@ config::settings! {
         pub host: rpc::HostSettings;
         /// How an encoder from a folder, or a model behind a URL, works.
         pub embedder: embedding::Settings;
+        /// How the database of what templates learn is written.
+        pub journal: journal::Settings;
     }
 }
 

@@ -125,6 +125,15 @@ impl Conversation {
         Self { messages: vec![Message::text(Role::User, words)], ..Self::default() }
     }
 
+    /// Returns the words of the last turn, if it is the user's and text alone.
+    #[must_use]
+    pub fn last_words(&self) -> Option<&str> {
+        match self.messages.last()? {
+            Message { role: Role::User, content: Content::Text(text), .. } => Some(text),
+            _ => None,
+        }
+    }
+
     /// Returns the last words of the user; empty if there are none.
     #[must_use]
     pub fn last_user_words(&self) -> &str {

@@ -4,11 +4,13 @@ mod answer;
 mod bands;
 mod cache;
 mod conversation;
+mod pattern;
 mod question;
 
 pub(crate) use self::{
-    answer::{evaluation, generated, pattern, report, stream_part},
+    answer::{generated, report, stream_part},
     cache::{resized, stats},
     conversation::{generate, generate_stream},
-    question::{analyze, capacity, model, observation_of},
+    pattern::{outcome, patterns, reinstated, told, tried},
+    question::{Condemned, analyze, capacity, condemned, observation_of},
 };

@@ -13,6 +13,12 @@ pub enum Error {
     /// The pattern templates are wrong.
     #[error("the pattern templates cannot be used")]
     Patterns(#[from] pattern::Error),
+    /// What templates learned cannot be read or written.
+    #[error("what the pattern templates learned cannot be used")]
+    Learned(#[from] pattern::StoreError),
+    /// A task of ours panicked or was cancelled.
+    #[error("a task of the gateway failed")]
+    Task(#[source] tokio::task::JoinError),
     /// The upstream of the settings cannot be set up.
     #[error("the upstream of `llm_upstream_url` and `llm_api_key` cannot be set up")]
     Setup(#[from] provider::SetupError),
@@ -58,6 +64,14 @@ impl From<Error> for Fault {
             }
             Error::DeadlineExceeded => Self::new(Code::DeadlineExceeded, "the deadline passed"),
             Error::Failed(failure) => of_failure(failure),
+            Error::Learned(pattern::StoreError::Write(failed)) => {
+                let reason = failed.reason().unwrap_or(journal::Reason::Store);
+                let code = if reason.is_exhaustion() { Code::ResourceExhausted } else { Code::Unavailable };
+                Self::new(code, "what templates learn cannot be written at present")
+                    .reason(reason.word())
+                    .retry_after(std::time::Duration::from_secs(1))
+                    .caused_by(failed)
+            }
             Error::Embedder(error) if error.is_temporary() => {
                 let fault = Self::new(Code::Unavailable, "the embedder does not answer")
                     .reason("EMBEDDER_UNAVAILABLE");
@@ -74,9 +88,9 @@ impl From<Error> for Fault {
             | Error::Patterns(_)
             | Error::Setup(_)
             | Error::Routes(_)
-            | Error::EmbedderSetting(_) => {
-                Self::new(Code::Internal, "the gateway is not set up").caused_by(error)
-            }
+            | Error::EmbedderSetting(_)
+            | Error::Learned(_)
+            | Error::Task(_) => Self::new(Code::Internal, "the gateway is not set up").caused_by(error),
         }
     }
 }

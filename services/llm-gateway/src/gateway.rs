@@ -1,4 +1,4 @@
-//! The way of a conversation: exact cache, then an identical call in flight, then the model.
+//! The way of a conversation: exact cache, then the semantic one where it is on, then an identical call in flight, then the model.
 
 use std::{
     sync::Arc,
@@ -16,10 +16,11 @@ use crate::{
     error::Error,
     merge::{Merged, Request},
     meter::{Asking, Meter},
-    pattern::Library,
+    pattern::Patterns,
     price::{self, Price},
     provider::{Failure, statistics},
     route::{Asked, Kind, Model, Models},
+    semantic::{self, Nearness, Semantic},
     served::{By, Phases, Served, Terms},
     tenant::{Reservation, Tenants},
 };
@@ -32,13 +33,15 @@ pub struct Parts {
     /// What tenants may use.
     pub tenants: Tenants,
     /// What is answered without them.
-    pub patterns: Library,
+    pub patterns: Patterns,
     /// How many observations share a call to a language model, and how long callers wait for company.
     pub merging: batch::Limits,
     /// How many answers are kept, and for how long.
     pub cache: Room,
     /// What is known of the figures that answers are about.
     pub bands: bands::Limits,
+    /// What the semantic cache does.
+    pub semantic: semantic::Options,
     /// Who turns texts into vectors.
     pub embedder: Arc<dyn Embedder>,
     /// Most vectors kept.
@@ -54,13 +57,14 @@ pub struct Parts {
 pub struct Gateway {
     pub(crate) models: Models,
     pub(crate) tenants: Tenants,
-    pub(crate) patterns: Library,
+    pub(crate) patterns: Patterns,
     pub(crate) keys: Keys,
     pub(crate) cache: Exact,
     pub(crate) bands: Bands,
     pub(crate) answers: Flights<Arc<StoredAnswer>>,
     pub(crate) merges: Flights<Arc<Merged>>,
     pub(crate) merger: Merger<Key, Request>,
+    pub(crate) semantic: Arc<Semantic>,
     pub(crate) embedder: Arc<dyn Embedder>,
     pub(crate) meter: Meter,
     pub(crate) clock: Clock,
@@ -87,6 +91,10 @@ pub(crate) struct Journey<'a> {
     pub(crate) begun: Instant,
     /// Who answered, once somebody was asked.
     pub(crate) asked: Option<Asked>,
+    /// The nearest question answered before, where questions were compared.
+    pub(crate) near: Option<Nearness>,
+    /// What is asked, to be kept with its answer.
+    pub(crate) question: Option<semantic::Asked>,
 }
 
 /// Where a conversation got without its own call to a model.
@@ -114,6 +122,7 @@ impl Gateway {
             answers: Flights::default(),
             merges: Flights::default(),
             merger: Merger::new(parts.merging),
+            semantic: Arc::new(Semantic::new(parts.semantic, &parts.telemetry)),
             // By the same text it is the same vector for ever: what is not asked for again makes room.
             embedder: Arc::new(Cached::new(
                 parts.embedder,
@@ -136,6 +145,7 @@ impl Gateway {
             Stop::Ask(lead) => {
                 let asked = self.ask(&mut journey).await;
                 let stored = self.tell(lead, asked)?;
+                self.answered_question(journey.question.take(), &stored, &journey.key);
                 journey.answered(&stored)
             }
         };
@@ -151,16 +161,30 @@ impl Gateway {
         let begun = Instant::now();
         let model = self.models.resolve(&conversation.model)?;
         let key = self.keys.conversation(&terms.tenant, &model.name, conversation);
-        Ok(Journey { terms, conversation, model, key, phases: Phases::default(), begun, asked: None })
+        let phases = Phases::default();
+        Ok(Journey {
+            terms,
+            conversation,
+            model,
+            key,
+            phases,
+            begun,
+            asked: None,
+            near: None,
+            question: None,
+        })
     }
 
-    /// Tries the exact cache, then to join a call in flight.
+    /// Tries the exact cache, then the semantic one where it is on, then to join a call in flight.
     pub(crate) async fn cheaply(&self, journey: &mut Journey<'_>) -> Result<Stop, Error> {
         let looking = Instant::now();
         let found = self.cache.answer(&journey.key, journey.terms.control);
         journey.phases.cache = Some(looking.elapsed());
         if let Some(found) = found {
-            return Ok(Stop::Answered(journey.found(&found)));
+            return Ok(Stop::Answered(journey.found(By::Exact, &found)));
+        }
+        if let Some(found) = self.similar(journey).await? {
+            return Ok(Stop::Answered(journey.found(By::Semantic, &found)));
         }
         if !journey.terms.control.coalesce {
             return Ok(Stop::Ask(None));
@@ -181,7 +205,7 @@ impl Gateway {
                     None => Ok(Stop::Ask(Some(lead))),
                     Some(found) => {
                         lead.land(found.entry.clone());
-                        Ok(Stop::Answered(journey.found(&found)))
+                        Ok(Stop::Answered(journey.found(By::Exact, &found)))
                     }
                 }
             }
@@ -285,8 +309,19 @@ impl Gateway {
 }
 
 impl Journey<'_> {
+    pub(crate) fn served(&self, by: By) -> Served {
+        let mut served = Served::by(by, &self.model.name, self.phases);
+        // The answer of another question has that question's name.
+        served.answer_id = match &self.near {
+            Some(near) if by == By::Semantic => near.answer.id(),
+            _ => self.key.id(),
+        };
+        served.near.clone_from(&self.near);
+        served
+    }
+
     pub(crate) fn answered(&self, stored: &StoredAnswer) -> Generated {
-        let mut served = Served::by(By::Upstream, &self.model.name, self.phases);
+        let mut served = self.served(By::Upstream);
         served.usage = stored.answer.usage;
         served.cost_usd = stored.cost_usd;
         if let Some(asked) = &self.asked {
@@ -296,14 +331,14 @@ impl Journey<'_> {
     }
 
     fn joined(&self, stored: &StoredAnswer) -> Generated {
-        let mut served = Served::by(By::Coalesced, &self.model.name, self.phases);
+        let mut served = self.served(By::Coalesced);
         served.saved_usd = stored.cost_usd;
         Generated { answer: stored.answer.clone(), served }
     }
 
-    fn found(&self, found: &Found<StoredAnswer>) -> Generated {
+    fn found(&self, by: By, found: &Found<StoredAnswer>) -> Generated {
         debug_assert!(found.entry.answer.finish.is_complete(), "only complete answers are stored");
-        let mut served = Served::by(By::Exact, &self.model.name, self.phases);
+        let mut served = self.served(by);
         served.age = found.age;
         served.saved_usd = found.entry.cost_usd;
         Generated { answer: found.entry.answer.clone(), served }

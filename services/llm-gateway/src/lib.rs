@@ -35,10 +35,12 @@ pub mod pattern;
 pub mod price;
 pub mod provider;
 pub mod route;
+pub mod semantic;
 pub mod served;
 mod server;
 pub mod stream;
 pub mod tenant;
+mod verify;
 
 pub use crate::{
     config::Config,

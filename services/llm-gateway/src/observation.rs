@@ -1,10 +1,10 @@
 //! What was seen in the world, and what was found about it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::SystemTime};
 
 /// Something seen in the world, to be analysed.
 ///
-/// The moment of the observation is left out on purpose: it is neither part of the exact key nor of a prompt.
+/// Its moment is for the templates' history alone: it is neither part of a key nor of a prompt.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observation {
     /// Unique within its request.
@@ -17,6 +17,8 @@ pub struct Observation {
     pub values: BTreeMap<String, f64>,
     /// Further facts as text.
     pub labels: BTreeMap<String, String>,
+    /// When it was seen, as its source recorded it; `None` means now.
+    pub time: Option<SystemTime>,
 }
 
 /// What was found about one observation.

@@ -5,7 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{conversation::Usage, error::Error, route::Asked};
+use crate::{
+    conversation::Usage,
+    error::Error,
+    pattern,
+    route::Asked,
+    semantic::{Mode, Nearness},
+};
 
 /// What answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +37,8 @@ pub struct Phases {
     pub pattern: Option<Duration>,
     /// Building the key and looking it up.
     pub cache: Option<Duration>,
+    /// Embedding the question and comparing it with others; asking the verifier.
+    pub semantic: Option<Duration>,
     /// Waiting for an identical call in flight.
     pub coalesced_wait: Option<Duration>,
     /// Waiting for the model, retries included.
@@ -60,6 +68,12 @@ pub struct Served {
     pub upstream: Arc<str>,
     /// Requests sent to upstreams until one answered.
     pub attempts: u32,
+    /// The nearest question answered before, where questions were compared.
+    pub near: Option<Nearness>,
+    /// Names the stored answer; empty for one that is not stored.
+    pub answer_id: String,
+    /// Names the template's match, to report its outcome under.
+    pub match_id: Option<pattern::Id>,
 }
 
 /// How a call may use the cache and the calls in flight.
@@ -73,6 +87,8 @@ pub struct Control {
     pub coalesce: bool,
     /// How old a cached answer may be; `None` leaves it to the cache's own limit.
     pub max_age: Option<Duration>,
+    /// Whether answers to questions that ask the same serve; `None` leaves it to the model's route and the setting.
+    pub semantic: Option<Mode>,
 }
 
 /// Who calls, and on what terms.
@@ -103,6 +119,9 @@ impl Served {
             pattern: String::new(),
             upstream: Arc::from(""),
             attempts: 0,
+            near: None,
+            answer_id: String::new(),
+            match_id: None,
         }
     }
 }
@@ -132,7 +151,7 @@ impl By {
 
 impl Default for Control {
     fn default() -> Self {
-        Self { read: true, store: true, coalesce: true, max_age: None }
+        Self { read: true, store: true, coalesce: true, max_age: None, semantic: None }
     }
 }
 

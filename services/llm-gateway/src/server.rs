@@ -1,5 +1,7 @@
 //! The gRPC adapter: convert, call, convert back.
 
+mod patterns;
+
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use caching::Sizing;
@@ -18,15 +20,16 @@ use crate::{
     cache::{
         Room,
         bands::{self, Tolerances},
+        semantic::Decision,
     },
     config::Config,
     convert, dialect,
     error::Error,
     gateway::{Gateway, Parts},
-    pattern::{self, Library, Verdict},
     price::Price,
     provider::{Dialect, Endpoint, Options},
     route::{Any, Bounding, Built, Models, OPENAI, Routes, Upstream},
+    semantic,
     tenant::Tenants,
 };
 
@@ -39,6 +42,7 @@ const UPSTREAM: &str = "athena.llm.v1.LlmGatewayService/upstream";
 pub struct Bound {
     host: rpc::Host,
     local_addr: SocketAddr,
+    gateway: Arc<Gateway>,
 }
 
 #[derive(Clone, Debug)]
@@ -66,14 +70,14 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
     let local_addr = host.local_addr();
     let gateway = service.gateway.clone();
     let mut host = host
-        .api(&dialect::PATHS, dialect::routes(gateway))
+        .api(&dialect::PATHS, dialect::routes(gateway.clone()))
         .add(gateway_server::LlmGatewayServiceServer::new(service.clone()))
         .add_admin(cache_server::CacheAdminServiceServer::new(service.clone()))
         .add_admin(pattern_server::PatternServiceServer::new(service));
     for (part, upstream) in upstreams {
         host = host.part(&part, rpc::outcomes(upstream.answers()));
     }
-    Ok(Bound { host, local_addr })
+    Ok(Bound { host, local_addr, gateway })
 }
 
 /// Puts a gateway together that is called directly and serves nobody.
@@ -97,7 +101,12 @@ impl Bound {
     /// [`Error::Serve`] if the server fails.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         self.host.health().serving();
-        Ok(self.host.run(shutdown).await?)
+        let served = tokio::select! {
+            served = self.host.run(shutdown) => served,
+            never = patterns::keep_up(Arc::clone(&self.gateway)) => match never {},
+        };
+        self.gateway.patterns.close().await;
+        Ok(served?)
     }
 }
 
@@ -137,13 +146,6 @@ fn bounding(config: &Config) -> Bounding {
     Bounding { bounds, retry_percent: config.llm_retry_percent, breaker }
 }
 
-async fn patterns(config: &Config) -> Result<Library, Error> {
-    let Some(path) = &config.llm_patterns else { return Ok(Library::built_in()?) };
-    let text = tokio::fs::read_to_string(path).await;
-    let text = text.map_err(|source| pattern::Error::Read { path: path.display().to_string(), source })?;
-    Ok(Library::parse(&text)?)
-}
-
 fn room(config: &Config) -> Room {
     let size = config.llm_cache_size;
     Room {
@@ -168,6 +170,20 @@ fn band_limits(config: &Config) -> bands::Limits {
     }
 }
 
+fn semantic(config: &Config, embedder: &dyn Embedder) -> semantic::Options {
+    let decision = Decision::shipped(embedder.name(), embedder.dimensions());
+    semantic::Options {
+        mode: config.llm_semantic,
+        decision: match config.llm_semantic_threshold {
+            Some(threshold) => decision.with_threshold(threshold as f32),
+            None => decision,
+        },
+        questions: config.llm_semantic_questions,
+        partition: config.llm_semantic_partition,
+        verifier: config.llm_semantic_verifier.clone().unwrap_or_default(),
+    }
+}
+
 async fn embedder(config: &Config) -> Result<Arc<dyn Embedder>, Error> {
     let choice: embedding::Choice = config.llm_embedder.parse().map_err(Error::EmbedderSetting)?;
     Ok(choice.embedder(&config.embedder, None).await?)
@@ -178,6 +194,7 @@ async fn gateway(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Resul
         None => Routes::default(),
         Some(path) => Routes::load(path).await?,
     };
+    let embedder = embedder(config).await?;
     let bounding = bounding(config);
     let any = any(config, bounding.clone(), telemetry)?;
     let Built { upstreams, models } = routes.build(config.llm_max_retries, &bounding, telemetry)?;
@@ -187,11 +204,12 @@ async fn gateway(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Resul
     let gateway = Gateway::new(Parts {
         models: Models::new(&config.llm_model, models, any)?,
         tenants: Tenants::new(routes.tenants, clock.clone(), telemetry),
-        patterns: patterns(config).await?,
+        patterns: patterns::open(config, telemetry, clock).await?,
         merging: config.merging(),
         cache: room(config),
         bands: band_limits(config),
-        embedder: embedder(config).await?,
+        semantic: semantic(config, &*embedder),
+        embedder,
         embedding_cache_size: config.llm_embedding_cache_size,
         clock: clock.clone(),
         telemetry: telemetry.clone(),
@@ -219,8 +237,9 @@ impl gateway_server::LlmGatewayService for Service {
         let (terms, conversation) = convert::generate_stream(Caller::of(&request), request.into_inner())?;
         let mut pieces = self.gateway.generate_stream(terms, conversation)?;
         let stream = futures::stream::poll_fn(move |context| pieces.poll_recv(context));
-        let stream = stream
-            .filter_map(|part| async { part.map_err(Status::from).map(convert::stream_part).transpose() });
+        let stream = stream.filter_map(|part| async {
+            part.map_err(Into::<Status>::into).map(convert::stream_part).transpose()
+        });
         Ok(Response::new(Box::pin(stream)))
     }
 
@@ -232,7 +251,13 @@ impl gateway_server::LlmGatewayService for Service {
         let (terms, inquiry) =
             convert::analyze(caller, request.into_inner(), self.max_observations, &self.bands)?;
         let report = self.gateway.analyze(&terms, &inquiry).await?;
+        let doubtful = self.gateway.doubtful(&inquiry, &report);
         let ids = inquiry.observations.into_iter().map(|seen| seen.id).collect();
+        if let Some(doubtful) = doubtful {
+            let gateway = Arc::clone(&self.gateway);
+            let telemetry = gateway.telemetry.clone();
+            drop(telemetry.spawn(async move { gateway.verify(terms, doubtful).await }));
+        }
         Ok(Response::new(convert::report(report, ids)))
     }
 }
@@ -256,9 +281,16 @@ impl cache_server::CacheAdminService for Service {
     ) -> Result<Response<wire::InvalidateResponse>, Status> {
         let caller = Caller::of(&request);
         caller.require(Role::Admin)?;
-        let model = self.gateway.models.stored_name(&convert::model(request.into_inner())?);
-        let removed = self.gateway.cache.invalidate(&caller.tenant, &model);
-        self.gateway.bands.invalidate(&caller.tenant, &model);
+        let removed = match convert::condemned(request.into_inner())? {
+            convert::Condemned::Model(model) => {
+                let model = self.gateway.models.stored_name(&model);
+                let removed = self.gateway.cache.invalidate(&caller.tenant, &model);
+                self.gateway.bands.invalidate(&caller.tenant, &model);
+                removed
+            }
+            convert::Condemned::Answer(id) => self.gateway.cache.invalidate_answer(&caller.tenant, &id),
+        };
+        self.gateway.semantic.forget(|answer| self.gateway.cache.is_gone(answer));
         Ok(Response::new(wire::InvalidateResponse { removed }))
     }
 
@@ -270,27 +302,5 @@ impl cache_server::CacheAdminService for Service {
         let capacity = convert::capacity(request.into_inner())?;
         let previous = self.gateway.cache.resize(capacity);
         Ok(Response::new(convert::resized(previous, capacity)))
-    }
-}
-
-#[tonic::async_trait]
-impl pattern_server::PatternService for Service {
-    async fn list(&self, _: Request<wire::ListRequest>) -> Result<Response<wire::ListResponse>, Status> {
-        let templates = self.gateway.patterns.templates();
-        let patterns = templates.map(|(template, matches)| convert::pattern(template, matches)).collect();
-        Ok(Response::new(wire::ListResponse { patterns }))
-    }
-
-    async fn evaluate(
-        &self,
-        request: Request<wire::EvaluateRequest>,
-    ) -> Result<Response<wire::EvaluateResponse>, Status> {
-        let observation = convert::observation_of(request.into_inner())?;
-        let verdicts = self.gateway.patterns.evaluate(&observation);
-        let winner = verdicts.iter().find(|(_, verdict)| *verdict == Verdict::Holds);
-        let winner = winner.map(|(template, _)| template.name.clone()).unwrap_or_default();
-        let evaluations =
-            verdicts.into_iter().map(|(template, verdict)| convert::evaluation(template, verdict)).collect();
-        Ok(Response::new(wire::EvaluateResponse { evaluations, winner }))
     }
 }

@@ -86,7 +86,9 @@ impl Gateway {
             }
             Stop::Ask(lead) => {
                 let asked = self.ask_streaming(sender, &mut journey).await;
-                journey.answered(&*self.tell(lead, asked)?)
+                let stored = self.tell(lead, asked)?;
+                self.answered_question(journey.question.take(), &stored, &journey.key);
+                journey.answered(&stored)
             }
         };
         self.meter.items(generated.served.by, 1, generated.served.saved_usd);
@@ -118,7 +120,7 @@ async fn relay(sender: &Sender, journey: &Journey<'_>, asked: &mut Option<Asked>
         Kind::Target(target) => target,
         Kind::Statistics => {
             let answer = statistics_span().in_scope(|| statistics::answer(conversation));
-            begin(sender, Served::by(By::Upstream, &journey.model.name, journey.phases));
+            begin(sender, journey.served(By::Upstream));
             replay(sender, &answer);
             return Ok(answer);
         }
@@ -128,7 +130,7 @@ async fn relay(sender: &Sender, journey: &Journey<'_>, asked: &mut Option<Asked>
     while let Some(event) = events.next().await {
         match event? {
             Event::Begin(by) => {
-                let mut served = Served::by(By::Upstream, &journey.model.name, journey.phases);
+                let mut served = journey.served(By::Upstream);
                 served.asked(&by);
                 begin(sender, served);
                 *asked = Some(by);

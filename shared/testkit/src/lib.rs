@@ -11,11 +11,11 @@
 //! [`upstream::Upstream::hold`] keeps their answers back until a test lets them go.
 
 mod disk;
+pub mod faulty;
 #[cfg(feature = "bench")]
 pub mod load;
 #[cfg(feature = "bench")]
 mod mock;
-pub mod faulty;
 mod port;
 #[cfg(feature = "bench")]
 mod process;

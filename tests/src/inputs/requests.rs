@@ -57,7 +57,9 @@ pub(super) fn cases(message: &MessageDescriptor, around: &[String]) -> Vec<Case<
         let mut made = good(message);
         choice.fields().for_each(|field| made.clear_field(&field));
         let what = format!("no {}", choice.name());
-        all.push(Case { what, value: made, verdict: Verdict::Wrong(String::new()) });
+        // In a message it is that message which is wrong; a request is wrong in its choice.
+        let path = if around.len() == 1 { choice.name() } else { "" };
+        all.push(Case { what, value: made, verdict: Verdict::Wrong(path.to_owned()) });
     }
     all
 }

@@ -57,7 +57,7 @@ struct Bench {
     data: &'static str,
 }
 
-const BENCHES: [Bench; 15] = [
+const BENCHES: [Bench; 16] = [
     Bench {
         name: "gateway.bands",
         about: "observations that an answer about close figures serves, at ±10 % of APR and TVL, with answers of the day before",
@@ -167,6 +167,16 @@ const BENCHES: [Bench; 15] = [
         reference: "the floor: 30 s a cycle",
         rounds: 5,
         data: "a pool snapshot: pools/pool_snapshot_….csv or current_state_….csv",
+    },
+    Bench {
+        name: "gateway.templates",
+        about: "Brier score of the learned confidence of an APR spike, against the fixed 0.9 of the seed",
+        unit: "ratio",
+        better: "lower",
+        goal: "below constant_ratio, fitted on months before those scored; at most 0.65 is the aim",
+        reference: "fixed 0.9 is 1.0; constant base rate about 0.73; logistic regression on 11 features of the pool's own history 0.68",
+        rounds: 1,
+        data: "recorded pool days: pools/pool_days_….csv",
     },
     Bench {
         name: "mesh.overload",
@@ -317,6 +327,13 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
     match name {
         "cycle.overhead" => cycle::overhead(setup).await,
         "cycle.replay" => cycle::replay(setup).await,
+        "gateway.templates" => {
+            let measure = async || {
+                let (value, details) = llm_gateway::bench::templates::measure(&setup.data)?;
+                Ok(Round { value, details })
+            };
+            setup.rounds(measure).await
+        }
         "gateway.bands" => setup.rounds(async || bands(&setup.data)).await,
         "gateway.cache_size" => {
             let measure = async || {

@@ -237,6 +237,7 @@ mod tests {
             kind: kind.into(),
             subject: subject.into(),
             values: [("apr".to_owned(), 12.5)].into(),
+            time: Some(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_750_000_123)),
             ..Observation::default()
         }
     }
@@ -284,6 +285,7 @@ mod tests {
             assert!(tag < subject && subject < words.find(&mark.check).unwrap(), "{words}");
         }
         assert!(!words.contains("secret"), "an id is the caller's, not the model's");
+        assert!(!words.contains("175000012"), "its moment is for the history only");
     }
 
     #[test]

@@ -96,6 +96,7 @@ pub fn pools(csv: &[u8]) -> Result<Vec<Observation>, Error> {
             subject: text(&["symbol"]),
             values: [("apr".to_owned(), apr), ("tvl".to_owned(), tvl)].into(),
             labels: labels.map(|(name, label)| (name.to_owned(), label)).into(),
+            time: None,
         };
         match newest.get(&id) {
             None => order.push(id.clone()),

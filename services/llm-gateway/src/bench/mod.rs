@@ -8,5 +8,6 @@ pub mod paraphrase;
 mod pool_days;
 pub mod process;
 mod questions;
+pub mod templates;
 
 pub use pool_days::Error;

@@ -56,7 +56,7 @@ pub(super) fn read(file: &[u8]) -> Result<Vec<Day>, Error> {
         let day = row.get(columns.day).unwrap_or_default();
         let date =
             day.get(..10).and_then(|day| day.parse().ok()).ok_or_else(|| Error::Day(day.to_owned()))?;
-        let seen = columns.observation(&row);
+        let seen = columns.observation(&row, date);
         days.entry(date).or_default().insert(seen.id.clone(), seen);
     }
     if days.len() < 2 {
@@ -106,7 +106,7 @@ impl Columns {
         })
     }
 
-    fn observation(&self, row: &StringRecord) -> Observation {
+    fn observation(&self, row: &StringRecord, date: Date) -> Observation {
         let text = |at: usize| row.get(at).unwrap_or_default();
         let labels: BTreeMap<String, String> =
             self.labels.iter().map(|(name, at)| ((*name).to_owned(), text(*at).to_owned())).collect();
@@ -124,6 +124,7 @@ impl Columns {
             ),
             values: self.values.iter().filter_map(value).collect(),
             labels,
+            time: date.to_zoned(jiff::tz::TimeZone::UTC).ok().map(Into::into),
         }
     }
 }

@@ -162,6 +162,17 @@ impl Exact {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// Returns whether nothing is stored under `key` any more; counts as no read.
+    #[must_use]
+    pub fn is_gone(&self, key: &Key) -> bool {
+        self.entries.peek(key).is_none()
+    }
+
+    /// Removes the one answer of `tenant` with this name ([`Key::id`]), and returns how many that were.
+    pub fn invalidate_answer(&self, tenant: &str, id: &str) -> u64 {
+        self.entries.invalidate_if(|key, _| key.tenant() == tenant && key.id() == id)
+    }
+
     /// Removes the answers of `tenant`, of one model or (empty) of all, and returns how many.
     pub fn invalidate(&self, tenant: &str, model: &str) -> u64 {
         self.entries

@@ -1,6 +1,7 @@
 //! The identity of a request.
 
 use std::{
+    fmt::Write as _,
     hash::{Hash, Hasher},
     sync::Arc,
 };
@@ -40,6 +41,22 @@ impl Keys {
             form.content(&message.content);
         }
         self.seal(form, tenant, model)
+    }
+
+    /// Returns the key of what has to be equal for two questions to be compared: everything of a conversation but the words of its last
+    /// turn, if that is the user's and text alone.
+    #[must_use]
+    pub fn partition(&self, tenant: &Arc<str>, model: &Arc<str>, conversation: &Conversation) -> Option<Key> {
+        conversation.last_words()?;
+        let (last, earlier) = conversation.messages.split_last()?;
+        let mut form = Form::new("partition", tenant, model);
+        form.object(conversation.parameters.as_object());
+        for message in earlier {
+            form.turn(message);
+            form.content(&message.content);
+        }
+        form.turn(last);
+        Some(self.seal(form, tenant, model))
     }
 
     /// Returns the key of one observation under `question`: its id and time are not part of it.
@@ -118,6 +135,16 @@ impl Key {
     #[must_use]
     pub fn model(&self) -> &str {
         &self.model
+    }
+
+    /// Returns a name for what is stored under the key: 32 hexadecimal digits, by which nobody can tell the request.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.digest[..16].iter().fold(String::with_capacity(32), |mut id, byte| {
+            // Writing to a string does not fail.
+            let _ = write!(id, "{byte:02x}");
+            id
+        })
     }
 
     /// Returns the size of the canonical form, in bytes.
@@ -224,6 +251,8 @@ mod tests {
         assert_eq!(key("q", &make("1", 25.0)), key("q", &make("2", 25.0)));
         assert_ne!(key("q", &make("1", 25.0)), key("q", &make("1", 250.0)));
         assert_ne!(key("q", &make("1", 25.0)), key("r", &make("1", 25.0)));
+        let later = Observation { time: Some(std::time::SystemTime::UNIX_EPOCH), ..make("1", 25.0) };
+        assert_eq!(key("q", &make("1", 25.0)), key("q", &later), "nor at another time");
     }
 
     #[test]

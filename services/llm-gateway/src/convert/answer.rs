@@ -11,7 +11,7 @@ use crate::{
     error::Error,
     gateway::Generated,
     observation::{Analysis, Assessment, ItemFailure},
-    pattern::{Template, Verdict},
+    semantic::Nearness,
     served::{By, Phases, Served},
     stream::Part,
 };
@@ -83,32 +83,11 @@ fn served(served: Served) -> wire::Served {
         saved_usd: served.saved_usd,
         phases: Some(phases(served.phases)),
         pattern: served.pattern,
+        match_id: served.match_id.map(|id| id.to_string()).unwrap_or_default(),
         upstream: served.upstream.to_string(),
         attempts: served.attempts,
-    }
-}
-
-/// Writes a template with how often it answered.
-pub(crate) fn pattern(template: &Template, matches: u64) -> wire::Pattern {
-    wire::Pattern {
-        name: template.name.clone(),
-        version: template.version,
-        types: template.types.clone(),
-        condition: template.condition.clone(),
-        answer: template.answer.clone(),
-        confidence: template.confidence,
-        confidence_basis: template.confidence_basis.clone(),
-        matches,
-    }
-}
-
-/// Writes what one template made of an observation.
-pub(crate) fn evaluation(template: &Template, verdict: Verdict) -> wire::Evaluation {
-    let pattern = template.name.clone();
-    match verdict {
-        Verdict::Holds => wire::Evaluation { pattern, matched: true, skipped: String::new() },
-        Verdict::Fails => wire::Evaluation { pattern, matched: false, skipped: String::new() },
-        Verdict::Skipped(skipped) => wire::Evaluation { pattern, matched: false, skipped },
+        nearest: served.near.as_ref().map(nearness),
+        answer_id: served.answer_id,
     }
 }
 
@@ -154,6 +133,20 @@ fn assessment(assessment: Assessment) -> wire::Assessment {
     }
 }
 
+fn nearness(near: &Nearness) -> wire::Nearness {
+    let (guard, stored, asked) = near.objection().unwrap_or_default();
+    wire::Nearness {
+        served: near.served,
+        similarity: near.verdict.similarity.into(),
+        score: near.verdict.score.map(f64::from),
+        threshold: near.verdict.threshold.into(),
+        guard: guard.to_owned(),
+        stored: stored.to_owned(),
+        asked: asked.to_owned(),
+        answer_id: near.answer.id(),
+    }
+}
+
 fn by(by: By) -> wire::ServedBy {
     match by {
         By::Pattern => wire::ServedBy::Pattern,
@@ -188,6 +181,7 @@ fn phases(phases: Phases) -> wire::PhaseTimes {
     wire::PhaseTimes {
         pattern: phases.pattern.map(duration_to_proto),
         cache: phases.cache.map(duration_to_proto),
+        semantic: phases.semantic.map(duration_to_proto),
         coalesced_wait: phases.coalesced_wait.map(duration_to_proto),
         upstream: phases.upstream.map(duration_to_proto),
     }

@@ -10,6 +10,7 @@ use crate::{
     analyze::Inquiry,
     cache::bands::Tolerances,
     observation::Observation,
+    semantic::Mode,
     served::{Control, Terms},
 };
 
@@ -21,12 +22,22 @@ const MAX_LABELS: usize = 64;
 
 /// Longest texts, in bytes.
 pub(super) const MODEL_BYTES: usize = 256;
+const ANSWER_ID: usize = 32;
 const QUESTION_BYTES: usize = 64 << 10;
-const ID_BYTES: usize = 256;
-const TYPE_BYTES: usize = 64;
-const SUBJECT_BYTES: usize = 1_024;
+pub(super) const ID_BYTES: usize = 256;
+pub(super) const TYPE_BYTES: usize = 64;
+pub(super) const SUBJECT_BYTES: usize = 1_024;
 const NAME_BYTES: usize = 128;
 const LABELS_BYTES: usize = 16 << 10;
+
+/// Which answers are removed.
+#[derive(Debug)]
+pub(crate) enum Condemned {
+    /// Those of a model; empty: of every model.
+    Model(String),
+    /// The one of this name.
+    Answer(String),
+}
 
 /// Reads observations to analyse, at most `most`, with `bands` where the request asks for none of its own.
 pub(crate) fn analyze(
@@ -52,7 +63,8 @@ pub(crate) fn analyze(
     let observations = request.observations.into_iter().enumerate();
     let observations =
         observations.map(|(place, seen)| observation(&mut check, at.item(place), seen)).collect();
-    check.end((terms, Inquiry { model: request.model, question: request.question, observations, bands }))
+    let (model, question) = (request.model, request.question);
+    check.end((terms, Inquiry { model, question, observations, bands, watch_only: false }))
 }
 
 /// Reads the observation of a dry run; a given id and type are checked, an absent id is allowed.
@@ -73,11 +85,28 @@ pub(crate) fn capacity(request: wire::ResizeRequest) -> Result<u64, Fault> {
     check.end(request.capacity)
 }
 
-/// Reads whose answers are removed; empty: every model's.
-pub(crate) fn model(request: wire::InvalidateRequest) -> Result<String, Fault> {
+/// Reads which answers are removed.
+pub(crate) fn condemned(request: wire::InvalidateRequest) -> Result<Condemned, Fault> {
     let mut check = Check::default();
     check.text("model", &request.model, 0..=MODEL_BYTES);
-    check.end(request.model)
+    if request.answer_id.is_empty() {
+        return check.end(Condemned::Model(request.model));
+    }
+    let id = request.answer_id.to_ascii_lowercase();
+    let is_id = id.len() == ANSWER_ID && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    check.require("answer_id", is_id, format_args!("must be {ANSWER_ID} hexadecimal digits"));
+    check.require("model", request.model.is_empty(), "must be empty beside an `answer_id`");
+    check.end(Condemned::Answer(id))
+}
+
+fn semantic(check: &mut Check, at: At<'_>, mode: i32) -> Option<Mode> {
+    let mode = check.known::<wire::SemanticMode>(at, mode)?;
+    match mode {
+        wire::SemanticMode::Unspecified => None,
+        wire::SemanticMode::Off => Some(Mode::Off),
+        wire::SemanticMode::Shadow => Some(Mode::Shadow),
+        wire::SemanticMode::On => Some(Mode::On),
+    }
 }
 
 pub(super) fn terms(
@@ -97,6 +126,7 @@ pub(super) fn terms(
             store: !cache.skip_store,
             coalesce: !cache.skip_coalescing,
             max_age: check.duration(At::from("cache").field("max_age"), cache.max_age.as_ref()),
+            semantic: semantic(check, At::from("cache").field("semantic"), cache.semantic),
         },
         max_cost_usd,
     }
@@ -106,7 +136,7 @@ fn observation(check: &mut Check, at: At<'_>, seen: wire::Observation) -> Observ
     check.text(at.field("id"), &seen.id, 1..=ID_BYTES);
     check.text(at.field("type"), &seen.r#type, 1..=TYPE_BYTES);
     check.text(at.field("subject"), &seen.subject, 0..=SUBJECT_BYTES);
-    check.time(at.field("time"), seen.time.as_ref());
+    let time = check.time(at.field("time"), seen.time.as_ref());
     let values = at.field("values");
     if check.items(values, seen.values.len(), 0..=MAX_VALUES) {
         for (name, value) in &seen.values {
@@ -130,6 +160,7 @@ fn observation(check: &mut Check, at: At<'_>, seen: wire::Observation) -> Observ
         subject: seen.subject,
         values: seen.values.into_iter().collect(),
         labels: seen.labels.into_iter().collect(),
+        time,
     }
 }
 

@@ -15,6 +15,10 @@ use crate::{
 
 const SERVED: HeaderName = HeaderName::from_static("x-athena-served");
 const MODEL: HeaderName = HeaderName::from_static("x-athena-model");
+const ANSWER: HeaderName = HeaderName::from_static("x-athena-answer-id");
+/// Of the nearest question answered before, and the guard that objects to its answer.
+const SIMILARITY: HeaderName = HeaderName::from_static("x-athena-similarity");
+const GUARD: HeaderName = HeaderName::from_static("x-athena-guard");
 const AGE: HeaderName = HeaderName::from_static("x-athena-age-seconds");
 const COST: HeaderName = HeaderName::from_static("x-athena-cost-usd");
 const SAVED: HeaderName = HeaderName::from_static("x-athena-saved-usd");
@@ -116,6 +120,15 @@ pub(super) fn describe(headers: &mut HeaderMap, served: &Served, is_whole: bool)
     if let Ok(model) = HeaderValue::from_str(&served.model) {
         headers.insert(MODEL, model);
     }
+    if let Some(near) = &served.near {
+        headers.extend(
+            HeaderValue::from_str(&format!("{:.4}", near.verdict.similarity)).map(|it| (SIMILARITY, it)),
+        );
+        if let Some((guard, ..)) = near.objection() {
+            headers.insert(GUARD, HeaderValue::from_static(guard));
+        }
+    }
+    headers.extend(HeaderValue::from_str(&served.answer_id).map(|id| (ANSWER, id)));
     headers.insert(AGE, HeaderValue::from(served.age.as_secs()));
     if is_whole {
         for (name, usd) in [(COST, served.cost_usd), (SAVED, served.saved_usd)] {
@@ -130,6 +143,7 @@ fn timing(phases: &Phases) -> String {
     let named = [
         ("pattern", phases.pattern),
         ("cache", phases.cache),
+        ("semantic", phases.semantic),
         ("coalesced_wait", phases.coalesced_wait),
         ("upstream", phases.upstream),
     ];

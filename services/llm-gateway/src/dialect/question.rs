@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::fault::Refusal;
 use crate::{
     conversation::{Content, Conversation, Message, Object, Parameters, Role, ToolCall},
+    semantic::Mode,
     served::{Control, Terms},
 };
 
@@ -108,6 +109,11 @@ fn terms(check: &mut Check, caller: Caller, headers: &HeaderMap) -> Terms {
         Some("off") => control.coalesce = false,
         Some(_) => check.wrong("x-athena-coalesce", "must be `on` or `off`"),
     }
+    control.semantic = text(headers, "x-athena-semantic").and_then(|word| {
+        let mode = <Mode as config::Value>::parse(word);
+        check.require("x-athena-semantic", mode.is_some(), "must be `off`, `shadow` or `on`");
+        mode
+    });
     let max_cost_usd = text(headers, "x-athena-max-cost-usd").map(|limit| limit.parse().unwrap_or(f64::NAN));
     let is_affordable = max_cost_usd.is_none_or(|limit: f64| limit.is_finite() && limit >= 0.0);
     check.require("x-athena-max-cost-usd", is_affordable, "must be a finite number of at least 0");

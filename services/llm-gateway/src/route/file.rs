@@ -1,4 +1,4 @@
-//! The routes file: upstreams, models, prices and tenants' limits, as TOML.
+//! The routes file: upstreams, models, prices and tenants' limits, as TOML; `example.toml` beside this file shows every key.
 //!
 //! What it says is checked as a whole before anything is served; an unknown key is refused, so that a slip does not stay unseen.
 
@@ -15,7 +15,7 @@ use super::{
     Bounding, Choice, FileError, Target, Upstream,
     error::Source,
     prices::Prices,
-    table::{File, Way},
+    table::{File, Named, Way},
 };
 use crate::{
     provider::{Endpoint, Options, SetupError},
@@ -28,7 +28,7 @@ pub struct Routes {
     /// What tenants may use, in the order of the file.
     pub tenants: Vec<Limits>,
     upstreams: Vec<(String, Options, Bounds)>,
-    models: Vec<(String, Vec<Way>)>,
+    models: Vec<Named>,
 }
 
 /// What a routes file makes.
@@ -77,7 +77,7 @@ impl Routes {
 
     /// Returns the names of its models.
     pub fn models(&self) -> impl Iterator<Item = &str> {
-        self.models.iter().map(|(name, _)| name.as_str())
+        self.models.iter().map(|model| model.name.as_str())
     }
 
     /// Makes the upstreams and the targets of its models; `retries` and `bounding` are the settings', but for what the file says itself.
@@ -95,7 +95,7 @@ impl Routes {
             Ok(Upstream::new(name, Endpoint::new(options)?, bounding, telemetry))
         });
         let upstreams = upstreams.collect::<Result<Vec<_>, _>>()?;
-        let models = self.models.iter().map(|(name, ways)| {
+        let models = self.models.iter().map(|Named { name, ways, semantic }| {
             let choice = |way: &Way| {
                 let upstream = upstreams.get(way.upstream)?.clone();
                 let price = way.price.unwrap_or_default();
@@ -107,7 +107,8 @@ impl Routes {
                     price,
                 })
             };
-            (name.clone(), Target::new(ways.iter().filter_map(choice).collect(), retries))
+            let target = Target::new(ways.iter().filter_map(choice).collect(), retries);
+            (name.clone(), target.semantic(*semantic))
         });
         let models = models.collect();
         Ok(Built { upstreams, models })
@@ -236,6 +237,14 @@ usd_per_day = 5.0
         assert_eq!(target.dearest().output_per_mtok, 15.0);
         assert!((target.expected().input_per_mtok - 1.5).abs() < 1e-12, "three of four calls cost 1");
         assert_eq!(routes.tenants[0].usd_per_day, Some(5.0));
+    }
+
+    #[tokio::test]
+    async fn the_example_is_sound() {
+        let text = include_str!("example.toml").replace("openai.key", "one.key");
+        let routes = load(&text).await.unwrap();
+        assert_eq!((routes.upstreams.len(), routes.models.len(), routes.tenants.len()), (2, 1, 1));
+        assert!(routes.tenants[0].usd_per_day.is_some());
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! Who answers for a model: upstreams with their weights, fallbacks and prices, and what holds calls to them back.
 //!
-//! 1. A call goes through a pure plan ([`plan`]) that is told the time: by weight among the healthy, again after a wait, then fallbacks
+//! 1. A call goes through a pure plan that is told the time: by weight among the healthy, again after a wait, then fallbacks
 //!    in order. Nobody else is asked once a piece of an answer was shown, or where the failure is the request's own.
 //! 2. Every upstream has a bounded queue, a breaker and a budget of repetitions, those of `shared/rpc`.
 //! 3. A file (`llm_routes`) names upstreams, models, prices and tenants' limits; the settings `llm_upstream_*` make one upstream that
@@ -23,7 +23,7 @@ pub use self::{
     target::{Asked, Choice, Event, Target},
     upstream::{Bounding, Upstream},
 };
-use crate::{error::Error, price::Price, provider::STATISTICS};
+use crate::{error::Error, price::Price, provider::STATISTICS, semantic::Mode};
 
 /// The name of the upstream of the settings, and the prefix of its models.
 pub const OPENAI: &str = "openai";
@@ -138,6 +138,15 @@ pub fn upstream_name(name: &str) -> &str {
 }
 
 impl Model {
+    /// Returns whether answers to questions that ask the same serve, if its route says.
+    #[must_use]
+    pub fn semantic(&self) -> Option<Mode> {
+        match &self.kind {
+            Kind::Statistics => None,
+            Kind::Target(target) => target.mode(),
+        }
+    }
+
     /// Returns whether asking costs nothing.
     #[must_use]
     pub fn is_free(&self) -> bool {

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     price::Price,
     provider::{Dialect, Options},
+    semantic::Mode,
     tenant::Limits,
 };
 
@@ -67,6 +68,16 @@ pub(super) struct ModelTable {
     upstreams: Vec<WayTable>,
     #[serde(default)]
     fallback: Vec<WayTable>,
+    /// Whether answers to questions that ask the same serve; as the setting has it where it does not say.
+    semantic: Option<Mode>,
+}
+
+/// A model that was checked.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) ways: Vec<Way>,
+    pub(super) semantic: Option<Mode>,
 }
 
 #[derive(Deserialize)]
@@ -181,7 +192,7 @@ impl ModelTable {
         prices: &Prices,
         is_budgeted: bool,
         wrong: impl Fn(&'static str, String) -> FileError,
-    ) -> Result<(String, Vec<Way>), FileError> {
+    ) -> Result<Named, FileError> {
         if self.name.is_empty() || self.name.len() > 256 || self.name.starts_with("builtin/") {
             return Err(wrong("name", "must be 1 to 256 bytes and not begin with `builtin/`".into()));
         }
@@ -207,7 +218,7 @@ impl ModelTable {
             }
             Ok(Way { upstream, model: way.model, weight: way.weight, stage, price })
         });
-        Ok((self.name, ways.collect::<Result<_, _>>()?))
+        Ok(Named { ways: ways.collect::<Result<_, _>>()?, name: self.name, semantic: self.semantic })
     }
 }
 

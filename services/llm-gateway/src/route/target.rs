@@ -12,6 +12,7 @@ use crate::{
     conversation::{Answer, Conversation, Finish, Piece, Usage},
     price::Price,
     provider::Failure,
+    semantic::Mode,
 };
 
 /// One upstream that can answer for a model.
@@ -34,6 +35,8 @@ pub struct Choice {
 pub struct Target {
     choices: Arc<[Choice]>,
     retries: u32,
+    /// Whether answers to questions that ask the same serve, if its route says.
+    semantic: Option<Mode>,
 }
 
 /// Who answered, after how many attempts and at what price.
@@ -67,7 +70,19 @@ impl Target {
     /// Makes a target; the first stage is 0, and there is at least one choice.
     #[must_use]
     pub fn new(choices: Vec<Choice>, retries: u32) -> Self {
-        Self { choices: choices.into(), retries }
+        Self { choices: choices.into(), retries, semantic: None }
+    }
+
+    /// Says whether answers to questions that ask the same serve.
+    #[must_use]
+    pub fn semantic(self, semantic: Option<Mode>) -> Self {
+        Self { semantic, ..self }
+    }
+
+    /// Returns whether answers to questions that ask the same serve, if its route says.
+    #[must_use]
+    pub fn mode(&self) -> Option<Mode> {
+        self.semantic
     }
 
     /// Returns the dearest of its prices: what a call may cost.

@@ -78,7 +78,8 @@ async fn templates_are_listed_with_their_basis_and_count_their_answers() {
     let dry = wire::EvaluateRequest { observation: Some(young) };
     let dry = gateway.patterns().evaluate(dry).await.unwrap().into_inner();
     assert_eq!(dry.winner, "pool_new");
-    assert_eq!(dry.evaluations[2].skipped, "lacks the value `historical_apr`");
+    let lacks = "lacks `apr_mean_30d`: no `apr` is known of the 30 days before";
+    assert_eq!(dry.evaluations[2].skipped, lacks);
     let listed = gateway.patterns().list(wire::ListRequest {}).await.unwrap().into_inner().patterns;
     let counts: Vec<_> = listed.iter().map(|pattern| (pattern.name.as_str(), pattern.matches)).collect();
     assert_eq!(counts, [("gas_high", 0), ("pool_new", 1), ("apr_spike", 0)], "a dry run counts nothing");
@@ -95,9 +96,16 @@ async fn templates_come_from_a_file_where_one_is_named() {
     let text = "[[pattern]]\nname = \"big\"\nversion = 3\ntypes = [\"pool\"]\ncondition = \"tvl > 10.0\"\n\
                 answer = \"Big.\"\nconfidence = 0.5\nconfidence_basis = \"an example\"\n";
     std::fs::write(&path, text).unwrap();
-    let gateway = Gateway::start(Config { llm_patterns: Some(path), ..Config::defaults() }).await;
+    let gateway = Gateway::start(Config { llm_patterns: Some(path.clone()), ..Config::defaults() }).await;
     let listed = gateway.patterns().list(wire::ListRequest {}).await.unwrap().into_inner().patterns;
     assert_eq!((listed.len(), listed[0].name.as_str(), listed[0].version), (1, "big", 3));
+    assert_eq!(listed[0].mode(), wire::PatternMode::Shadow, "what does not say so does not answer");
+    std::fs::write(&path, "[[pattern]]").unwrap();
+    let broken = gateway.patterns().list(wire::ListRequest {}).await.unwrap().into_inner();
+    assert!(broken.patterns.len() == 1 && broken.file_problem.contains("malformed"), "{broken:?}");
+    std::fs::write(&path, text.replace("version = 3", "version = 4\nmode = \"active\"")).unwrap();
+    let mended = gateway.patterns().list(wire::ListRequest {}).await.unwrap().into_inner();
+    assert_eq!((mended.patterns[0].version, mended.file_problem.as_str(), mended.loads), (4, "", 2));
     gateway.stop().await;
 }
 

@@ -129,7 +129,6 @@ fn whole_faults() -> Vec<Case> {
 }
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "figures, for who runs it with --nocapture")]
 async fn every_fault_is_told_by_its_code_within_its_time_and_leaves_nothing() {
     for (name, acts, code, attempts) in whole_faults() {
         let upstream = Faulty::start(move |_| acts.clone());
@@ -203,7 +202,6 @@ fn stream_faults() -> Vec<(Case, &'static str)> {
 }
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "figures, for who runs it with --nocapture")]
 async fn a_cut_stream_fails_is_not_repeated_once_it_was_shown_and_leaves_nothing() {
     for ((name, acts, code, attempts), shown) in stream_faults() {
         let upstream = Faulty::start(move |_| acts.clone());
@@ -238,7 +236,6 @@ async fn a_stream_that_only_keeps_alive_ends_with_the_callers_deadline() {
 }
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "figures, for who runs it with --nocapture")]
 async fn a_storm_of_failures_opens_the_breaker_and_a_well_upstream_closes_it() {
     let upstream = Faulty::start(|_| sends(response(500, JSON, &[], "{}")));
     let gateway = Gateway::start(Config { llm_max_retries: 0, ..config(&upstream) }).await;

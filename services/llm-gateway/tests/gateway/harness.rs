@@ -81,6 +81,11 @@ impl Gateway {
         PatternServiceClient::new(self.channel(None, Duration::from_secs(20)))
     }
 
+    /// Returns a client of the templates with a bearer token.
+    pub(crate) fn patterns_of(&self, token: &str) -> PatternServiceClient<Channel> {
+        PatternServiceClient::new(self.channel(Some(token), Duration::from_secs(20)))
+    }
+
     /// Returns whether the gateway serves, and what is heard of its upstream.
     pub(crate) async fn health(&self) -> (Serving, Option<Serving>) {
         let states = rpc::states(&self.channel(None, Duration::from_secs(20))).await.unwrap();

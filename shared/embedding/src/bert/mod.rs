@@ -2,6 +2,7 @@
 
 mod files;
 mod model;
+mod values;
 
 use std::{fmt, path::Path, sync::Arc};
 

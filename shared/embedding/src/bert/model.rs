@@ -4,16 +4,20 @@
 //! weight is read once for all texts. Only attention looks at one text at a time; texts of the same length share a step.
 
 use candle_core::{DType, Device, Result, Tensor};
-use candle_nn::{LayerNorm, Linear, Module as _, VarBuilder, layer_norm, linear, ops::softmax_last_dim};
+use candle_nn::VarBuilder;
 
-use super::files::Shape;
+use super::{
+    files::Shape,
+    values::{Norm, add, add_gelu, shares},
+};
 
 /// A BERT encoder whose vectors are the means of their tokens.
 pub(super) struct Bert {
     words: Tensor,
-    /// Position and the (only) segment in one.
     positions: Tensor,
-    norm: LayerNorm,
+    /// That of the only segment.
+    segment: Vec<f32>,
+    norm: Norm,
     layers: Vec<Layer>,
     heads: usize,
 }
@@ -22,10 +26,16 @@ struct Layer {
     /// Query, key and value in one.
     attention: Linear,
     attended: Linear,
-    attended_norm: LayerNorm,
+    attended_norm: Norm,
     wide: Linear,
     narrow: Linear,
-    norm: LayerNorm,
+    norm: Norm,
+}
+
+struct Linear {
+    /// inputs × outputs
+    weight: Tensor,
+    bias: Vec<f32>,
 }
 
 /// Texts of one length that follow each other in the matrix.
@@ -42,91 +52,98 @@ impl Bert {
     /// If one is missing or of another shape.
     pub(super) fn load(shape: &Shape, weights: &[u8]) -> Result<Self> {
         let all = VarBuilder::from_slice_safetensors(weights, DType::F32, &Device::Cpu)?;
-        let all =
-            if all.contains_tensor("bert.embeddings.word_embeddings.weight") { all.pp("bert") } else { all };
-        let (hidden, epsilon) = (shape.hidden_size, shape.layer_norm_eps);
+        let is_inner = all.contains_tensor("bert.embeddings.word_embeddings.weight");
+        let all = if is_inner { all.pp("bert") } else { all };
         let input = all.pp("embeddings");
-        let words = input.get((shape.vocab_size, hidden), "word_embeddings.weight")?;
-        let positions = input.get((shape.max_position_embeddings, hidden), "position_embeddings.weight")?;
-        let segments = input.get((shape.type_vocab_size, hidden), "token_type_embeddings.weight")?;
-        let positions = positions.broadcast_add(&segments.narrow(0, 0, 1)?)?;
-        let norm = layer_norm(hidden, epsilon, input.pp("LayerNorm"))?;
+        let table = |rows, name: &str| input.get((rows, shape.hidden_size), name);
         let layer = |number| Layer::load(shape, &all.pp("encoder.layer").pp(number));
-        let layers = (0..shape.num_hidden_layers).map(layer).collect::<Result<_>>()?;
-        Ok(Self { words, positions, norm, layers, heads: shape.num_attention_heads })
+        Ok(Self {
+            words: table(shape.vocab_size, "word_embeddings.weight")?,
+            positions: table(shape.max_position_embeddings, "position_embeddings.weight")?,
+            segment: table(shape.type_vocab_size, "token_type_embeddings.weight")?.get(0)?.to_vec1()?,
+            norm: norm(shape, &input.pp("LayerNorm"))?,
+            layers: (0..shape.num_hidden_layers).map(layer).collect::<Result<_>>()?,
+            heads: shape.num_attention_heads,
+        })
     }
 
     /// Maps each text, given by its tokens, to the mean of their vectors, in order. Texts of one length should be neighbours.
     pub(super) fn encode(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>> {
         let runs = runs(texts);
-        let words: Vec<u32> = texts.concat();
-        let positions: Vec<u32> =
-            texts.iter().flat_map(|text| (0..).zip(*text).map(|(position, _)| position)).collect();
-        let rows = words.len();
-        let words = self.words.index_select(&Tensor::from_vec(words, rows, &Device::Cpu)?, 0)?;
-        let positions = self.positions.index_select(&Tensor::from_vec(positions, rows, &Device::Cpu)?, 0)?;
-        let mut matrix = self.norm.forward(&(words + positions)?)?;
+        let positions = texts.iter().flat_map(|text| (0..).zip(*text).map(|(position, _)| position));
+        let mut matrix = rows(&self.words, texts.concat())?;
+        self.norm.add(&matrix, &rows(&self.positions, positions.collect())?, &self.segment)?;
         for layer in &self.layers {
             matrix = layer.forward(&matrix, &runs, self.heads)?;
         }
-        let mut vectors = Vec::with_capacity(texts.len());
-        for run in &runs {
-            vectors.extend(run.of(&matrix)?.mean(1)?.to_vec2()?);
-        }
-        Ok(vectors)
+        let width = matrix.dim(1)?;
+        let mut values = &matrix.flatten_all()?.to_vec1::<f32>()?[..];
+        let next_mean = |text: &&[u32]| {
+            let (own, rest) = values.split_at(text.len() * width);
+            values = rest;
+            mean(own, width)
+        };
+        Ok(texts.iter().map(next_mean).collect())
     }
 }
 
 impl Layer {
     fn load(shape: &Shape, all: &VarBuilder<'_>) -> Result<Self> {
-        let (hidden, wide, epsilon) = (shape.hidden_size, shape.intermediate_size, shape.layer_norm_eps);
+        let (hidden, wide) = (shape.hidden_size, shape.intermediate_size);
         let own = all.pp("attention.self");
-        let part = |name: &str| linear(hidden, hidden, own.pp(name));
-        let parts = [part("query")?, part("key")?, part("value")?];
-        let weight = Tensor::cat(&parts.each_ref().map(Linear::weight), 0)?;
-        let biases: Vec<&Tensor> = parts.iter().filter_map(Linear::bias).collect();
-        let attention = Linear::new(weight, Some(Tensor::cat(&biases, 0)?));
+        let part = |name: &str| Linear::load(hidden, hidden, &own.pp(name));
+        let [query, key, value] = [part("query")?, part("key")?, part("value")?];
+        let attention = Linear {
+            weight: Tensor::cat(&[&query.weight, &key.weight, &value.weight], 1)?,
+            bias: [query.bias, key.bias, value.bias].concat(),
+        };
         Ok(Self {
             attention,
-            attended: linear(hidden, hidden, all.pp("attention.output.dense"))?,
-            attended_norm: layer_norm(hidden, epsilon, all.pp("attention.output.LayerNorm"))?,
-            wide: linear(hidden, wide, all.pp("intermediate.dense"))?,
-            narrow: linear(wide, hidden, all.pp("output.dense"))?,
-            norm: layer_norm(hidden, epsilon, all.pp("output.LayerNorm"))?,
+            attended: Linear::load(hidden, hidden, &all.pp("attention.output.dense"))?,
+            attended_norm: norm(shape, &all.pp("attention.output.LayerNorm"))?,
+            wide: Linear::load(hidden, wide, &all.pp("intermediate.dense"))?,
+            narrow: Linear::load(wide, hidden, &all.pp("output.dense"))?,
+            norm: norm(shape, &all.pp("output.LayerNorm"))?,
         })
     }
 
     fn forward(&self, matrix: &Tensor, runs: &[Run], heads: usize) -> Result<Tensor> {
-        let parts = self.attention.forward(matrix)?;
+        let parts = matrix.matmul(&self.attention.weight)?;
+        add(&parts, &self.attention.bias)?;
         let attended: Vec<Tensor> =
             runs.iter().map(|run| run.attend(&parts, heads)).collect::<Result<_>>()?;
-        let attended = self.attended.forward(&Tensor::cat(&attended, 0)?)?;
-        let matrix = self.attended_norm.forward(&(matrix + attended)?)?;
-        let wide = self.wide.forward(&matrix)?.gelu_erf()?;
-        self.norm.forward(&(self.narrow.forward(&wide)? + matrix)?)
+        let seen = Tensor::cat(&attended, 0)?.matmul(&self.attended.weight)?;
+        self.attended_norm.add(&seen, matrix, &self.attended.bias)?;
+        let wide = seen.matmul(&self.wide.weight)?;
+        add_gelu(&wide, &self.wide.bias)?;
+        let next = wide.matmul(&self.narrow.weight)?;
+        self.norm.add(&next, &seen, &self.narrow.bias)?;
+        Ok(next)
+    }
+}
+
+impl Linear {
+    fn load(inputs: usize, outputs: usize, all: &VarBuilder<'_>) -> Result<Self> {
+        let weight = all.get((outputs, inputs), "weight")?.t()?.contiguous()?;
+        Ok(Self { weight, bias: all.get(outputs, "bias")?.to_vec1()? })
     }
 }
 
 impl Run {
-    /// Returns the rows of these texts: texts × tokens × width.
-    fn of(&self, matrix: &Tensor) -> Result<Tensor> {
-        let width = matrix.dim(1)?;
-        matrix.narrow(0, self.start, self.texts * self.tokens)?.reshape((self.texts, self.tokens, width))
-    }
-
     /// Lets every token of a text look at every other, a head at a time; returns rows again.
     fn attend(&self, parts: &Tensor, heads: usize) -> Result<Tensor> {
-        let rows = self.of(parts)?;
-        let width = rows.dim(2)? / 3;
+        let width = parts.dim(1)? / 3;
         let part = |number: usize| -> Result<Tensor> {
-            let part = rows.narrow(2, number * width, width)?;
+            let part = parts.narrow(0, self.start, self.texts * self.tokens)?;
+            let part = part.narrow(1, number * width, width)?;
             // texts × heads × tokens × width of a head
             part.reshape((self.texts, self.tokens, heads, width / heads))?.transpose(1, 2)?.contiguous()
         };
         let (query, key, value) = (part(0)?, part(1)?, part(2)?);
         #[expect(clippy::cast_precision_loss, reason = "a head is a few hundred components wide")]
-        let scale = 1.0 / ((width / heads) as f64).sqrt();
-        let weights = softmax_last_dim(&(query.matmul(&key.transpose(2, 3)?)? * scale)?)?;
+        let scale = 1.0 / ((width / heads) as f32).sqrt();
+        let weights = query.matmul(&key.transpose(2, 3)?)?;
+        shares(&weights, self.tokens, scale)?;
         weights.matmul(&value)?.transpose(1, 2)?.reshape((self.texts * self.tokens, width))
     }
 }
@@ -140,4 +157,28 @@ fn runs(texts: &[&[u32]]) -> Vec<Run> {
         run
     };
     texts.chunk_by(|one, other| one.len() == other.len()).map(of_one_length).collect()
+}
+
+fn rows(table: &Tensor, numbers: Vec<u32>) -> Result<Tensor> {
+    let count = numbers.len();
+    table.index_select(&Tensor::from_vec(numbers, count, &Device::Cpu)?, 0)
+}
+
+fn norm(shape: &Shape, all: &VarBuilder<'_>) -> Result<Norm> {
+    let part = |name: &str| all.get(shape.hidden_size, name)?.to_vec1();
+    #[expect(clippy::cast_possible_truncation, reason = "it only keeps a division from being one by zero")]
+    let epsilon = shape.layer_norm_eps as f32;
+    Ok(Norm { weight: part("weight")?, bias: part("bias")?, epsilon })
+}
+
+/// Returns the mean of the rows, which are at least one.
+fn mean(values: &[f32], width: usize) -> Vec<f32> {
+    let mut mean = vec![0.0; width];
+    for row in values.chunks_exact(width) {
+        mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a text has a few hundred tokens")]
+    let count = (values.len() / width) as f32;
+    mean.iter_mut().for_each(|sum| *sum /= count);
+    mean
 }

@@ -19,7 +19,7 @@ use self::shape::{Grid, LastSeen, Ours, Shape};
 use super::pool_days::{self, Day, Error};
 use crate::{
     observation::Observation,
-    pattern::{Library, Verdict},
+    pattern::{Options, Patterns, Source},
     provider::statistics::Survey,
 };
 
@@ -109,14 +109,17 @@ pub fn measure(file: &[u8]) -> Result<(f64, Value), Error> {
 
 /// Answers about every pool of every day, each made among the pools of its day.
 fn answers(days: &[Day]) -> Result<Vec<Vec<About>>, Error> {
-    let library = Library::built_in()?;
+    // They look at the days before, so that every day must be shown in order.
+    let (clock, telemetry) = (clock::Clock::system(), telemetry::Telemetry::silent("bench"));
+    let patterns = Patterns::new(Source::new(None), Options::default(), None, clock, &telemetry)?;
+    let tenant = "bench".into();
     let answer = |day: &Day| {
         let survey = Survey::of(&day.pools);
         let about = |seen: &Observation| {
-            let winner = library.evaluate(seen).into_iter().find(|(_, verdict)| *verdict == Verdict::Holds);
+            let answer = patterns.consult(&tenant, seen, true).answer;
             let value = |name| seen.values.get(name).copied();
             let class = Class {
-                template: winner.map(|(template, _)| template.name.clone()),
+                template: answer.map(|answer| answer.pattern),
                 is_spike: value("apr")
                     .zip(value("historical_apr"))
                     .is_some_and(|(apr, mean)| apr > 3.0 * mean),

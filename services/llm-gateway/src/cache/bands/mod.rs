@@ -168,7 +168,7 @@ impl Refusal {
 
 impl Anchor {
     fn bytes(&self) -> usize {
-        let Observation { id, kind, subject, values, labels } = &self.seen;
+        let Observation { id, kind, subject, values, labels, time: _ } = &self.seen;
         let values: usize = values.keys().map(|name| name.len() + ENTRY_BYTES).sum();
         let labels: usize = labels.iter().map(|(name, text)| name.len() + text.len() + ENTRY_BYTES).sum();
         self.answer.bytes() + id.len() + kind.len() + subject.len() + values + labels

@@ -103,6 +103,7 @@ fn apr(apr: f64) -> Asked {
         subject: "WETH-USDC".into(),
         values: [("apr".to_owned(), apr)].into(),
         labels: [("chain".to_owned(), "Base".to_owned())].into(),
+        time: None,
     };
     Asked { tenant: "t", model: "m", question: "q", seen }
 }
