@@ -143,7 +143,7 @@ mod tests {
         let point = lowest_within(&pairs, 5.0).unwrap();
         assert!(point.false_hits.high <= 5.0);
         let before = curve(&pairs).into_iter().rfind(|other| other.threshold < point.threshold).unwrap();
-        assert!(before.false_hits.high > 5.0 && before.kept.percent > point.kept.percent);
+        assert!(before.false_hits.high > 5.0 && before.kept.percent >= point.kept.percent);
         assert_eq!(lowest_within(&pairs[..3], 5.0), None);
     }
 }

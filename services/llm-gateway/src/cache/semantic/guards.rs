@@ -116,10 +116,11 @@ fn negations(text: &Text) -> Vec<&str> {
 fn exclusive(pairing: &Pairing<'_>) -> Option<Objection> {
     pairing.gaps.iter().find_map(|gap| {
         let (ones, others) = pairing.all_words(gap);
-        // Grammar around new words is new as well: "to" and "from" say where only while all else stays.
-        let rephrased = ones.iter().chain(&others).any(|word| word.is_content());
+        let said = ones.iter().chain(&others).filter(|word| word.is_content()).count();
         let meets = |one: &&Word, other: &&Word| {
-            if rephrased && !(one.is_content() && other.is_content()) {
+            let own = usize::from(one.is_content()) + usize::from(other.is_content());
+            // Grammar around new words is new as well: "to" and "from" say where only while all else stays.
+            if own < 2 && said > own {
                 return None;
             }
             let guard = lexicon::excludes(&one.text, &other.text)?;
