@@ -8,6 +8,8 @@ use prost::Message as _;
 /// what is printed below, and a file left out would leave stale code without a word.
 const PROTOS: &[&str] = &[
     "athena/agent/v1/agent.proto",
+    "athena/llm/v1/cache.proto",
+    "athena/llm/v1/conversation.proto",
     "athena/llm/v1/llm.proto",
     "athena/llm/v1/pattern.proto",
     "athena/memory/v1/memory.proto",

@@ -70,7 +70,7 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
     let local_addr = host.local_addr();
     let gateway = service.gateway.clone();
     let mut host = host
-        .api(&dialect::PATHS, dialect::routes(gateway.clone()))
+        .api(dialect::API, dialect::routes(gateway.clone()))
         .add(gateway_server::LlmGatewayServiceServer::new(service.clone()))
         .add_admin(cache_server::CacheAdminServiceServer::new(service.clone()))
         .add_admin(pattern_server::PatternServiceServer::new(service));

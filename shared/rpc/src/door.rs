@@ -24,7 +24,7 @@ use tracing::{
 };
 
 use crate::{
-    Caller, Deadline, Fault,
+    Api, Caller, Deadline, Fault,
     access::{Access, unauthenticated},
     body::{Hold, Watched},
     call::{self, Call},
@@ -55,6 +55,7 @@ pub(crate) struct Gate {
     pub(crate) services: BTreeSet<&'static str>,
     /// Beginnings of paths, without the leading slash, that make no span.
     pub(crate) untraced: Vec<String>,
+    pub(crate) apis: Vec<Api>,
     pub(crate) request_timeout: Duration,
     pub(crate) limits: Arc<Limits>,
 }

@@ -28,8 +28,8 @@ use tonic::server::NamedService;
 use tower::ServiceExt as _;
 
 use crate::{
-    Draining, Error, Health, HostSettings, Listener, Service, access::Access, health::Answers, limit::Limits,
-    listing, net::AnyListener, tls::Tls,
+    Api, Draining, Error, Health, HostSettings, Listener, Service, access::Access, health::Answers,
+    limit::Limits, listing, net::AnyListener, tls::Tls,
 };
 
 /// Format of Prometheus text.
@@ -55,8 +55,7 @@ pub struct Host {
     services: BTreeSet<&'static str>,
     /// Services whose calls are never shed.
     spared: BTreeSet<&'static str>,
-    /// Paths of HTTP routes whose calls are limited.
-    apis: Vec<&'static str>,
+    apis: Vec<Api>,
     untraced: Vec<String>,
     descriptors: Vec<&'static [u8]>,
     checks: Vec<(&'static str, Check)>,
@@ -173,11 +172,10 @@ impl Host {
         self
     }
 
-    /// Adds HTTP routes that do the work of rpcs at these paths: their calls are limited, queued and shed as an rpc's, each
-    /// path for itself, and counted under it.
+    /// Adds HTTP routes that do the work of rpcs.
     #[must_use]
-    pub fn api(mut self, paths: &[&'static str], routes: axum::Router) -> Self {
-        self.apis.extend_from_slice(paths);
+    pub fn api(mut self, api: Api, routes: axum::Router) -> Self {
+        self.apis.push(api);
         self.route(routes)
     }
 

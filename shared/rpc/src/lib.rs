@@ -68,7 +68,7 @@ pub use fault::{Fault, Violation, code_name};
 pub use health::Health;
 pub use host::Host;
 pub use net::Listener;
-pub use page::come_back;
+pub use page::{Api, come_back};
 pub use peer::PeerSettings;
 pub use probe::{Serving, follow, outcomes, states, until_serving};
 pub use program::program;

@@ -30,12 +30,23 @@ const RETRY_AFTER_MS: &str = "retry-after-ms";
 /// The content of an answer that goes on for as long as its stream.
 const EVENTS: &[u8] = b"text/event-stream";
 
+/// An API over HTTP whose calls do the work of rpcs.
+#[derive(Clone, Copy, Debug)]
+pub struct Api {
+    /// What its paths begin with.
+    pub prefix: &'static str,
+    /// The paths whose calls are limited, queued and shed as an rpc's, each for itself, and counted under it.
+    pub limited: &'static [&'static str],
+    /// Writes what a caller of it is told by the host: that it is unknown, late, or one too many.
+    pub refuse: fn(&Fault) -> Response<Body>,
+}
+
 impl Door {
     pub(crate) async fn http(self, mut request: Request<Body>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let limit = self.gate.limits.of(&path).cloned();
         if let Some(limit) = limit.as_ref().filter(|limit| limit.is_full()) {
-            let mut response = refusal(&self.gate.limits.shed(&path, limit));
+            let mut response = self.gate.refusal(&path, &self.gate.limits.shed(&path, limit));
             name_trace(&mut response, &trace_of(request.headers()));
             return response;
         }
@@ -50,8 +61,8 @@ impl Door {
                 (admitted, _) => admitted.map(|deadline| (deadline, None)),
             };
             let mut response = match admitted {
-                Ok((deadline, permit)) => holding(self.page(deadline, request).await, permit),
-                Err(fault) => refusal(&fault),
+                Ok((deadline, permit)) => holding(self.page(deadline, &path, request).await, permit),
+                Err(fault) => self.gate.refusal(&path, &fault),
             };
             let status = response.status();
             let span = Span::current();
@@ -66,7 +77,7 @@ impl Door {
     }
 
     /// Lets an HTTP route answer, until the deadline or the end of the host.
-    async fn page(self, deadline: Deadline, request: Request<Body>) -> Response<Body> {
+    async fn page(self, deadline: Deadline, path: &str, request: Request<Body>) -> Response<Body> {
         let context =
             Context { deadline: Some(deadline), authorization: authorization(&request), serving: true };
         let work = context.scope(answer_of(self.router, request));
@@ -74,9 +85,9 @@ impl Door {
             done = tokio::time::timeout_at(deadline.instant(), work) => match done {
                 Ok(Some(response)) => response,
                 Ok(None) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{FAILED}\n")).into_response(),
-                Err(_) => refusal(&deadline::exceeded()),
+                Err(_) => self.gate.refusal(path, &deadline::exceeded()),
             },
-            () = self.closing.reached(Stage::Over) => refusal(&draining::leaving()),
+            () = self.closing.reached(Stage::Over) => self.gate.refusal(path, &draining::leaving()),
         }
     }
 }
@@ -90,6 +101,12 @@ impl Gate {
         }
         let given = deadline::read(request.headers())?;
         Ok(given.unwrap_or_else(|| Deadline::after(self.request_timeout)))
+    }
+
+    /// Answers with a failure, in the words of the API that was asked.
+    fn refusal(&self, path: &str, fault: &Fault) -> Response<Body> {
+        let api = self.apis.iter().find(|api| path.starts_with(api.prefix));
+        api.map_or(refusal as fn(&Fault) -> Response<Body>, |api| api.refuse)(fault)
     }
 
     /// Pages and scrapes are asked for again and again; they make a span only for a caller that has a trace.

@@ -78,6 +78,10 @@ impl Refusal {
         Self::new(status, message, None, None)
     }
 
+    pub(super) fn path() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "nothing is served under this path", None, Some("unknown_url"))
+    }
+
     pub(super) fn model(status: StatusCode) -> Self {
         Self::new(status, "no such model is served here", Some("model"), Some("model_not_found"))
     }

@@ -17,17 +17,20 @@ use axum::{
     body::Bytes,
     extract::{FromRequestParts, Path, State, rejection::BytesRejection},
     response::{IntoResponse as _, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use http::{HeaderMap, StatusCode, request::Parts};
-use rpc::Caller;
+use rpc::{Api, Caller};
 use serde_json::json;
 
 use self::{fault::Refusal, question::Question};
 use crate::gateway::Gateway;
 
-/// The paths whose calls are limited.
-pub(crate) const PATHS: [&str; 2] = ["/v1/chat/completions", "/v1/embeddings"];
+const PATHS: [&str; 2] = ["/v1/chat/completions", "/v1/embeddings"];
+
+/// The dialect, as the host sees it.
+pub(crate) const API: Api =
+    Api { prefix: "/v1/", limited: &PATHS, refuse: |fault| Refusal::of(fault).into_response() };
 
 type Shared = Arc<Gateway>;
 
@@ -38,6 +41,7 @@ pub(crate) fn routes(gateway: Shared) -> Router {
         .route(PATHS[1], post(embeddings::embed))
         .route("/v1/models", get(models))
         .route("/v1/models/{*model}", get(model))
+        .route("/v1/{*unknown}", any(unknown))
         .with_state(gateway)
 }
 
@@ -68,9 +72,8 @@ async fn complete(
 }
 
 async fn models(State(gateway): State<Shared>, _: Known) -> Result<Response, Refusal> {
-    let mut names = gateway.models.names();
-    names.push(gateway.embedder.name().to_owned());
-    let data: Vec<_> = names.iter().map(|name| described(name)).collect();
+    let mut data: Vec<_> = gateway.models.names().iter().map(|name| described(name, false)).collect();
+    data.push(described(gateway.embedder.name(), true));
     Ok(Json(json!({"object": "list", "data": data})).into_response())
 }
 
@@ -79,15 +82,21 @@ async fn model(
     _: Known,
     Path(name): Path<String>,
 ) -> Result<Response, Refusal> {
-    if gateway.models.resolve(&name).is_ok() || name == gateway.embedder.name() {
-        Ok(Json(described(&name)).into_response())
+    let is_own = name == gateway.embedder.name();
+    if is_own || gateway.models.resolve(&name).is_ok() {
+        Ok(Json(described(&name, is_own)).into_response())
     } else {
         Err(Refusal::model(StatusCode::NOT_FOUND))
     }
 }
 
+async fn unknown() -> Refusal {
+    Refusal::path()
+}
+
 /// Describes a model. When it was made is not known here.
-fn described(name: &str) -> serde_json::Value {
-    let owner = name.split_once('/').map_or("upstream", |(provider, _)| provider);
+fn described(name: &str, is_own: bool) -> serde_json::Value {
+    let owner =
+        if is_own { "athena" } else { name.split_once('/').map_or("upstream", |(provider, _)| provider) };
     json!({"id": name, "object": "model", "created": 0, "owned_by": owner})
 }

@@ -20,7 +20,8 @@ async fn the_cache_is_shown_resized_and_emptied() {
     let resized = admin.resize(wire::ResizeRequest { capacity: 50 }).await.unwrap().into_inner();
     assert_eq!((resized.previous_capacity, resized.capacity), (1_000, 50));
     assert_eq!(gateway.stats().await.capacity, 50);
-    let other = wire::InvalidateRequest { model: "openai/other".into() };
+    let other =
+        wire::InvalidateRequest { model: "openai/other".into(), ..wire::InvalidateRequest::default() };
     assert_eq!(admin.invalidate(other).await.unwrap().into_inner().removed, 0);
     let every = wire::InvalidateRequest::default();
     assert_eq!(admin.invalidate(every).await.unwrap().into_inner().removed, 3);

@@ -245,8 +245,11 @@ async fn a_token_is_the_api_key_and_tenants_share_nothing() {
     let mut config = config_for(&upstream);
     config.host.auth_tokens = tokens;
     let gateway = Gateway::start(config).await;
-    let anonymous = post(&gateway, &ask("?"), &[]).await;
-    assert_eq!(anonymous.status().as_u16(), 401);
+    for headers in [&[][..], &[("authorization", "Bearer wrong")]] {
+        let stranger = post(&gateway, &ask("?"), headers).await;
+        assert_eq!(stranger.status().as_u16(), 401);
+        assert_eq!(stranger.json::<Value>().await.unwrap()["error"]["type"], "authentication_error");
+    }
     for (token, served) in [("secret-a", "upstream"), ("secret-b", "upstream"), ("secret-a", "exact")] {
         let response = post(&gateway, &ask("?"), &[("authorization", &format!("Bearer {token}"))]).await;
         assert_eq!(header(response.headers(), "x-athena-served"), served, "{token}");
@@ -264,6 +267,9 @@ async fn models_are_listed() {
     assert_eq!(names, ["small", "builtin/statistics", "hashing-512"]);
     let one: Value = get("/models/builtin/statistics").await.json().await.unwrap();
     assert_eq!(one["id"], "builtin/statistics");
+    let nothing = get("/nothing").await;
+    assert_eq!(nothing.status().as_u16(), 404);
+    assert_eq!(nothing.json::<Value>().await.unwrap()["error"]["code"], "unknown_url");
     gateway.stop().await;
 }
 
@@ -285,7 +291,9 @@ async fn more_calls_than_are_let_in_are_shed_with_a_wait() {
         let shed = post(&gateway, &body, &[]).await;
         assert!(shed.headers().contains_key("retry-after"));
         drop(hold);
-        shed.status().as_u16()
+        let status = shed.status().as_u16();
+        assert_eq!(shed.json::<Value>().await.unwrap()["error"]["code"], "overloaded");
+        status
     };
     assert_eq!(tokio::join!(first, second), (200, 429));
     gateway.stop().await;

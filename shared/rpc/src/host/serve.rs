@@ -43,6 +43,7 @@ impl Host {
             access: host.access,
             services: host.services,
             untraced: host.untraced,
+            apis: host.apis,
             request_timeout: settings.request_timeout,
             limits: Arc::clone(&limits),
         });
@@ -79,7 +80,7 @@ impl Host {
     fn limits(&self) -> Limits {
         let limited = self.services.difference(&self.spared).copied().collect();
         let mut paths = methods::bounded(&self.descriptors, &limited);
-        paths.extend(self.apis.iter().map(|path| (*path).to_owned()));
+        paths.extend(self.apis.iter().flat_map(|api| api.limited).map(|path| (*path).to_owned()));
         Limits::new(&self.settings, paths, &self.telemetry)
     }
 }
