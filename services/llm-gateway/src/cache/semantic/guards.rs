@@ -130,7 +130,7 @@ fn exclusive(pairing: &Pairing<'_>) -> Option<Objection> {
     })
 }
 
-/// Finds two words that both texts have once, in other order, at least one of them with another word of direction before it.
+/// Finds two words that both texts have once, in other order, each with another word of direction before it, or one less.
 fn order(pairing: &Pairing<'_>) -> Option<Objection> {
     let (one, other) = (pairing.one.text, pairing.other.text);
     // A sentence that was turned round as a whole ("is owned by", "owns") says something new on both sides.

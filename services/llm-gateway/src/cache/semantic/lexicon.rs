@@ -177,7 +177,7 @@ const EXCLUSIVE: [(&str, &str); 76] = [
 /// Units that exclude each other, with their spellings; the first spelling names the unit.
 const UNITS: &str = "kilometer kilometers kilometre kilometres km kms | mile miles mi | meter meters metre metres | foot feet ft | \
     inch inches | centimeter centimeters centimetre cm cms | millimeter millimeters mm | yard yards | kilogram kilograms kg kgs | \
-    pound pounds lb lbs | ounce ounces oz | gram grams | ton tons tonne tonnes | celsius | fahrenheit | kelvin | liter liters litre \
+    pound pounds lb lbs | ounce ounces oz | stone | gram grams | ton tons tonne tonnes | celsius | fahrenheit | kelvin | liter liters litre \
     litres | gallon gallons | millisecond milliseconds ms | second seconds sec secs | minute minutes min mins | hour hours hr hrs | \
     day days | week weeks | month months | year years | percent pct | dollar dollars usd | euro euros eur | gbp | rupee rupees rs inr | \
     yen jpy | bitcoin btc | gwei | wei | eth ether | byte bytes | kilobyte kilobytes kb | megabyte megabytes mb | gigabyte gigabytes gb | \
