@@ -6,6 +6,7 @@ mod cache;
 mod conversation;
 mod pattern;
 mod question;
+mod semantic;
 
 pub(crate) use self::{
     answer::{generated, report, stream_part},
@@ -13,4 +14,5 @@ pub(crate) use self::{
     conversation::{generate, generate_stream},
     pattern::{outcome, patterns, reinstated, told, tried},
     question::{Condemned, analyze, capacity, condemned, observation_of},
+    semantic::{calibrated, compared, pairs},
 };

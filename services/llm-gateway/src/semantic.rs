@@ -8,6 +8,7 @@
 //! 4. A shadow serves nothing: the model is asked, and whether it said the same is counted.
 //! 5. What fails (an embedder that does not answer, a verifier) is a miss.
 
+mod calibrated;
 mod mode;
 mod shadow;
 mod verify;
@@ -23,7 +24,10 @@ use std::{
 use parking_lot::RwLock;
 use telemetry::{Counter, KeyValue, Telemetry, names};
 
-pub use self::mode::Mode;
+pub use self::{
+    calibrated::{Calibration, Pair},
+    mode::Mode,
+};
 use crate::{
     cache::{
         Found, Key, StoredAnswer,

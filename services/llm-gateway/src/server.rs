@@ -272,7 +272,18 @@ impl cache_server::CacheAdminService for Service {
         let cache = &self.gateway.cache;
         let totals = self.gateway.meter.totals();
         let tenants = self.gateway.tenants.usage();
-        Ok(Response::new(convert::stats(cache, totals, tenants)))
+        let semantic = convert::compared(&self.gateway.semantic, self.gateway.embedder.name());
+        Ok(Response::new(convert::stats(cache, totals, tenants, semantic)))
+    }
+
+    async fn calibrate(
+        &self,
+        request: Request<wire::CalibrateRequest>,
+    ) -> Result<Response<wire::CalibrateResponse>, Status> {
+        Caller::of(&request).require(Role::Admin)?;
+        let (pairs, most) = convert::pairs(request.into_inner())?;
+        let calibration = self.gateway.calibrate(&pairs, most).await?;
+        Ok(Response::new(convert::calibrated(calibration, self.gateway.embedder.name())))
     }
 
     async fn invalidate(

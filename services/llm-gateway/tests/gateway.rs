@@ -24,6 +24,8 @@ mod near_miss;
 mod patterns;
 #[path = "gateway/routes.rs"]
 mod routes;
+#[path = "gateway/similar.rs"]
+mod similar;
 #[path = "gateway/stream.rs"]
 mod stream;
 #[path = "gateway/tenants.rs"]

@@ -18,6 +18,8 @@ const TURNS: Holds = List(1, 1_000, &Message { required: true });
 const TEMPERATURE: Holds = Number(0.0, 2.0);
 const TOKENS: Holds = Whole(1, u32::MAX as u64);
 const COST: Holds = Number(0.0, f64::MAX);
+/// The one form in which a name of an answer is given.
+const ANSWER_ID: Holds = Words(&["0af7651916cd43dd8448eb211c80319c", ""]);
 const SHARE: Holds = Number(0.0, 1.0);
 const FINITE: Holds = Number(f64::MIN, f64::MAX);
 const LIMIT: Holds = Whole(0, 1_000);
@@ -57,6 +59,7 @@ const TABLE: &[(&str, Holds)] = &[
     ("llm.v1.CacheControl.skip_store", Flag),
     ("llm.v1.CacheControl.skip_coalescing", Flag),
     ("llm.v1.CacheControl.max_age", Span(0, LONGEST)),
+    ("llm.v1.CacheControl.semantic", SEMANTIC_MODE),
     ("llm.v1.GenerateRequest.model", MODEL),
     ("llm.v1.GenerateRequest.messages", TURNS),
     ("llm.v1.GenerateRequest.temperature", TEMPERATURE),
@@ -107,7 +110,13 @@ const TABLE: &[(&str, Holds)] = &[
     ("llm.v1.Bands.max_age", Span(0, LONGEST)),
     ("llm.v1.Tolerance.relative", SHARE),
     ("llm.v1.Tolerance.absolute", COST),
-    ("llm.v1.InvalidateRequest.model", Text(0, 256)),
+    ("llm.v1.InvalidateRequest.model", Nothing),
+    ("llm.v1.InvalidateRequest.answer_id", ANSWER_ID),
+    ("llm.v1.CalibrateRequest.pairs", List(1, 10_000, &Message { required: true })),
+    ("llm.v1.CalibrateRequest.max_false_percent", Number(0.0, 100.0)),
+    ("llm.v1.LabelledPair.one", Text(1, 4 * KIB)),
+    ("llm.v1.LabelledPair.other", Text(1, 4 * KIB)),
+    ("llm.v1.LabelledPair.same", Flag),
     ("llm.v1.ResizeRequest.capacity", Whole(1, 1_000_000)),
     ("llm.v1.EvaluateRequest.observation", Message { required: true }),
     ("llm.v1.ReportOutcomeRequest.match_id", TraceId),
@@ -203,6 +212,12 @@ const ROLE: Holds = Choice {
         ("ROLE_ASSISTANT", "role"),
         ("ROLE_TOOL", "tool_call_id"),
     ],
+};
+
+const SEMANTIC_MODE: Holds = Choice {
+    required: false,
+    good: &["SEMANTIC_MODE_OFF", "SEMANTIC_MODE_SHADOW", "SEMANTIC_MODE_ON"],
+    elsewhere: &[],
 };
 
 const TOOL_MODE: Holds = Choice {

@@ -9,7 +9,12 @@ use rpc::time::{duration_to_proto, to_proto};
 use crate::{cache::Exact, meter::Totals, tenant::TenantUsage};
 
 /// Writes what the cache holds and what the gateway did.
-pub(crate) fn stats(cache: &Exact, totals: Totals, tenants: Vec<TenantUsage>) -> wire::GetStatsResponse {
+pub(crate) fn stats(
+    cache: &Exact,
+    totals: Totals,
+    tenants: Vec<TenantUsage>,
+    semantic: wire::SemanticStats,
+) -> wire::GetStatsResponse {
     let (stats, outlook) = (cache.stats(), cache.outlook());
     wire::GetStatsResponse {
         entries: stats.entries,
@@ -28,6 +33,7 @@ pub(crate) fn stats(cache: &Exact, totals: Totals, tenants: Vec<TenantUsage>) ->
         last_resize: outlook.last.map(resize),
         forecast: Some(forecast(outlook)),
         tenants: tenants.into_iter().map(tenant).collect(),
+        semantic: Some(semantic),
     }
 }
 
