@@ -100,7 +100,7 @@ pub(crate) struct Journey<'a> {
 /// Where a conversation got without its own call to a model.
 pub(crate) enum Stop {
     /// It is answered.
-    Answered(Generated),
+    Answered(Box<Generated>),
     /// A model is to be asked; with a lead, others wait for the answer.
     Ask(Option<Lead<Arc<StoredAnswer>>>),
 }
@@ -141,7 +141,7 @@ impl Gateway {
     pub async fn generate(&self, terms: &Terms, conversation: &Conversation) -> Result<Generated, Error> {
         let mut journey = self.depart(terms, conversation)?;
         let generated = match self.cheaply(&mut journey).await? {
-            Stop::Answered(generated) => generated,
+            Stop::Answered(generated) => *generated,
             Stop::Ask(lead) => {
                 let asked = self.ask(&mut journey).await;
                 let stored = self.tell(lead, asked)?;
@@ -181,10 +181,10 @@ impl Gateway {
         let found = self.cache.answer(&journey.key, journey.terms.control);
         journey.phases.cache = Some(looking.elapsed());
         if let Some(found) = found {
-            return Ok(Stop::Answered(journey.found(By::Exact, &found)));
+            return Ok(Stop::Answered(Box::new(journey.found(By::Exact, &found))));
         }
         if let Some(found) = self.similar(journey).await? {
-            return Ok(Stop::Answered(journey.found(By::Semantic, &found)));
+            return Ok(Stop::Answered(Box::new(journey.found(By::Semantic, &found))));
         }
         if !journey.terms.control.coalesce {
             return Ok(Stop::Ask(None));
@@ -194,7 +194,7 @@ impl Gateway {
             Seat::Landed(outcome) => {
                 journey.phases.coalesced_wait = Some(waiting.elapsed());
                 let stored = outcome?;
-                Ok(Stop::Answered(journey.joined(&stored)))
+                Ok(Stop::Answered(Box::new(journey.joined(&stored))))
             }
             Seat::Lead(lead) => {
                 if lead.promoted() {
@@ -205,7 +205,7 @@ impl Gateway {
                     None => Ok(Stop::Ask(Some(lead))),
                     Some(found) => {
                         lead.land(found.entry.clone());
-                        Ok(Stop::Answered(journey.found(By::Exact, &found)))
+                        Ok(Stop::Answered(Box::new(journey.found(By::Exact, &found))))
                     }
                 }
             }

@@ -82,7 +82,7 @@ impl Gateway {
             Stop::Answered(generated) => {
                 begin(sender, generated.served.clone());
                 replay(sender, &generated.answer);
-                generated
+                *generated
             }
             Stop::Ask(lead) => {
                 let asked = self.ask_streaming(sender, &mut journey).await;

@@ -35,9 +35,10 @@ pub(crate) fn stream_part(part: Part) -> Option<wire::GenerateStreamResponse> {
         Part::Piece(Piece::Text(text)) => Wire::Text(text),
         Part::Piece(Piece::Call(call)) => Wire::ToolCall(call_piece(call)),
         Part::Piece(Piece::Extra(extra)) => Wire::Extra(json(&extra)),
-        Part::End { finish: reason, served: how, .. } => {
-            Wire::End(wire::StreamEnd { finish_reason: finish(reason).into(), served: Some(served(*how)) })
-        }
+        Part::End { finish: reason, served: how, .. } => Wire::End(Box::new(wire::StreamEnd {
+            finish_reason: finish(reason).into(),
+            served: Some(served(*how)),
+        })),
     };
     Some(wire::GenerateStreamResponse { part: Some(part) })
 }

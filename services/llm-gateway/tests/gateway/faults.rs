@@ -72,7 +72,7 @@ async fn read(gateway: &Gateway, words: &str) -> (String, Result<wire::StreamEnd
             Ok(None) => panic!("the stream ended without an end"),
             Ok(Some(message)) => match message.part.unwrap() {
                 Part::Text(piece) => text.push_str(&piece),
-                Part::End(end) => return (text, Ok(end)),
+                Part::End(end) => return (text, Ok(*end)),
                 _ => panic!("nothing but words was sent"),
             },
         }

@@ -262,7 +262,7 @@ async fn gathered(gateway: &Gateway, request: wire::GenerateStreamRequest) -> (S
     loop {
         match stream.message().await.unwrap().unwrap().part.unwrap() {
             Part::Text(piece) => text.push_str(&piece),
-            Part::End(end) => return (text, end),
+            Part::End(end) => return (text, *end),
             _ => {}
         }
     }

@@ -24,7 +24,7 @@ async fn read(mut client: Client, words: &str) -> Result<(Vec<String>, wire::Str
             Part::ToolCall(_) | Part::Extra(_) => panic!("nothing but words was sent"),
             Part::End(end) => {
                 assert!(stream.message().await?.is_none(), "the end is the last message");
-                return Ok((pieces, end));
+                return Ok((pieces, *end));
             }
         }
     }

@@ -196,6 +196,7 @@ mod tests {
                 saved_usd: 1.0,
                 ..llm::Served::default()
             }),
+            ..llm::ObservationResult::default()
         };
         let found = llm::Analysis { summary: "calm".into(), confidence: 0.6, salience: 0.1 };
         let lost = llm::ItemFailure { reason: "missing".into(), message: "not answered".into() };

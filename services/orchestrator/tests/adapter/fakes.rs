@@ -168,6 +168,7 @@ impl llm_server::LlmGatewayService for Fake {
                 salience: 0.1,
             })),
             served: Some(llm::Served { by: llm::ServedBy::Merged.into(), ..llm::Served::default() }),
+            ..llm::ObservationResult::default()
         };
         Ok(Response::new(llm::AnalyzeResponse {
             results: request.observations.into_iter().map(result).collect(),
