@@ -1,6 +1,6 @@
 //! The contracts as text, one file a package: what a change of contract looks like in review.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use prost_reflect::{
     Cardinality, DescriptorPool, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor,
@@ -10,18 +10,17 @@ use prost_types::method_options::IdempotencyLevel;
 
 use crate::fixture;
 
-/// Renders what the wire sees of a contract: no comments, fields by number.
-fn rendered(file: &FileDescriptor) -> String {
-    let package = file.package_name();
+/// Renders what the wire sees of a package, whatever files it is in: no comments, fields by number.
+fn rendered(package: &str, files: &[FileDescriptor]) -> String {
     let mut out = format!("package {package}\n");
-    for service in file.services() {
+    for service in files.iter().flat_map(FileDescriptor::services) {
         writeln!(out, "\nservice {}", service.name()).unwrap();
         for method in service.methods() {
             writeln!(out, "  {}", rpc(&method, package)).unwrap();
         }
     }
-    file.messages().for_each(|one| message(&one, package, &mut out));
-    file.enums().for_each(|one| enumeration(&one, package, &mut out));
+    files.iter().flat_map(FileDescriptor::messages).for_each(|one| message(&one, package, &mut out));
+    files.iter().flat_map(FileDescriptor::enums).for_each(|one| enumeration(&one, package, &mut out));
     out
 }
 
@@ -105,14 +104,18 @@ fn the_contracts_are_those_that_were_reviewed() {
     let pool = DescriptorPool::decode(contracts::DESCRIPTOR_SET).unwrap();
     let mut differing = Vec::new();
     let mut stored: Vec<_> = Vec::new();
+    let mut packages: BTreeMap<String, Vec<FileDescriptor>> = BTreeMap::new();
     for file in pool.files().filter(|file| file.package_name().starts_with("athena.")) {
-        let path = folder.join(format!("{}.txt", file.package_name()));
-        let text = rendered(&file);
+        packages.entry(file.package_name().to_owned()).or_default().push(file);
+    }
+    for (package, files) in packages {
+        let path = folder.join(format!("{package}.txt"));
+        let text = rendered(&package, &files);
         if blessed {
             fs::write(&path, &text).unwrap();
         }
         if fs::read_to_string(&path).unwrap_or_default() != text {
-            differing.push(file.package_name().to_owned());
+            differing.push(package);
         }
         stored.push(path);
     }
@@ -157,5 +160,5 @@ enum Way
     0 WAY_UNSPECIFIED
     7 WAY_OUT
 ";
-    assert_eq!(rendered(&pool.files().next().unwrap()), wanted);
+    assert_eq!(rendered("a.v1", &pool.files().collect::<Vec<_>>()), wanted);
 }
