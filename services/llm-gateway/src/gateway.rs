@@ -15,7 +15,7 @@ use crate::{
     conversation::{Answer, Conversation, Usage},
     error::Error,
     merge::{Merged, Request},
-    meter::{Asking, Meter},
+    meter::Meter,
     pattern::Patterns,
     price::{self, Price},
     provider::{Failure, statistics},
@@ -230,7 +230,7 @@ impl Gateway {
         };
         journey.asked = asked;
         journey.phases.upstream = Some(sent.elapsed());
-        self.settle(journey, &asking, reservation, answer)
+        self.settle(journey, reservation, answer)
     }
 
     /// Checks what a call is likely to use against its own limit and its tenant's, and reserves it.
@@ -247,36 +247,35 @@ impl Gateway {
     pub(crate) fn settle(
         &self,
         journey: &Journey<'_>,
-        asking: &Asking<'_>,
         reservation: Reservation,
         answer: Result<Answer, Failure>,
     ) -> Result<Arc<StoredAnswer>, Error> {
         match answer {
             Ok(answer) => {
                 let price = journey.asked.as_ref().map_or(Price::default(), |asked| asked.price);
-                let cost_usd = price.cost(answer.usage);
-                reservation.settle(answer.usage.total(), cost_usd);
-                Ok(self.keep(journey, asking, answer, cost_usd))
+                let cost_usd = self.pay(&journey.model, reservation, price, answer.usage);
+                Ok(self.keep(journey, answer, cost_usd))
             }
             Err(failure) => {
-                // An upstream may charge for what broke off, and for what a caller's deadline cut off.
-                if journey.asked.is_none() && !failure.is_own() {
-                    reservation.release();
+                // An upstream may charge for what broke off.
+                if journey.asked.is_none() {
+                    forgo(reservation, &failure);
                 }
                 Err(self.failed(&journey.model, failure))
             }
         }
     }
 
-    /// Counts what an answer of a model cost and stores it if it may be.
-    fn keep(
-        &self,
-        journey: &Journey<'_>,
-        asking: &Asking<'_>,
-        answer: Answer,
-        cost_usd: f64,
-    ) -> Arc<StoredAnswer> {
-        asking.paid(cost_usd);
+    /// Replaces what was reserved for a call to `model` by what it used, counts it, and returns what it cost, in USD.
+    pub(crate) fn pay(&self, model: &Model, reservation: Reservation, price: Price, usage: Usage) -> f64 {
+        let cost_usd = price.cost(usage);
+        reservation.settle(usage.total(), cost_usd);
+        self.meter.paid(&model.name, cost_usd);
+        cost_usd
+    }
+
+    /// Stores an answer of a model if it may be.
+    fn keep(&self, journey: &Journey<'_>, answer: Answer, cost_usd: f64) -> Arc<StoredAnswer> {
         let stored = Arc::new(StoredAnswer { answer, cost_usd });
         self.cache.store_answer(&journey.key, &stored, journey.terms.control);
         stored
@@ -342,6 +341,14 @@ impl Journey<'_> {
         served.age = found.age;
         served.saved_usd = found.entry.cost_usd;
         Generated { answer: found.entry.answer.clone(), served }
+    }
+}
+
+/// Gives back what was reserved for a call that failed before it was answered; an upstream may charge for what a caller's
+/// deadline cut off.
+pub(crate) fn forgo(reservation: Reservation, failure: &Failure) {
+    if !failure.is_own() {
+        reservation.release();
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     cache::{Key, StoredAnalysis},
     conversation::{Answer, Usage},
     error::Error,
-    gateway::Gateway,
+    gateway::{Gateway, forgo},
     observation::{Assessment, Observation},
     price::Price,
     provider::Failure,
@@ -143,16 +143,12 @@ impl Gateway {
             while let Some(Put { call, prompt, reservation, answer }) = under_way.next().await {
                 match answer {
                     Some(Ok((answer, asked))) => {
-                        let cost_usd = asked.price.cost(answer.usage);
-                        reservation.settle(answer.usage.total(), cost_usd);
-                        self.meter.paid(&model.name, cost_usd);
+                        self.pay(model, reservation, asked.price, answer.usage);
                         progress.take(&call, &prompt, &answer);
                         progress.charge(&call, answer.usage, &asked);
                     }
                     Some(Err(failure)) => {
-                        if !failure.is_own() {
-                            reservation.release();
-                        }
+                        forgo(reservation, &failure);
                         progress.fail(&call, &failure);
                         let _ = self.failed(model, failure);
                     }

@@ -109,7 +109,7 @@ impl Gateway {
         let answer = relay(sender, journey, &mut asked).await;
         journey.asked = asked;
         journey.phases.upstream = Some(sent.elapsed());
-        self.settle(journey, &asking, reservation, answer)
+        self.settle(journey, reservation, answer)
     }
 }
 

@@ -115,12 +115,9 @@ pub(super) fn terms(
     cache: Option<wire::CacheControl>,
     max_cost_usd: Option<f64>,
 ) -> Terms {
-    let is_affordable = max_cost_usd.is_none_or(|limit| limit.is_finite() && limit >= 0.0);
-    check.require("max_cost_usd", is_affordable, "must be a finite number of at least 0");
     let cache = cache.unwrap_or_default();
+    let within = within(check, caller, ("max_cost_usd", max_cost_usd));
     Terms {
-        tenant: caller.tenant,
-        deadline: Deadline::current().map(|deadline| Instant::now() + deadline.remaining()),
         control: Control {
             read: !cache.skip_read,
             store: !cache.skip_store,
@@ -128,7 +125,20 @@ pub(super) fn terms(
             max_age: check.duration(At::from("cache").field("max_age"), cache.max_age.as_ref()),
             semantic: semantic(check, At::from("cache").field("semantic"), cache.semantic),
         },
-        max_cost_usd,
+        ..within
+    }
+}
+
+/// Returns the terms of a caller that says nothing of the cache, within the deadline of its call and what it may cost by the
+/// field of this name.
+pub(crate) fn within(check: &mut Check, caller: Caller, (field, usd): (&str, Option<f64>)) -> Terms {
+    let is_affordable = usd.is_none_or(|limit| limit.is_finite() && limit >= 0.0);
+    check.require(field, is_affordable, "must be a finite number of at least 0");
+    Terms {
+        tenant: caller.tenant,
+        deadline: Deadline::current().map(|deadline| Instant::now() + deadline.remaining()),
+        control: Control::default(),
+        max_cost_usd: usd,
     }
 }
 

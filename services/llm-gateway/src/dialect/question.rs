@@ -1,15 +1,16 @@
 //! A request for a chat completion, checked.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::{body::Bytes, extract::rejection::BytesRejection};
 use http::{HeaderMap, header};
-use rpc::{At, Caller, Check, Deadline};
+use rpc::{At, Caller, Check};
 use serde_json::Value;
 
 use super::fault::Refusal;
 use crate::{
     conversation::{Content, Conversation, Message, Object, Parameters, Role, ToolCall},
+    convert,
     semantic::Mode,
     served::{Control, Terms},
 };
@@ -115,14 +116,7 @@ fn terms(check: &mut Check, caller: Caller, headers: &HeaderMap) -> Terms {
         mode
     });
     let max_cost_usd = text(headers, "x-athena-max-cost-usd").map(|limit| limit.parse().unwrap_or(f64::NAN));
-    let is_affordable = max_cost_usd.is_none_or(|limit: f64| limit.is_finite() && limit >= 0.0);
-    check.require("x-athena-max-cost-usd", is_affordable, "must be a finite number of at least 0");
-    Terms {
-        tenant: caller.tenant,
-        deadline: Deadline::current().map(|deadline| Instant::now() + deadline.remaining()),
-        control,
-        max_cost_usd,
-    }
+    Terms { control, ..convert::within(check, caller, ("x-athena-max-cost-usd", max_cost_usd)) }
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

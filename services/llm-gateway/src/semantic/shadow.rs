@@ -3,7 +3,7 @@
 use embedding::Embedder;
 
 use crate::{
-    cache::semantic::{Text, objection},
+    cache::semantic::{Text, dot, objection},
     conversation::Answer,
 };
 
@@ -28,7 +28,7 @@ pub(super) async fn agree(embedder: &dyn Embedder, one: &Answer, other: &Answer)
     }
     let vectors = embedder.embed(&[&one.text, &other.text]).await.ok()?;
     let [first, second] = &vectors[..] else { return None };
-    Some(first.iter().zip(second).map(|(one, other)| one * other).sum::<f32>() >= SAME)
+    Some(dot(first, second) >= SAME)
 }
 
 fn plain(text: &str) -> String {

@@ -6,8 +6,8 @@ use super::{Nearness, Outcome};
 use crate::{
     conversation::{Conversation, Message, Role},
     error::Error,
-    gateway::{Gateway, Journey},
-    price::{self, Price},
+    gateway::{Gateway, Journey, forgo},
+    price,
     route::Kind,
 };
 
@@ -50,10 +50,15 @@ impl Gateway {
         question.parameters.set("max_tokens", 4);
         let reservation = self.reserve(journey.terms, &model, price::estimate(&question))?;
         self.meter.sent(&model.name);
-        let (answer, by) = target.complete(&question, journey.terms.deadline).await?;
-        let cost_usd = Price::cost(&by.price, answer.usage);
-        reservation.settle(answer.usage.total(), cost_usd);
-        self.meter.paid(&model.name, cost_usd);
-        Ok(answer.text.trim().trim_end_matches('.').eq_ignore_ascii_case("yes"))
+        match target.complete(&question, journey.terms.deadline).await {
+            Ok((answer, by)) => {
+                self.pay(&model, reservation, by.price, answer.usage);
+                Ok(answer.text.trim().trim_end_matches('.').eq_ignore_ascii_case("yes"))
+            }
+            Err(failure) => {
+                forgo(reservation, &failure);
+                Err(failure.into())
+            }
+        }
     }
 }

@@ -10,7 +10,6 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use caching::Sizing;
 use clock::{Clock, Hand};
 use jiff::civil::Date;
 
@@ -55,8 +54,7 @@ impl Ours {
     pub(super) fn new(trial: &Trial<'_>) -> Self {
         let ttl = DAY * trial.most_days.unsigned_abs();
         let (clock, hand) = Clock::manual(UNIX_EPOCH);
-        let sizing = Sizing { least: ROOM, most: ROOM, auto: false };
-        let room = Room { size: ROOM, sizing, max_bytes: u64::MAX, ttl };
+        let room = Room { max_bytes: u64::MAX, ..Room::fixed(ROOM, ttl) };
         let limits = Limits { entities: ROOM, answers: ANSWERS, max_bytes: u64::MAX, ttl };
         Self {
             keys: Keys::new([0; 32]),

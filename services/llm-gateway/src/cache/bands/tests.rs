@@ -3,7 +3,6 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use caching::Sizing;
 use clock::{Clock, Hand};
 use proptest::{collection::vec, option, prelude::*};
 
@@ -28,8 +27,7 @@ struct Tiers {
 impl Tiers {
     fn new(most: usize) -> Self {
         let (clock, hand) = Clock::manual(UNIX_EPOCH);
-        let sizing = Sizing { least: 1_000, most: 1_000, auto: false };
-        let room = Room { size: 1_000, sizing, max_bytes: 1 << 20, ttl: HOUR };
+        let room = Room { max_bytes: 1 << 20, ..Room::fixed(1_000, HOUR) };
         let limits = Limits { entities: 1_000, answers: most, max_bytes: 1 << 20, ttl: HOUR };
         Self {
             keys: Keys::new([3; 32]),

@@ -135,8 +135,9 @@ impl Verdict {
     }
 }
 
-/// Returns the sum of products; 0 for vectors of different length, which are of different embedders.
-pub(super) fn dot(one: &[f32], other: &[f32]) -> f32 {
+/// Returns the sum of products, which is the cosine of vectors of length 1; 0 for vectors of different length, which are of different embedders.
+#[must_use]
+pub fn dot(one: &[f32], other: &[f32]) -> f32 {
     /// Independent sums, so that the compiler can use vector instructions.
     const LANES: usize = 8;
     if one.len() != other.len() {

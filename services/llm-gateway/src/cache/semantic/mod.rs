@@ -22,7 +22,7 @@ mod text;
 
 use self::pairing::Pairing;
 pub use self::{
-    decision::{Decision, LEAST_SIMILARITY, Question, UNKNOWN_THRESHOLD, Verdict},
+    decision::{Decision, LEAST_SIMILARITY, Question, UNKNOWN_THRESHOLD, Verdict, dot},
     features::{Features, NAMES},
     guards::{MOST_WORDS, Objection, objection},
     model::{Error, Model},
