@@ -26,6 +26,8 @@ const LIMIT: Holds = Whole(0, 1_000);
 const PATH_NAME: Holds = PathName { optional: false };
 /// As `memory_dimensions` has it.
 const EMBEDDING: Holds = Vector(256);
+/// Seconds a memory may be told to live.
+const LIFE: u64 = 100 * 365 * 86_400;
 /// Text and bytes of a document: its own limit less its shortest name.
 const VALUE_BYTES: usize = MIB - 89;
 
@@ -136,6 +138,19 @@ const TABLE: &[(&str, Holds)] = &[
     ("memory.v1.Memory.confidence", SHARE),
     ("memory.v1.Memory.metadata", Map { entries: (0, 64), bytes: 16 * KIB, name: &Free(0), value: &Free(0) }),
     ("memory.v1.Memory.embedding", EMBEDDING),
+    ("memory.v1.Memory.agent", Text(0, 128)),
+    ("memory.v1.Memory.tags", List(0, 64, &Text(1, 128))),
+    ("memory.v1.Memory.thread", Text(1, 256)),
+    ("memory.v1.Memory.position", Whole(0, u64::MAX)),
+    ("memory.v1.Memory.importance", SHARE),
+    ("memory.v1.Memory.expire_time", Moment),
+    ("memory.v1.Memory.ttl", Span(1, LIFE)),
+    ("memory.v1.Memory.pinned", Flag),
+    ("memory.v1.Memory.claim", Message { required: false }),
+    ("memory.v1.Memory.sources", List(0, 64, &Text(1, 256))),
+    ("memory.v1.Claim.subject", Text(1, 256)),
+    ("memory.v1.Claim.field", Text(1, 128)),
+    ("memory.v1.Claim.value", Text(1, KIB)),
     ("memory.v1.RememberRequest.memory", Message { required: true }),
     ("memory.v1.RememberBatchRequest.memories", List(1, 1_000, &Message { required: true })),
     ("memory.v1.Query.text", Text(0, 64 * KIB)),
@@ -147,6 +162,9 @@ const TABLE: &[(&str, Holds)] = &[
     ("memory.v1.Query.min_confidence", SHARE),
     ("memory.v1.Query.limit", LIMIT),
     ("memory.v1.Query.include_embedding", Flag),
+    ("memory.v1.Query.agents", List(0, 64, &Text(1, 128))),
+    ("memory.v1.Query.tags", List(0, 64, &Text(1, 128))),
+    ("memory.v1.Query.threads", List(0, 64, &Text(1, 256))),
     ("memory.v1.RecallRequest.query", Message { required: false }),
     ("memory.v1.ExplainRequest.query", Message { required: false }),
     ("memory.v1.GetRequest.id", Text(1, 256)),
