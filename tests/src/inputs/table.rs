@@ -1,6 +1,6 @@
 //! What every field of every request may hold. A field that is not here, or that is no longer in the contracts, fails the test.
 
-use prost_reflect::{FieldDescriptor, MessageDescriptor};
+use prost_reflect::{FieldDescriptor, MessageDescriptor, OneofDescriptor};
 
 use super::edges::{ANY, LONGEST};
 use super::holds::Holds::{
@@ -30,6 +30,9 @@ const EMBEDDING: Holds = Vector(256);
 const LIFE: u64 = 100 * 365 * 86_400;
 /// Text and bytes of a document: its own limit less its shortest name.
 const VALUE_BYTES: usize = MIB - 89;
+
+/// Choices none of which has to be made, by their full names without `athena.`.
+const OPTIONAL: &[&str] = &["memory.v1.Memory.expiration"];
 
 /// Fields by their full name without `athena.`, and what they may hold.
 const TABLE: &[(&str, Holds)] = &[
@@ -274,4 +277,9 @@ pub(super) fn holds(field: &FieldDescriptor) -> Option<Holds> {
 /// Returns whether a message is of our contracts, and not one that they import.
 pub(super) fn is_ours(message: &MessageDescriptor) -> bool {
     message.package_name().starts_with("athena.")
+}
+
+/// Returns whether a choice may be left open.
+pub(super) fn is_optional(choice: &OneofDescriptor) -> bool {
+    OPTIONAL.iter().any(|name| choice.full_name().strip_prefix("athena.") == Some(name))
 }
