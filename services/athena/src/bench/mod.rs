@@ -5,6 +5,7 @@
 mod cycle;
 mod gateway;
 mod image;
+mod memory;
 mod merge;
 mod overload;
 mod processes;
@@ -57,7 +58,7 @@ struct Bench {
     data: &'static str,
 }
 
-const BENCHES: [Bench; 16] = [
+const BENCHES: [Bench; 18] = [
     Bench {
         name: "gateway.bands",
         about: "observations that an answer about close figures serves, at ±10 % of APR and TVL, with answers of the day before",
@@ -177,6 +178,26 @@ const BENCHES: [Bench; 16] = [
         reference: "fixed 0.9 is 1.0; constant base rate about 0.73; logistic regression on 11 features of the pool's own history 0.68",
         rounds: 1,
         data: "recorded pool days: pools/pool_days_….csv",
+    },
+    Bench {
+        name: "memory.plans",
+        about: "queries about recorded pools whose matches the planner knows beforehand within a factor of two",
+        unit: "percent",
+        better: "higher",
+        goal: "at least 90, of every plan",
+        reference: "what came out; no memory store shows estimates. `over_best` is the time of the plan taken over that of the fastest",
+        rounds: 1,
+        data: "recorded pool days: pools/pool_days_….csv",
+    },
+    Bench {
+        name: "memory.stale",
+        about: "recalls, in a million steps of writes, deletions, expiries and recalls, that show what is no longer true",
+        unit: "count",
+        better: "lower",
+        goal: "0",
+        reference: "a look at every memory; five projects fixed this bug in 2026",
+        rounds: 1,
+        data: "",
     },
     Bench {
         name: "mesh.overload",
@@ -363,6 +384,8 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
             };
             setup.rounds(measure).await
         }
+        "memory.plans" => setup.rounds(async || memory::plans(&setup.data)).await,
+        "memory.stale" => setup.rounds(async || Ok(memory::stale())).await,
         "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,
         "mesh.memory" => setup.rounds(processes::memory).await,
