@@ -82,7 +82,9 @@ mod tests {
     #[test]
     fn a_flood_of_questions_is_bounded() {
         let mut asked = Asked::new(Duration::from_secs(10), UNIX_EPOCH);
-        (0..3 * MOST).for_each(|question| drop(asked.count(&question, UNIX_EPOCH)));
+        for question in 0..3 * MOST {
+            asked.count(&question, UNIX_EPOCH);
+        }
         assert!(asked.present.len() + asked.before.len() <= 2 * MOST);
     }
 }

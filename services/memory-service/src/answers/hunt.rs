@@ -107,7 +107,7 @@ impl Hunt {
             0..10 => self.write(),
             10..14 => {
                 let seconds = self.random.below(20);
-                drop(self.hand.advance(Duration::from_secs(seconds)));
+                self.hand.advance(Duration::from_secs(seconds));
             }
             14..40 if !self.under_way.is_empty() => {
                 let number = self.random.below(self.under_way.len() as u64);
@@ -140,7 +140,8 @@ impl Hunt {
             Change::Put(vec![Record { memory, embedding: vec![1.0] }])
         };
         // As the engine writes: in memory, then out of the query cache. It is done at once, as its predecessors are.
-        drop(self.tenant.apply(self.generation, Arc::new(change)).now_or_never());
+        let applied = self.tenant.apply(self.generation, Arc::new(change)).now_or_never();
+        self.caught.stale += u64::from(applied.is_none());
         self.answers.forget_before(&self.name, &self.tenant, self.generation);
     }
 

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use csv::StringRecord;
 use jiff::civil::Date;
 
 use crate::memory::{Memory, Place, Record};

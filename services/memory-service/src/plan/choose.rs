@@ -302,7 +302,7 @@ impl Maker<'_> {
         let values = if self.statistics.ranked { self.statistics.dimensions } else { 0 };
         let serial = comparing(compared, values, 1);
         let parallel = comparing(compared, values, self.threads);
-        let pays = self.threads > 1 && !(select.newest_first && !self.statistics.ranked);
+        let pays = self.threads > 1 && (self.statistics.ranked || !select.newest_first);
         if pays && self.costs.estimate(&parallel) < self.costs.estimate(&serial) {
             return (compared, parallel, self.threads);
         }
