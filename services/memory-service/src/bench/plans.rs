@@ -186,6 +186,9 @@ fn asked(records: &[Record], number: u64) -> Query {
     if when(4) && when(5) {
         filter.agents = vec![one.agent.clone()];
     }
+    if number % 25 == 0 {
+        filter.pools = vec!["a pool that nobody recorded".to_owned()];
+    }
     if when(8) && when(9) {
         filter.min_confidence = one.confidence * 0.9;
     }
