@@ -140,15 +140,8 @@ pub(super) fn describe(headers: &mut HeaderMap, served: &Served, is_whole: bool)
 }
 
 fn timing(phases: &Phases) -> String {
-    let named = [
-        ("pattern", phases.pattern),
-        ("cache", phases.cache),
-        ("semantic", phases.semantic),
-        ("coalesced_wait", phases.coalesced_wait),
-        ("upstream", phases.upstream),
-    ];
     let milliseconds = |took: Duration| took.as_secs_f64() * 1e3;
-    let spent = named.into_iter().filter_map(|(name, took)| Some((name, took?)));
+    let spent = phases.named().into_iter().filter_map(|(name, took)| Some((name, took?)));
     let parts: Vec<_> = spent.map(|(name, took)| format!("{name};dur={:.3}", milliseconds(took))).collect();
     parts.join(", ")
 }
