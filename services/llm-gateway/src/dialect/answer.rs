@@ -15,6 +15,8 @@ use crate::{
 
 const SERVED: HeaderName = HeaderName::from_static("x-athena-served");
 const MODEL: HeaderName = HeaderName::from_static("x-athena-model");
+/// Who was asked, as `upstream/model`.
+const UPSTREAM: HeaderName = HeaderName::from_static("x-athena-upstream");
 const ANSWER: HeaderName = HeaderName::from_static("x-athena-answer-id");
 /// Of the nearest question answered before, and the guard that objects to its answer.
 const SIMILARITY: HeaderName = HeaderName::from_static("x-athena-similarity");
@@ -119,6 +121,9 @@ pub(super) fn describe(headers: &mut HeaderMap, served: &Served, is_whole: bool)
     headers.insert(SERVED, HeaderValue::from_static(served.by.as_str()));
     if let Ok(model) = HeaderValue::from_str(&served.model) {
         headers.insert(MODEL, model);
+    }
+    if !served.upstream.is_empty() {
+        headers.extend(HeaderValue::from_str(&served.upstream).map(|upstream| (UPSTREAM, upstream)));
     }
     if let Some(near) = &served.near {
         headers.extend(
