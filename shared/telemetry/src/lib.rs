@@ -32,7 +32,7 @@ pub use captured::Captured;
 pub use error::Error;
 pub use log::{LogFormat, LogSink};
 pub use metrics::{Counter, Gauge, Histogram};
-pub use opentelemetry::{Context, KeyValue};
+pub use opentelemetry::{Array, Context, Key, KeyValue, Value};
 pub use opentelemetry_sdk::trace::SpanData;
 pub use options::{GenAi, Headers, Options, Sampling};
 pub use propagation::{annotate, extract, inject, set_parent, trace_id, trace_id_for};

@@ -6,7 +6,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
 use opentelemetry::trace::{TraceContextExt as _, TraceId};
-use opentelemetry::{Context, Value};
+use opentelemetry::{Context, Key, Value};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{IdGenerator as _, RandomIdGenerator};
 use tracing::Span;
@@ -31,9 +31,9 @@ pub fn set_parent(span: &Span, parent: Context) {
     let _ = span.set_parent(parent);
 }
 
-/// Adds an attribute to the current span of this dispatch, beside those it was made with; nothing if there is no span.
-pub fn annotate(key: &'static str, value: impl Into<Value>) {
-    Span::current().set_attribute(key, value);
+/// Adds an attribute to a span, beside those it was made with; nothing if the span is not recorded. No log line shows it.
+pub fn annotate(span: &Span, key: impl Into<Key>, value: impl Into<Value>) {
+    span.set_attribute(key, value);
 }
 
 /// Returns the trace id of the current span, 32 lower-case hexadecimal digits; `None` outside of a trace.

@@ -15,6 +15,8 @@ use crate::{
 
 const SERVED: HeaderName = HeaderName::from_static("x-athena-served");
 const MODEL: HeaderName = HeaderName::from_static("x-athena-model");
+/// Who was asked, as `upstream/model`.
+const UPSTREAM: HeaderName = HeaderName::from_static("x-athena-upstream");
 const ANSWER: HeaderName = HeaderName::from_static("x-athena-answer-id");
 /// Of the nearest question answered before, and the guard that objects to its answer.
 const SIMILARITY: HeaderName = HeaderName::from_static("x-athena-similarity");
@@ -120,6 +122,9 @@ pub(super) fn describe(headers: &mut HeaderMap, served: &Served, is_whole: bool)
     if let Ok(model) = HeaderValue::from_str(&served.model) {
         headers.insert(MODEL, model);
     }
+    if !served.upstream.is_empty() {
+        headers.extend(HeaderValue::from_str(&served.upstream).map(|upstream| (UPSTREAM, upstream)));
+    }
     if let Some(near) = &served.near {
         headers.extend(
             HeaderValue::from_str(&format!("{:.4}", near.verdict.similarity)).map(|it| (SIMILARITY, it)),
@@ -140,15 +145,8 @@ pub(super) fn describe(headers: &mut HeaderMap, served: &Served, is_whole: bool)
 }
 
 fn timing(phases: &Phases) -> String {
-    let named = [
-        ("pattern", phases.pattern),
-        ("cache", phases.cache),
-        ("semantic", phases.semantic),
-        ("coalesced_wait", phases.coalesced_wait),
-        ("upstream", phases.upstream),
-    ];
     let milliseconds = |took: Duration| took.as_secs_f64() * 1e3;
-    let spent = named.into_iter().filter_map(|(name, took)| Some((name, took?)));
+    let spent = phases.named().into_iter().filter_map(|(name, took)| Some((name, took?)));
     let parts: Vec<_> = spent.map(|(name, took)| format!("{name};dur={:.3}", milliseconds(took))).collect();
     parts.join(", ")
 }

@@ -7,6 +7,8 @@ mod openai;
 mod reading;
 mod sse;
 pub mod statistics;
+mod telling;
+mod words;
 
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ pub use self::{
     dialect::Dialect,
     endpoint::{Endpoint, Options, Patience, SetupError},
     reading::Reading,
+    telling::Telling,
 };
 use crate::{
     conversation::{Conversation, Usage},
