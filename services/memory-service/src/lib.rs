@@ -31,10 +31,7 @@ mod scan;
 mod server;
 mod store;
 mod tenant;
-#[cfg_attr(
-    not(any(test, feature = "bench")),
-    expect(dead_code, reason = "the engine takes it once the store gives numbers to rows")
-)]
+#[cfg_attr(not(test), expect(dead_code, reason = "the engine takes it once the store gives numbers to rows"))]
 mod vector;
 
 use std::{

@@ -175,7 +175,10 @@ mod tests {
         for parts in [0, 1, 2, 100] {
             let done: Arc<Vec<AtomicUsize>> = Arc::new((0..parts).map(|_| AtomicUsize::new(0)).collect());
             let counted = Arc::clone(&done);
-            pool.run(parts, move |part| drop(counted[part].fetch_add(1, Relaxed))).unwrap();
+            let count = move |part: usize| {
+                counted[part].fetch_add(1, Relaxed);
+            };
+            pool.run(parts, count).unwrap();
             assert!(done.iter().all(|times| times.load(Relaxed) == 1));
         }
     }

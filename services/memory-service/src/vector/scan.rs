@@ -78,9 +78,20 @@ pub(crate) enum Ended {
     Failed(#[from] Failed),
 }
 
-/// The greatest of the totals that are known to be reached by as many rows as are wanted.
+/// What the parts of a scan for the best tell each other.
 #[derive(Debug)]
-struct Threshold(AtomicI32);
+struct Shared {
+    limit: usize,
+    /// A total that as many rows as are wanted are known to reach, as an integer of the same order.
+    threshold: AtomicI32,
+    /// The greatest lower bounds of the parts that are done.
+    lowers: Mutex<Lowers>,
+    doubts: Mutex<Vec<Doubt>>,
+    compared: AtomicU64,
+}
+
+/// The greatest lower bounds, as many as rows are wanted; the least of them first.
+type Lowers = BinaryHeap<Reverse<Total>>;
 
 /// A total as it is ordered.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,13 +101,10 @@ struct Total(f32);
 struct Part<'a, K> {
     scan: &'a Scan<K>,
     kernel: Kernel,
-    limit: usize,
-    /// Shared with the other parts.
-    shared: &'a Threshold,
+    shared: &'a Shared,
     /// Rows whose totals do not reach it are out.
     threshold: f32,
-    /// The greatest lower bounds, as many as rows are wanted.
-    lowers: BinaryHeap<Reverse<Total>>,
+    lowers: Lowers,
     doubts: Vec<Doubt>,
     tidy_at: usize,
     places: Vec<u16>,
@@ -122,22 +130,20 @@ impl<K: Known> Scan<K> {
         limit: usize,
         stop: &Arc<Stop>,
     ) -> Result<(Vec<Doubt>, u64), Ended> {
-        let shared = Arc::new((Threshold::new(), Mutex::new(Vec::new()), AtomicU64::new(0)));
-        let results = Arc::clone(&shared);
+        let shared = Arc::new(Shared::new(limit));
+        let told = Arc::clone(&shared);
         self.run(pool, stop, move |scan, _, range, stop| {
-            let (threshold, doubts, compared) = &*results;
-            let mut part = Part::new(scan, limit, threshold);
+            let mut part = Part::new(scan, &told);
             let count =
                 scan.each_chunk(range, stop, |chunk, first, places| part.look(chunk, first, places))?;
-            part.tidy();
-            compared.fetch_add(count, Relaxed);
-            doubts.lock().append(&mut part.doubts);
+            told.compared.fetch_add(count, Relaxed);
+            part.end();
             Ok(())
         })?;
-        let (threshold, doubts, compared) = &*shared;
-        let (threshold, mut doubts) = (threshold.get(), std::mem::take(&mut *doubts.lock()));
+        let threshold = shared.threshold();
+        let mut doubts = std::mem::take(&mut *shared.doubts.lock());
         doubts.retain(|doubt: &Doubt| doubt.total.upper >= threshold);
-        Ok((doubts, compared.load(Relaxed)))
+        Ok((doubts, shared.compared.load(Relaxed)))
     }
 
     /// Returns between what the score of every candidate lies, without weight and what is known, by the number of the row.
@@ -261,11 +267,10 @@ impl<K: Known> Scan<K> {
 }
 
 impl<'a, K: Known> Part<'a, K> {
-    fn new(scan: &'a Scan<K>, limit: usize, shared: &'a Threshold) -> Self {
+    fn new(scan: &'a Scan<K>, shared: &'a Shared) -> Self {
         Self {
             scan,
             kernel: Kernel::detect(),
-            limit,
             shared,
             threshold: f32::NEG_INFINITY,
             lowers: BinaryHeap::new(),
@@ -281,7 +286,7 @@ impl<'a, K: Known> Part<'a, K> {
     fn look(&mut self, chunk: &Chunk, first: u32, places: &[u16]) {
         let Self { scan, kernel, .. } = *self;
         let factors = &scan.query.factors;
-        self.threshold = self.threshold.max(self.shared.get());
+        self.threshold = self.threshold.max(self.shared.threshold());
         self.upper.resize(places.len(), 0);
         chunk.upper(kernel, factors, places, &mut self.upper);
         self.places.clear();
@@ -314,46 +319,70 @@ impl<'a, K: Known> Part<'a, K> {
     }
 
     fn offer(&mut self, doubt: Doubt) {
-        if doubt.total.upper < self.threshold || self.limit == 0 {
+        let limit = self.shared.limit;
+        if doubt.total.upper < self.threshold || limit == 0 {
             return;
         }
-        let lower = Reverse(Total(doubt.total.lower));
-        if self.lowers.len() < self.limit {
-            self.lowers.push(lower);
-        } else if self.lowers.peek().is_some_and(|least| lower < *least) {
-            self.lowers.pop();
-            self.lowers.push(lower);
-        }
-        if self.lowers.len() == self.limit {
-            let least = self.lowers.peek().map_or(f32::NEG_INFINITY, |Reverse(Total(least))| *least);
-            self.threshold = self.threshold.max(least);
-        }
+        self.threshold = self.threshold.max(note(&mut self.lowers, Total(doubt.total.lower), limit));
         self.doubts.push(doubt);
         if self.doubts.len() >= self.tidy_at {
             self.tidy();
         }
     }
 
+    /// Tells the others what this part has seen.
+    fn end(mut self) {
+        let limit = self.shared.limit;
+        {
+            let mut lowers = self.shared.lowers.lock();
+            for Reverse(lower) in self.lowers.drain() {
+                self.threshold = self.threshold.max(note(&mut lowers, lower, limit));
+            }
+        }
+        self.shared.raise(self.threshold);
+        self.tidy();
+        self.shared.doubts.lock().append(&mut self.doubts);
+    }
+
     /// Drops what was in doubt and no longer is.
     fn tidy(&mut self) {
-        let threshold = self.threshold.max(self.shared.get());
+        let threshold = self.threshold.max(self.shared.threshold());
         self.doubts.retain(|doubt| doubt.total.upper >= threshold);
         self.tidy_at = (2 * self.doubts.len()).max(TIDY_FROM);
     }
 }
 
-impl Threshold {
-    fn new() -> Self {
-        Self(AtomicI32::new(ordered(f32::NEG_INFINITY.to_bits())))
+impl Shared {
+    fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            threshold: AtomicI32::new(ordered(f32::NEG_INFINITY.to_bits())),
+            lowers: Mutex::default(),
+            doubts: Mutex::default(),
+            compared: AtomicU64::new(0),
+        }
     }
 
-    fn get(&self) -> f32 {
-        f32::from_bits(ordered(self.0.load(Relaxed).cast_unsigned()).cast_unsigned())
+    fn threshold(&self) -> f32 {
+        f32::from_bits(ordered(self.threshold.load(Relaxed).cast_unsigned()).cast_unsigned())
     }
 
     fn raise(&self, to: f32) {
-        self.0.fetch_max(ordered(to.to_bits()), Relaxed);
+        self.threshold.fetch_max(ordered(to.to_bits()), Relaxed);
     }
+}
+
+/// Adds `lower` to the greatest, and returns what as many rows as are wanted reach.
+fn note(lowers: &mut Lowers, lower: Total, limit: usize) -> f32 {
+    if lowers.len() < limit {
+        lowers.push(Reverse(lower));
+    } else if let Some(mut least) = lowers.peek_mut()
+        && lower > least.0
+    {
+        *least = Reverse(lower);
+    }
+    let reached = lowers.peek().filter(|_| lowers.len() == limit);
+    reached.map_or(f32::NEG_INFINITY, |Reverse(Total(least))| *least)
 }
 
 /// Turns the bits of a float into an integer of the same order, and back: a negative float is the greater, the smaller its bits.

@@ -36,7 +36,7 @@ pub(crate) struct Best {
     pub(crate) compared: u64,
     /// Full vectors that were read.
     pub(crate) read: usize,
-    /// By how much a row that is missing may exceed the last one found; nothing if none is missing: the answer is exact.
+    /// What a row that is missing may total at most; nothing if none is missing: the answer is exact.
     pub(crate) missing: Option<f32>,
 }
 
@@ -92,9 +92,7 @@ pub(crate) fn best<K: Known, V: Vectors>(
             .map(|doubt| doubt.row)
             .collect();
         if batch.is_empty() {
-            let read_all = best.read == doubts.len();
-            best.missing =
-                beyond.filter(|upper| read_all && still(*upper)).zip(last).map(|(upper, last)| upper - last);
+            best.missing = beyond.filter(|upper| best.read == doubts.len() && still(*upper));
             return Ok(best);
         }
         stop.check()?;

@@ -197,10 +197,8 @@ proptest! {
             let ahead = total.total_cmp(&last).then_with(|| Newest.compare(best.found[best.found.len() - 1].row, *row));
             ahead.is_gt() && found.iter().all(|(other, _)| other != row)
         });
-        let most = best.missing.map(|missing| last + missing);
         for (row, total) in better {
-            let most = most.ok_or_else(|| TestCaseError::fail(format!("{row} is missing from an exact answer")))?;
-            prop_assert!(*total <= most + most.abs() * 1e-6, "{total} > {most}");
+            prop_assert!(best.missing.is_some_and(|most| *total <= most), "{row} {total} {:?}", best.missing);
         }
     }
 }
@@ -211,7 +209,7 @@ fn equal_vectors_are_settled_by_their_order_alone() {
     let best = run(scan(Metric::Cosine, &vectors, &[1.0, 0.0], 1.0, Unknown), &vectors, 3, 100);
     assert_eq!(best.found.iter().map(|found| found.row).collect::<Vec<_>>(), [4_998, 4_999, 4_996]);
     assert_eq!(best.read, 100);
-    assert!(best.missing.is_some_and(|missing| (0.0..0.02).contains(&missing)), "{:?}", best.missing);
+    assert!(best.missing.is_some_and(|most| (0.6..0.62).contains(&most)), "{:?}", best.missing);
 }
 
 #[test]
