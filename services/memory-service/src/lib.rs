@@ -16,6 +16,8 @@
 //! 8. **One maker of vectors a store.** Its name and dimensions are stored beside the memories; a setting that does not
 //!    fit them ends the start with an error that names it.
 
+#[cfg(feature = "bench")]
+pub mod bench;
 mod config;
 mod convert;
 mod engine;
@@ -29,6 +31,8 @@ mod scan;
 mod server;
 mod store;
 mod tenant;
+#[cfg_attr(not(test), expect(dead_code, reason = "the engine takes it once the store gives numbers to rows"))]
+mod vector;
 
 use std::{
     net::SocketAddr,
