@@ -1,7 +1,10 @@
 //! The memories of one tenant as they lie in memory: rows, and the bitmaps that say which rows pass a filter.
 
 mod arena;
+mod column;
 mod postings;
+pub(crate) mod text;
+pub(crate) mod threads;
 
 use std::{
     collections::{BTreeMap, HashMap},
