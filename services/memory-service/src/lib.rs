@@ -16,6 +16,8 @@
 //! 8. **One maker of vectors a store.** Its name and dimensions are stored beside the memories; a setting that does not
 //!    fit them ends the start with an error that names it.
 
+#[cfg(feature = "bench")]
+pub mod bench;
 mod config;
 mod convert;
 mod engine;

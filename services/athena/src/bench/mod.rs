@@ -57,7 +57,7 @@ struct Bench {
     data: &'static str,
 }
 
-const BENCHES: [Bench; 16] = [
+const BENCHES: [Bench; 17] = [
     Bench {
         name: "gateway.bands",
         about: "observations that an answer about close figures serves, at ±10 % of APR and TVL, with answers of the day before",
@@ -177,6 +177,16 @@ const BENCHES: [Bench; 16] = [
         reference: "fixed 0.9 is 1.0; constant base rate about 0.73; logistic regression on 11 features of the pool's own history 0.68",
         rounds: 1,
         data: "recorded pool days: pools/pool_days_….csv",
+    },
+    Bench {
+        name: "memory.evidence",
+        about: "turns that answer a question, found among the first ten by the default ranking, no LLM",
+        unit: "percent",
+        better: "higher",
+        goal: "at least 75 on LoCoMo's dev five with MiniLM; at least weighted + 12 on others",
+        reference: "cosine, BM25, their reciprocal rank fusion and their weighted sum on the same memories",
+        rounds: 1,
+        data: "conversations with questions and their evidence: conversations/locomo_dev.json",
     },
     Bench {
         name: "mesh.overload",
@@ -359,6 +369,15 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
             let embedder = setup.embedder().await?;
             let measure = async || {
                 let (value, details) = paraphrase::measure(&setup.data, &*embedder).await?;
+                Ok(Round { value, details })
+            };
+            setup.rounds(measure).await
+        }
+        "memory.evidence" => {
+            let embedder = setup.embedder().await?;
+            let measure = async || {
+                let (value, details) =
+                    memory_service::bench::evidence::measure(&setup.data, &*embedder).await?;
                 Ok(Round { value, details })
             };
             setup.rounds(measure).await

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 /// Rows of a chunk. A writer copies a chunk that a reader holds, so it is small.
-const CHUNK: usize = 4096;
+const CHUNK: usize = 2048;
 
 /// A value for each row, rows counted from 0; cloning shares the chunks.
 #[derive(Clone, Debug)]
 pub(crate) struct Column<T> {
-    chunks: Vec<Arc<Vec<T>>>,
+    chunks: Vec<Arc<[T]>>,
+    len: u32,
     /// What a row holds that was never set.
     absent: T,
 }
@@ -16,39 +17,32 @@ pub(crate) struct Column<T> {
 impl<T: Copy> Column<T> {
     /// Makes a column whose rows hold `absent` until they are set.
     pub(crate) fn new(absent: T) -> Self {
-        Self { chunks: Vec::new(), absent }
+        Self { chunks: Vec::new(), len: 0, absent }
     }
 
     /// Returns the value of `row`.
     pub(crate) fn get(&self, row: u32) -> T {
-        let chunk = self.chunks.get(row as usize / CHUNK);
-        chunk.and_then(|chunk| chunk.get(row as usize % CHUNK)).copied().unwrap_or(self.absent)
+        self.chunks.get(row as usize / CHUNK).map_or(self.absent, |chunk| chunk[row as usize % CHUNK])
     }
 
     /// Sets the value of `row`.
     pub(crate) fn set(&mut self, row: u32, value: T) {
-        let (chunk, offset) = (row as usize / CHUNK, row as usize % CHUNK);
-        if self.chunks.len() <= chunk {
-            self.chunks.resize_with(chunk + 1, Arc::default);
+        let chunk = row as usize / CHUNK;
+        while self.chunks.len() <= chunk {
+            self.chunks.push(Arc::from(vec![self.absent; CHUNK]));
         }
-        let chunk = Arc::make_mut(&mut self.chunks[chunk]);
-        if chunk.len() <= offset {
-            chunk.resize(offset + 1, self.absent);
-        }
-        chunk[offset] = value;
+        Arc::make_mut(&mut self.chunks[chunk])[row as usize % CHUNK] = value;
+        self.len = self.len.max(row + 1);
     }
 
     /// Returns the first row after every one that was set.
     pub(crate) fn len(&self) -> u32 {
-        let before = self.chunks.len().saturating_sub(1) * CHUNK;
-        #[expect(clippy::cast_possible_truncation, reason = "rows are u32")]
-        let rows = (before + self.chunks.last().map_or(0, |chunk| chunk.len())) as u32;
-        rows
+        self.len
     }
 
     /// Returns how many bytes the values take.
     pub(crate) fn bytes(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.capacity() * size_of::<T>()).sum()
+        self.chunks.len() * CHUNK * size_of::<T>()
     }
 }
 

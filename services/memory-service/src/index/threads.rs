@@ -5,6 +5,8 @@ use std::{
     ops::Bound::{Excluded, Unbounded},
 };
 
+use roaring::RoaringBitmap;
+
 use super::column::Column;
 
 /// A row that is none.
@@ -17,12 +19,9 @@ pub(crate) struct Threads {
     links: Links,
 }
 
-/// Each row's neighbours in its thread; cloning shares the chunks.
+/// The rows just before and just after each row in its thread; cloning shares the chunks.
 #[derive(Clone, Debug)]
-pub(crate) struct Links {
-    before: Column<u32>,
-    after: Column<u32>,
-}
+pub(crate) struct Links(Column<[u32; 2]>);
 
 /// What neighbours in a thread lend, by their distance: the share of their words, or of their vectors' likeness. From 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,10 +35,7 @@ pub(crate) struct Lending {
 impl Threads {
     /// Makes a space without threads.
     pub(crate) fn new() -> Self {
-        Self {
-            members: HashMap::new(),
-            links: Links { before: Column::new(NONE), after: Column::new(NONE) },
-        }
+        Self { members: HashMap::new(), links: Links(Column::new([NONE; 2])) }
     }
 
     /// Puts `row` into `thread` at `position`.
@@ -83,31 +79,53 @@ impl Links {
     /// Calls `neighbour` with each row that lends to `row` and with what it lends. Lending is mutual: it is to these rows that `row`
     /// lends as well.
     pub(crate) fn around(&self, row: u32, lending: Lending, mut neighbour: impl FnMut(u32, f32)) {
-        for side in [&self.before, &self.after] {
-            let next = side.get(row);
+        for (side, next) in self.0.get(row).into_iter().enumerate() {
             if next == NONE {
                 continue;
             }
             neighbour(next, lending.next);
-            let second = side.get(next);
+            let second = self.0.get(next)[side];
             if second != NONE && lending.second > 0.0 {
                 neighbour(second, lending.second);
             }
         }
     }
 
+    /// Returns `rows` and those that lend to one of them: what has to be known to score `rows`.
+    pub(crate) fn with_lenders(&self, rows: &RoaringBitmap, lending: Lending) -> RoaringBitmap {
+        let mut all = rows.clone();
+        if !lending.is_nothing() {
+            for row in rows {
+                self.around(row, lending, |other, _| {
+                    all.insert(other);
+                });
+            }
+        }
+        all
+    }
+
     /// Returns true if no row has a neighbour.
     pub(crate) fn is_empty(&self) -> bool {
-        self.before.len() == 0
+        self.0.len() == 0
     }
 
     fn join(&mut self, before: Option<u32>, after: Option<u32>) {
         if let Some(row) = before {
-            self.after.set(row, after.unwrap_or(NONE));
+            let [further, _] = self.0.get(row);
+            self.0.set(row, [further, after.unwrap_or(NONE)]);
         }
         if let Some(row) = after {
-            self.before.set(row, before.unwrap_or(NONE));
+            let [_, further] = self.0.get(row);
+            self.0.set(row, [before.unwrap_or(NONE), further]);
         }
+    }
+}
+
+impl Default for Lending {
+    /// A half and a quarter: leaving out one of LoCoMo's dev five at a time, three of five times the best of 0.3, 0.4, 0.5, 0.7 and about half
+    /// of that.
+    fn default() -> Self {
+        Self { next: 0.5, second: 0.25 }
     }
 }
 
@@ -136,11 +154,9 @@ mod tests {
 
     use super::{Lending, Links, Threads};
 
-    const LENDING: Lending = Lending { next: 0.5, second: 0.25 };
-
     fn around(links: &Links, row: u32) -> Vec<(u32, f32)> {
         let mut around = Vec::new();
-        links.around(row, LENDING, |row, share| around.push((row, share)));
+        links.around(row, Lending::default(), |row, share| around.push((row, share)));
         around
     }
 

@@ -17,6 +17,11 @@ pub(crate) fn put_part(bytes: &mut Vec<u8>, part: &[u8]) {
 
 /// Takes a number from the front of `bytes`; nothing if they hold none.
 pub(crate) fn take(bytes: &mut &[u8]) -> Option<u64> {
+    // Most numbers are one byte.
+    if let Some((byte @ 0..0x80, rest)) = bytes.split_first() {
+        *bytes = rest;
+        return Some((*byte).into());
+    }
     let mut number = 0;
     for shift in (0..64).step_by(7) {
         let (byte, rest) = bytes.split_first()?;

@@ -19,14 +19,10 @@ pub(crate) struct Dictionary {
 }
 
 impl Dictionary {
-    /// Makes a dictionary without words.
-    pub(crate) fn new() -> Self {
-        Self {
-            spellings: String::new(),
-            ends: Vec::new(),
-            table: vec![FREE; 64],
-            state: RandomState::new(),
-        }
+    /// Makes a dictionary without words, with room for so many.
+    pub(crate) fn new(room: usize) -> Self {
+        let table = vec![FREE; (room * 4 / 3 + 1).next_power_of_two().max(64)];
+        Self { spellings: String::new(), ends: Vec::with_capacity(room), table, state: RandomState::new() }
     }
 
     /// Returns the number of words.
@@ -105,7 +101,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_word_keeps_its_number(words in proptest::collection::vec("[a-c]{0,5}", 0..400)) {
-            let (mut dictionary, mut model) = (Dictionary::new(), HashMap::new());
+            let (mut dictionary, mut model) = (Dictionary::new(0), HashMap::new());
             for word in &words {
                 let next = model.len() as u32;
                 let number = *model.entry(word.clone()).or_insert(next);

@@ -10,12 +10,12 @@ mod list;
 mod search;
 pub(crate) mod words;
 
+pub(crate) use self::search::Search;
 use self::{
     bytes::{put, put_part, take, take_part, take_u32},
     dictionary::Dictionary,
     list::List,
 };
-pub(crate) use self::search::Search;
 use super::column::Column;
 
 /// The words of all memories of a space.
@@ -49,7 +49,7 @@ impl Text {
     /// Makes an index without memories.
     pub(crate) fn new() -> Self {
         Self {
-            dictionary: Dictionary::new(),
+            dictionary: Dictionary::new(0),
             entries: Vec::new(),
             lengths: Column::new(0),
             live: 0,
@@ -166,7 +166,10 @@ impl Text {
         for row in 0..take_u32(bytes)? {
             text.lengths.set(row, take_u32(bytes)?);
         }
-        for number in 0..take_u32(bytes)? {
+        let words = take_u32(bytes)?;
+        // Room for no more than there can be, whatever is said.
+        text.dictionary = Dictionary::new(bytes.len().min(words as usize));
+        for number in 0..words {
             let word = str::from_utf8(take_part(bytes)?).ok()?;
             let (live, list) = (take_u32(bytes)?, List::read(bytes)?);
             let is_known = text.dictionary.number(word)? == number && list.last() < text.lengths.len();

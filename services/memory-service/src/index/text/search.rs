@@ -32,19 +32,29 @@ struct Word {
     list: List,
 }
 
-/// What is added up while scoring, by row.
+/// What is added up while scoring.
 #[derive(Debug)]
 struct Sums {
-    /// Of the word at hand: its frequency, with what neighbours lend.
-    frequencies: Vec<f32>,
-    /// `k1 (1 - b + b length / mean)`; 0 for a row that has not been looked at.
-    lengths: Vec<f32>,
-    scores: Vec<f32>,
+    /// By row; side by side, since a row's are used together.
+    rows: Vec<Sum>,
     /// Rows with the word at hand.
     with_word: Vec<u32>,
     /// Rows with any word.
-    with_any: Vec<u32>,
+    with_any: Bits,
 }
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    /// Of the word at hand, with what neighbours lend.
+    frequency: f32,
+    /// `k1 (1 - b + b length / mean)`; 0 for a row that has not been looked at.
+    length: f32,
+    score: f32,
+}
+
+/// A set of rows that is asked about once a posting: a bit a row.
+#[derive(Debug)]
+struct Bits(Vec<u64>);
 
 impl Search {
     /// Prepares a search for words in so many live rows each, of `live` rows with `total` words.
@@ -81,22 +91,27 @@ impl Search {
     ///
     /// A row borrows from its neighbours in `links`: its frequency of a word is its own plus the shares of theirs, and its length the
     /// mean of theirs and its own by the same shares. All of `wanted` has to be live. A row's score does not depend on which others are wanted.
-    pub(crate) fn scores(
-        &self,
-        wanted: &RoaringBitmap,
-        links: &Links,
-        lending: Lending,
-    ) -> Vec<(u32, f32)> {
+    pub(crate) fn scores(&self, wanted: &RoaringBitmap, links: &Links, lending: Lending) -> Vec<(u32, f32)> {
         let lending = if links.is_empty() { Lending::NOTHING } else { lending };
-        let sparse = (wanted.len() * SPARSE <= self.lengths.len().into())
-            .then(|| with_lenders(wanted, links, lending));
-        let mut sums = Sums::new(self.lengths.len() as usize);
+        let rows = self.lengths.len();
+        let is_sparse = wanted.len() * SPARSE <= rows.into();
+        let lenders = is_sparse.then(|| links.with_lenders(wanted, lending));
+        // A bitmap is slower to ask than bits, but bits have to be made.
+        let bits = (self.postings() > wanted.len() / 4).then(|| Bits::of(wanted, rows));
+        let takes = |row| bits.as_ref().map_or_else(|| wanted.contains(row), |bits| bits.contains(row));
+        let mut sums = Sums::new(rows);
         for word in &self.words {
-            word.list.each(sparse.as_ref(), |row, frequency| {
+            word.list.each(lenders.as_ref(), |row, frequency| {
                 let frequency = frequency as f32;
-                sums.add(row, frequency);
+                if takes(row) {
+                    sums.add(row, frequency);
+                }
                 if !lending.is_nothing() {
-                    links.around(row, lending, |other, share| sums.add(other, share * frequency));
+                    links.around(row, lending, |other, share| {
+                        if takes(other) {
+                            sums.add(other, share * frequency);
+                        }
+                    });
                 }
             });
             sums.score(word.rarity, |row| {
@@ -104,7 +119,7 @@ impl Search {
                 K1 * (1.0 - B + B * length / self.mean)
             });
         }
-        sums.into_scores(wanted)
+        sums.into_scores()
     }
 
     /// Returns the words of `row`, the mean with its neighbours'.
@@ -121,53 +136,66 @@ impl Search {
 }
 
 impl Sums {
-    fn new(rows: usize) -> Self {
-        Self {
-            frequencies: vec![0.0; rows],
-            lengths: vec![0.0; rows],
-            scores: vec![0.0; rows],
-            with_word: Vec::new(),
-            with_any: Vec::new(),
-        }
+    fn new(rows: u32) -> Self {
+        Self { rows: vec![Sum::default(); rows as usize], with_word: Vec::new(), with_any: Bits::none(rows) }
     }
 
     fn add(&mut self, row: u32, frequency: f32) {
-        let sum = &mut self.frequencies[row as usize];
-        if *sum == 0.0 {
+        let sum = &mut self.rows[row as usize];
+        if sum.frequency == 0.0 {
             self.with_word.push(row);
         }
-        *sum += frequency;
+        sum.frequency += frequency;
     }
 
     /// Turns the frequencies of a word into scores and forgets them.
     fn score(&mut self, rarity: f32, length: impl Fn(u32) -> f32) {
         for row in self.with_word.drain(..) {
-            let at = row as usize;
-            if self.lengths[at] == 0.0 {
-                self.lengths[at] = length(row);
-                self.with_any.push(row);
+            let sum = &mut self.rows[row as usize];
+            if sum.length == 0.0 {
+                sum.length = length(row);
+                self.with_any.insert(row);
             }
-            let frequency = std::mem::take(&mut self.frequencies[at]);
-            self.scores[at] += rarity * frequency * (K1 + 1.0) / (frequency + self.lengths[at]);
+            let frequency = std::mem::take(&mut sum.frequency);
+            sum.score += rarity * frequency * (K1 + 1.0) / (frequency + sum.length);
         }
     }
 
-    fn into_scores(self, wanted: &RoaringBitmap) -> Vec<(u32, f32)> {
-        let Self { mut with_any, scores, .. } = self;
-        with_any.retain(|row| wanted.contains(*row));
-        with_any.sort_unstable();
-        with_any.into_iter().map(|row| (row, scores[row as usize])).collect()
+    fn into_scores(self) -> Vec<(u32, f32)> {
+        self.with_any.iter().map(|row| (row, self.rows[row as usize].score)).collect()
     }
 }
 
-fn with_lenders(wanted: &RoaringBitmap, links: &Links, lending: Lending) -> RoaringBitmap {
-    let mut rows = wanted.clone();
-    if !lending.is_nothing() {
-        for row in wanted {
-            links.around(row, lending, |other, _| {
-                rows.insert(other);
-            });
-        }
+impl Bits {
+    fn none(rows: u32) -> Self {
+        Self(vec![0; (rows as usize).div_ceil(64)])
     }
-    rows
+
+    /// Takes in those of `rows` that are before `end`.
+    fn of(rows: &RoaringBitmap, end: u32) -> Self {
+        let mut bits = Self::none(end);
+        rows.iter().take_while(|row| *row < end).for_each(|row| bits.insert(row));
+        bits
+    }
+
+    fn insert(&mut self, row: u32) {
+        self.0[row as usize / 64] |= 1 << (row % 64);
+    }
+
+    fn contains(&self, row: u32) -> bool {
+        self.0.get(row as usize / 64).is_some_and(|bits| bits >> (row % 64) & 1 == 1)
+    }
+
+    /// Returns the rows in their order.
+    fn iter(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().zip((0_u32..).step_by(64)).flat_map(|(bits, start)| {
+            let mut left = *bits;
+            std::iter::from_fn(move || {
+                let at = left.trailing_zeros();
+                // Clears the lowest bit; nothing is left to clear at the end.
+                left &= left.checked_sub(1)?;
+                Some(start + at)
+            })
+        })
+    }
 }

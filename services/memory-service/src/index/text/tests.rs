@@ -7,7 +7,18 @@ use super::{Text, Unreadable, words};
 use crate::index::threads::{Lending, Threads};
 
 const WORDS: [&str; 12] = [
-    "apr", "gas", "pool", "weth/usdc", "the", "0xAB12cd", "rising", "rises", "東京", "🚀", "pool_behavior", "4,250.5",
+    "apr",
+    "gas",
+    "pool",
+    "weth/usdc",
+    "the",
+    "0xAB12cd",
+    "rising",
+    "rises",
+    "東京",
+    "🚀",
+    "pool_behavior",
+    "4,250.5",
 ];
 
 #[derive(Clone, Debug)]
@@ -56,7 +67,12 @@ fn frequencies(text: &str) -> BTreeMap<String, f64> {
 }
 
 /// BM25 as it is defined, over all memories from the start.
-fn model(kept: &BTreeMap<usize, Kept>, query: &str, lending: Lending, wanted: &RoaringBitmap) -> BTreeMap<u32, f64> {
+fn model(
+    kept: &BTreeMap<usize, Kept>,
+    query: &str,
+    lending: Lending,
+    wanted: &RoaringBitmap,
+) -> BTreeMap<u32, f64> {
     let memories: Vec<(&Kept, BTreeMap<String, f64>)> =
         kept.values().map(|memory| (memory, frequencies(&memory.text))).collect();
     let length = |words: &BTreeMap<String, f64>| words.values().sum::<f64>();
@@ -64,8 +80,10 @@ fn model(kept: &BTreeMap<usize, Kept>, query: &str, lending: Lending, wanted: &R
     let mut scores = BTreeMap::new();
     for (memory, own) in memories.iter().filter(|(memory, _)| wanted.contains(memory.row)) {
         let mut around: Vec<(f64, &BTreeMap<String, f64>)> = vec![(1.0, own)];
-        let mut thread: Vec<_> =
-            memories.iter().filter(|(other, _)| memory.thread.is_some() && other.thread == memory.thread).collect();
+        let mut thread: Vec<_> = memories
+            .iter()
+            .filter(|(other, _)| memory.thread.is_some() && other.thread == memory.thread)
+            .collect();
         thread.sort_by_key(|(other, _)| (other.position, other.row));
         if let Some(at) = thread.iter().position(|(other, _)| other.row == memory.row) {
             for (distance, share) in [(1, lending.next), (2, lending.second)] {
@@ -80,7 +98,8 @@ fn model(kept: &BTreeMap<usize, Kept>, query: &str, lending: Lending, wanted: &R
         for word in words::of_query(query) {
             let with = memories.iter().filter(|(_, words)| words.contains_key(&word)).count() as f64;
             let rarity = (1.0 + (memories.len() as f64 - with + 0.5) / (with + 0.5)).ln();
-            let frequency = around.iter().map(|(share, words)| share * words.get(&word).unwrap_or(&0.0)).sum::<f64>();
+            let frequency =
+                around.iter().map(|(share, words)| share * words.get(&word).unwrap_or(&0.0)).sum::<f64>();
             score += rarity * frequency * 2.2 / (frequency + 1.2 * (0.25 + 0.75 * size / mean));
         }
         if score > 0.0 {
@@ -191,4 +210,18 @@ fn a_search_does_not_see_later_writes() {
     let found = search.scores(&RoaringBitmap::from_iter([0, 1]), threads.links(), Lending::NOTHING);
     assert_eq!(found.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [0]);
     assert!(text.search("nowhere the").is_empty());
+}
+
+#[test]
+fn an_index_takes_little_more_than_its_new_words() {
+    let mut text = Text::new();
+    for row in 0..10_000 {
+        text.insert(
+            row,
+            &format!("pool weth/usdc at 0x{row:040x} paid {}.5 percent, as on every other day", row % 90),
+        );
+    }
+    // Twelve postings, a length, and an address of 42 bytes with its place.
+    let bytes = text.bytes() / 10_000;
+    assert!(bytes < 160, "{bytes} bytes a memory");
 }

@@ -1,0 +1,3 @@
+//! Benchmarks of the memory service, run by `athena bench`.
+
+pub mod evidence;
