@@ -57,7 +57,7 @@ struct Bench {
     data: &'static str,
 }
 
-const BENCHES: [Bench; 18] = [
+const BENCHES: [Bench; 19] = [
     Bench {
         name: "gateway.bands",
         about: "observations that an answer about close figures serves, at ±10 % of APR and TVL, with answers of the day before",
@@ -197,6 +197,16 @@ const BENCHES: [Bench; 18] = [
         reference: "qdrant-edge 0.03 to 1.24 ms, usearch 0.26 to 45, hannoy 0.18 to 40, on other cores",
         rounds: 3,
         data: "",
+    },
+    Bench {
+        name: "memory.evidence",
+        about: "turns that answer a question, found among the first ten by the default ranking, no LLM",
+        unit: "percent",
+        better: "higher",
+        goal: "at least 75 on LoCoMo's dev five with MiniLM; at least weighted + 12 on others",
+        reference: "cosine, BM25, their reciprocal rank fusion and their weighted sum on the same memories",
+        rounds: 1,
+        data: "conversations with questions and their evidence: conversations/locomo_dev.json",
     },
     Bench {
         name: "mesh.overload",
@@ -385,6 +395,15 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
         }
         "memory.filtered" => setup.rounds(async || memory(memory_service::bench::filtered::measure)).await,
         "memory.scan" => setup.rounds(async || memory(memory_service::bench::scan::measure)).await,
+        "memory.evidence" => {
+            let embedder = setup.embedder().await?;
+            let measure = async || {
+                let (value, details) =
+                    memory_service::bench::evidence::measure(&setup.data, &*embedder).await?;
+                Ok(Round { value, details })
+            };
+            setup.rounds(measure).await
+        }
         "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,
         "mesh.memory" => setup.rounds(processes::memory).await,

@@ -3,6 +3,7 @@
 //! Both measure from a query's vector to the rows it finds, on the service's own pool. Left out are what lies around that: the wire,
 //! the embedder, the choice of candidates, and the store, in whose place full vectors lie in memory.
 
+pub mod evidence;
 pub mod filtered;
 pub mod scan;
 mod vectors;
