@@ -10,6 +10,7 @@ pub mod statistics;
 
 use std::time::Duration;
 
+pub(crate) use self::openai::Call;
 pub use self::{
     dialect::Dialect,
     endpoint::{Endpoint, Options, Patience, SetupError},
