@@ -16,6 +16,8 @@ mod faults;
 mod generate;
 #[path = "gateway/harness.rs"]
 mod harness;
+#[path = "gateway/isolation.rs"]
+mod isolation;
 #[path = "gateway/merging.rs"]
 mod merging;
 #[path = "gateway/near_miss.rs"]

@@ -1,6 +1,6 @@
 //! Wire to domain and back; names the field that is wrong.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use contracts::memory as wire;
 use rpc::{At, Check, Fault, time};
@@ -9,7 +9,7 @@ use crate::{
     config::Limits,
     engine::{Explained, Stats},
     explain::Stage,
-    memory::{Draft, Memory, VECTOR_LENGTHS, length},
+    memory::{Claim, Draft, Expiry, Memory, VECTOR_LENGTHS, length},
     query::{Filter, Likeness, Query},
     recall::{Answer, Found},
 };
@@ -17,14 +17,22 @@ use crate::{
 /// Most memories of a batch, and most ids of a forget.
 pub(crate) const BATCH: usize = 1000;
 
+const AGENT_BYTES: usize = 128;
 const CATEGORY_BYTES: usize = 128;
 const CONTENT_BYTES: usize = 64 << 10;
 const ID_BYTES: usize = 256;
+/// Longest a memory may be told to live.
+const LONGEST_LIFE: Duration = Duration::from_hours(100 * 365 * 24);
 const METADATA_BYTES: usize = 16 << 10;
 const METADATA_ENTRIES: usize = 64;
 const POOL_BYTES: usize = 256;
 const POOLS: usize = 64;
-/// Most categories of a query, and most pools.
+const SOURCES: usize = 64;
+const SOURCE_BYTES: usize = 256;
+const TAGS: usize = 64;
+const TAG_BYTES: usize = 128;
+const THREAD_BYTES: usize = 256;
+/// Most names of one kind in a query.
 const QUERY_NAMES: usize = 64;
 const QUERY_TEXT_BYTES: usize = 64 << 10;
 
@@ -61,6 +69,15 @@ fn read(check: &mut Check, at: At<'_>, memory: wire::Memory, limits: Limits) -> 
     }
     vector(check, at.field("embedding"), &memory.embedding, limits.dimensions);
     let time = check.time(at.field("time"), memory.time.as_ref());
+    check.text(at.field("agent"), &memory.agent, 0..=AGENT_BYTES);
+    names(check, at.field("tags"), &memory.tags, TAGS, TAG_BYTES);
+    check.text(at.field("thread"), &memory.thread, 0..=THREAD_BYTES);
+    let placed = memory.position.is_none() || !memory.thread.is_empty();
+    check.require(at.field("thread"), placed, "must be given where a position is");
+    check.within(at.field("importance"), memory.importance, 0.0..=1.0);
+    let expires = expiry(check, at, memory.expiration);
+    let claim = memory.claim.map(|claim| stated(check, at.field("claim"), claim));
+    names(check, at.field("sources"), &memory.sources, SOURCES, SOURCE_BYTES);
     Draft {
         id: (!memory.id.is_empty()).then_some(memory.id),
         category: memory.category,
@@ -69,8 +86,36 @@ fn read(check: &mut Check, at: At<'_>, memory: wire::Memory, limits: Limits) -> 
         time,
         confidence: memory.confidence,
         metadata: memory.metadata.into_iter().collect(),
+        agent: memory.agent,
+        tags: memory.tags,
+        place: (!memory.thread.is_empty()).then_some((memory.thread, memory.position)),
+        importance: memory.importance,
+        expires,
+        pinned: memory.pinned,
+        claim,
+        sources: memory.sources,
         embedding: (!memory.embedding.is_empty()).then_some(memory.embedding),
     }
+}
+
+fn expiry(check: &mut Check, at: At<'_>, expiration: Option<wire::memory::Expiration>) -> Option<Expiry> {
+    match expiration? {
+        wire::memory::Expiration::ExpireTime(time) => {
+            check.time(at.field("expire_time"), Some(&time)).map(Expiry::At)
+        }
+        wire::memory::Expiration::Ttl(ttl) => {
+            let ttl = check.positive(at.field("ttl"), Some(&ttl))?;
+            check.require(at.field("ttl"), ttl <= LONGEST_LIFE, "must be at most 100 years");
+            Some(Expiry::After(ttl))
+        }
+    }
+}
+
+fn stated(check: &mut Check, at: At<'_>, claim: wire::Claim) -> Claim {
+    check.text(at.field("subject"), &claim.subject, 1..=256);
+    check.text(at.field("field"), &claim.field, 1..=128);
+    check.text(at.field("value"), &claim.value, 1..=1024);
+    Claim { subject: claim.subject, field: claim.field, value: claim.value }
 }
 
 /// Reads a query; an absent one asks for the newest memories.
@@ -82,6 +127,9 @@ pub(crate) fn query(query: Option<wire::Query>, limits: Limits) -> Result<Query,
     vector(&mut check, at.field("embedding"), &query.embedding, limits.dimensions);
     names(&mut check, at.field("categories"), &query.categories, QUERY_NAMES, CATEGORY_BYTES);
     names(&mut check, at.field("pools"), &query.pools, QUERY_NAMES, POOL_BYTES);
+    names(&mut check, at.field("agents"), &query.agents, QUERY_NAMES, AGENT_BYTES);
+    names(&mut check, at.field("tags"), &query.tags, QUERY_NAMES, TAG_BYTES);
+    names(&mut check, at.field("threads"), &query.threads, QUERY_NAMES, THREAD_BYTES);
     let start = check.time(at.field("start_time"), query.start_time.as_ref());
     let end = check.time(at.field("end_time"), query.end_time.as_ref());
     let in_order = start.zip(end).is_none_or(|(start, end)| start < end);
@@ -91,6 +139,9 @@ pub(crate) fn query(query: Option<wire::Query>, limits: Limits) -> Result<Query,
     let filter = Filter {
         categories: query.categories,
         pools: query.pools,
+        agents: query.agents,
+        tags: query.tags,
+        threads: query.threads,
         start,
         end,
         min_confidence: query.min_confidence,
@@ -159,6 +210,19 @@ pub(crate) fn memory(memory: &Arc<Memory>, embedding: Option<&[f32]>) -> wire::M
         confidence: memory.confidence,
         metadata: memory.metadata.clone().into_iter().collect(),
         embedding: embedding.map(<[f32]>::to_vec).unwrap_or_default(),
+        agent: memory.agent.clone(),
+        tags: memory.tags.clone(),
+        thread: memory.place.as_ref().map(|place| place.thread.clone()).unwrap_or_default(),
+        position: memory.place.as_ref().map(|place| place.position),
+        importance: memory.importance,
+        expiration: memory.expires.map(|at| wire::memory::Expiration::ExpireTime(time::to_proto(at))),
+        pinned: memory.pinned,
+        claim: memory.claim.clone().map(|Claim { subject, field, value }| wire::Claim {
+            subject,
+            field,
+            value,
+        }),
+        sources: memory.sources.clone(),
     }
 }
 

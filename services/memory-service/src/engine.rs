@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use caching::Cache;
@@ -196,7 +196,8 @@ impl Engine {
     ) -> Result<(Arc<Answer>, bool), Error> {
         let memories = self.tenant(tenant);
         let mut key = Key { tenant: Arc::clone(tenant), generation: memories.generation(), query };
-        let hit = self.answers.get(&key);
+        let now = self.clock.now();
+        let hit = self.answers.get(&key).filter(|hit| answers_at(&hit.value, now));
         memories.count(hit.is_some());
         self.note_read(hit.is_some());
         if let Some(hit) = hit {
@@ -231,7 +232,8 @@ impl Engine {
         let start = Instant::now();
         let memories = self.tenant(tenant);
         let key = Key { tenant: Arc::clone(tenant), generation: memories.generation(), query };
-        let would_hit_cache = self.answers.peek(&key).is_some();
+        let now = self.clock.now();
+        let would_hit_cache = self.answers.peek(&key).is_some_and(|hit| answers_at(&hit.value, now));
         let (answer, stages) = self.run(&memories, key.query, budget, &*self.embedder).await?;
         Ok(Explained { stages, answer, would_hit_cache, total: start.elapsed() })
     }
@@ -241,7 +243,9 @@ impl Engine {
     /// # Errors
     /// [`Error::NotFound`].
     pub(crate) fn get(&self, tenant: &Arc<str>, id: &str) -> Result<(Arc<Memory>, Vec<f32>), Error> {
-        self.tenant(tenant).index().get(id).ok_or(Error::NotFound)
+        let found = self.tenant(tenant).index().get(id);
+        let now = self.clock.now();
+        found.filter(|(memory, _)| memory.expires.is_none_or(|at| now < at)).ok_or(Error::NotFound)
     }
 
     /// Returns the statistics of `tenant`.
@@ -312,7 +316,7 @@ impl Engine {
         let deadline = Instant::now() + timeout;
         let stop = Arc::new(Stop::at(deadline));
         let guard = StopOnDrop(Arc::clone(&stop));
-        let tenant = Arc::clone(tenant);
+        let (tenant, now) = (Arc::clone(tenant), self.clock.now());
         let scan = async {
             // Before its turn: an embedder that is waited for must not keep others from scanning.
             let wanted = recall::wanted(&query.likeness, embedder).await?;
@@ -321,7 +325,7 @@ impl Engine {
             let run = move || {
                 // A caller that leaves does not end its scan at once: the turn is over when the scan is.
                 let _turn = turn;
-                recall::run(&tenant, &query, wanted, threads, &stop)
+                recall::run(&tenant, &query, wanted, now, threads, &stop)
             };
             let done = self.telemetry.spawn_blocking(run).await.map_err(Error::Task)?;
             done.map_err(|Stopped| Error::TimedOut)
@@ -370,10 +374,14 @@ impl Engine {
     }
 }
 
+/// Returns whether nothing that an answer may hold has expired at `now`.
+fn answers_at(answer: &Answer, now: SystemTime) -> bool {
+    answer.fresh_until.is_none_or(|until| now < until)
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
-        collections::BTreeMap,
         sync::Arc,
         time::{Duration, Instant},
     };
@@ -392,16 +400,7 @@ mod tests {
     };
 
     fn draft(id: &str) -> Draft {
-        Draft {
-            id: Some(id.to_owned()),
-            category: "c".into(),
-            content: "content".into(),
-            pools: vec![],
-            time: None,
-            confidence: 0.0,
-            metadata: BTreeMap::new(),
-            embedding: None,
-        }
+        Draft { id: Some(id.to_owned()), category: "c".into(), content: "content".into(), ..Draft::default() }
     }
 
     fn newest() -> Query {

@@ -1,6 +1,10 @@
 //! What an agent remembers.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 /// Shortest and longest Euclidean length of a vector the service takes: within them no product of a scan leaves the range of `f32`.
 pub(crate) const VECTOR_LENGTHS: std::ops::RangeInclusive<f64> = 1e-18..=1e18;
@@ -22,6 +26,51 @@ pub(crate) struct Memory {
     pub(crate) confidence: f64,
     /// Further facts.
     pub(crate) metadata: BTreeMap<String, String>,
+    /// The agent it belongs to, at most 128 bytes; empty: none.
+    pub(crate) agent: String,
+    /// Labels; at most 64.
+    pub(crate) tags: Vec<String>,
+    /// Its place in a conversation, task or log.
+    pub(crate) place: Option<Place>,
+    /// How much it matters, 0 to 1; 0: not stated.
+    pub(crate) importance: f64,
+    /// From when on it is not found.
+    pub(crate) expires: Option<SystemTime>,
+    /// Whether only its id or its expiry forgets it.
+    pub(crate) pinned: bool,
+    /// What it states.
+    pub(crate) claim: Option<Claim>,
+    /// Where it comes from; at most 64.
+    pub(crate) sources: Vec<String>,
+}
+
+/// A place in a conversation, task or log.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// Which one, 1 to 256 bytes.
+    pub(crate) thread: String,
+    /// Where in it, rising.
+    pub(crate) position: u64,
+}
+
+/// A value stated for a field of a subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    /// What it is about.
+    pub(crate) subject: String,
+    /// What is said of it.
+    pub(crate) field: String,
+    /// The value.
+    pub(crate) value: String,
+}
+
+/// When a memory is forgotten by itself, as it is handed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    /// At a time.
+    At(SystemTime),
+    /// So long after it was handed in.
+    After(Duration),
 }
 
 /// A memory with the vector of its content.
@@ -34,7 +83,7 @@ pub(crate) struct Record {
 }
 
 /// A memory as it is handed in: the service fills in what is absent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Draft {
     /// Its id; absent: one is made.
     pub(crate) id: Option<String>,
@@ -50,6 +99,22 @@ pub(crate) struct Draft {
     pub(crate) confidence: f64,
     /// Further facts.
     pub(crate) metadata: BTreeMap<String, String>,
+    /// The agent it belongs to, at most 128 bytes; empty: none.
+    pub(crate) agent: String,
+    /// Labels; at most 64.
+    pub(crate) tags: Vec<String>,
+    /// Its thread, and its position there; absent: by its time.
+    pub(crate) place: Option<(String, Option<u64>)>,
+    /// How much it matters, 0 to 1; 0: not stated.
+    pub(crate) importance: f64,
+    /// From when on it is not found.
+    pub(crate) expires: Option<Expiry>,
+    /// Whether only its id or its expiry forgets it.
+    pub(crate) pinned: bool,
+    /// What it states.
+    pub(crate) claim: Option<Claim>,
+    /// Where it comes from; at most 64.
+    pub(crate) sources: Vec<String>,
     /// The vector of the content; absent: the service embeds it.
     pub(crate) embedding: Option<Vec<f32>>,
 }
@@ -63,6 +128,29 @@ pub(crate) enum Change {
     Forget(Vec<String>),
 }
 
+impl Memory {
+    /// Returns a memory that says nothing yet.
+    pub(crate) fn bare() -> Self {
+        Self {
+            id: "".into(),
+            category: String::new(),
+            content: String::new(),
+            pools: Vec::new(),
+            time: SystemTime::UNIX_EPOCH,
+            confidence: 0.0,
+            metadata: BTreeMap::new(),
+            agent: String::new(),
+            tags: Vec::new(),
+            place: None,
+            importance: 0.0,
+            expires: None,
+            pinned: false,
+            claim: None,
+            sources: Vec::new(),
+        }
+    }
+}
+
 impl Draft {
     /// Completes the memory with the id, time and vector it lacks.
     #[must_use]
@@ -73,17 +161,41 @@ impl Draft {
         make_vector: impl FnOnce() -> Vec<f32>,
     ) -> Record {
         let embedding = self.embedding.unwrap_or_else(make_vector);
+        let time = self.time.unwrap_or(now);
+        let place = self.place.map(|(thread, position)| {
+            let position = position.unwrap_or_else(|| nanos(time));
+            Place { thread, position }
+        });
+        let expires = self.expires.and_then(|expiry| match expiry {
+            Expiry::At(time) => Some(time),
+            // A time that cannot be told is never.
+            Expiry::After(ttl) => now.checked_add(ttl),
+        });
         let memory = Memory {
             id: self.id.unwrap_or_else(make_id).into(),
             category: self.category,
             content: self.content,
             pools: self.pools,
-            time: self.time.unwrap_or(now),
+            time,
             confidence: self.confidence,
             metadata: self.metadata,
+            agent: self.agent,
+            tags: self.tags,
+            place,
+            importance: self.importance,
+            expires,
+            pinned: self.pinned,
+            claim: self.claim,
+            sources: self.sources,
         };
         Record { memory: Arc::new(memory), embedding }
     }
+}
+
+/// Returns the nanoseconds from 1970 to `time`; 0 before.
+fn nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Returns the Euclidean length of `vector`.
@@ -94,23 +206,16 @@ pub(crate) fn length(vector: &[f32]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        collections::BTreeMap,
-        time::{Duration, UNIX_EPOCH},
-    };
+    use std::time::{Duration, UNIX_EPOCH};
 
-    use super::{Draft, length};
+    use super::{Draft, Expiry, Place, length};
 
     fn draft() -> Draft {
         Draft {
-            id: None,
             category: "pool_behavior".into(),
             content: "fees rise on mondays".into(),
-            pools: vec![],
-            time: None,
             confidence: 0.5,
-            metadata: BTreeMap::new(),
-            embedding: None,
+            ..Draft::default()
         }
     }
 
@@ -134,6 +239,18 @@ mod tests {
         );
         assert_eq!((&*record.memory.id, record.memory.time), ("mine", time));
         assert_eq!(record.embedding, [2.0]);
+    }
+
+    #[test]
+    fn a_life_begins_when_it_is_handed_in_and_a_place_without_position_is_its_time() {
+        let now = UNIX_EPOCH + Duration::from_secs(7);
+        let expires = Some(Expiry::After(Duration::from_secs(3)));
+        let placed = Draft { expires, place: Some(("log".into(), None)), ..draft() };
+        let record = placed.complete(now, || "made".into(), || vec![1.0]);
+        assert_eq!(record.memory.expires, Some(UNIX_EPOCH + Duration::from_secs(10)));
+        assert_eq!(record.memory.place, Some(Place { thread: "log".into(), position: 7_000_000_000 }));
+        let for_ever = Draft { expires: Some(Expiry::After(Duration::MAX)), ..draft() };
+        assert_eq!(for_ever.complete(now, || "made".into(), || vec![1.0]).memory.expires, None);
     }
 
     #[test]

@@ -36,6 +36,12 @@ pub(crate) struct Filter {
     pub(crate) categories: Vec<String>,
     /// Only memories about at least one of these; empty: every one.
     pub(crate) pools: Vec<String>,
+    /// Only memories of these agents; empty: every one.
+    pub(crate) agents: Vec<String>,
+    /// Only memories with at least one of these tags; empty: every one.
+    pub(crate) tags: Vec<String>,
+    /// Only memories of these threads; empty: every one.
+    pub(crate) threads: Vec<String>,
     /// Only memories at or after this time.
     pub(crate) start: Option<SystemTime>,
     /// Only memories before this time.
@@ -48,7 +54,8 @@ impl Query {
     /// Brings a question into canonical form.
     #[must_use]
     pub(crate) fn canonical(mut self) -> Self {
-        for names in [&mut self.filter.categories, &mut self.filter.pools] {
+        let Filter { categories, pools, agents, tags, threads, .. } = &mut self.filter;
+        for names in [categories, pools, agents, tags, threads] {
             names.sort_unstable();
             names.dedup();
         }
@@ -73,6 +80,9 @@ impl Hash for Query {
         }
         self.filter.categories.hash(state);
         self.filter.pools.hash(state);
+        self.filter.agents.hash(state);
+        self.filter.tags.hash(state);
+        self.filter.threads.hash(state);
         self.filter.start.hash(state);
         self.filter.end.hash(state);
         (self.filter.min_confidence + 0.0).to_bits().hash(state);

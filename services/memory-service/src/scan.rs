@@ -253,7 +253,7 @@ mod tests {
     ) -> Vec<(String, f32)> {
         let mut index = Index::new(records[0].embedding.len(), 0);
         index.apply(&Change::Put(records), 1);
-        let selection = index.select(&Filter::default(), &mut Vec::new());
+        let selection = index.select(&Filter::default(), UNIX_EPOCH, &mut Vec::new());
         let ranking = ranking.map(|vector| unit(vector).unwrap());
         let scanned =
             scan(&selection.rows, &selection.candidates, ranking.as_deref(), limit, threads, &later())
@@ -336,7 +336,7 @@ mod tests {
     fn a_stopped_scan_returns_nothing() {
         let mut index = Index::new(1, 0);
         index.apply(&Change::Put(vec![record("a", &[1.0])]), 1);
-        let selection = index.select(&Filter::default(), &mut Vec::new());
+        let selection = index.select(&Filter::default(), UNIX_EPOCH, &mut Vec::new());
         let run = |stop: &Stop| scan(&selection.rows, &selection.candidates, None, 1, 1, stop).map(|_| ());
         assert_eq!(run(&Stop::at(Instant::now())), Err(Stopped));
         let stop = later();

@@ -306,8 +306,6 @@ async fn explain_shows_every_stage_and_counts_nothing() {
     let expected = [
         ("embed", 0, 0),
         ("filter.category", 10, 6),
-        ("filter.pool", 6, 6),
-        ("filter.time", 6, 6),
         ("filter.confidence", 6, 4),
         ("scan", 4, 3),
         ("rank", 3, 3),

@@ -59,7 +59,9 @@ pub(super) fn cases(message: &MessageDescriptor, around: &[String]) -> Vec<Case<
         let what = format!("no {}", choice.name());
         // In a message it is that message which is wrong; a request is wrong in its choice.
         let path = if around.len() == 1 { choice.name() } else { "" };
-        all.push(Case { what, value: made, verdict: Verdict::Wrong(path.to_owned()) });
+        let verdict =
+            if table::is_optional(&choice) { Verdict::Legal } else { Verdict::Wrong(path.to_owned()) };
+        all.push(Case { what, value: made, verdict });
     }
     all
 }

@@ -1,6 +1,6 @@
 //! What every field of every request may hold. A field that is not here, or that is no longer in the contracts, fails the test.
 
-use prost_reflect::{FieldDescriptor, MessageDescriptor};
+use prost_reflect::{FieldDescriptor, MessageDescriptor, OneofDescriptor};
 
 use super::edges::{ANY, LONGEST};
 use super::holds::Holds::{
@@ -26,8 +26,13 @@ const LIMIT: Holds = Whole(0, 1_000);
 const PATH_NAME: Holds = PathName { optional: false };
 /// As `memory_dimensions` has it.
 const EMBEDDING: Holds = Vector(256);
+/// Seconds a memory may be told to live.
+const LIFE: u64 = 100 * 365 * 86_400;
 /// Text and bytes of a document: its own limit less its shortest name.
 const VALUE_BYTES: usize = MIB - 89;
+
+/// Choices none of which has to be made, by their full names without `athena.`.
+const OPTIONAL: &[&str] = &["memory.v1.Memory.expiration"];
 
 /// Fields by their full name without `athena.`, and what they may hold.
 const TABLE: &[(&str, Holds)] = &[
@@ -136,6 +141,19 @@ const TABLE: &[(&str, Holds)] = &[
     ("memory.v1.Memory.confidence", SHARE),
     ("memory.v1.Memory.metadata", Map { entries: (0, 64), bytes: 16 * KIB, name: &Free(0), value: &Free(0) }),
     ("memory.v1.Memory.embedding", EMBEDDING),
+    ("memory.v1.Memory.agent", Text(0, 128)),
+    ("memory.v1.Memory.tags", List(0, 64, &Text(1, 128))),
+    ("memory.v1.Memory.thread", Text(1, 256)),
+    ("memory.v1.Memory.position", Whole(0, u64::MAX)),
+    ("memory.v1.Memory.importance", SHARE),
+    ("memory.v1.Memory.expire_time", Moment),
+    ("memory.v1.Memory.ttl", Span(1, LIFE)),
+    ("memory.v1.Memory.pinned", Flag),
+    ("memory.v1.Memory.claim", Message { required: false }),
+    ("memory.v1.Memory.sources", List(0, 64, &Text(1, 256))),
+    ("memory.v1.Claim.subject", Text(1, 256)),
+    ("memory.v1.Claim.field", Text(1, 128)),
+    ("memory.v1.Claim.value", Text(1, KIB)),
     ("memory.v1.RememberRequest.memory", Message { required: true }),
     ("memory.v1.RememberBatchRequest.memories", List(1, 1_000, &Message { required: true })),
     ("memory.v1.Query.text", Text(0, 64 * KIB)),
@@ -147,6 +165,9 @@ const TABLE: &[(&str, Holds)] = &[
     ("memory.v1.Query.min_confidence", SHARE),
     ("memory.v1.Query.limit", LIMIT),
     ("memory.v1.Query.include_embedding", Flag),
+    ("memory.v1.Query.agents", List(0, 64, &Text(1, 128))),
+    ("memory.v1.Query.tags", List(0, 64, &Text(1, 128))),
+    ("memory.v1.Query.threads", List(0, 64, &Text(1, 256))),
     ("memory.v1.RecallRequest.query", Message { required: false }),
     ("memory.v1.ExplainRequest.query", Message { required: false }),
     ("memory.v1.GetRequest.id", Text(1, 256)),
@@ -256,4 +277,9 @@ pub(super) fn holds(field: &FieldDescriptor) -> Option<Holds> {
 /// Returns whether a message is of our contracts, and not one that they import.
 pub(super) fn is_ours(message: &MessageDescriptor) -> bool {
     message.package_name().starts_with("athena.")
+}
+
+/// Returns whether a choice may be left open.
+pub(super) fn is_optional(choice: &OneofDescriptor) -> bool {
+    OPTIONAL.iter().any(|name| choice.full_name().strip_prefix("athena.") == Some(name))
 }

@@ -4,12 +4,13 @@ mod arena;
 mod postings;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
+    ops::Bound::{Excluded, Unbounded},
     sync::Arc,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
-use roaring::RoaringBitmap;
+use roaring::{MultiOps as _, RoaringBitmap};
 
 use arena::Arena;
 pub(crate) use arena::{CHUNK_ROWS, Rows};
@@ -29,7 +30,12 @@ pub(crate) struct Index {
     live: RoaringBitmap,
     categories: Names,
     pools: Names,
+    agents: Names,
+    tags: Names,
+    threads: Names,
     times: Buckets,
+    /// Rows by when they expire.
+    expiries: BTreeMap<SystemTime, RoaringBitmap>,
     generation: u64,
 }
 
@@ -40,6 +46,8 @@ pub(crate) struct Selection {
     pub(crate) rows: Rows,
     /// The rows that passed the filter.
     pub(crate) candidates: RoaringBitmap,
+    /// When the next memory expires.
+    pub(crate) fresh_until: Option<SystemTime>,
     /// The write after which this was the state.
     pub(crate) generation: u64,
 }
@@ -53,7 +61,11 @@ impl Index {
             live: RoaringBitmap::new(),
             categories: Names::default(),
             pools: Names::default(),
+            agents: Names::default(),
+            tags: Names::default(),
+            threads: Names::default(),
             times: Buckets::default(),
+            expiries: BTreeMap::new(),
             generation,
         }
     }
@@ -83,9 +95,20 @@ impl Index {
             }
         };
         self.live.insert(row);
-        self.categories.insert(&record.memory.category, row);
-        record.memory.pools.iter().for_each(|pool| self.pools.insert(pool, row));
-        self.times.insert(record.memory.time, row);
+        let memory = &*record.memory;
+        self.categories.insert(&memory.category, row);
+        memory.pools.iter().for_each(|pool| self.pools.insert(pool, row));
+        if !memory.agent.is_empty() {
+            self.agents.insert(&memory.agent, row);
+        }
+        memory.tags.iter().for_each(|tag| self.tags.insert(tag, row));
+        if let Some(place) = &memory.place {
+            self.threads.insert(&place.thread, row);
+        }
+        self.times.insert(memory.time, row);
+        if let Some(expires) = memory.expires {
+            self.expiries.entry(expires).or_default().insert(row);
+        }
     }
 
     /// Returns the write after which this is the state.
@@ -110,37 +133,33 @@ impl Index {
         Some((Arc::clone(memory), self.arena.rows().vector(row).to_vec()))
     }
 
-    /// Combines the bitmaps of `filter`'s categories, pools and times, and notes each stage. Confidence is a column of
+    /// Combines the bitmaps of `filter` and of what has not expired at `now`, and notes each stage. Confidence is a column of
     /// the rows: [`Selection::keep_confident`] looks at it without holding up a writer.
-    pub(crate) fn select(&self, filter: &Filter, stages: &mut Vec<Stage>) -> Selection {
-        let mut candidates = self.live.clone();
-        let mut narrow = |name: &'static str, detail: String, rows: Option<&dyn Fn() -> RoaringBitmap>| {
-            let (start, rows_in) = (Instant::now(), candidates.len());
-            if let Some(rows) = rows {
-                candidates &= rows();
+    pub(crate) fn select(&self, filter: &Filter, now: SystemTime, stages: &mut Vec<Stage>) -> Selection {
+        let mut narrowing = Narrowing { candidates: self.live.clone(), stages };
+        let fresh_until = self.expiries.range((Excluded(now), Unbounded)).next().map(|(at, _)| *at);
+        if !self.expiries.is_empty() {
+            let expired = || self.live.clone() - self.expiries.range(..=now).map(|(_, rows)| rows).union();
+            narrowing.by("filter.expiry", "what has not expired".to_owned(), expired);
+        }
+        for (name, what, wanted, known) in [
+            ("filter.category", "categories", &filter.categories, &self.categories),
+            ("filter.pool", "pools", &filter.pools, &self.pools),
+            ("filter.agent", "agents", &filter.agents, &self.agents),
+            ("filter.tag", "tags", &filter.tags, &self.tags),
+            ("filter.thread", "threads", &filter.threads, &self.threads),
+        ] {
+            if !wanted.is_empty() {
+                narrowing.by(name, named(what, wanted), || known.any_of(wanted));
             }
-            stages.push(Stage {
-                name,
-                detail,
-                rows_in,
-                rows_out: candidates.len(),
-                duration: start.elapsed(),
-            });
-        };
-        let categories = || self.categories.any_of(&filter.categories);
-        let detail = named("categories", &filter.categories);
-        narrow("filter.category", detail, (!filter.categories.is_empty()).then_some(&categories));
-        let pools = || self.pools.any_of(&filter.pools);
-        narrow("filter.pool", named("pools", &filter.pools), (!filter.pools.is_empty()).then_some(&pools));
-        let times = || self.times.between(filter.start, filter.end, |row| self.arena.rows().time(row));
-        let (bounded, detail) = match (filter.start.is_some(), filter.end.is_some()) {
-            (true, true) => (true, "buckets of 6 h from start to end, both edges row by row"),
-            (true, false) => (true, "buckets of 6 h from start on, the edge row by row"),
-            (false, true) => (true, "buckets of 6 h up to end, the edge row by row"),
-            (false, false) => (false, "every time"),
-        };
-        narrow("filter.time", detail.to_owned(), bounded.then_some(&times));
-        Selection { rows: self.arena.rows().clone(), candidates, generation: self.generation }
+        }
+        if let Some(edges) = edges(filter) {
+            let detail = format!("buckets of 6 h {edges} row by row");
+            let inside = || self.times.between(filter.start, filter.end, |row| self.arena.rows().time(row));
+            narrowing.by("filter.time", detail, inside);
+        }
+        let candidates = narrowing.candidates;
+        Selection { rows: self.arena.rows().clone(), candidates, fresh_until, generation: self.generation }
     }
 
     fn forget(&mut self, id: &str) {
@@ -155,36 +174,64 @@ impl Index {
         if let Some(memory) = self.arena.rows().memory(row) {
             self.categories.remove(&memory.category, row);
             memory.pools.iter().for_each(|pool| self.pools.remove(pool, row));
+            self.agents.remove(&memory.agent, row);
+            memory.tags.iter().for_each(|tag| self.tags.remove(tag, row));
+            if let Some(place) = &memory.place {
+                self.threads.remove(&place.thread, row);
+            }
             self.times.remove(memory.time, row);
+            if let Some(Entry::Occupied(mut rows)) = memory.expires.map(|at| self.expiries.entry(at)) {
+                rows.get_mut().remove(row);
+                if rows.get().is_empty() {
+                    rows.remove();
+                }
+            }
         }
+    }
+}
+
+/// Candidates that become fewer, stage by stage.
+struct Narrowing<'a> {
+    candidates: RoaringBitmap,
+    stages: &'a mut Vec<Stage>,
+}
+
+impl Narrowing<'_> {
+    fn by(&mut self, name: &'static str, detail: String, rows: impl FnOnce() -> RoaringBitmap) {
+        let (start, rows_in) = (Instant::now(), self.candidates.len());
+        self.candidates &= rows();
+        let rows_out = self.candidates.len();
+        self.stages.push(Stage { name, detail, rows_in, rows_out, duration: start.elapsed() });
+    }
+}
+
+/// Says which edges of a filter's time are looked at row by row; nothing where there are none.
+fn edges(filter: &Filter) -> Option<&'static str> {
+    match (filter.start.is_some(), filter.end.is_some()) {
+        (true, true) => Some("from start to end, both edges"),
+        (true, false) => Some("from start on, the edge"),
+        (false, true) => Some("up to end, the edge"),
+        (false, false) => None,
     }
 }
 
 impl Selection {
     /// Drops candidates that are less sure than `minimum`, and notes the stage.
     pub(crate) fn keep_confident(&mut self, minimum: f64, stages: &mut Vec<Stage>) {
-        let (start, rows_in) = (Instant::now(), self.candidates.len());
-        let mut detail = "every confidence".to_owned();
         if minimum > 0.0 {
+            let (start, rows_in) = (Instant::now(), self.candidates.len());
             let rows = &self.rows;
             self.candidates.retain(|row| rows.confidence(row) >= minimum);
-            detail = format!("column scan for at least {minimum}");
+            let (rows_out, duration) = (self.candidates.len(), start.elapsed());
+            let detail = format!("column scan for at least {minimum}");
+            stages.push(Stage { name: "filter.confidence", detail, rows_in, rows_out, duration });
         }
-        let rows_out = self.candidates.len();
-        stages.push(Stage {
-            name: "filter.confidence",
-            detail,
-            rows_in,
-            rows_out,
-            duration: start.elapsed(),
-        });
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use std::{
-        collections::BTreeMap,
         sync::Arc,
         time::{Duration, UNIX_EPOCH},
     };
@@ -203,19 +250,15 @@ pub(crate) mod tests {
             pools: vec!["p".into()],
             time: UNIX_EPOCH,
             confidence: 0.5,
-            metadata: BTreeMap::new(),
+            ..Memory::bare()
         };
         Record { memory: Arc::new(memory), embedding: embedding.to_vec() }
     }
 
     fn ids(index: &Index, filter: &Filter) -> Vec<String> {
         let mut stages = Vec::new();
-        let mut selection = index.select(filter, &mut stages);
+        let mut selection = index.select(filter, UNIX_EPOCH, &mut stages);
         selection.keep_confident(filter.min_confidence, &mut stages);
-        assert_eq!(
-            stages.iter().map(|stage| stage.name).collect::<Vec<_>>(),
-            ["filter.category", "filter.pool", "filter.time", "filter.confidence"]
-        );
         selection.candidates.iter().map(|row| selection.rows.memory(row).unwrap().id.to_string()).collect()
     }
 
@@ -256,10 +299,32 @@ pub(crate) mod tests {
     fn a_selection_is_not_touched_by_a_later_write() {
         let mut index = Index::new(1, 0);
         index.apply(&Change::Put(vec![record("a", &[1.0])]), 1);
-        let selection = index.select(&Filter::default(), &mut Vec::new());
+        let selection = index.select(&Filter::default(), UNIX_EPOCH, &mut Vec::new());
         index.apply(&Change::Forget(vec!["a".into()]), 2);
         assert_eq!(selection.generation, 1);
         assert!(selection.rows.memory(0).is_some());
+    }
+
+    #[test]
+    fn an_expired_memory_is_not_found_and_the_next_expiry_is_known() {
+        let at = |second| UNIX_EPOCH + Duration::from_secs(second);
+        let until = |id: &str, second| {
+            let mut record = record(id, &[1.0]);
+            Arc::get_mut(&mut record.memory).unwrap().expires = Some(at(second));
+            record
+        };
+        let mut index = Index::new(1, 0);
+        index.apply(&Change::Put(vec![until("a", 10), until("b", 20), record("c", &[1.0])]), 1);
+        let found = |index: &Index, second| {
+            let selection = index.select(&Filter::default(), at(second), &mut Vec::new());
+            (selection.candidates.len(), selection.fresh_until)
+        };
+        assert_eq!(found(&index, 9), (3, Some(at(10))));
+        assert_eq!(found(&index, 10), (2, Some(at(20))));
+        assert_eq!(found(&index, 20), (1, None));
+        index.apply(&Change::Put(vec![record("b", &[1.0])]), 2);
+        index.apply(&Change::Forget(vec!["a".into()]), 3);
+        assert_eq!(found(&index, 0), (2, None), "what was replaced or forgotten does not expire");
     }
 
     #[test]

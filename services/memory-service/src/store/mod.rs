@@ -267,7 +267,8 @@ mod tests {
     }
 
     fn ids(loaded: &Loaded, tenant: &str) -> Vec<String> {
-        let selection = loaded.tenants[tenant].select(&Filter::default(), &mut Vec::new());
+        let selection =
+            loaded.tenants[tenant].select(&Filter::default(), std::time::UNIX_EPOCH, &mut Vec::new());
         let memories = selection.candidates.iter().filter_map(|row| selection.rows.memory(row));
         memories.map(|memory| memory.id.to_string()).collect()
     }

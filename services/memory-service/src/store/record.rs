@@ -1,7 +1,8 @@
 //! How a memory lies on disk.
 //!
 //! One version byte, eight bytes of checksum over the key and all that follows, then time, confidence, strings with
-//! their lengths in front, and the vector as little-endian `f32` to the end. Integers are little-endian.
+//! their lengths in front, what version 2 added, and the vector as little-endian `f32` to the end. Integers are little-endian; what may be
+//! absent has a byte in front.
 
 use std::{
     collections::BTreeMap,
@@ -9,10 +10,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::memory::{Memory, Record};
+use crate::memory::{Claim, Memory, Place, Record};
 
-/// The only version there is. A later layout gets the next number and reads this one too.
-const VERSION: u8 = 1;
+/// What is written. A later layout gets the next number and reads those before it too.
+const VERSION: u8 = 2;
+/// Ends with the metadata.
+const FIRST: u8 = 1;
 /// Version and checksum.
 const HEADER: usize = 9;
 /// Time and confidence.
@@ -48,19 +51,17 @@ pub(crate) fn encode(tenant: &str, record: &Record) -> Vec<u8> {
         [&memory.category, &memory.content].into_iter().chain(&memory.pools).map(|s| s.len() + 4).sum();
     let mut bytes = Vec::with_capacity(HEADER + FIXED + strings + record.embedding.len() * 4 + 64);
     bytes.resize(HEADER, 0);
-    let (seconds, nanos) = split(memory.time);
-    bytes.extend_from_slice(&seconds.to_le_bytes());
-    bytes.extend_from_slice(&nanos.to_le_bytes());
+    write_time(&mut bytes, memory.time);
     bytes.extend_from_slice(&memory.confidence.to_le_bytes());
     write_text(&mut bytes, &memory.category);
     write_text(&mut bytes, &memory.content);
-    write_count(&mut bytes, memory.pools.len());
-    memory.pools.iter().for_each(|pool| write_text(&mut bytes, pool));
+    write_texts(&mut bytes, &memory.pools);
     write_count(&mut bytes, memory.metadata.len());
     for (name, value) in &memory.metadata {
         write_text(&mut bytes, name);
         write_text(&mut bytes, value);
     }
+    write_second(&mut bytes, memory);
     record.embedding.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
     let sum = checksum(tenant, &memory.id, &bytes[HEADER..]);
     bytes[0] = VERSION;
@@ -74,7 +75,7 @@ pub(crate) fn encode(tenant: &str, record: &Record) -> Vec<u8> {
 /// [`Corrupt`] says what is wrong with the row.
 pub(crate) fn decode(tenant: &str, id: &str, bytes: &[u8], dimensions: usize) -> Result<Record, Corrupt> {
     let (version, rest) = bytes.split_first().ok_or(Corrupt::Length)?;
-    if *version != VERSION {
+    if !(FIRST..=VERSION).contains(version) {
         return Err(Corrupt::Version);
     }
     let (sum, body) = rest.split_first_chunk().ok_or(Corrupt::Length)?;
@@ -82,19 +83,23 @@ pub(crate) fn decode(tenant: &str, id: &str, bytes: &[u8], dimensions: usize) ->
         return Err(Corrupt::Checksum);
     }
     let mut reader = Reader(body);
-    let time = join(i64::from_le_bytes(reader.array()?), u32::from_le_bytes(reader.array()?))?;
-    let confidence = f64::from_le_bytes(reader.array()?);
+    let time = reader.time()?;
+    let confidence = reader.number()?;
     let (category, content) = (reader.text()?, reader.text()?);
-    let pools = (0..reader.count()?).map(|_| reader.text()).collect::<Result<_, _>>()?;
+    let pools = reader.texts()?;
     let metadata = (0..reader.count()?)
         .map(|_| Ok((reader.text()?, reader.text()?)))
         .collect::<Result<BTreeMap<_, _>, _>>()?;
+    let mut memory =
+        Memory { id: id.into(), category, content, pools, time, confidence, metadata, ..Memory::bare() };
+    if *version > FIRST {
+        reader.second(&mut memory)?;
+    }
     let (values, rest) = reader.0.as_chunks::<4>();
     if !rest.is_empty() || values.len() != dimensions {
         return Err(Corrupt::Dimensions);
     }
     let embedding = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
-    let memory = Memory { id: id.into(), category, content, pools, time, confidence, metadata };
     Ok(Record { memory: Arc::new(memory), embedding })
 }
 
@@ -112,6 +117,42 @@ impl Reader<'_> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
+    fn number(&mut self) -> Result<f64, Corrupt> {
+        Ok(f64::from_le_bytes(self.array()?))
+    }
+
+    fn time(&mut self) -> Result<SystemTime, Corrupt> {
+        join(i64::from_le_bytes(self.array()?), u32::from_le_bytes(self.array()?))
+    }
+
+    fn flag(&mut self) -> Result<bool, Corrupt> {
+        Ok(self.array::<1>()? != [0])
+    }
+
+    fn texts(&mut self) -> Result<Vec<String>, Corrupt> {
+        (0..self.count()?).map(|_| self.text()).collect()
+    }
+
+    /// Takes what version 2 added.
+    fn second(&mut self, memory: &mut Memory) -> Result<(), Corrupt> {
+        memory.agent = self.text()?;
+        memory.tags = self.texts()?;
+        if self.flag()? {
+            let thread = self.text()?;
+            memory.place = Some(Place { thread, position: u64::from_le_bytes(self.array()?) });
+        }
+        memory.importance = self.number()?;
+        if self.flag()? {
+            memory.expires = Some(self.time()?);
+        }
+        memory.pinned = self.flag()?;
+        if self.flag()? {
+            memory.claim = Some(Claim { subject: self.text()?, field: self.text()?, value: self.text()? });
+        }
+        memory.sources = self.texts()?;
+        Ok(())
+    }
+
     fn text(&mut self) -> Result<String, Corrupt> {
         let length = self.count()? as usize;
         let (text, rest) = self.0.split_at_checked(length).ok_or(Corrupt::Length)?;
@@ -123,6 +164,39 @@ impl Reader<'_> {
 fn write_count(bytes: &mut Vec<u8>, count: usize) {
     // The contract's limits keep every length far below: a saturated one would fail to decode, not corrupt its neighbours.
     bytes.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
+}
+
+fn write_texts(bytes: &mut Vec<u8>, texts: &[String]) {
+    write_count(bytes, texts.len());
+    texts.iter().for_each(|text| write_text(bytes, text));
+}
+
+fn write_time(bytes: &mut Vec<u8>, time: SystemTime) {
+    let (seconds, nanos) = split(time);
+    bytes.extend_from_slice(&seconds.to_le_bytes());
+    bytes.extend_from_slice(&nanos.to_le_bytes());
+}
+
+/// Writes what version 2 added.
+fn write_second(bytes: &mut Vec<u8>, memory: &Memory) {
+    write_text(bytes, &memory.agent);
+    write_texts(bytes, &memory.tags);
+    bytes.push(memory.place.is_some().into());
+    if let Some(Place { thread, position }) = &memory.place {
+        write_text(bytes, thread);
+        bytes.extend_from_slice(&position.to_le_bytes());
+    }
+    bytes.extend_from_slice(&memory.importance.to_le_bytes());
+    bytes.push(memory.expires.is_some().into());
+    if let Some(expires) = memory.expires {
+        write_time(bytes, expires);
+    }
+    bytes.push(memory.pinned.into());
+    bytes.push(memory.claim.is_some().into());
+    if let Some(Claim { subject, field, value }) = &memory.claim {
+        [subject, field, value].into_iter().for_each(|text| write_text(bytes, text));
+    }
+    write_texts(bytes, &memory.sources);
 }
 
 fn write_text(bytes: &mut Vec<u8>, text: &str) {
@@ -179,7 +253,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Corrupt, decode, encode};
-    use crate::memory::{Memory, Record};
+    use crate::memory::{Claim, Memory, Place, Record};
 
     fn full() -> Record {
         let memory = Memory {
@@ -190,6 +264,14 @@ mod tests {
             time: UNIX_EPOCH - Duration::from_millis(1500),
             confidence: 0.75,
             metadata: BTreeMap::from([("a".into(), "b".into()), (String::new(), "c".into())]),
+            agent: "scout".into(),
+            tags: vec!["gas".into(), "night".into()],
+            place: Some(Place { thread: "log".into(), position: u64::MAX }),
+            importance: 0.25,
+            expires: Some(UNIX_EPOCH + Duration::from_millis(1500)),
+            pinned: true,
+            claim: Some(Claim { subject: "gas".into(), field: "hour".into(), value: "4".into() }),
+            sources: vec!["etherscan".into()],
         };
         Record { memory: Arc::new(memory), embedding: vec![0.5, -1.5, f32::MIN_POSITIVE] }
     }
@@ -197,6 +279,23 @@ mod tests {
     #[test]
     fn a_record_comes_back_as_it_was() {
         assert_eq!(decode("t", "id", &encode("t", &full()), 3), Ok(full()));
+    }
+
+    #[test]
+    fn a_row_of_the_first_version_is_read() {
+        let mut first = full();
+        let memory = Arc::get_mut(&mut first.memory).unwrap();
+        let Memory { id, category, content, pools, time, confidence, metadata, .. } = memory.clone();
+        *memory = Memory { id, category, content, pools, time, confidence, metadata, ..Memory::bare() };
+        let mut bytes = encode("t", &first);
+        // What the second version adds to a memory that states nothing of it.
+        let (added, vector) = (4 + 4 + 1 + 8 + 1 + 1 + 1 + 4, 3 * 4);
+        let end = bytes.len() - vector;
+        bytes.drain(end - added..end);
+        let sum = super::checksum("t", "id", &bytes[super::HEADER..]);
+        bytes[0] = super::FIRST;
+        bytes[1..super::HEADER].copy_from_slice(&sum.to_le_bytes());
+        assert_eq!(decode("t", "id", &bytes, 3), Ok(first));
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub(crate) fn remember_request(lessons: Vec<Memory>) -> memory::RememberBatchReq
         time: Some(time::to_proto(lesson.time)),
         confidence: lesson.confidence,
         metadata: lesson.metadata.into_iter().collect(),
-        embedding: Vec::new(),
+        ..memory::Memory::default()
     };
     memory::RememberBatchRequest { memories: lessons.into_iter().map(written).collect() }
 }
