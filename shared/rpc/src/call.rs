@@ -59,16 +59,7 @@ impl Call {
         span: Span,
         histogram: Histogram,
     ) -> Self {
-        Self {
-            side,
-            method,
-            server,
-            span,
-            histogram,
-            started: Instant::now(),
-            ended: false,
-            listener: None,
-        }
+        Self { side, method, server, span, histogram, started: Instant::now(), ended: false, listener: None }
     }
 
     /// Keeps `listener` until the end, which it is then told.

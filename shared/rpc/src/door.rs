@@ -164,8 +164,7 @@ impl Door {
         let (parts, body) = response.into_parts();
         let (hold, scope) = if streams {
             // What has no end of its own has none to wait for.
-            let last =
-                if method.is_some_and(|method| method.endless) { Stage::Closing } else { Stage::Over };
+            let last = if method.is_some_and(|method| method.endless) { Stage::Closing } else { Stage::Over };
             let hold = Hold { end: Some(Box::pin(closing.reached(last))), permit: admitted.permit.take() };
             let dispatch = gate.telemetry.dispatch();
             (hold, Some(Scope { dispatch, context: admitted.context }))

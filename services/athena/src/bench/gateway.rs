@@ -75,7 +75,9 @@ pub(super) async fn overhead(program: Option<&Path>, envoy: Option<&Path>) -> Re
 pub(super) async fn memory(program: Option<&Path>) -> Result<Round> {
     let folder = tempfile::tempdir()?;
     let mock = Mock::start(0, Duration::ZERO)?;
-    let gateway = Running::gateway(program, &mock, folder.path(), &["llm_cache_size=1", "llm_cache_max_size=1"]).await?;
+    let gateway =
+        Running::gateway(program, &mock, folder.path(), &["llm_cache_size=1", "llm_cache_max_size=1"])
+            .await?;
     let measured = bench::memory(&gateway.server).await;
     end(gateway.child).await?;
     Ok(named(measured?, program))

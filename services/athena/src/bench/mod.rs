@@ -351,7 +351,7 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
         "gateway.exact_hit" => setup.rounds(gateway::exact_hit).await,
         "gateway.overhead" => {
             setup.rounds(|| gateway::overhead(setup.gateway.as_deref(), setup.envoy.as_deref())).await
-        },
+        }
         "gateway.memory" => setup.rounds(|| gateway::memory(setup.gateway.as_deref())).await,
         "gateway.single_flight" => setup.rounds(gateway::single_flight).await,
         "gateway.near_miss" => {

@@ -188,7 +188,11 @@ pub(super) fn describe(headers: &mut HeaderMap, served: &Served, is_whole: bool)
 /// Writes USD to a billionth, by whole numbers: exact decimals of floating point are dear, and every answer has two of them.
 fn money(usd: f64) -> String {
     const BILLION: u64 = 1_000_000_000;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates: neither negative nor that dear")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "saturates: neither negative nor that dear"
+    )]
     let billionths = (usd * BILLION as f64).round() as u64;
     format!("{}.{:09}", billionths / BILLION, billionths % BILLION)
 }

@@ -82,7 +82,8 @@ impl Telling {
             Ok(Part::Piece(piece)) => event(&self.frame.object(KIND, pieces(piece), None)),
             Ok(Part::End { finish: reason, usage: used, .. }) => {
                 self.over = true;
-                let mut events = event(&self.frame.object(KIND, choice(json!({}), Some(finish(reason))), None));
+                let mut events =
+                    event(&self.frame.object(KIND, choice(json!({}), Some(finish(reason))), None));
                 if self.with_usage {
                     let no_choices: [Value; 0] = [];
                     events.push_str(&event(&self.frame.object(KIND, no_choices, Some(used))));
