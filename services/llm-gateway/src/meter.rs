@@ -133,13 +133,13 @@ impl Meter {
     }
 
     /// Counts a call to `model` as it is sent: it counts however it ends.
-    pub fn sent(&self, model: &str) {
+    pub fn sent(&self, model: &Arc<str>) {
         self.totals.lock().upstream_calls += 1;
         self.calls.add(1, &attributes(model));
     }
 
     /// Counts what a call to `model` cost that was answered.
-    pub fn paid(&self, model: &str, cost_usd: f64) {
+    pub fn paid(&self, model: &Arc<str>, cost_usd: f64) {
         self.totals.lock().cost_usd += cost_usd;
         self.cost.add_f64(cost_usd, &attributes(model));
     }
@@ -174,8 +174,8 @@ impl Drop for Asking<'_> {
     }
 }
 
-fn attributes(model: &str) -> [KeyValue; 1] {
-    [KeyValue::new(names::MODEL, model.to_owned())]
+fn attributes(model: &Arc<str>) -> [KeyValue; 1] {
+    [KeyValue::new(names::MODEL, model.clone())]
 }
 
 impl Totals {

@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
     /// For gateway.overhead: the program of Envoy 1.40, measured beside; otherwise the `envoy` on the PATH, or none.
     #[arg(long, value_name = "PATH")]
     envoy: Option<PathBuf>,
+    /// For gateway.overhead and gateway.memory: the gateway's own program, as its image holds it; otherwise this program serves it.
+    #[arg(long, value_name = "PATH")]
+    gateway: Option<PathBuf>,
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
@@ -282,6 +285,8 @@ struct Setup {
     settings: Vec<String>,
     /// The program of Envoy, if one was named.
     envoy: Option<PathBuf>,
+    /// The gateway's own program, if one was named.
+    gateway: Option<PathBuf>,
     rounds: u32,
     bar: ProgressBar,
 }
@@ -345,8 +350,8 @@ pub(crate) async fn run(arguments: Arguments, settings: &[String]) -> Result<Str
     };
     let rounds = arguments.rounds.unwrap_or(bench.rounds).max(1);
     let bar = progress(bench.name, rounds);
-    let (embedder, settings, envoy) = (arguments.embedder, settings.to_vec(), arguments.envoy);
-    let setup = Setup { data, folder, embedder, settings, envoy, rounds, bar };
+    let Arguments { embedder, envoy, gateway, .. } = arguments;
+    let setup = Setup { data, folder, embedder, settings: settings.to_vec(), envoy, gateway, rounds, bar };
     let outcome = measure(bench.name, &setup).await?;
     setup.bar.finish_and_clear();
     let object = object(bench, &outcome, rounds);
@@ -374,8 +379,10 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
         }
         "gateway.merge" => merge::merge(setup).await,
         "gateway.exact_hit" => setup.rounds(gateway::exact_hit).await,
-        "gateway.overhead" => setup.rounds(|| gateway::overhead(setup.envoy.as_deref())).await,
-        "gateway.memory" => setup.rounds(gateway::memory).await,
+        "gateway.overhead" => {
+            setup.rounds(|| gateway::overhead(setup.gateway.as_deref(), setup.envoy.as_deref())).await
+        }
+        "gateway.memory" => setup.rounds(|| gateway::memory(setup.gateway.as_deref())).await,
         "gateway.single_flight" => setup.rounds(gateway::single_flight).await,
         "gateway.near_miss" => {
             let embedder = setup.embedder().await?;
