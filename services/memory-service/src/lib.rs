@@ -33,6 +33,8 @@ mod scan;
 mod server;
 mod store;
 mod tenant;
+#[cfg_attr(not(test), expect(dead_code, reason = "the engine takes it once the store gives numbers to rows"))]
+mod vector;
 
 use std::{
     net::SocketAddr,

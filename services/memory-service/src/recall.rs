@@ -2,6 +2,12 @@
 //! workers.
 
 pub(crate) mod calibration;
+#[cfg_attr(not(test), expect(dead_code, reason = "recall is wired to it next"))]
+pub(crate) mod fusion;
+#[cfg_attr(not(test), expect(dead_code, reason = "recall is wired to it next"))]
+pub(crate) mod period;
+#[cfg_attr(not(test), expect(dead_code, reason = "recall is wired to it next"))]
+pub(crate) mod settle;
 #[cfg(test)]
 mod tests;
 

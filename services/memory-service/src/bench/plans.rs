@@ -12,7 +12,8 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use super::pool_days::{DIMENSIONS, Error, read};
+pub use super::pool_days::Error;
+use super::pool_days::{DIMENSIONS, read};
 use crate::{
     index::Index,
     memory::{Change, Memory, Record},
@@ -186,7 +187,7 @@ fn asked(records: &[Record], number: u64) -> Query {
     if when(4) && when(5) {
         filter.agents = vec![one.agent.clone()];
     }
-    if number % 25 == 0 {
+    if number.is_multiple_of(25) {
         filter.pools = vec!["a pool that nobody recorded".to_owned()];
     }
     if when(8) && when(9) {

@@ -1,8 +1,15 @@
 //! The memories of one tenant as they lie in memory: rows, and the bitmaps that say which rows pass a filter.
 
 mod arena;
+pub(crate) mod column;
+#[cfg_attr(not(test), expect(dead_code, reason = "recall is wired to it next"))]
+pub(crate) mod entities;
 mod narrow;
 mod postings;
+#[cfg_attr(not(test), expect(dead_code, reason = "recall is wired to it next"))]
+pub(crate) mod text;
+#[cfg_attr(not(test), expect(dead_code, reason = "recall is wired to it next"))]
+pub(crate) mod threads;
 
 use std::{
     collections::{BTreeMap, HashMap, btree_map::Entry},
