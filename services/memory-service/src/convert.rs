@@ -1,14 +1,19 @@
 //! Wire to domain and back; names the field that is wrong.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod explain;
+mod stats;
+
+use std::{sync::Arc, time::Duration};
 
 use contracts::memory as wire;
 use rpc::{At, Check, Fault, time};
 
+pub(crate) use self::{
+    explain::{explained, plan, planned},
+    stats::stats,
+};
 use crate::{
     config::Limits,
-    engine::{Explained, Stats},
-    explain::Stage,
     memory::{Claim, Draft, Expiry, Memory, VECTOR_LENGTHS, length},
     query::{Filter, Likeness, Query},
     recall::{Answer, Found},
@@ -232,42 +237,7 @@ pub(crate) fn recalled(answer: &Answer, cached: bool) -> wire::RecallResponse {
     wire::RecallResponse { memories, candidates: answer.candidates, exact: true, cached }
 }
 
-/// Writes how a recall was run.
-pub(crate) fn explained(explained: Explained) -> wire::ExplainResponse {
-    wire::ExplainResponse {
-        stages: explained.stages.into_iter().map(stage).collect(),
-        memories: explained.answer.found.iter().map(scored).collect(),
-        would_hit_cache: explained.would_hit_cache,
-        total: Some(time::duration_to_proto(explained.total)),
-    }
-}
-
-/// Writes statistics.
-pub(crate) fn stats(stats: Stats) -> wire::GetStatsResponse {
-    let categories: BTreeMap<String, u64> = stats.categories;
-    wire::GetStatsResponse {
-        memories: stats.memories,
-        categories: categories.into_iter().collect(),
-        dimensions: u32::try_from(stats.dimensions).unwrap_or(u32::MAX),
-        embedder: stats.embedder,
-        store_bytes: stats.store_bytes,
-        cache_hits: stats.cache_hits,
-        cache_misses: stats.cache_misses,
-        generation: stats.generation,
-    }
-}
-
 fn scored(found: &Found) -> wire::ScoredMemory {
     let memory = memory(&found.memory, found.embedding.as_deref());
     wire::ScoredMemory { memory: Some(memory), score: found.score }
-}
-
-fn stage(stage: Stage) -> wire::Stage {
-    wire::Stage {
-        name: stage.name.to_owned(),
-        detail: stage.detail,
-        rows_in: stage.rows_in,
-        rows_out: stage.rows_out,
-        duration: Some(time::duration_to_proto(stage.duration)),
-    }
 }

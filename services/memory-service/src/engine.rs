@@ -1,16 +1,19 @@
 //! The service without its wire: remember, recall, explain, get, forget, count.
 
+mod recalls;
+
 use std::{
     collections::{BTreeMap, HashMap},
     num::NonZero,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant, SystemTime},
+    time::Duration,
 };
 
-use caching::Cache;
+use caching::{Cache, Resize};
 use clock::Clock;
 use embedding::{Cached, Embedder};
 use journal::State;
@@ -18,15 +21,15 @@ use parking_lot::RwLock;
 use telemetry::{Gauge, KeyValue, Telemetry, names};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub(crate) use self::recalls::{Explained, Planned};
 use crate::{
+    answers::{Answers, AnswersStats},
     config::Config,
     error::Error,
-    explain::Stage,
     index::Index,
     memory::{Change, Draft, Memory, Record},
-    query::Query,
-    recall::{self, Answer},
-    scan::{Stop, Stopped},
+    plan::Planner,
+    recall::calibration,
     store::{Maker, Store},
     tenant::Tenant,
 };
@@ -39,7 +42,10 @@ const WRITES: u32 = 4096;
 pub(crate) struct Engine {
     store: Store,
     tenants: RwLock<HashMap<Arc<str>, Arc<Tenant>>>,
-    answers: Cache<Key, Arc<Answer>>,
+    answers: Answers,
+    planner: Arc<Planner>,
+    /// Where what the planner learned is kept.
+    learned: PathBuf,
     /// Embeds what is remembered.
     embedder: Arc<dyn Embedder>,
     /// Embeds what is asked, and keeps it: questions come again.
@@ -47,6 +53,8 @@ pub(crate) struct Engine {
     query_timeout: Duration,
     /// Threads a large scan is split over.
     threads: usize,
+    /// Most candidates that a task of a scan takes.
+    batch: usize,
     /// As many scans as there are cores: more would only share them.
     scans: Arc<Semaphore>,
     writes: Arc<Semaphore>,
@@ -58,14 +66,6 @@ pub(crate) struct Engine {
     telemetry: Telemetry,
 }
 
-/// Under what an answer is cached. A write makes another generation, so no recall finds an answer from before it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    tenant: Arc<str>,
-    generation: u64,
-    query: Query,
-}
-
 /// What was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Remembered {
@@ -75,21 +75,8 @@ pub(crate) struct Remembered {
     pub(crate) replaced: u32,
 }
 
-/// What a recall would do.
-#[derive(Clone, Debug)]
-pub(crate) struct Explained {
-    /// Its stages in the order in which they ran.
-    pub(crate) stages: Vec<Stage>,
-    /// What it would return.
-    pub(crate) answer: Answer,
-    /// Whether the query cache holds its answer.
-    pub(crate) would_hit_cache: bool,
-    /// Wall time of the whole.
-    pub(crate) total: Duration,
-}
-
 /// Statistics of one tenant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stats {
     pub(crate) memories: u64,
     pub(crate) categories: BTreeMap<String, u64>,
@@ -99,15 +86,12 @@ pub(crate) struct Stats {
     pub(crate) cache_hits: u64,
     pub(crate) cache_misses: u64,
     pub(crate) generation: u64,
-}
-
-/// Stops a scan whose caller has left.
-struct StopOnDrop(Arc<Stop>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
+    /// Recalls by the plan they took.
+    pub(crate) plans: BTreeMap<&'static str, u64>,
+    /// The query cache, over all tenants.
+    pub(crate) answers: AnswersStats,
+    /// Nanoseconds that a unit of each kind of work takes.
+    pub(crate) costs: BTreeMap<&'static str, f64>,
 }
 
 impl Engine {
@@ -129,18 +113,31 @@ impl Engine {
         let corrupt = loaded.corrupt;
         let tenants = loaded.tenants.into_iter();
         let tenants = tenants.map(|(name, index)| (name.into(), Arc::new(Tenant::new(index)))).collect();
-        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let questions =
-            Cache::new(config.memory_embedding_cache_size, config.memory_cache_ttl, clock.clone());
+            Cache::new(config.memory_embedding_cache_size, config.memory_query_cache_ttl, clock.clone());
+        let capacity = telemetry.gauge(names::CACHE_CAPACITY);
+        show(&capacity, config.memory_query_cache_size);
+        let resized = move |resize: &Resize| {
+            let (previous, now, why) = (resize.from, resize.change.to, resize.change.why.as_str());
+            show(&capacity, now);
+            tracing::info!(previous, capacity = now, why, "resized the query cache");
+        };
+        let learned = config.memory_dir.join(calibration::FILE);
+        let file = learned.clone();
+        let costs = telemetry.spawn_blocking(move || calibration::load(&file)).await.map_err(Error::Task)?;
         let engine = Arc::new(Self {
             store,
             tenants: RwLock::new(tenants),
-            answers: Cache::new(config.memory_cache_size, config.memory_cache_ttl, clock.clone()),
+            answers: Answers::new(config.answers(), clock.clone(), Some(Arc::new(resized))),
+            planner: Arc::new(Planner::new(costs)),
+            learned,
             questions: Cached::new(Arc::clone(&embedder), questions),
             embedder,
             query_timeout: config.query_timeout,
-            threads,
-            scans: Arc::new(Semaphore::new(threads)),
+            threads: if config.memory_parallel_queries { cores } else { 1 },
+            batch: config.memory_query_batch_size,
+            scans: Arc::new(Semaphore::new(cores)),
             writes: Arc::new(Semaphore::new(WRITES as usize)),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
@@ -184,60 +181,6 @@ impl Engine {
         self.telemetry.spawn(work).await.map_err(Error::Task)?
     }
 
-    /// Answers `query`; also says whether the answer came from the query cache.
-    ///
-    /// # Errors
-    /// [`Error::TimedOut`] if it took longer than `budget` or `query_timeout`, [`Error::Embedder`].
-    pub(crate) async fn recall(
-        self: &Arc<Self>,
-        tenant: &Arc<str>,
-        query: Query,
-        budget: Option<Duration>,
-    ) -> Result<(Arc<Answer>, bool), Error> {
-        let memories = self.tenant(tenant);
-        let mut key = Key { tenant: Arc::clone(tenant), generation: memories.generation(), query };
-        let now = self.clock.now();
-        let hit = self.answers.get(&key).filter(|hit| answers_at(&hit.value, now));
-        memories.count(hit.is_some());
-        self.note_read(hit.is_some());
-        if let Some(hit) = hit {
-            return Ok((hit.value, true));
-        }
-        let (answer, _) = self.run(&memories, key.query.clone(), budget, &self.questions).await?;
-        let answer = Arc::new(answer);
-        if key.query.include_embedding {
-            // Vectors are most of the bytes of an answer, and the cache counts answers, not bytes.
-            return Ok((answer, false));
-        }
-        key.generation = answer.generation;
-        self.answers.insert(key.clone(), Arc::clone(&answer));
-        memories.note_answer();
-        if memories.generation() != key.generation {
-            // A write passed us by after its own purge: an answer that may hold a forgotten memory is not kept.
-            self.answers.remove(&key);
-        }
-        Ok((answer, false))
-    }
-
-    /// Runs `query` past every cache and counts nothing.
-    ///
-    /// # Errors
-    /// [`Error::TimedOut`] if it took longer than `budget` or `query_timeout`, [`Error::Embedder`].
-    pub(crate) async fn explain(
-        self: &Arc<Self>,
-        tenant: &Arc<str>,
-        query: Query,
-        budget: Option<Duration>,
-    ) -> Result<Explained, Error> {
-        let start = Instant::now();
-        let memories = self.tenant(tenant);
-        let key = Key { tenant: Arc::clone(tenant), generation: memories.generation(), query };
-        let now = self.clock.now();
-        let would_hit_cache = self.answers.peek(&key).is_some_and(|hit| answers_at(&hit.value, now));
-        let (answer, stages) = self.run(&memories, key.query, budget, &*self.embedder).await?;
-        Ok(Explained { stages, answer, would_hit_cache, total: start.elapsed() })
-    }
-
     /// Returns the memory of `id` with its vector.
     ///
     /// # Errors
@@ -262,7 +205,22 @@ impl Engine {
             cache_hits,
             cache_misses,
             generation: index.generation(),
+            plans: tenant.plans().map(|(plan, count)| (plan.as_str(), count)).collect(),
+            answers: self.answers.stats(),
+            costs: self.planner.costs().named().collect(),
         }
+    }
+
+    /// Measures what the planner's kinds of work cost here, and keeps it. Takes a few milliseconds off the async workers.
+    pub(crate) async fn calibrate(&self) {
+        let (planner, threads) = (Arc::clone(&self.planner), self.threads);
+        let dimensions = self.embedder.dimensions();
+        let measure = move || calibration::measure(&planner, dimensions, threads);
+        if let Err(error) = self.telemetry.spawn_blocking(measure).await {
+            tracing::warn!(%error, "the costs of plans could not be measured");
+            return;
+        }
+        self.keep_costs().await;
     }
 
     /// Returns whether the store takes writes; memories are recalled as long as it is not closed.
@@ -275,6 +233,7 @@ impl Engine {
         // Never given back: whoever comes later waits for room until the semaphore closes and says so.
         let _all = self.writes.acquire_many(WRITES).await;
         self.writes.close();
+        self.keep_costs().await;
         self.store.close().await;
     }
 
@@ -295,44 +254,19 @@ impl Engine {
         if let Some(generation) = committed.generation {
             let memories = self.tenant(&tenant);
             memories.apply(generation, change).await;
-            if memories.take_answered() {
-                // Nobody can find the older answers any more: they would only fill the cache, and what they hold of the dead has
-                // to go as well.
-                self.answers.invalidate_if(|key, _| key.tenant == tenant && key.generation < generation);
-            }
+            self.answers.forget_before(&tenant, &memories, generation);
             self.count_all();
         }
         Ok(committed.touched)
     }
 
-    async fn run(
-        &self,
-        tenant: &Arc<Tenant>,
-        query: Query,
-        budget: Option<Duration>,
-        embedder: &dyn Embedder,
-    ) -> Result<(Answer, Vec<Stage>), Error> {
-        let timeout = budget.map_or(self.query_timeout, |budget| budget.min(self.query_timeout));
-        let deadline = Instant::now() + timeout;
-        let stop = Arc::new(Stop::at(deadline));
-        let guard = StopOnDrop(Arc::clone(&stop));
-        let (tenant, now) = (Arc::clone(tenant), self.clock.now());
-        let scan = async {
-            // Before its turn: an embedder that is waited for must not keep others from scanning.
-            let wanted = recall::wanted(&query.likeness, embedder).await?;
-            let turn = Arc::clone(&self.scans).acquire_owned().await.map_err(|_| Error::NotReady)?;
-            let threads = self.threads;
-            let run = move || {
-                // A caller that leaves does not end its scan at once: the turn is over when the scan is.
-                let _turn = turn;
-                recall::run(&tenant, &query, wanted, now, threads, &stop)
-            };
-            let done = self.telemetry.spawn_blocking(run).await.map_err(Error::Task)?;
-            done.map_err(|Stopped| Error::TimedOut)
-        };
-        let done = tokio::time::timeout_at(deadline.into(), scan).await.map_err(|_| Error::TimedOut)?;
-        drop(guard);
-        done
+    /// Writes down what the planner learned; where that fails, the next start measures again.
+    async fn keep_costs(&self) {
+        let (file, costs) = (self.learned.clone(), self.planner.costs());
+        let kept = self.telemetry.spawn_blocking(move || calibration::keep(&file, costs)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!(%error, "the costs of plans could not be kept");
+        }
     }
 
     /// Completes `drafts`; what comes without a vector is embedded in one batch.
@@ -374,40 +308,36 @@ impl Engine {
     }
 }
 
-/// Returns whether nothing that an answer may hold has expired at `now`.
-fn answers_at(answer: &Answer, now: SystemTime) -> bool {
-    answer.fresh_until.is_none_or(|until| now < until)
+/// Shows how many answers the query cache holds at most.
+#[expect(clippy::cast_precision_loss, reason = "at most a million")]
+fn show(capacity: &Gauge, entries: u64) {
+    capacity.set(entries as f64, &[KeyValue::new(names::CACHE, "memory_query")]);
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::Arc,
-        time::{Duration, Instant},
-    };
+    use std::sync::Arc;
 
     use clock::Clock;
-    use futures::FutureExt as _;
     use telemetry::Telemetry;
 
-    use super::{Engine, Key, StopOnDrop};
+    use super::Engine;
     use crate::{
         config::Config,
         error::Error,
         memory::Draft,
         query::{Filter, Likeness, Query},
-        scan::{Stop, Stopped},
     };
 
     fn draft(id: &str) -> Draft {
         Draft { id: Some(id.to_owned()), category: "c".into(), content: "content".into(), ..Draft::default() }
     }
 
-    fn newest() -> Query {
+    pub(super) fn newest() -> Query {
         Query { likeness: Likeness::Newest, filter: Filter::default(), limit: 10, include_embedding: false }
     }
 
-    async fn open(folder: &tempfile::TempDir) -> Arc<Engine> {
+    pub(super) async fn open(folder: &tempfile::TempDir) -> Arc<Engine> {
         let config = Config { memory_dir: folder.path().to_owned(), ..Config::defaults() };
         Engine::open(&config, Telemetry::silent("memory-service"), Clock::system()).await.unwrap()
     }
@@ -442,10 +372,9 @@ mod tests {
         let (engine, tenant) = (open(&folder).await, Arc::from("t"));
         engine.remember(Arc::clone(&tenant), vec![draft("a")]).await.unwrap();
         engine.recall(&tenant, newest(), None).await.unwrap();
-        let key = Key { tenant: Arc::clone(&tenant), generation: 1, query: newest() };
-        assert!(engine.answers.peek(&key).is_some());
+        assert_eq!(engine.answers.stats().stats.entries, 1);
         engine.forget(Arc::clone(&tenant), vec!["a".into()]).await.unwrap();
-        assert!(engine.answers.peek(&key).is_none());
+        assert_eq!(engine.answers.stats().stats.entries, 0);
     }
 
     #[tokio::test]
@@ -456,7 +385,7 @@ mod tests {
             engine.remember(Arc::clone(&tenant), vec![draft(id)]).await.unwrap();
             engine.recall(&tenant, newest(), None).await.unwrap();
         }
-        assert_eq!(engine.answers.stats().entries, 1);
+        assert_eq!(engine.answers.stats().stats.entries, 1);
     }
 
     #[tokio::test]
@@ -469,30 +398,5 @@ mod tests {
         assert!(!engine.recall(&tenant, heavy(), None).await.unwrap().1);
         engine.recall(&tenant, newest(), None).await.unwrap();
         assert!(engine.recall(&tenant, newest(), None).await.unwrap().1);
-    }
-
-    #[tokio::test]
-    async fn a_scan_keeps_its_turn_after_its_caller_has_left() {
-        let folder = tempfile::tempdir().unwrap();
-        let engine = open(&folder).await;
-        let tenant = engine.tenant(&Arc::from("t"));
-        let free = engine.scans.available_permits();
-        let held = tenant.hold();
-        let left = engine.run(&tenant, newest(), None, &*engine.embedder).now_or_never();
-        assert!(left.is_none());
-        assert_eq!(engine.scans.available_permits(), free - 1, "the scan still waits for the memories");
-        drop(held);
-        while engine.scans.available_permits() < free {
-            tokio::task::yield_now().await;
-        }
-    }
-
-    #[test]
-    fn a_scan_ends_when_its_caller_leaves() {
-        let stop = Arc::new(Stop::at(Instant::now() + Duration::from_secs(600)));
-        let guard = StopOnDrop(Arc::clone(&stop));
-        assert_eq!(stop.check(), Ok(()));
-        drop(guard);
-        assert_eq!(stop.check(), Err(Stopped));
     }
 }

@@ -46,6 +46,14 @@ pub enum Error {
     /// A recall did not end in time and was stopped.
     #[error("the recall was stopped after query_timeout or the caller's deadline")]
     TimedOut,
+    /// The plan that a caller asked for cannot be taken.
+    #[error("the plan {plan} cannot be taken for this query: {why}")]
+    Unfit {
+        /// The plan.
+        plan: &'static str,
+        /// Why not.
+        why: String,
+    },
     /// There is no memory of that id.
     #[error("there is no memory of this id")]
     NotFound,
@@ -77,6 +85,7 @@ impl From<Error> for Fault {
                 return fault.retry_after(after).caused_by(error);
             }
             Error::Embedder(_) => (Code::FailedPrecondition, "EMBEDDER"),
+            Error::Unfit { .. } => (Code::FailedPrecondition, "PLAN_UNFIT"),
             Error::Open(_) => (Code::Unavailable, "STORE"),
             Error::Setting { .. } | Error::Host(_) | Error::Maker { .. } | Error::Task(_) => {
                 (Code::Internal, "INTERNAL")

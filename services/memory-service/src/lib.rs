@@ -3,7 +3,7 @@
 //! Design facts:
 //!
 //! 1. **Exact.** Filters are bitmaps; every memory that passes them is compared. A recall never returns fewer than
-//!    `limit` memories if that many pass, and says how many it compared.
+//!    `limit` memories if that many pass, and says how many passed. Every plan finds the same ones in the same order.
 //! 2. **Durable, then seen.** A write is acknowledged after its fsync and after memory has it: the next call finds it.
 //! 3. **Disk and memory agree.** A write and the generation it makes are one commit; memory applies writes in the order
 //!    of their generations, in a task of its own that goes on when the caller leaves.
@@ -16,6 +16,7 @@
 //! 8. **One maker of vectors a store.** Its name and dimensions are stored beside the memories; a setting that does not
 //!    fit them ends the start with an error that names it.
 
+mod answers;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod config;
@@ -25,6 +26,7 @@ mod error;
 mod explain;
 mod index;
 mod memory;
+mod plan;
 mod query;
 mod recall;
 mod scan;
@@ -101,8 +103,9 @@ impl Bound {
         let open = async {
             let opened = Engine::open(&config, telemetry, clock).await?;
             // Only this task fills the slot.
-            drop(engine.set(opened));
-            Ok(std::future::ready(()))
+            drop(engine.set(Arc::clone(&opened)));
+            // After SERVING: nobody waits for it.
+            Ok(async move { opened.calibrate().await })
         };
         let served = host.run_opening(shutdown, open).await;
         if let Some(engine) = engine.get() {

@@ -9,7 +9,7 @@ use contracts::memory::{
     self as wire,
     memory_service_server::{MemoryService, MemoryServiceServer},
 };
-use rpc::{Caller, Deadline, Fault};
+use rpc::{Caller, Deadline, Fault, Role};
 use telemetry::{Histogram, KeyValue, Telemetry, names};
 use tonic::{Request, Response, Status};
 use tracing::{Instrument as _, Span, field::Empty};
@@ -103,9 +103,21 @@ impl MemoryService for Adapter {
         request: Request<wire::ExplainRequest>,
     ) -> Result<Response<wire::ExplainResponse>, Status> {
         let tenant = Caller::of(&request).tenant;
-        let query = convert::query(request.into_inner().query, self.limits)?;
-        let explained = self.engine()?.explain(&tenant, query, budget()).await.map_err(Fault::from)?;
+        let wire::ExplainRequest { query, plan } = request.into_inner();
+        let (query, plan) = (convert::query(query, self.limits)?, convert::plan(&plan)?);
+        let explained = self.engine()?.explain(&tenant, query, plan, budget()).await.map_err(Fault::from)?;
         Ok(Response::new(convert::explained(explained)))
+    }
+
+    async fn explain_only(
+        &self,
+        request: Request<wire::ExplainOnlyRequest>,
+    ) -> Result<Response<wire::ExplainOnlyResponse>, Status> {
+        let tenant = Caller::of(&request).tenant;
+        let wire::ExplainOnlyRequest { query, plan } = request.into_inner();
+        let (query, plan) = (convert::query(query, self.limits)?, convert::plan(&plan)?);
+        let planned = self.engine()?.explain_only(&tenant, query, plan).await.map_err(Fault::from)?;
+        Ok(Response::new(convert::planned(planned)))
     }
 
     async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<wire::GetResponse>, Status> {
@@ -132,8 +144,9 @@ impl MemoryService for Adapter {
         &self,
         request: Request<wire::GetStatsRequest>,
     ) -> Result<Response<wire::GetStatsResponse>, Status> {
-        let tenant = Caller::of(&request).tenant;
-        Ok(Response::new(convert::stats(self.engine()?.stats(&tenant))))
+        let caller = Caller::of(&request);
+        let stats = self.engine()?.stats(&caller.tenant);
+        Ok(Response::new(convert::stats(stats, caller.role >= Role::Admin)))
     }
 }
 

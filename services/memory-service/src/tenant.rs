@@ -14,7 +14,7 @@ use std::{
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
-use crate::{index::Index, memory::Change};
+use crate::{index::Index, memory::Change, plan::Strategy};
 
 /// The memories of one tenant.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(crate) struct Tenant {
     applied: watch::Sender<u64>,
     hits: AtomicU64,
     misses: AtomicU64,
+    /// How often each plan was run, in the order of [`Strategy::ALL`].
+    plans: [AtomicU64; Strategy::ALL.len()],
     /// Whether the query cache may hold an answer.
     answered: AtomicBool,
 }
@@ -40,6 +42,7 @@ impl Tenant {
             applied,
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            plans: Default::default(),
             answered: AtomicBool::new(false),
         }
     }
@@ -94,6 +97,18 @@ impl Tenant {
     pub(crate) fn count(&self, hit: bool) {
         let counter = if hit { &self.hits } else { &self.misses };
         counter.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a recall that took `strategy`.
+    pub(crate) fn count_plan(&self, strategy: Strategy) {
+        if let Some(place) = Strategy::ALL.iter().position(|one| *one == strategy) {
+            self.plans[place].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Returns how often each plan was taken.
+    pub(crate) fn plans(&self) -> impl Iterator<Item = (Strategy, u64)> {
+        Strategy::ALL.into_iter().zip(self.plans.iter().map(|count| count.load(Relaxed)))
     }
 
     /// Returns the recalls that the query cache answered, and those that had to be run.

@@ -106,7 +106,7 @@ pub const STORAGE_REFUSED: Metric =
 /// Share of requests answered from a cache, 0 to 1; attribute [`CACHE`] = `llm` or `memory_query`.
 pub const CACHE_HIT_RATE: Metric =
     Metric::gauge("cache_hit_rate", "1", "Share of requests answered from the cache.");
-/// Most entries a cache holds; attribute [`CACHE`] = `llm`.
+/// Most entries a cache holds; attribute [`CACHE`] = `llm` or `memory_query`.
 pub const CACHE_CAPACITY: Metric =
     Metric::gauge("athena.cache.capacity", "{entry}", "Most entries the cache holds.");
 /// Items the gateway answered; attribute [`SERVED`] = `pattern`, `exact`, `semantic`, `coalesced`, `merged` or `upstream`.

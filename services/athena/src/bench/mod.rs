@@ -8,6 +8,7 @@ mod image;
 mod merge;
 mod overload;
 mod processes;
+mod recalls;
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -60,7 +61,7 @@ struct Bench {
     data: &'static str,
 }
 
-const BENCHES: [Bench; 19] = [
+const BENCHES: [Bench; 21] = [
     Bench {
         name: "gateway.bands",
         about: "observations that an answer about close figures serves, at ±10 % of APR and TVL, with answers of the day before",
@@ -180,6 +181,26 @@ const BENCHES: [Bench; 19] = [
         reference: "fixed 0.9 is 1.0; constant base rate about 0.73; logistic regression on 11 features of the pool's own history 0.68",
         rounds: 1,
         data: "recorded pool days: pools/pool_days_….csv",
+    },
+    Bench {
+        name: "memory.plans",
+        about: "queries about recorded pools whose matches the planner knows beforehand within a factor of two",
+        unit: "percent",
+        better: "higher",
+        goal: "at least 90, of every plan",
+        reference: "what came out; no memory store shows estimates. `over_best` is the time of the plan taken over that of the fastest",
+        rounds: 1,
+        data: "recorded pool days: pools/pool_days_….csv",
+    },
+    Bench {
+        name: "memory.stale",
+        about: "recalls, in a million steps of writes, deletions, expiries and recalls, that show what is no longer true",
+        unit: "count",
+        better: "lower",
+        goal: "0",
+        reference: "a look at every memory; five projects fixed this bug in 2026",
+        rounds: 1,
+        data: "",
     },
     Bench {
         name: "memory.scan",
@@ -400,6 +421,8 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
             };
             setup.rounds(measure).await
         }
+        "memory.plans" => setup.rounds(async || recalls::plans(&setup.data)).await,
+        "memory.stale" => setup.rounds(async || Ok(recalls::stale())).await,
         "memory.filtered" => setup.rounds(async || memory(memory_service::bench::filtered::measure)).await,
         "memory.scan" => setup.rounds(async || memory(memory_service::bench::scan::measure)).await,
         "memory.evidence" => {

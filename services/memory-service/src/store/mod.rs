@@ -248,7 +248,13 @@ mod tests {
     use telemetry::Telemetry;
 
     use super::{Committed, Loaded, MEMORIES, Maker, State, Store};
-    use crate::{config::Config, error::Error, index::tests::record, memory::Change, query::Filter};
+    use crate::{
+        config::Config,
+        error::Error,
+        index::tests::{candidates, record},
+        memory::Change,
+        query::Filter,
+    };
 
     fn maker(embedder: &str, dimensions: usize) -> Maker {
         Maker { embedder: embedder.to_owned(), dimensions }
@@ -267,10 +273,9 @@ mod tests {
     }
 
     fn ids(loaded: &Loaded, tenant: &str) -> Vec<String> {
-        let selection =
-            loaded.tenants[tenant].select(&Filter::default(), std::time::UNIX_EPOCH, &mut Vec::new());
-        let memories = selection.candidates.iter().filter_map(|row| selection.rows.memory(row));
-        memories.map(|memory| memory.id.to_string()).collect()
+        let index = &loaded.tenants[tenant];
+        let rows = candidates(index, &Filter::default(), std::time::UNIX_EPOCH);
+        rows.iter().filter_map(|row| index.rows().memory(row)).map(|memory| memory.id.to_string()).collect()
     }
 
     #[tokio::test]
