@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use config::ByteSize;
 use embedding::{Choice, Embedder};
 
-use crate::error::Error;
+use crate::{error::Error, space::Shape, store};
 
 config::settings! {
     /// Settings of the memory service.
@@ -16,9 +16,11 @@ config::settings! {
         pub memory_dir: PathBuf = "athena-data/memory", unit "folder";
         /// Memory that the store's page cache may take.
         pub memory_store_cache: ByteSize = "64MiB", unit "bytes", range "1MiB" to "64GiB";
-        /// Most recall answers kept in the query cache.
+        /// Most namespaces of a tenant.
+        pub memory_namespaces: u32 = "1000", unit "namespaces", range "1" to "1000000";
+        /// Most decoded memories kept, and most recall answers in the query cache.
         pub memory_cache_size: u64 = "1000", unit "entries", range "1" to "1000000";
-        /// How long an answer, or the vector of a query's text, is served from its cache, on the agent clock.
+        /// How long a memory, an answer, or the vector of a query's text, is served from its cache, on the agent clock.
         pub memory_cache_ttl: Duration = "3600s", unit "duration", range "1s" to "30d", development "60s", production "3600s";
         /// Most vectors of query texts kept.
         pub memory_embedding_cache_size: u64 = "4096", unit "entries", range "1" to "1000000";
@@ -56,10 +58,19 @@ pub(crate) struct Limits {
 }
 
 impl Config {
-    /// Returns how the store's file is opened.
-    pub(crate) fn journal(&self) -> journal::Options {
+    /// Returns how the store is opened whose default namespaces are of `shape`.
+    pub(crate) fn store(&self, shape: &Shape) -> store::Options {
         // A store is large: one that was killed is not walked.
-        journal::Options { quick_repair: true, ..self.journal.options(self.memory_store_cache) }
+        let journal =
+            journal::Options { quick_repair: true, ..self.journal.options(self.memory_store_cache) };
+        store::Options {
+            folder: self.memory_dir.clone(),
+            journal,
+            shape: shape.clone(),
+            namespaces: self.memory_namespaces,
+            cached: self.memory_cache_size,
+            cached_for: self.memory_cache_ttl,
+        }
     }
 
     /// Returns what a query may ask for.

@@ -1,7 +1,7 @@
 //! The service without its wire: remember, recall, explain, get, forget, count.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     num::NonZero,
     sync::{
         Arc,
@@ -12,9 +12,8 @@ use std::{
 
 use caching::Cache;
 use clock::Clock;
-use embedding::{Cached, Embedder};
+use embedding::{Cached, Embedder, Hashing};
 use journal::State;
-use parking_lot::RwLock;
 use telemetry::{Gauge, KeyValue, Telemetry, names};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -24,11 +23,12 @@ use crate::{
     explain::Stage,
     index::Index,
     memory::{Change, Draft, Memory, Record},
-    query::Query,
+    query::{Likeness, Query},
     recall::{self, Answer},
     scan::{Stop, Stopped},
-    store::{Maker, Store},
-    tenant::Tenant,
+    space::{Metric, Shape, Space, SpaceKey, Written},
+    spaces::Spaces,
+    store::Store,
 };
 
 /// Writes that may be on their way at a time; more wait for room.
@@ -37,13 +37,15 @@ const WRITES: u32 = 4096;
 /// Keeps memories and finds them.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    store: Store,
-    tenants: RwLock<HashMap<Arc<str>, Arc<Tenant>>>,
+    pub(crate) store: Store,
+    pub(crate) spaces: Spaces,
+    /// What a space is made of unless it is said.
+    pub(crate) shape: Shape,
     answers: Cache<Key, Arc<Answer>>,
     /// Embeds what is remembered.
     embedder: Arc<dyn Embedder>,
     /// Embeds what is asked, and keeps it: questions come again.
-    questions: Cached,
+    questions: Arc<Cached>,
     query_timeout: Duration,
     /// Threads a large scan is split over.
     threads: usize,
@@ -55,13 +57,14 @@ pub(crate) struct Engine {
     hit_rate: Gauge,
     count: Gauge,
     clock: Clock,
-    telemetry: Telemetry,
+    pub(crate) telemetry: Telemetry,
 }
 
-/// Under what an answer is cached. A write makes another generation, so no recall finds an answer from before it.
+/// Under what an answer is cached. A write makes another generation, so no recall finds an answer from before it; nor one of a
+/// space that was dropped, whose number is never given again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
-    tenant: Arc<str>,
+    space: u32,
     generation: u64,
     query: Query,
 }
@@ -88,7 +91,7 @@ pub(crate) struct Explained {
     pub(crate) total: Duration,
 }
 
-/// Statistics of one tenant.
+/// Statistics of one space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stats {
     pub(crate) memories: u64,
@@ -122,21 +125,25 @@ impl Engine {
         clock: Clock,
     ) -> Result<Arc<Self>, Error> {
         let embedder = config.make_embedder().await?;
-        let dimensions = embedder.dimensions();
-        let maker = Maker { embedder: embedder.name().to_owned(), dimensions };
-        let (store, loaded) = Store::open(&config.memory_dir, config.journal(), &maker, &telemetry).await?;
+        let shape = Shape {
+            embedder: embedder.name().to_owned(),
+            dimensions: embedder.dimensions(),
+            metric: Metric::Cosine,
+        };
+        let (store, loaded) = Store::open(&config.store(&shape), &clock, &telemetry).await?;
         telemetry.counter(names::MEMORY_CORRUPT).add(loaded.corrupt, &[]);
-        let corrupt = loaded.corrupt;
-        let tenants = loaded.tenants.into_iter();
-        let tenants = tenants.map(|(name, index)| (name.into(), Arc::new(Tenant::new(index)))).collect();
+        let (corrupt, quarantined) = (loaded.corrupt, loaded.quarantined.len());
+        #[expect(clippy::cast_precision_loss, reason = "nobody has 2⁵² files")]
+        telemetry.gauge(names::MEMORY_QUARANTINED).set(quarantined as f64, &[]);
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
         let questions =
             Cache::new(config.memory_embedding_cache_size, config.memory_cache_ttl, clock.clone());
         let engine = Arc::new(Self {
             store,
-            tenants: RwLock::new(tenants),
+            spaces: Spaces::new(loaded.spaces),
+            shape,
             answers: Cache::new(config.memory_cache_size, config.memory_cache_ttl, clock.clone()),
-            questions: Cached::new(Arc::clone(&embedder), questions),
+            questions: Arc::new(Cached::new(Arc::clone(&embedder), questions)),
             embedder,
             query_timeout: config.query_timeout,
             threads,
@@ -150,7 +157,14 @@ impl Engine {
             telemetry,
         });
         let memories = engine.count_all();
-        tracing::info!(memories, corrupt, store_bytes = engine.store.bytes(), "memories are loaded");
+        tracing::info!(
+            memories,
+            corrupt,
+            quarantined,
+            store_bytes = engine.store.bytes(),
+            "memories are loaded"
+        );
+        engine.sweep();
         Ok(engine)
     }
 
@@ -160,14 +174,14 @@ impl Engine {
     /// [`Error::Embedder`], [`Error::Store`], and [`Error::NotReady`] once the service stops; nothing was stored then.
     pub(crate) async fn remember(
         self: &Arc<Self>,
-        tenant: Arc<str>,
+        key: SpaceKey,
         drafts: Vec<Draft>,
     ) -> Result<Remembered, Error> {
         let (engine, room) = (Arc::clone(self), self.room().await?);
         let work = async move {
-            let records = engine.complete(drafts).await?;
+            let records = engine.complete(&key, drafts).await?;
             let ids = records.iter().map(|record| record.memory.id.to_string()).collect();
-            let replaced = engine.write(tenant, Change::Put(records), room).await?;
+            let replaced = engine.write(key, Change::Put(records), room).await?;
             Ok(Remembered { ids, replaced })
         };
         self.telemetry.spawn(work).await.map_err(Error::Task)?
@@ -178,9 +192,9 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Store`], and [`Error::NotReady`] once the service stops; nothing was deleted then.
-    pub(crate) async fn forget(self: &Arc<Self>, tenant: Arc<str>, ids: Vec<String>) -> Result<u32, Error> {
+    pub(crate) async fn forget(self: &Arc<Self>, key: SpaceKey, ids: Vec<String>) -> Result<u32, Error> {
         let (engine, room) = (Arc::clone(self), self.room().await?);
-        let work = async move { engine.write(tenant, Change::Forget(ids), room).await };
+        let work = async move { engine.write(key, Change::Forget(ids), room).await };
         self.telemetry.spawn(work).await.map_err(Error::Task)?
     }
 
@@ -190,12 +204,12 @@ impl Engine {
     /// [`Error::TimedOut`] if it took longer than `budget` or `query_timeout`, [`Error::Embedder`].
     pub(crate) async fn recall(
         self: &Arc<Self>,
-        tenant: &Arc<str>,
+        key: &SpaceKey,
         query: Query,
         budget: Option<Duration>,
     ) -> Result<(Arc<Answer>, bool), Error> {
-        let memories = self.tenant(tenant);
-        let mut key = Key { tenant: Arc::clone(tenant), generation: memories.generation(), query };
+        let memories = self.space(key);
+        let mut key = Key { space: memories.number(), generation: memories.generation(), query };
         let now = self.clock.now();
         let hit = self.answers.get(&key).filter(|hit| answers_at(&hit.value, now));
         memories.count(hit.is_some());
@@ -203,7 +217,7 @@ impl Engine {
         if let Some(hit) = hit {
             return Ok((hit.value, true));
         }
-        let (answer, _) = self.run(&memories, key.query.clone(), budget, &self.questions).await?;
+        let (answer, _) = self.run(&memories, key.query.clone(), budget, true).await?;
         let answer = Arc::new(answer);
         if key.query.include_embedding {
             // Vectors are most of the bytes of an answer, and the cache counts answers, not bytes.
@@ -225,44 +239,55 @@ impl Engine {
     /// [`Error::TimedOut`] if it took longer than `budget` or `query_timeout`, [`Error::Embedder`].
     pub(crate) async fn explain(
         self: &Arc<Self>,
-        tenant: &Arc<str>,
+        key: &SpaceKey,
         query: Query,
         budget: Option<Duration>,
     ) -> Result<Explained, Error> {
         let start = Instant::now();
-        let memories = self.tenant(tenant);
-        let key = Key { tenant: Arc::clone(tenant), generation: memories.generation(), query };
+        let memories = self.space(key);
+        let key = Key { space: memories.number(), generation: memories.generation(), query };
         let now = self.clock.now();
         let would_hit_cache = self.answers.peek(&key).is_some_and(|hit| answers_at(&hit.value, now));
-        let (answer, stages) = self.run(&memories, key.query, budget, &*self.embedder).await?;
+        let (answer, stages) = self.run(&memories, key.query, budget, false).await?;
         Ok(Explained { stages, answer, would_hit_cache, total: start.elapsed() })
     }
 
     /// Returns the memory of `id` with its vector.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
-    pub(crate) fn get(&self, tenant: &Arc<str>, id: &str) -> Result<(Arc<Memory>, Vec<f32>), Error> {
-        let found = self.tenant(tenant).index().get(id);
+    /// [`Error::NotFound`], and [`Error::Store`] if it cannot be read.
+    pub(crate) async fn get(
+        self: &Arc<Self>,
+        key: &SpaceKey,
+        id: String,
+    ) -> Result<(Arc<Memory>, Vec<f32>), Error> {
+        let (engine, space) = (Arc::clone(self), self.spaces.get(key).ok_or(Error::NotFound)?);
+        let read = move || engine.store.get(space.number(), space.shape().dimensions, &id);
+        let found = self.telemetry.spawn_blocking(read).await.map_err(Error::Task)??;
         let now = self.clock.now();
         found.filter(|(memory, _)| memory.expires.is_none_or(|at| now < at)).ok_or(Error::NotFound)
     }
 
-    /// Returns the statistics of `tenant`.
-    pub(crate) fn stats(&self, tenant: &Arc<str>) -> Stats {
-        let tenant = self.tenant(tenant);
-        let (cache_hits, cache_misses) = tenant.counts();
-        let index = tenant.index();
+    /// Returns the statistics of the space of `key`.
+    pub(crate) fn stats(&self, key: &SpaceKey) -> Stats {
+        let space = self.space(key);
+        let (cache_hits, cache_misses) = space.counts();
+        let index = space.index();
         Stats {
             memories: index.len(),
             categories: index.categories(),
-            dimensions: self.embedder.dimensions(),
-            embedder: self.embedder.name().to_owned(),
+            dimensions: space.shape().dimensions,
+            embedder: space.shape().embedder.clone(),
             store_bytes: self.store.bytes(),
             cache_hits,
             cache_misses,
             generation: index.generation(),
         }
+    }
+
+    /// Returns how many values the vectors of the space of `key` have.
+    pub(crate) fn dimensions(&self, key: &SpaceKey) -> usize {
+        self.spaces.get(key).map_or(self.shape.dimensions, |space| space.shape().dimensions)
     }
 
     /// Returns whether the store takes writes; memories are recalled as long as it is not closed.
@@ -279,53 +304,61 @@ impl Engine {
     }
 
     /// Waits for room for one write; whoever leaves meanwhile takes the write along.
-    async fn room(&self) -> Result<OwnedSemaphorePermit, Error> {
+    pub(crate) async fn room(&self) -> Result<OwnedSemaphorePermit, Error> {
         Arc::clone(&self.writes).acquire_owned().await.map_err(|_| Error::NotReady)
     }
 
-    /// The one way in which a tenant's memories change: on disk, then in memory, then out of the query cache.
-    async fn write(
-        &self,
-        tenant: Arc<str>,
-        change: Change,
-        _room: OwnedSemaphorePermit,
-    ) -> Result<u32, Error> {
+    /// The one way in which a space's memories change: on disk, then in memory, then out of the query cache.
+    async fn write(&self, key: SpaceKey, change: Change, _room: OwnedSemaphorePermit) -> Result<u32, Error> {
         let change = Arc::new(change);
-        let committed = self.store.commit(&tenant, &change).await?;
-        if let Some(generation) = committed.generation {
-            let memories = self.tenant(&tenant);
-            memories.apply(generation, change).await;
-            if memories.take_answered() {
+        let committed = self.store.commit(&key, &self.shape, &change).await?;
+        if let (Some(generation), Some(space)) = (committed.generation, self.spaces.of(&key, &committed)) {
+            let (first, removed) = (committed.first, committed.removed);
+            space.apply(generation, Written { change, first, removed }).await;
+            if space.take_answered() {
                 // Nobody can find the older answers any more: they would only fill the cache, and what they hold of the dead has
                 // to go as well.
-                self.answers.invalidate_if(|key, _| key.tenant == tenant && key.generation < generation);
+                self.purge(&space, generation);
             }
             self.count_all();
         }
         Ok(committed.touched)
     }
 
+    /// Takes the answers of before `generation` out of the query cache.
+    pub(crate) fn purge(&self, space: &Space, generation: u64) {
+        let number = space.number();
+        self.answers.invalidate_if(|key, _| key.space == number && key.generation < generation);
+    }
+
     async fn run(
         &self,
-        tenant: &Arc<Tenant>,
+        space: &Arc<Space>,
         query: Query,
         budget: Option<Duration>,
-        embedder: &dyn Embedder,
+        is_question: bool,
     ) -> Result<(Answer, Vec<Stage>), Error> {
         let timeout = budget.map_or(self.query_timeout, |budget| budget.min(self.query_timeout));
         let deadline = Instant::now() + timeout;
         let stop = Arc::new(Stop::at(deadline));
         let guard = StopOnDrop(Arc::clone(&stop));
-        let (tenant, now) = (Arc::clone(tenant), self.clock.now());
+        let (space, now) = (Arc::clone(space), self.clock.now());
+        let embedder = match &query.likeness {
+            Likeness::Text(_) => self.embedder_of(space.shape(), is_question)?,
+            Likeness::Vector(vector) if vector.len() != space.shape().dimensions => {
+                return Err(Error::Dimensions(space.shape().dimensions));
+            }
+            Likeness::Vector(_) | Likeness::Newest => Arc::clone(&self.embedder),
+        };
         let scan = async {
             // Before its turn: an embedder that is waited for must not keep others from scanning.
-            let wanted = recall::wanted(&query.likeness, embedder).await?;
+            let wanted = recall::wanted(&query.likeness, &*embedder).await?;
             let turn = Arc::clone(&self.scans).acquire_owned().await.map_err(|_| Error::NotReady)?;
             let threads = self.threads;
             let run = move || {
                 // A caller that leaves does not end its scan at once: the turn is over when the scan is.
                 let _turn = turn;
-                recall::run(&tenant, &query, wanted, now, threads, &stop)
+                recall::run(&space, &query, wanted, now, threads, &stop)
             };
             let done = self.telemetry.spawn_blocking(run).await.map_err(Error::Task)?;
             done.map_err(|Stopped| Error::TimedOut)
@@ -336,10 +369,14 @@ impl Engine {
     }
 
     /// Completes `drafts`; what comes without a vector is embedded in one batch.
-    async fn complete(&self, drafts: Vec<Draft>) -> Result<Vec<Record>, Error> {
+    async fn complete(&self, key: &SpaceKey, drafts: Vec<Draft>) -> Result<Vec<Record>, Error> {
         let bare = drafts.iter().filter(|draft| draft.embedding.is_none());
         let texts: Vec<&str> = bare.map(|draft| draft.content.as_str()).collect();
-        let mut vectors = self.embedder.embed(&texts).await?.into_iter();
+        let mut vectors = if texts.is_empty() {
+            Vec::new().into_iter()
+        } else {
+            self.embedder_of(self.space(key).shape(), false)?.embed(&texts).await?.into_iter()
+        };
         let now = self.clock.now();
         let complete = |draft: Draft| {
             let vector = || vectors.next().unwrap_or_default();
@@ -348,12 +385,24 @@ impl Engine {
         Ok(drafts.into_iter().map(complete).collect())
     }
 
-    fn tenant(&self, name: &Arc<str>) -> Arc<Tenant> {
-        if let Some(tenant) = self.tenants.read().get(name) {
-            return Arc::clone(tenant);
+    /// Returns who makes the vectors of `shape`; for questions, who also keeps them.
+    fn embedder_of(&self, shape: &Shape, is_question: bool) -> Result<Arc<dyn Embedder>, Error> {
+        if shape.embedder == self.shape.embedder && shape.dimensions == self.shape.dimensions {
+            let questions: Arc<dyn Embedder> = Arc::clone(&self.questions) as Arc<dyn Embedder>;
+            return Ok(if is_question { questions } else { Arc::clone(&self.embedder) });
         }
-        let fresh = || Arc::new(Tenant::new(Index::new(self.embedder.dimensions(), 0)));
-        Arc::clone(self.tenants.write().entry(Arc::clone(name)).or_insert_with(fresh))
+        // Made in no time, and from the name alone.
+        let hashing = Hashing::new(shape.dimensions);
+        if hashing.name() == shape.embedder {
+            return Ok(Arc::new(hashing));
+        }
+        Err(Error::Brought(shape.embedder.clone()))
+    }
+
+    /// Returns the space of `key`; one without memories if nothing was ever written to it.
+    fn space(&self, key: &SpaceKey) -> Arc<Space> {
+        let bare = || Arc::new(Space::new(0, self.shape.clone(), Index::new(self.shape.dimensions, 0)));
+        self.spaces.get(key).unwrap_or_else(bare)
     }
 
     fn note_read(&self, hit: bool) {
@@ -366,8 +415,8 @@ impl Engine {
     }
 
     /// Measures how many memories there are and returns it.
-    fn count_all(&self) -> u64 {
-        let count = self.tenants.read().values().map(|tenant| tenant.index().len()).sum();
+    pub(crate) fn count_all(&self) -> u64 {
+        let count = self.spaces.memories();
         #[expect(clippy::cast_precision_loss, reason = "row numbers have 32 bits")]
         self.count.set(count as f64, &[]);
         count
@@ -397,6 +446,7 @@ mod tests {
         memory::Draft,
         query::{Filter, Likeness, Query},
         scan::{Stop, Stopped},
+        space::SpaceKey,
     };
 
     fn draft(id: &str) -> Draft {
@@ -415,9 +465,9 @@ mod tests {
     #[tokio::test]
     async fn a_write_goes_on_when_its_caller_leaves() {
         let folder = tempfile::tempdir().unwrap();
-        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
+        let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
         {
-            let call = std::pin::pin!(engine.remember(Arc::clone(&tenant), vec![draft("a")]));
+            let call = std::pin::pin!(engine.remember(tenant.clone(), vec![draft("a")]));
             assert!(futures::poll!(call).is_pending());
         }
         while engine.stats(&tenant).memories == 0 {
@@ -430,7 +480,7 @@ mod tests {
     #[tokio::test]
     async fn a_closed_engine_takes_no_writes() {
         let folder = tempfile::tempdir().unwrap();
-        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
+        let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
         engine.close().await;
         let refused = engine.remember(tenant, vec![draft("a")]).await;
         assert!(matches!(refused, Err(Error::NotReady)), "{refused:?}");
@@ -439,21 +489,21 @@ mod tests {
     #[tokio::test]
     async fn what_is_forgotten_leaves_the_query_cache_too() {
         let folder = tempfile::tempdir().unwrap();
-        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
-        engine.remember(Arc::clone(&tenant), vec![draft("a")]).await.unwrap();
+        let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
+        engine.remember(tenant.clone(), vec![draft("a")]).await.unwrap();
         engine.recall(&tenant, newest(), None).await.unwrap();
-        let key = Key { tenant: Arc::clone(&tenant), generation: 1, query: newest() };
+        let key = Key { space: 1, generation: 1, query: newest() };
         assert!(engine.answers.peek(&key).is_some());
-        engine.forget(Arc::clone(&tenant), vec!["a".into()]).await.unwrap();
+        engine.forget(tenant.clone(), vec!["a".into()]).await.unwrap();
         assert!(engine.answers.peek(&key).is_none());
     }
 
     #[tokio::test]
     async fn what_is_learned_makes_the_query_cache_let_go_of_older_answers() {
         let folder = tempfile::tempdir().unwrap();
-        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
+        let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
         for id in ["a", "b", "c"] {
-            engine.remember(Arc::clone(&tenant), vec![draft(id)]).await.unwrap();
+            engine.remember(tenant.clone(), vec![draft(id)]).await.unwrap();
             engine.recall(&tenant, newest(), None).await.unwrap();
         }
         assert_eq!(engine.answers.stats().entries, 1);
@@ -462,8 +512,8 @@ mod tests {
     #[tokio::test]
     async fn an_answer_with_vectors_is_not_cached() {
         let folder = tempfile::tempdir().unwrap();
-        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
-        engine.remember(Arc::clone(&tenant), vec![draft("a")]).await.unwrap();
+        let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
+        engine.remember(tenant.clone(), vec![draft("a")]).await.unwrap();
         let heavy = || Query { include_embedding: true, ..newest() };
         engine.recall(&tenant, heavy(), None).await.unwrap();
         assert!(!engine.recall(&tenant, heavy(), None).await.unwrap().1);
@@ -475,10 +525,10 @@ mod tests {
     async fn a_scan_keeps_its_turn_after_its_caller_has_left() {
         let folder = tempfile::tempdir().unwrap();
         let engine = open(&folder).await;
-        let tenant = engine.tenant(&Arc::from("t"));
+        let space = engine.space(&SpaceKey::new("t", ""));
         let free = engine.scans.available_permits();
-        let held = tenant.hold();
-        let left = engine.run(&tenant, newest(), None, &*engine.embedder).now_or_never();
+        let held = space.hold();
+        let left = engine.run(&space, newest(), None, false).now_or_never();
         assert!(left.is_none());
         assert_eq!(engine.scans.available_permits(), free - 1, "the scan still waits for the memories");
         drop(held);

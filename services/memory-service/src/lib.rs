@@ -11,11 +11,17 @@
 //!    through one function, which also takes the older answers out of the cache.
 //! 5. **A scan holds nobody up.** It runs on rows shared with the writer, which copies a chunk of 512 before it changes one
 //!    that is being scanned; off the async workers; and ends within a chunk of its deadline or of its caller's leaving.
-//! 6. **Everything is in memory**: about (4 × dimensions + content + 300) bytes a memory. The disk is read at the start only.
+//! 6. **Everything that is searched is in memory**: about (4 × dimensions + content + 300) bytes a memory.
 //! 7. **A disk that takes no writes stops no recall.** Remember and Forget are refused with the reason; health stays SERVING.
-//! 8. **One maker of vectors a store.** Its name and dimensions are stored beside the memories; a setting that does not
-//!    fit them ends the start with an error that names it.
+//! 8. **One maker of vectors a space.** A space is one namespace of one tenant; its embedder, dimensions and metric are stored
+//!    with it, and vectors of others are refused. Settings that do not fit a default namespace end the start with an error that names
+//!    the setting.
+//! 9. **A number is never given twice.** A memory has a number in its space, a space one in the store: what is cached or
+//!    kept under one cannot come to mean something else.
+//! 10. **A file that cannot be read is set aside**, whole, and a new one begun: the start neither fails for ever nor loses it. Health
+//!     and a metric say so until somebody has taken it away.
 
+mod administer;
 mod config;
 mod convert;
 mod engine;
@@ -27,8 +33,9 @@ mod query;
 mod recall;
 mod scan;
 mod server;
+mod space;
+mod spaces;
 mod store;
-mod tenant;
 
 use std::{
     net::SocketAddr,

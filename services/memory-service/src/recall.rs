@@ -14,7 +14,7 @@ use crate::{
     memory::Memory,
     query::{Likeness, Query},
     scan::{Stop, Stopped, scan, unit},
-    tenant::Tenant,
+    space::Space,
 };
 
 /// What a recall found.
@@ -26,7 +26,7 @@ pub(crate) struct Answer {
     pub(crate) candidates: u64,
     /// From when on it may hold an expired memory; absent: never.
     pub(crate) fresh_until: Option<SystemTime>,
-    /// The last write of the tenant that the answer knows of.
+    /// The last write of the space that the answer knows of.
     pub(crate) generation: u64,
 }
 
@@ -68,12 +68,12 @@ pub(crate) async fn wanted(likeness: &Likeness, embedder: &dyn Embedder) -> Resu
     Ok(Wanted { ranking, stage: Stage { name: "embed", detail, rows_in: 0, rows_out: 0, duration } })
 }
 
-/// Answers `query` from the memories of `tenant` as they are at `now`, on up to `threads` threads.
+/// Answers `query` from the memories of `space` as they are at `now`, on up to `threads` threads.
 ///
 /// # Errors
 /// [`Stopped`] if `stop` took effect first.
 pub(crate) fn run(
-    tenant: &Tenant,
+    space: &Space,
     query: &Query,
     wanted: Wanted,
     now: SystemTime,
@@ -84,7 +84,7 @@ pub(crate) fn run(
     let mut stages = Vec::with_capacity(7);
     stages.push(stage);
     let mut selection = {
-        let index = tenant.index();
+        let index = space.index();
         stop.check()?;
         index.select(&query.filter, now, &mut stages)
     };
@@ -140,7 +140,7 @@ mod tests {
         memory::{Change, Memory, Place, Record},
         query::{Filter, Likeness, Query},
         scan::Stop,
-        tenant::Tenant,
+        space::{Metric, Shape, Space},
     };
 
     /// Vectors whose lengths and products are exact in `f32`, so that the reference has the same ties.
@@ -260,11 +260,12 @@ mod tests {
                     Change::Forget(ids) => ids.iter().for_each(|id| drop(model.remove(id.as_str()))),
                 }
             }
-            let tenant = Tenant::new(index);
+            let shape = Shape { embedder: "hashing-4".into(), dimensions: 4, metric: Metric::Cosine };
+            let space = Space::new(1, shape, index);
             for query in queries {
                 let stop = Stop::at(Instant::now() + Duration::from_secs(600));
                 let wanted = wanted(&query.likeness, &Hashing::new(4)).now_or_never().unwrap().unwrap();
-                let (answer, stages) = run(&tenant, &query, wanted, hour(now), 2, &stop).unwrap();
+                let (answer, stages) = run(&space, &query, wanted, hour(now), 2, &stop).unwrap();
                 let (candidates, expected) = reference(&model, &query, hour(now));
                 let found: Vec<_> =
                     answer.found.iter().map(|found| (found.memory.id.to_string(), found.score)).collect();

@@ -147,7 +147,7 @@ impl Processes {
 
     async fn recalls(&self) -> u64 {
         let mut memory: MemoryServiceClient<_> = self.client(Service::MemoryService);
-        let stats = memory.get_stats(GetStatsRequest {}).await.unwrap().into_inner();
+        let stats = memory.get_stats(GetStatsRequest::default()).await.unwrap().into_inner();
         stats.cache_misses + stats.cache_hits
     }
 
