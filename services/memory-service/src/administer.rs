@@ -1,4 +1,4 @@
-//! The engine's other half: namespaces are made, listed and dropped.
+//! The engine's other half: namespaces are made, listed and dropped, memories moved in and out.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,10 +9,14 @@ use crate::{
     engine::Engine,
     error::Error,
     space::{Metric, Shape, SpaceKey},
+    store::{Page, Snapshot},
 };
 
 /// Pause after a commit of a sweep that failed.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Bytes of a page of an export, about.
+const PAGE_BYTES: usize = 1 << 20;
 
 /// What a space is to be, as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +108,53 @@ impl Engine {
                 }
             }
         });
+    }
+
+    /// Writes a snapshot of the whole store under `name`. Goes on if the caller leaves.
+    ///
+    /// # Errors
+    /// [`Error::SnapshotDir`], [`Error::SnapshotExists`], [`Error::Snapshot`], [`Error::Store`].
+    pub(crate) async fn snapshot(self: &Arc<Self>, name: &str) -> Result<Snapshot, Error> {
+        let to = self.snapshots.as_ref().ok_or(Error::SnapshotDir)?.join(name);
+        let engine = Arc::clone(self);
+        let taken = self.telemetry.spawn_blocking(move || engine.store.snapshot(&to)).await;
+        taken.map_err(Error::Task)?
+    }
+
+    /// Reads some memories of the space of `key`, after number `after`.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if they cannot be read.
+    pub(crate) async fn page(self: &Arc<Self>, key: &SpaceKey, after: u64) -> Result<Page, Error> {
+        let (engine, space) = (Arc::clone(self), self.spaces.get(key));
+        let Some(space) = space else { return Ok(Page::default()) };
+        let read = move || engine.store.page(&space, after, PAGE_BYTES);
+        self.telemetry.spawn_blocking(read).await.map_err(Error::Task)?
+    }
+
+    /// Returns what the vectors of the space of `key` are, or would be.
+    pub(crate) fn shape(&self, key: &SpaceKey) -> Shape {
+        self.spaces.get(key).map_or_else(|| self.shape.clone(), |space| space.shape().clone())
+    }
+
+    /// Makes sure that vectors of `shape` may be put into the space of `key`, which is made if it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Mixed`] if it is there of another shape, and those of a write.
+    pub(crate) async fn admit(self: &Arc<Self>, key: &SpaceKey, shape: Shape) -> Result<(), Error> {
+        if let Some(space) = self.spaces.get(key)
+            && *space.shape() != shape
+        {
+            return Err(Error::Mixed { given: shape.to_string(), ours: space.shape().to_string() });
+        }
+        let (given, room) = (shape.to_string(), self.room().await?);
+        let made = self.store.create(key, &shape).await;
+        drop(room);
+        match made {
+            Ok((number, _)) => self.spaces.made(key, number, &shape).map(drop).ok_or(Error::NoNamespace),
+            Err(Error::Exists(ours)) => Err(Error::Mixed { given, ours }),
+            Err(error) => Err(error),
+        }
     }
 
     fn shape_of(&self, wish: Wish) -> Result<Shape, Error> {

@@ -14,6 +14,10 @@ config::settings! {
         pub memory_port: u16 = "7102", unit "port";
         /// Folder of the store; made if missing.
         pub memory_dir: PathBuf = "athena-data/memory", unit "folder";
+        /// Folder that snapshots are written to; empty: none may be taken.
+        pub memory_snapshot_dir: Option<PathBuf> = "", unit "folder";
+        /// File of a snapshot that a store begins with where `memory_dir` holds none; passed over where it does. Empty: it begins without memories.
+        pub memory_restore: Option<PathBuf> = "", unit "file";
         /// Memory that the store's page cache may take.
         pub memory_store_cache: ByteSize = "64MiB", unit "bytes", range "1MiB" to "64GiB";
         /// Most namespaces of a tenant.
@@ -65,6 +69,7 @@ impl Config {
             journal::Options { quick_repair: true, ..self.journal.options(self.memory_store_cache) };
         store::Options {
             folder: self.memory_dir.clone(),
+            restore: self.memory_restore.clone(),
             journal,
             shape: shape.clone(),
             namespaces: self.memory_namespaces,

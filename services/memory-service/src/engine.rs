@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     num::NonZero,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -41,6 +42,8 @@ pub(crate) struct Engine {
     pub(crate) spaces: Spaces,
     /// What a space is made of unless it is said.
     pub(crate) shape: Shape,
+    /// Where snapshots go.
+    pub(crate) snapshots: Option<PathBuf>,
     answers: Cache<Key, Arc<Answer>>,
     /// Embeds what is remembered.
     embedder: Arc<dyn Embedder>,
@@ -56,6 +59,7 @@ pub(crate) struct Engine {
     misses: AtomicU64,
     hit_rate: Gauge,
     count: Gauge,
+    quarantined: Gauge,
     clock: Clock,
     pub(crate) telemetry: Telemetry,
 }
@@ -133,8 +137,6 @@ impl Engine {
         let (store, loaded) = Store::open(&config.store(&shape), &clock, &telemetry).await?;
         telemetry.counter(names::MEMORY_CORRUPT).add(loaded.corrupt, &[]);
         let (corrupt, quarantined) = (loaded.corrupt, loaded.quarantined.len());
-        #[expect(clippy::cast_precision_loss, reason = "nobody has 2⁵² files")]
-        telemetry.gauge(names::MEMORY_QUARANTINED).set(quarantined as f64, &[]);
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
         let questions =
             Cache::new(config.memory_embedding_cache_size, config.memory_cache_ttl, clock.clone());
@@ -142,6 +144,7 @@ impl Engine {
             store,
             spaces: Spaces::new(loaded.spaces),
             shape,
+            snapshots: config.memory_snapshot_dir.clone(),
             answers: Cache::new(config.memory_cache_size, config.memory_cache_ttl, clock.clone()),
             questions: Arc::new(Cached::new(Arc::clone(&embedder), questions)),
             embedder,
@@ -153,6 +156,7 @@ impl Engine {
             misses: AtomicU64::new(0),
             hit_rate: telemetry.gauge(names::CACHE_HIT_RATE),
             count: telemetry.gauge(names::MEMORY_COUNT),
+            quarantined: telemetry.gauge(names::MEMORY_QUARANTINED),
             clock,
             telemetry,
         });
@@ -288,6 +292,14 @@ impl Engine {
     /// Returns how many values the vectors of the space of `key` have.
     pub(crate) fn dimensions(&self, key: &SpaceKey) -> usize {
         self.spaces.get(key).map_or(self.shape.dimensions, |space| space.shape().dimensions)
+    }
+
+    /// Looks whether a file that could not be read waits for somebody, and returns whether there is none.
+    pub(crate) fn is_whole(&self) -> bool {
+        let files = self.store.quarantined().len();
+        #[expect(clippy::cast_precision_loss, reason = "nobody has 2⁵² files")]
+        self.quarantined.set(files as f64, &[]);
+        files == 0
     }
 
     /// Returns whether the store takes writes; memories are recalled as long as it is not closed.

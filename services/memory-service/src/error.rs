@@ -49,6 +49,25 @@ pub enum Error {
     /// The tenant has as many namespaces as `memory_namespaces` says.
     #[error("the tenant has as many namespaces as memory_namespaces says: drop one")]
     Namespaces,
+    /// The shape that an import names is not the namespace's.
+    #[error(
+        "the memories are of {given}, and the namespace is of {ours}: vectors of two makers are not mixed"
+    )]
+    Mixed {
+        /// What the lines say.
+        given: String,
+        /// What the namespace is of.
+        ours: String,
+    },
+    /// There is no folder for snapshots.
+    #[error("memory_snapshot_dir names no folder")]
+    SnapshotDir,
+    /// There is a snapshot of that name.
+    #[error("there is a snapshot of this name")]
+    SnapshotExists,
+    /// A snapshot cannot be written or read.
+    #[error("the snapshot cannot be written or read")]
+    Snapshot(#[source] std::io::Error),
     /// A namespace cannot be what was asked for: the field, and what it must be.
     #[error("{0} {1}")]
     Wish(&'static str, String),
@@ -88,6 +107,10 @@ impl From<Error> for Fault {
             Error::Wish(field, must) => return Self::invalid(format!("namespace.{field}"), must.clone()),
             Error::Dimensions(_) => (Code::InvalidArgument, "DIMENSIONS"),
             Error::Exists(_) => (Code::AlreadyExists, "NAMESPACE"),
+            Error::Mixed { .. } => (Code::FailedPrecondition, "SHAPE"),
+            Error::SnapshotDir => (Code::FailedPrecondition, "SNAPSHOT_DIR"),
+            Error::SnapshotExists => (Code::AlreadyExists, "SNAPSHOT"),
+            Error::Snapshot(_) => (Code::Unavailable, "SNAPSHOT_DISK"),
             Error::Namespaces => (Code::ResourceExhausted, "NAMESPACES"),
             Error::Brought(_) => (Code::FailedPrecondition, "EMBEDDER"),
             Error::NotReady => {

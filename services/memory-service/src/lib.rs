@@ -45,21 +45,26 @@ use std::{
 use ::clock::Clock;
 use journal::State;
 use telemetry::Telemetry;
+use tokio::sync::watch;
 
 pub use crate::{config::Config, error::Error};
 use crate::{
     engine::Engine,
-    server::{Adapter, Slot},
+    server::{Adapter, Admin, Slot},
 };
 
 /// The name under which health is asked for.
 const SERVICE: &str = "athena.memory.v1.MemoryService";
+
+/// The part of health that says whether the store is whole.
+const STORE: &str = "athena.memory.v1.MemoryService/store";
 
 /// A memory service whose address is known and which serves nothing yet.
 #[derive(Debug)]
 pub struct Bound {
     host: rpc::Host,
     engine: Slot,
+    whole: watch::Sender<Option<bool>>,
     config: Config,
     telemetry: Telemetry,
     clock: Clock,
@@ -77,14 +82,22 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
         .map_err(Error::Host)?;
     let engine: Slot = Arc::new(OnceLock::new());
     let adapter = Adapter::new(Arc::clone(&engine), limits, &telemetry);
-    let checked = Arc::clone(&engine);
+    let (whole, heard) = watch::channel(None);
+    let (checked, tell) = (Arc::clone(&engine), whole.clone());
     let check = move || {
         let engine = checked.get().cloned();
+        if let Some(engine) = &engine {
+            tell.send_replace(Some(engine.is_whole()));
+        }
         // What is still being read is not served anyway.
         async move { engine.is_none_or(|engine| !matches!(engine.state(), State::Closed)) }
     };
-    let host = host.add(adapter.into_service()).check(SERVICE, check);
-    Ok(Bound { host, engine, config, telemetry, clock })
+    let host = host
+        .add(adapter.into_service())
+        .add_admin(Admin::service(Arc::clone(&engine), limits))
+        .part(STORE, rpc::outcomes(heard))
+        .check(SERVICE, check);
+    Ok(Bound { host, engine, whole, config, telemetry, clock })
 }
 
 impl Bound {
@@ -100,9 +113,10 @@ impl Bound {
     /// # Errors
     /// [`Error::Open`], [`Error::Store`] or [`Error::Maker`] if the store cannot be used, [`Error::Host`] if serving fails.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
-        let Self { host, engine, config, telemetry, clock } = self;
+        let Self { host, engine, whole, config, telemetry, clock } = self;
         let open = async {
             let opened = Engine::open(&config, telemetry, clock).await?;
+            whole.send_replace(Some(opened.is_whole()));
             // Only this task fills the slot.
             drop(engine.set(opened));
             Ok(std::future::ready(()))

@@ -1,6 +1,8 @@
 //! The rpcs of a memory service, over real gRPC and a real store.
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod harness;
@@ -514,7 +516,8 @@ async fn disk_and_memory_agree_after_writes_that_race() {
         running.spawn(service.telemetry.carry(work));
     }
     running.join_all().await;
-    let everything = RecallRequest { query: Some(Query { include_embedding: true, ..Query::default() }) };
+    let query = Some(Query { include_embedding: true, ..Query::default() });
+    let everything = RecallRequest { query, ..RecallRequest::default() };
     let before = service.client().recall(everything.clone()).await.unwrap().into_inner();
     let stats = service.client().get_stats(GetStatsRequest::default()).await.unwrap().into_inner();
     let service = service.restart().await;

@@ -72,6 +72,11 @@ impl Process {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Ends it without a word to it.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
     /// Asks it to stop.
     pub(crate) async fn terminate(&self) {
         let id = self.child.id().unwrap().to_string();

@@ -6,11 +6,13 @@
 //! which they reached the disk.
 
 mod bytes;
+mod export;
 mod legacy;
 mod load;
 mod open;
 mod quarantine;
 mod record;
+mod snapshot;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -19,7 +21,6 @@ mod write;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use caching::Cache;
-use clock::Clock;
 use journal::{Failed, Journal, Reason, State};
 use redb::WriteTransaction;
 
@@ -28,8 +29,12 @@ use crate::{
     memory::{Change, Memory, Record},
     space::{Shape, SpaceKey},
 };
+pub(crate) use export::Page;
 use load::Rows;
 use record::Row;
+#[cfg(test)]
+pub(crate) use record::tests::full;
+pub(crate) use snapshot::Snapshot;
 pub(crate) use write::Committed;
 use write::Refused;
 
@@ -41,6 +46,8 @@ const FILE: &str = "memory.redb";
 pub(crate) struct Options {
     /// The folder; made if missing.
     pub(crate) folder: PathBuf,
+    /// The snapshot that a store begins with where there is none yet.
+    pub(crate) restore: Option<PathBuf>,
     /// How its file is written.
     pub(crate) journal: journal::Options,
     /// What the vectors of a tenant's default namespace are.
@@ -61,7 +68,6 @@ pub(crate) struct Store {
     namespaces: u32,
     /// Decoded memories by space and number: what a number leads to never changes.
     cache: Cache<(u32, u64), Arc<Memory>>,
-    clock: Clock,
 }
 
 impl Store {
@@ -156,6 +162,11 @@ impl Store {
     /// Finishes the writes that were queued and lets go of the file; later writes are refused.
     pub(crate) async fn close(&self) {
         self.journal.close().await;
+    }
+
+    /// Returns the files that were set aside because they could not be read, and that are still there.
+    pub(crate) fn quarantined(&self) -> Vec<PathBuf> {
+        quarantine::held(&self.path)
     }
 
     /// Returns the bytes of the store's file.

@@ -1,6 +1,11 @@
 //! Opening: the file, its layout, every memory of it; and what is done where the file cannot be read.
 
-use std::{error::Error as Cause, ops::ControlFlow, path::PathBuf, sync::Arc};
+use std::{
+    error::Error as Cause,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use caching::Cache;
 use clock::Clock;
@@ -11,7 +16,7 @@ use telemetry::Telemetry;
 use super::{
     FILE, Options, Store, failed, legacy,
     load::{self, Losses, Rows},
-    quarantine,
+    quarantine, snapshot,
     tables::{
         CHECKPOINTS, DAMAGED, DROPPED, FORMAT, FORMAT_NAME, IDS, META, RECORDS, REMOVED, SPACES, SpaceRow,
         VECTORS,
@@ -58,10 +63,7 @@ impl Store {
         let path = options.folder.join(FILE);
         let opened = match open(options, clock, telemetry).await {
             Err(Refusal::Damaged(error)) => {
-                let to = quarantine::set_aside(&path)
-                    .map_err(|error| Error::Store(journal::Reason::Store, Box::new(error)))?;
-                let (file, error) = (to.display(), &*error as &dyn Cause);
-                tracing::error!(error, %file, "the store cannot be read: it is set aside, and a new one begins empty");
+                set_aside(&path, &*error)?;
                 open(options, clock, telemetry).await
             }
             opened => opened,
@@ -75,9 +77,24 @@ impl Store {
     }
 }
 
+/// Moves a file that cannot be read out of the way.
+fn set_aside(path: &Path, error: &(dyn Cause + Send + Sync + 'static)) -> Result<(), Error> {
+    let moved = quarantine::set_aside(path);
+    let to = moved.map_err(|error| Error::Store(journal::Reason::Store, Box::new(error)))?;
+    let (error, file) = (error as &dyn Cause, to.display());
+    tracing::error!(error, %file, "the store cannot be read: it is set aside, and a new one begins");
+    Ok(())
+}
+
 async fn open(options: &Options, clock: &Clock, telemetry: &Telemetry) -> Result<(Store, Loaded), Refusal> {
     let path = options.folder.join(FILE);
-    let (opened, journal) = (path.clone(), options.journal.clone());
+    let (opened, journal, from) = (path.clone(), options.journal.clone(), options.restore.clone());
+    let restore = move || {
+        from.map_or(Ok(()), |from| snapshot::restore(&from, &opened))?;
+        Ok::<_, std::io::Error>(opened)
+    };
+    let restored = telemetry.spawn_blocking(restore).await.map_err(of_task)?;
+    let opened = restored.map_err(|error| Refusal::Other(Error::Snapshot(error)))?;
     let opening = telemetry.spawn_blocking(move || Journal::open(opened, &journal)).await;
     let journal = opening.map_err(of_task)?.map_err(|error| {
         if quarantine::is_damage(&error) {
@@ -90,7 +107,7 @@ async fn open(options: &Options, clock: &Clock, telemetry: &Telemetry) -> Result
         Ok(loaded) => {
             let cache = Cache::new(options.cached, options.cached_for, clock.clone());
             let namespaces = options.namespaces;
-            Ok((Store { journal, path, namespaces, cache, clock: clock.clone() }, loaded))
+            Ok((Store { journal, path, namespaces, cache }, loaded))
         }
         Err(refusal) => {
             // Whoever tries again, with another setting or another file, finds this one free.

@@ -192,7 +192,7 @@ pub(super) mod tests {
     const KEY: (u32, u64) = (3, 7);
     const VECTOR: [f32; 3] = [0.5, -1.5, f32::MIN_POSITIVE];
 
-    pub(in crate::store) fn full() -> Memory {
+    pub(crate) fn full() -> Memory {
         Memory {
             id: "id".into(),
             category: "gas_optimization".into(),

@@ -1,5 +1,6 @@
 //! The store by itself: writes, restarts, damage, and the way from the first layout.
 
+mod copies;
 mod damage;
 mod migration;
 

@@ -1,5 +1,8 @@
 //! Wire to domain and back; names the field that is wrong.
 
+pub(crate) mod admin;
+pub(crate) mod lines;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use contracts::memory as wire;

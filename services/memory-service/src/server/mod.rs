@@ -1,5 +1,8 @@
 //! The gRPC adapter: convert, call, convert back.
 
+mod admin;
+mod import;
+
 use std::{
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -13,6 +16,8 @@ use rpc::{Caller, Deadline, Fault};
 use telemetry::{Histogram, KeyValue, Telemetry, names};
 use tonic::{Request, Response, Status};
 use tracing::{Instrument as _, Span, field::Empty};
+
+pub(crate) use admin::Admin;
 
 use crate::{config::Limits, convert, engine::Engine, error::Error, recall::Answer, space::SpaceKey};
 
