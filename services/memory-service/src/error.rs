@@ -65,6 +65,9 @@ pub enum Error {
     /// There is a snapshot of that name.
     #[error("there is a snapshot of this name")]
     SnapshotExists,
+    /// A checkpoint cannot be written.
+    #[error("a checkpoint cannot be written")]
+    Checkpoint(#[source] std::io::Error),
     /// A snapshot cannot be written or read.
     #[error("the snapshot cannot be written or read")]
     Snapshot(#[source] std::io::Error),
@@ -132,6 +135,7 @@ impl From<Error> for Fault {
             Error::Setting { .. }
             | Error::Host(_)
             | Error::Later(_)
+            | Error::Checkpoint(_)
             | Error::Maker { .. }
             | Error::Task(_) => (Code::Internal, "INTERNAL"),
         };

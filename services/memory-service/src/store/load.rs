@@ -120,6 +120,7 @@ impl Rows {
         Ok(row.map(|row| record::vector(key, row.value(), vector)).transpose()?.is_some())
     }
 
+    #[cfg_attr(not(test), expect(dead_code, reason = "who begins with a checkpoint asks for it"))]
     /// Hands over the numbers of what was removed from `space` by a write after `generation`.
     pub(super) fn removed(
         &self,

@@ -6,6 +6,11 @@
 //! which they reached the disk.
 
 mod bytes;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the index that a checkpoint holds is wired to the store next")
+)]
+mod checkpoint;
 mod export;
 mod legacy;
 mod load;
@@ -29,6 +34,8 @@ use crate::{
     memory::{Change, Memory, Record},
     space::{Shape, SpaceKey},
 };
+#[cfg_attr(not(test), expect(unused_imports, reason = "as above"))]
+pub(crate) use checkpoint::{Image, Mark, Parts};
 pub(crate) use export::Page;
 use load::Rows;
 use record::Row;

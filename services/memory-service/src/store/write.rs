@@ -69,11 +69,15 @@ struct Tables<'t> {
     records: Numbered<'t, &'static [u8]>,
     vectors: Numbered<'t, &'static [u8]>,
     removed: Numbered<'t, u64>,
+    /// Whether the space takes checkpoints, which have to be told what is gone.
+    is_logged: bool,
 }
 
 impl<'t> Tables<'t> {
-    fn open(write: &'t WriteTransaction) -> Result<Self, Refused> {
+    fn open(write: &'t WriteTransaction, space: u32) -> Result<Self, Refused> {
+        let is_logged = write.open_table(CHECKPOINTS)?.get(space)?.is_some();
         Ok(Self {
+            is_logged,
             ids: write.open_table(IDS)?,
             records: write.open_table(RECORDS)?,
             vectors: write.open_table(VECTORS)?,
@@ -85,7 +89,9 @@ impl<'t> Tables<'t> {
     fn remove(&mut self, key: (u32, u64), generation: u64) -> Result<(), Refused> {
         self.records.remove(key)?;
         self.vectors.remove(key)?;
-        self.removed.insert(key, generation)?;
+        if self.is_logged {
+            self.removed.insert(key, generation)?;
+        }
         Ok(())
     }
 }
@@ -108,7 +114,7 @@ pub(super) fn apply(
     let mut done = Committed::nothing(space.number, space.shape.clone());
     done.first = space.next;
     let generation = space.generation + 1;
-    let mut tables = Tables::open(write)?;
+    let mut tables = Tables::open(write, space.number)?;
     match change {
         Change::Put(records) => {
             for (record, (memory, vector)) in records.iter().zip(rows) {
@@ -176,7 +182,7 @@ pub(super) fn drop_space(write: &WriteTransaction, key: &SpaceKey) -> Result<Opt
 pub(super) fn sweep(write: &WriteTransaction) -> Result<bool, Refused> {
     let mut dropped = write.open_table(DROPPED)?;
     let Some(space) = dropped.first()?.map(|(space, _)| space.value()) else { return Ok(false) };
-    let mut tables = Tables::open(write)?;
+    let mut tables = Tables::open(write, space)?;
     let (mut left, after) = (DROPPED_AT_ONCE, space.saturating_add(1));
     let ids = tables.ids.extract_from_if((space, &[][..])..(after, &[][..]), |_, _| true)?;
     for row in ids.take(left) {
