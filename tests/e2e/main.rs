@@ -7,5 +7,6 @@ mod keeps_tenants_apart;
 mod merges_across_the_mesh;
 mod replays_days;
 mod reports_targets;
+mod serves_close_figures;
 mod serves_over_tls;
 mod survives_a_dead_peer;

@@ -5,14 +5,24 @@ use serde_json::{Value, json};
 use testkit::upstream::{Reply, Script, Upstream};
 use tests::House;
 
-/// Answers a merged question: one item for every observation it holds.
-fn analysed(request: &Value) -> Reply {
+/// Returns the parts of a merged question.
+pub(crate) fn parts(request: &Value) -> Vec<Value> {
     let words = request["messages"].as_array().unwrap().last().unwrap()["content"].as_str().unwrap();
     let question: Value = serde_json::from_str(words).unwrap();
-    let parts = question["parts"].as_array().unwrap();
-    let groups = parts.iter().flat_map(|part| part["groups"].as_array().unwrap());
-    let seen = groups.flat_map(|group| group["observations"].as_array().unwrap());
-    let item = |one: &Value| json!({ "tag": one["tag"], "check": one["check"], "summary": "as ever", "confidence": 0.5, "salience": 0.5 });
+    question["parts"].as_array().unwrap().clone()
+}
+
+/// Returns the observations of a part.
+pub(crate) fn observations(part: &Value) -> Vec<Value> {
+    let groups = part["groups"].as_array().unwrap().iter();
+    groups.flat_map(|group| group["observations"].as_array().unwrap().clone()).collect()
+}
+
+/// Answers a merged question: one item for every observation it holds.
+pub(crate) fn analysed(request: &Value) -> Reply {
+    let parts = parts(request);
+    let seen = parts.iter().flat_map(observations);
+    let item = |one: Value| json!({ "tag": one["tag"], "check": one["check"], "summary": "as ever", "confidence": 0.5, "salience": 0.5 });
     let items: Vec<Value> = seen.map(item).collect();
     let assessed = |part: &Value| {
         json!({

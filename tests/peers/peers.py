@@ -60,14 +60,14 @@ class Home:
             sys.exit(f"{program} is missing: cargo build --release && cargo build --release -p testkit --features bench --example load")
         return program
 
-    def python(self, name, package):
-        """Installs a Python package with what it needs, once; returns the folder of its programs."""
+    def python(self, name, *packages):
+        """Installs Python packages with what they need, once; returns the folder of their programs. The first is whose version is told."""
         folder = self.folder / name
         if not (folder / "done").exists():
             venv.create(folder, with_pip=True, clear=True)
-            run(folder / "bin/pip", "install", "--quiet", "--disable-pip-version-check", package)
+            run(folder / "bin/pip", "install", "--quiet", "--disable-pip-version-check", *packages)
             (folder / "done").touch()
-        show = run(folder / "bin/pip", "show", package.split("[")[0].split("=")[0].rstrip("!"))
+        show = run(folder / "bin/pip", "show", packages[0].split("[")[0].split("=")[0].rstrip("!"))
         self.installed[name] = next(line.split()[1] for line in show.splitlines() if line.startswith("Version"))
         return folder / "bin"
 

@@ -32,7 +32,7 @@ pub const START: Duration = Duration::from_secs(1_752_883_200);
 /// Longest wait for what has no end to wait for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running mesh that replays the bundled days.
+/// A running mesh that replays recorded days.
 #[derive(Debug)]
 pub struct House {
     /// The mesh.
@@ -60,6 +60,18 @@ impl House {
     ///
     /// Fails if the mesh does not start.
     pub async fn with(settings: impl IntoIterator<Item = (&str, String)>) -> Result<Self> {
+        Self::replaying(Replay::bundled()?, settings).await
+    }
+
+    /// Starts a mesh that replays other days, with these settings.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the mesh does not start.
+    pub async fn replaying(
+        replay: Replay,
+        settings: impl IntoIterator<Item = (&str, String)>,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut flags: BTreeMap<String, String> = athena::ephemeral(folder.path())
             .iter()
@@ -70,8 +82,8 @@ impl House {
         flags.extend(settings.into_iter().map(|(name, value)| (name.to_owned(), value)));
         let (clock, hand) = Clock::manual(SystemTime::UNIX_EPOCH + START);
         let sources = config::Sources::none().with_flags(flags);
-        let replay = Some(Replay::bundled()?);
-        let mesh = Mesh::start(Options { sources, clock: clock.clone(), replay }).await?;
+        let options = Options { sources, clock: clock.clone(), replay: Some(replay) };
+        let mesh = Mesh::start(options).await?;
         Ok(Self { mesh, clock, hand, folder })
     }
 

@@ -28,7 +28,7 @@ use crate::{
     pattern,
     provider::statistics::Survey,
     route::Model,
-    served::{By, Phases, Served, Terms},
+    served::{self, By, Phases, Served, Terms},
 };
 
 /// Observations to analyse together.
@@ -124,14 +124,19 @@ impl Gateway {
         Ok(case.close(brought))
     }
 
-    fn count(&self, findings: &[Finding]) {
-        for by in [By::Pattern, By::Exact, By::Semantic, By::Coalesced, By::Merged, By::Upstream] {
+    /// Tells how a request was answered: counts its items, and says so in its span.
+    fn account_all(&self, findings: &[Finding], asked: Option<&Served>) {
+        let mut saved_usd = 0.0;
+        let counts = By::ALL.map(|by| {
             let answered =
                 findings.iter().filter(|finding| finding.served.by == by && finding.outcome.is_ok());
             let (count, saved) = answered
                 .fold((0, 0.0), |(count, saved), finding| (count + 1, saved + finding.served.saved_usd));
             self.meter.items(by, count, saved);
-        }
+            saved_usd += saved;
+            (by, count)
+        });
+        served::tell_all(&counts, saved_usd, asked);
     }
 }
 
@@ -371,7 +376,11 @@ impl<'a> Case<'a> {
         };
         let findings: Vec<Finding> =
             self.seats.iter().map(|seat| seat.finding.clone().unwrap_or_else(|| unasked(seat))).collect();
-        self.gateway.count(&findings);
+        let served = brought.as_ref().map(|brought| self.whole(brought));
+        self.gateway.account_all(&findings, served.as_ref());
+        let phases = self.seats.iter().fold(Phases::default(), |sum, seat| sum + seat.phases);
+        let phases = brought.as_ref().map_or(phases, |brought| brought.phases(phases));
+        self.gateway.meter.phases(&phases, self.begun.elapsed());
         for (seat, finding) in self.seats.iter().zip(&findings) {
             // A template is no second opinion about itself, nor are statistics.
             if let (Ok(found), false) =
@@ -384,7 +393,7 @@ impl<'a> Case<'a> {
         Report {
             assessment: assessment.unwrap_or_else(|| self.survey.assess(&self.warnings)),
             upstream_calls: self.calls,
-            served: brought.map(|brought| self.whole(&brought)),
+            served,
             findings,
             banded: self.seats.into_iter().map(|seat| seat.banded).collect(),
             warnings: self.warnings,

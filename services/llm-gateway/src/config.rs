@@ -98,6 +98,9 @@ config::settings! {
         pub llm_pattern_matches: usize = "10000", unit "matches", range "1" to "10000000";
         /// Share of templates' answers about which a language model is asked as well, apart from the call, to count how often they agree.
         pub llm_pattern_verify: f64 = "0", unit "ratio", range "0" to "1";
+        /// Most bytes of each attribute of a trace that holds words (what is asked, its instructions, the answer): the newest turns stay. None
+        /// holds any unless `OTEL_SEMCONV_STABILITY_OPT_IN` and `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` say so.
+        pub llm_told_bytes: ByteSize = "64KiB", unit "bytes", range "1KiB" to "16MiB";
         /// What the upstream charges for a million tokens read.
         pub llm_price_input_per_mtok: f64 = "0", unit "USD", range "0" to "100000";
         /// What the upstream charges for a million tokens read that it had cached. Empty: as for any other.

@@ -149,8 +149,15 @@ impl Gateway {
                 journey.answered(&stored)
             }
         };
-        self.meter.items(generated.served.by, 1, generated.served.saved_usd);
+        self.account(&generated.served, journey.begun);
         Ok(generated)
+    }
+
+    /// Tells how a call that began at `begun` was answered: counts it, and says so in its span.
+    pub(crate) fn account(&self, served: &Served, begun: Instant) {
+        self.meter.items(served.by, 1, served.saved_usd);
+        self.meter.phases(&served.phases, begun.elapsed());
+        served.tell();
     }
 
     pub(crate) fn depart<'a>(

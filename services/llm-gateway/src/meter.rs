@@ -1,15 +1,20 @@
 //! What the gateway did since it started: for `/metrics`, and for `GetStats`.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use caching::{Resize, Told};
 use parking_lot::Mutex;
 use telemetry::{Counter, Gauge, Histogram, KeyValue, Telemetry, names};
 
-use crate::served::By;
+use crate::served::{By, Phases};
 
 /// Name of the response cache in metrics.
 const CACHE: &str = "llm";
+/// The phase that is left when all others are taken off.
+const OWN: &str = "gateway";
 
 /// Counts items, calls and money.
 #[derive(Debug)]
@@ -20,6 +25,10 @@ pub struct Meter {
     hit_rate: Gauge,
     capacity: Gauge,
     response_time: Histogram,
+    phases: Histogram,
+    /// Attributes of the phases, in their order, and of our own.
+    phase_names: [[KeyValue; 1]; 5],
+    own: [KeyValue; 1],
     totals: Mutex<Totals>,
 }
 
@@ -65,6 +74,9 @@ impl Meter {
             hit_rate: telemetry.gauge(names::CACHE_HIT_RATE),
             capacity: telemetry.gauge(names::CACHE_CAPACITY),
             response_time: telemetry.histogram(names::LLM_RESPONSE_TIME),
+            phases: telemetry.histogram(names::LLM_PHASE),
+            phase_names: Phases::default().named().map(|(name, _)| [KeyValue::new(names::PHASE, name)]),
+            own: [KeyValue::new(names::PHASE, OWN)],
             totals: Mutex::new(Totals::default()),
         }
     }
@@ -84,6 +96,17 @@ impl Meter {
         if let Some(ratio) = ratio {
             self.hit_rate.set(ratio, &[KeyValue::new(names::CACHE, CACHE)]);
         }
+    }
+
+    /// Records what the `total` of an answered call was spent on: once for each phase that happened, and once for what is left.
+    pub fn phases(&self, phases: &Phases, total: Duration) {
+        let mut own = total;
+        for ((_, took), attributes) in phases.named().into_iter().zip(&self.phase_names) {
+            let Some(took) = took else { continue };
+            self.phases.record(took.as_secs_f64(), attributes);
+            own = own.saturating_sub(took);
+        }
+        self.phases.record(own.as_secs_f64(), &self.own);
     }
 
     /// Shows how many answers the response cache holds at most.
@@ -110,13 +133,13 @@ impl Meter {
     }
 
     /// Counts a call to `model` as it is sent: it counts however it ends.
-    pub fn sent(&self, model: &str) {
+    pub fn sent(&self, model: &Arc<str>) {
         self.totals.lock().upstream_calls += 1;
         self.calls.add(1, &attributes(model));
     }
 
     /// Counts what a call to `model` cost that was answered.
-    pub fn paid(&self, model: &str, cost_usd: f64) {
+    pub fn paid(&self, model: &Arc<str>, cost_usd: f64) {
         self.totals.lock().cost_usd += cost_usd;
         self.cost.add_f64(cost_usd, &attributes(model));
     }
@@ -151,8 +174,8 @@ impl Drop for Asking<'_> {
     }
 }
 
-fn attributes(model: &str) -> [KeyValue; 1] {
-    [KeyValue::new(names::MODEL, model.to_owned())]
+fn attributes(model: &Arc<str>) -> [KeyValue; 1] {
+    [KeyValue::new(names::MODEL, model.clone())]
 }
 
 impl Totals {

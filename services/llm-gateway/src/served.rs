@@ -1,10 +1,13 @@
 //! How an answer came about, and the terms of the call that asked for it.
 
+mod telling;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
+pub(crate) use self::telling::tell_all;
 use crate::{
     conversation::Usage,
     error::Error,
@@ -43,6 +46,38 @@ pub struct Phases {
     pub coalesced_wait: Option<Duration>,
     /// Waiting for the model, retries included.
     pub upstream: Option<Duration>,
+}
+
+impl Phases {
+    /// Returns every phase with its stable word, in the order in which they happen.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, Option<Duration>); 5] {
+        [
+            ("pattern", self.pattern),
+            ("cache", self.cache),
+            ("semantic", self.semantic),
+            ("coalesced_wait", self.coalesced_wait),
+            ("upstream", self.upstream),
+        ]
+    }
+}
+
+impl std::ops::Add for Phases {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let sum = |one: Option<Duration>, two: Option<Duration>| match (one, two) {
+            (Some(one), Some(two)) => Some(one + two),
+            (one, two) => one.or(two),
+        };
+        Self {
+            pattern: sum(self.pattern, other.pattern),
+            cache: sum(self.cache, other.cache),
+            semantic: sum(self.semantic, other.semantic),
+            coalesced_wait: sum(self.coalesced_wait, other.coalesced_wait),
+            upstream: sum(self.upstream, other.upstream),
+        }
+    }
 }
 
 /// How an answer came about, what it cost and what it saved.
@@ -117,7 +152,7 @@ impl Served {
             saved_usd: 0.0,
             phases,
             pattern: String::new(),
-            upstream: Arc::from(""),
+            upstream: Arc::default(),
             attempts: 0,
             near: None,
             answer_id: String::new(),
@@ -135,6 +170,10 @@ impl Served {
 }
 
 impl By {
+    /// Everything that answers, the cheapest first.
+    pub const ALL: [Self; 6] =
+        [Self::Pattern, Self::Exact, Self::Semantic, Self::Coalesced, Self::Merged, Self::Upstream];
+
     /// Returns the stable word used as a metric attribute.
     #[must_use]
     pub fn as_str(self) -> &'static str {

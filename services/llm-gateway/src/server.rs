@@ -27,7 +27,7 @@ use crate::{
     error::Error,
     gateway::{Gateway, Parts},
     price::Price,
-    provider::{Dialect, Endpoint, Options},
+    provider::{Dialect, Endpoint, Options, Telling},
     route::{Any, Bounding, Built, Models, OPENAI, Routes, Upstream},
     semantic,
     tenant::Tenants,
@@ -114,16 +114,22 @@ impl Bound {
 type Parted = Vec<(String, Arc<Upstream>)>;
 
 /// Makes the upstream of the settings, which takes every model that no route names.
-fn any(config: &Config, bounding: Bounding, telemetry: &Telemetry) -> Result<Option<Any>, Error> {
+fn any(
+    config: &Config,
+    bounding: Bounding,
+    telling: &Telling,
+    telemetry: &Telemetry,
+) -> Result<Option<Any>, Error> {
     let Some(url) = config.llm_upstream_url.clone() else { return Ok(None) };
-    let endpoint = Endpoint::new(&Options {
+    let options = Options {
         dialect: Dialect::OpenAi,
         url,
         key: config.llm_api_key.clone(),
         timeout: config.llm_timeout,
         // Chat completions demand none.
         max_output_tokens: u32::MAX,
-    })?;
+    };
+    let endpoint = Endpoint::new(OPENAI, &options, telling)?;
     let price = Price {
         input_per_mtok: config.llm_price_input_per_mtok,
         cached_input_per_mtok: config
@@ -196,8 +202,10 @@ async fn gateway(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Resul
     };
     let embedder = embedder(config).await?;
     let bounding = bounding(config);
-    let any = any(config, bounding.clone(), telemetry)?;
-    let Built { upstreams, models } = routes.build(config.llm_max_retries, &bounding, telemetry)?;
+    let telling =
+        Telling::new(telemetry, usize::try_from(config.llm_told_bytes.bytes()).unwrap_or(usize::MAX));
+    let any = any(config, bounding.clone(), &telling, telemetry)?;
+    let Built { upstreams, models } = routes.build(config.llm_max_retries, &bounding, &telling, telemetry)?;
     let named = upstreams.into_iter().map(|upstream| (format!("{UPSTREAM}/{}", upstream.name()), upstream));
     let simple = any.iter().map(|any| (UPSTREAM.to_owned(), any.upstream.clone()));
     let parts = simple.chain(named).collect();
@@ -256,7 +264,8 @@ impl gateway_server::LlmGatewayService for Service {
         if let Some(doubtful) = doubtful {
             let gateway = Arc::clone(&self.gateway);
             let telemetry = gateway.telemetry.clone();
-            drop(telemetry.spawn(async move { gateway.verify(terms, doubtful).await }));
+            // Apart: its span must not wait for it, nor tell of it.
+            drop(telemetry.spawn_apart(async move { gateway.verify(terms, doubtful).await }));
         }
         Ok(Response::new(convert::report(report, ids)))
     }

@@ -91,7 +91,7 @@ impl Gateway {
                 journey.answered(&stored)
             }
         };
-        self.meter.items(generated.served.by, 1, generated.served.saved_usd);
+        self.account(&generated.served, journey.begun);
         Ok(generated)
     }
 

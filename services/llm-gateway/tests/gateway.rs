@@ -30,5 +30,7 @@ mod routes;
 mod similar;
 #[path = "gateway/stream.rs"]
 mod stream;
+#[path = "gateway/telling.rs"]
+mod telling;
 #[path = "gateway/tenants.rs"]
 mod tenants;

@@ -22,6 +22,8 @@
 //!     and a metric say so until somebody has taken it away.
 
 mod administer;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod config;
 mod convert;
 mod engine;
@@ -36,6 +38,8 @@ mod server;
 mod space;
 mod spaces;
 mod store;
+#[cfg_attr(not(test), expect(dead_code, reason = "the engine takes it once the store gives numbers to rows"))]
+mod vector;
 
 use std::{
     net::SocketAddr,

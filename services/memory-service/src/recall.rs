@@ -1,6 +1,13 @@
 //! A recall, from a question to an answer: embed, filter, scan, rank. All but the first blocks and runs off the async
 //! workers.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "recall is wired to it next"))]
+pub(crate) mod fusion;
+#[cfg_attr(not(test), expect(dead_code, reason = "recall is wired to it next"))]
+pub(crate) mod period;
+#[cfg_attr(not(test), expect(dead_code, reason = "recall is wired to it next"))]
+pub(crate) mod settle;
+
 use std::{
     sync::Arc,
     time::{Instant, SystemTime},

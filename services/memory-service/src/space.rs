@@ -16,6 +16,7 @@ use std::{
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
+pub(crate) use crate::vector::metric::Metric;
 use crate::{index::Index, memory::Change};
 
 /// Whose memories, and which of them.
@@ -38,26 +39,16 @@ pub(crate) struct Shape {
     pub(crate) metric: Metric,
 }
 
-/// How vectors are compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Metric {
-    /// The cosine of the angle between them.
-    #[default]
-    Cosine,
-    /// Their product.
-    Dot,
-    /// Their distance.
-    Euclidean,
-}
-
 /// A write that is on disk, as memory takes it over.
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
     /// What was written.
     pub(crate) change: Arc<Change>,
     /// The number of the first record that was put; the others follow it. No number is given twice.
+    #[expect(dead_code, reason = "the index whose rows have numbers is wired next")]
     pub(crate) first: u64,
     /// The numbers of what was replaced or deleted; one of the write itself if it puts an id twice.
+    #[expect(dead_code, reason = "as above")]
     pub(crate) removed: Vec<u64>,
 }
 
@@ -95,22 +86,6 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { embedder, dimensions, metric } = self;
         write!(f, "embedder {embedder}, {dimensions} dimensions, metric {metric:?}")
-    }
-}
-
-impl Metric {
-    /// Returns its number on disk.
-    pub(crate) fn number(self) -> u8 {
-        match self {
-            Self::Cosine => 0,
-            Self::Dot => 1,
-            Self::Euclidean => 2,
-        }
-    }
-
-    /// Returns the one of that number on disk.
-    pub(crate) fn numbered(number: u8) -> Option<Self> {
-        [Self::Cosine, Self::Dot, Self::Euclidean].into_iter().find(|metric| metric.number() == number)
     }
 }
 

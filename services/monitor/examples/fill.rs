@@ -96,7 +96,7 @@ fn spans_of(trace: u8, start: u64) -> Vec<ResourceSpans> {
     let mut gateway = vec![
         cycle(100, 5, 2, ANALYZE, 390, 712),
         cycle(101, 100, 1, "athena.llm.lookup", 392, 420),
-        cycle(102, 100, 3, "chat builtin/statistics", 424, 700),
+        cycle(102, 100, 3, "builtin/statistics", 424, 700),
     ];
     let mut storage = vec![
         cycle(110, 7, 2, WRITE, 730, 876),

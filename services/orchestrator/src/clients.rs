@@ -65,6 +65,8 @@ pub(crate) struct Peers {
     memory: MemoryServiceClient<Channel>,
     storage: StorageBatcherServiceClient<Channel>,
     monitor: MonitorServiceClient<Channel>,
+    /// How far figures may lie apart that share an answer of the gateway.
+    band_tolerance: f64,
 }
 
 impl Peers {
@@ -93,6 +95,7 @@ impl Peers {
             memory: MemoryServiceClient::over(channel(&config.agent_memory_url)?),
             storage: StorageBatcherServiceClient::over(channel(&config.agent_storage_url)?),
             monitor: MonitorServiceClient::over(channel(&config.agent_monitor_url)?),
+            band_tolerance: config.agent_band_tolerance,
         })
     }
 
@@ -122,7 +125,8 @@ impl Peers {
     ///
     /// As [`Peers::recall`].
     pub(crate) async fn analyse(&self, observations: Vec<Observation>) -> Result<Analysed, Problem> {
-        let answer = self.llm.clone().analyze(convert::analyze_request(observations, QUESTION)).await;
+        let request = convert::analyze_request(observations, QUESTION, self.band_tolerance);
+        let answer = self.llm.clone().analyze(request).await;
         Ok(convert::analysed(answer.map_err(|status| convert::problem(&status))?.into_inner()))
     }
 

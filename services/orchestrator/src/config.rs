@@ -44,6 +44,9 @@ config::settings! {
         pub agent_max_pools: usize = "500", unit "pools", range "1" to "999";
         /// Most agents of all tenants kept in memory; the longest idle one makes room for another.
         pub agent_max_agents: usize = "100", unit "agents", range "1" to "10000";
+        /// How far a pool's figures may lie from those of an earlier answer for it to serve, as a share of the smaller figure; what memory says of
+        /// the pool and its age are not compared then. 0: the gateway is not asked for it, and does as its own `llm_band_tolerance` says.
+        pub agent_band_tolerance: f64 = "0", unit "ratio", range "0" to "1";
         /// Cycles kept of each tenant.
         pub agent_cycles_kept: u64 = "1000", unit "cycles", range "1" to "100000";
         /// Folder of the journal of cycles; made if missing.

@@ -8,13 +8,14 @@ use prost::Message as _;
 use prost_types::{FileDescriptorSet, method_options::IdempotencyLevel};
 
 macro_rules! contract {
-    ($doc:literal, $name:ident, $package:literal) => {
+    ($doc:literal, $name:ident, $package:literal $(, $($lint:tt)+)?) => {
         #[doc = $doc]
         #[expect(
             clippy::allow_attributes,
             clippy::allow_attributes_without_reason,
             clippy::missing_errors_doc,
             clippy::too_many_lines,
+            $($($lint)+,)?
             reason = "generated: errors are documented above each rpc in the contract"
         )]
         pub mod $name {
@@ -25,7 +26,7 @@ macro_rules! contract {
 
 contract!("Agent cycles: `athena.agent.v1`.", agent, "athena.agent.v1");
 contract!("Answers and analyses: `athena.llm.v1`.", llm, "athena.llm.v1");
-contract!("Memories: `athena.memory.v1`.", memory, "athena.memory.v1");
+contract!("Memories: `athena.memory.v1`.", memory, "athena.memory.v1", clippy::module_inception);
 contract!("Targets and traces: `athena.monitor.v1`.", monitor, "athena.monitor.v1");
 contract!("Documents and buckets: `athena.storage.v1`.", storage, "athena.storage.v1");
 

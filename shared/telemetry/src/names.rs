@@ -5,6 +5,8 @@
 //! Sources: OpenTelemetry semantic conventions for RPC (release candidate, the names of 2025/26); buckets of rpc
 //! durations from gRFC A66.
 
+pub mod gen_ai;
+
 /// How the values of a metric are summarized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -44,7 +46,17 @@ impl Metric {
 
     /// Describes a histogram of seconds.
     pub const fn seconds(name: &'static str, description: &'static str, buckets: &'static [f64]) -> Self {
-        Self { name, unit: "s", kind: Kind::Histogram, description, buckets }
+        Self::histogram(name, "s", description, buckets)
+    }
+
+    /// Describes a histogram of anything else.
+    pub const fn histogram(
+        name: &'static str,
+        unit: &'static str,
+        description: &'static str,
+        buckets: &'static [f64],
+    ) -> Self {
+        Self { name, unit, kind: Kind::Histogram, description, buckets }
     }
 }
 
@@ -53,6 +65,12 @@ pub const RPC_SECONDS: &[f64] = &[
     0.0, 0.00001, 0.00005, 0.0001, 0.0003, 0.0006, 0.0008, 0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008,
     0.01, 0.013, 0.016, 0.02, 0.025, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4,
     0.5, 0.65, 0.8, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0,
+];
+
+/// Bucket bounds of the phases of a call in seconds, from the look into a cache to a model that takes its time.
+pub const PHASE_SECONDS: &[f64] = &[
+    0.000001, 0.000002, 0.000005, 0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005,
+    0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0,
 ];
 
 /// Bucket bounds of whole cycles in seconds; they contain the targets of 30 and 60 s.
@@ -103,6 +121,13 @@ pub const LLM_ITEMS: Metric =
 /// Calls the gateway made to a model; attribute [`MODEL`].
 pub const LLM_UPSTREAM_CALLS: Metric =
     Metric::counter("athena.llm.upstream_calls", "{call}", "Calls the gateway made to a model.");
+/// Wall time of an answered call by what it was spent on; attribute [`PHASE`] = `pattern`, `cache`, `semantic`, `coalesced_wait`, `upstream`, or
+/// `gateway` for what is left.
+pub const LLM_PHASE: Metric = Metric::seconds(
+    "athena.llm.phase.duration",
+    "Wall time of an answered call, by what it was spent on.",
+    PHASE_SECONDS,
+);
 /// Questions compared with those answered before; attribute [`OUTCOME`] = `empty`, `refused`, `served`, `agreed`, `disagreed` or `failed`.
 pub const LLM_SEMANTIC: Metric =
     Metric::counter("athena.llm.semantic", "{question}", "Questions compared with those answered before.");
@@ -192,6 +217,8 @@ pub const MODEL: &str = "model";
 pub const UPSTREAM: &str = "upstream";
 /// Attribute: what came of it.
 pub const OUTCOME: &str = "outcome";
+/// Attribute: what time was spent on.
+pub const PHASE: &str = "phase";
 /// Attribute: the tenant.
 pub const TENANT: &str = "tenant";
 /// Attribute: what was done to a document.
@@ -241,6 +268,7 @@ pub const METRICS: &[Metric] = &[
     LLM_ITEMS,
     LLM_UPSTREAM_CALLS,
     LLM_COST,
+    LLM_PHASE,
     LLM_SEMANTIC,
     LLM_ATTEMPTS,
     LLM_BREAKER_OPENINGS,
@@ -257,6 +285,9 @@ pub const METRICS: &[Metric] = &[
     RPC_RUNNING,
     RPC_QUEUED,
     SPANS_DROPPED,
+    gen_ai::OPERATION_DURATION,
+    gen_ai::TIME_TO_FIRST_CHUNK,
+    gen_ai::TOKEN_USAGE,
 ];
 
 #[cfg(test)]

@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
     /// For gateway.overhead: the program of Envoy 1.40, measured beside; otherwise the `envoy` on the PATH, or none.
     #[arg(long, value_name = "PATH")]
     envoy: Option<PathBuf>,
+    /// For gateway.overhead and gateway.memory: the gateway's own program, as its image holds it; otherwise this program serves it.
+    #[arg(long, value_name = "PATH")]
+    gateway: Option<PathBuf>,
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
@@ -57,7 +60,7 @@ struct Bench {
     data: &'static str,
 }
 
-const BENCHES: [Bench; 16] = [
+const BENCHES: [Bench; 19] = [
     Bench {
         name: "gateway.bands",
         about: "observations that an answer about close figures serves, at ±10 % of APR and TVL, with answers of the day before",
@@ -179,6 +182,36 @@ const BENCHES: [Bench; 16] = [
         data: "recorded pool days: pools/pool_days_….csv",
     },
     Bench {
+        name: "memory.scan",
+        about: "p95 of an unfiltered recall of 1,000,000 vectors of 384 values, over that of reading the same codes once",
+        unit: "ratio",
+        better: "lower",
+        goal: "at most 1.25, recall 1.000; below 1 is the aim",
+        reference: "reading all codes on the same threads, after each recall",
+        rounds: 3,
+        data: "",
+    },
+    Bench {
+        name: "memory.filtered",
+        about: "p50 of a recall of 50,000 vectors under the slowest of filters that keep 50 to 0.1 %, related to the query and not",
+        unit: "ms",
+        better: "lower",
+        goal: "at most 1.3 ms, recall 1.000; at or below qdrant-edge on every filter",
+        reference: "qdrant-edge 0.03 to 1.24 ms, usearch 0.26 to 45, hannoy 0.18 to 40, on other cores",
+        rounds: 3,
+        data: "",
+    },
+    Bench {
+        name: "memory.evidence",
+        about: "turns that answer a question, found among the first ten by the default ranking, no LLM",
+        unit: "percent",
+        better: "higher",
+        goal: "at least 75 on LoCoMo's dev five with MiniLM; at least weighted + 12 on others",
+        reference: "cosine, BM25, their reciprocal rank fusion and their weighted sum on the same memories",
+        rounds: 1,
+        data: "conversations with questions and their evidence: conversations/locomo_dev.json",
+    },
+    Bench {
         name: "mesh.overload",
         about: "recalls answered in time at 10 times the capacity, as a share of the peak",
         unit: "ratio",
@@ -252,6 +285,8 @@ struct Setup {
     settings: Vec<String>,
     /// The program of Envoy, if one was named.
     envoy: Option<PathBuf>,
+    /// The gateway's own program, if one was named.
+    gateway: Option<PathBuf>,
     rounds: u32,
     bar: ProgressBar,
 }
@@ -315,8 +350,8 @@ pub(crate) async fn run(arguments: Arguments, settings: &[String]) -> Result<Str
     };
     let rounds = arguments.rounds.unwrap_or(bench.rounds).max(1);
     let bar = progress(bench.name, rounds);
-    let (embedder, settings, envoy) = (arguments.embedder, settings.to_vec(), arguments.envoy);
-    let setup = Setup { data, folder, embedder, settings, envoy, rounds, bar };
+    let Arguments { embedder, envoy, gateway, .. } = arguments;
+    let setup = Setup { data, folder, embedder, settings: settings.to_vec(), envoy, gateway, rounds, bar };
     let outcome = measure(bench.name, &setup).await?;
     setup.bar.finish_and_clear();
     let object = object(bench, &outcome, rounds);
@@ -344,8 +379,10 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
         }
         "gateway.merge" => merge::merge(setup).await,
         "gateway.exact_hit" => setup.rounds(gateway::exact_hit).await,
-        "gateway.overhead" => setup.rounds(|| gateway::overhead(setup.envoy.as_deref())).await,
-        "gateway.memory" => setup.rounds(gateway::memory).await,
+        "gateway.overhead" => {
+            setup.rounds(|| gateway::overhead(setup.gateway.as_deref(), setup.envoy.as_deref())).await
+        }
+        "gateway.memory" => setup.rounds(|| gateway::memory(setup.gateway.as_deref())).await,
         "gateway.single_flight" => setup.rounds(gateway::single_flight).await,
         "gateway.near_miss" => {
             let embedder = setup.embedder().await?;
@@ -363,6 +400,17 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
             };
             setup.rounds(measure).await
         }
+        "memory.filtered" => setup.rounds(async || memory(memory_service::bench::filtered::measure)).await,
+        "memory.scan" => setup.rounds(async || memory(memory_service::bench::scan::measure)).await,
+        "memory.evidence" => {
+            let embedder = setup.embedder().await?;
+            let measure = async || {
+                let (value, details) =
+                    memory_service::bench::evidence::measure(&setup.data, &*embedder).await?;
+                Ok(Round { value, details })
+            };
+            setup.rounds(measure).await
+        }
         "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,
         "mesh.memory" => setup.rounds(processes::memory).await,
@@ -372,6 +420,11 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
 
 fn bands(days: &[u8]) -> Result<Round> {
     let (value, details) = llm_gateway::bench::bands::measure(days)?;
+    Ok(Round { value, details })
+}
+
+fn memory(measure: fn() -> Result<(f64, Value), memory_service::bench::Error>) -> Result<Round> {
+    let (value, details) = measure()?;
     Ok(Round { value, details })
 }
 

@@ -2,19 +2,22 @@
 //!
 //! 1. An answer is bounded by the timeout and by the caller's deadline, whichever is sooner; a stream is bounded until its headers and
 //!    between what it sends, and while it sends no pieces but says that it lives, by ten timeouts.
-//! 2. Neither key nor words are logged or traced; redirects are not followed, so that the key goes to no other host.
+//! 2. Neither key nor words are logged, nor is the key traced; what is traced is said by [`Telling`]. Redirects are not followed, so that the key goes to no other host.
 
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{
-    Response, StatusCode,
+    Method, Request, Response, StatusCode,
     header::{HeaderMap, RETRY_AFTER},
 };
 use tracing::Instrument as _;
 
-use super::{Dialect, Failure, MAX_ANSWER_BYTES, Reading};
-use crate::conversation::{Answer, Conversation, Finish, Usage};
+use super::{
+    Dialect, Failure, MAX_ANSWER_BYTES, Reading, Telling,
+    telling::{Teller, Told},
+};
+use crate::conversation::{Answer, Conversation};
 
 /// Longest time a connection may take, whatever the timeout.
 const MAX_CONNECT: Duration = Duration::from_secs(10);
@@ -46,6 +49,7 @@ pub struct Endpoint {
     headers: HeaderMap,
     timeout: Duration,
     max_output_tokens: u32,
+    teller: Teller,
 }
 
 /// Why an upstream cannot be set up.
@@ -70,11 +74,11 @@ pub struct Patience {
 }
 
 impl Endpoint {
-    /// Prepares a connection pool; connects to nothing yet.
+    /// Prepares a connection pool to the upstream called `name`; connects to nothing yet.
     ///
     /// # Errors
     /// [`SetupError`] says what is wrong.
-    pub fn new(options: &Options) -> Result<Self, SetupError> {
+    pub fn new(name: &str, options: &Options, telling: &Telling) -> Result<Self, SetupError> {
         let url = format!("{}{}", options.url.trim_end_matches('/'), options.dialect.path());
         let url = reqwest::Url::parse(&url).map_err(|_| SetupError::Url)?;
         if !matches!(url.scheme(), "http" | "https") {
@@ -89,7 +93,8 @@ impl Endpoint {
             .build()
             .map_err(SetupError::Client)?;
         let Options { dialect, timeout, max_output_tokens, .. } = *options;
-        Ok(Self { client, dialect, url, headers, timeout, max_output_tokens })
+        let teller = telling.of(name, dialect, &url);
+        Ok(Self { client, dialect, url, headers, timeout, max_output_tokens, teller })
     }
 
     /// Asks `model` once for a whole answer.
@@ -103,13 +108,14 @@ impl Endpoint {
         deadline: Option<Instant>,
     ) -> Result<Answer, Failure> {
         let body = self.dialect.body(model, conversation, false, self.max_output_tokens)?;
-        let ask = async {
-            let read = async { whole(self.send(body).await?).await };
-            let answer = self.dialect.answer(&self.patience(deadline).bound(read).await?, conversation)?;
-            record(&tracing::Span::current(), answer.usage, answer.finish);
-            Ok(answer)
-        };
-        ask.instrument(self.span(model)).await
+        let mut told = self.teller.begin(model, conversation, false);
+        let read = async { whole(self.send(body).await?).await };
+        let body = self.patience(deadline).bound(read).instrument(told.span()).await;
+        let body = told.checked(body)?;
+        told.received(&body);
+        let answer = told.checked(self.dialect.answer(&body, conversation))?;
+        told.answered(&answer);
+        Ok(answer)
     }
 
     /// Asks `model` once for an answer piece by piece, and waits for its first piece.
@@ -123,15 +129,16 @@ impl Endpoint {
         deadline: Option<Instant>,
     ) -> Result<Reading, Failure> {
         let body = self.dialect.body(model, conversation, true, self.max_output_tokens)?;
-        let span = self.span(model);
-        let open = async {
-            let patience = self.patience(deadline);
-            let response = patience.bound(self.send(body)).await?;
-            let mut reading = Reading::new(response, self.dialect.reader(), patience, span.clone());
-            reading.begin().await?;
-            Ok(reading)
-        };
-        open.instrument(span.clone()).await
+        let told = self.teller.begin(model, conversation, true);
+        let span = told.span();
+        self.open(body, told, self.patience(deadline)).instrument(span).await
+    }
+
+    async fn open(&self, body: Bytes, mut told: Told, patience: Patience) -> Result<Reading, Failure> {
+        let response = told.checked(patience.bound(self.send(body)).await)?;
+        let mut reading = Reading::new(response, self.dialect.reader(), patience, told);
+        reading.begin().await?;
+        Ok(reading)
     }
 
     fn patience(&self, deadline: Option<Instant>) -> Patience {
@@ -139,8 +146,10 @@ impl Endpoint {
     }
 
     async fn send(&self, body: Bytes) -> Result<Response, Failure> {
-        let request = self.client.post(self.url.clone()).headers(self.headers.clone()).body(body);
-        let response = request.send().await.map_err(|_| Failure::Unreachable)?;
+        let mut request = Request::new(Method::POST, self.url.clone());
+        *request.headers_mut() = self.headers.clone();
+        *request.body_mut() = Some(body.into());
+        let response = self.client.execute(request).await.map_err(|_| Failure::Unreachable)?;
         let status = response.status();
         let retry_after = retry_after(response.headers());
         match status {
@@ -164,21 +173,6 @@ impl Endpoint {
             }
             _ => Err(Failure::Unreachable),
         }
-    }
-
-    /// Opens the span of one upstream call, by OpenTelemetry's conventions for generative models; words stay out of it.
-    fn span(&self, model: &str) -> tracing::Span {
-        tracing::info_span!(
-            "chat",
-            otel.name = format!("chat {model}"),
-            otel.kind = "client",
-            gen_ai.operation.name = "chat",
-            gen_ai.provider.name = self.dialect.as_str(),
-            gen_ai.request.model = model,
-            gen_ai.usage.input_tokens = tracing::field::Empty,
-            gen_ai.usage.output_tokens = tracing::field::Empty,
-            gen_ai.response.finish_reasons = tracing::field::Empty,
-        )
     }
 }
 
@@ -214,13 +208,6 @@ async fn whole(mut response: Response) -> Result<Bytes, Failure> {
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
-}
-
-/// Writes into a call's span what it used and why it ended.
-pub(super) fn record(span: &tracing::Span, usage: Usage, finish: Finish) {
-    span.record("gen_ai.usage.input_tokens", usage.input);
-    span.record("gen_ai.usage.output_tokens", usage.output);
-    span.record("gen_ai.response.finish_reasons", finish.as_str());
 }
 
 /// Reads when the upstream wants to be asked again: `retry-after-ms`, or `Retry-After` in seconds. A date is not read: the upstream's

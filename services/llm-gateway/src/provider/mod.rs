@@ -7,13 +7,17 @@ mod openai;
 mod reading;
 mod sse;
 pub mod statistics;
+mod telling;
+mod words;
 
 use std::time::Duration;
 
+pub(crate) use self::openai::Call;
 pub use self::{
     dialect::Dialect,
     endpoint::{Endpoint, Options, Patience, SetupError},
     reading::Reading,
+    telling::Telling,
 };
 use crate::{
     conversation::{Conversation, Usage},

@@ -7,8 +7,8 @@ use reqwest::Response;
 use super::{
     Failure, MAX_ANSWER_BYTES, Patience,
     dialect::{Delta, Reader},
-    endpoint::record,
     sse::Lines,
+    telling::Told,
 };
 use crate::conversation::{Finish, Piece, Usage};
 
@@ -21,7 +21,7 @@ pub struct Reading {
     response: Response,
     reader: Reader,
     patience: Patience,
-    span: tracing::Span,
+    told: Told,
     lines: Lines,
     bytes: usize,
     ready: VecDeque<Piece>,
@@ -31,12 +31,12 @@ pub struct Reading {
 }
 
 impl Reading {
-    pub(super) fn new(response: Response, reader: Reader, patience: Patience, span: tracing::Span) -> Self {
+    pub(super) fn new(response: Response, reader: Reader, patience: Patience, told: Told) -> Self {
         Self {
             response,
             reader,
             patience,
-            span,
+            told,
             lines: Lines::default(),
             bytes: 0,
             ready: VecDeque::new(),
@@ -48,7 +48,7 @@ impl Reading {
 
     /// Waits for the first piece, or for the end of an answer without any.
     pub(super) async fn begin(&mut self) -> Result<(), Failure> {
-        self.fill().await?;
+        self.filled().await?;
         if self.ready.is_empty() { self.end().map(drop) } else { Ok(()) }
     }
 
@@ -57,18 +57,27 @@ impl Reading {
     /// # Errors
     /// [`Failure`] if the stream breaks, pauses longer than the timeout (ten of them while it is kept alive), or is none.
     pub async fn next(&mut self) -> Result<Option<Piece>, Failure> {
-        self.fill().await?;
-        Ok(self.ready.pop_front())
+        self.filled().await?;
+        let piece = self.ready.pop_front();
+        if let Some(piece) = &piece {
+            self.told.read(piece);
+        }
+        Ok(piece)
     }
 
     /// Returns why the answer ended and what it used, if the upstream said.
     ///
     /// # Errors
     /// [`Failure::Malformed`] for a stream that ended without saying why: it was cut.
-    pub fn end(&self) -> Result<(Finish, Option<Usage>), Failure> {
-        let finish = self.finish.ok_or(Failure::Malformed)?;
-        record(&self.span, self.usage.unwrap_or_default(), finish);
+    pub fn end(&mut self) -> Result<(Finish, Option<Usage>), Failure> {
+        let finish = self.told.checked(self.finish.ok_or(Failure::Malformed))?;
+        self.told.ended(finish, self.usage);
         Ok((finish, self.usage))
+    }
+
+    async fn filled(&mut self) -> Result<(), Failure> {
+        let filled = self.fill().await;
+        self.told.checked(filled)
     }
 
     /// Reads until there is a piece, or nothing follows.
@@ -89,6 +98,7 @@ impl Reading {
                 return Err(Failure::Malformed);
             }
             for data in self.lines.feed(&chunk)? {
+                self.told.received(data.as_bytes());
                 let Delta { pieces, finish, usage, done } = self.reader.read(&data)?;
                 self.ready.extend(pieces);
                 self.finish = finish.or(self.finish);

@@ -18,7 +18,7 @@ use super::{
     table::{File, Named, Way},
 };
 use crate::{
-    provider::{Endpoint, Options, SetupError},
+    provider::{Endpoint, Options, SetupError, Telling},
     tenant::Limits,
 };
 
@@ -80,7 +80,8 @@ impl Routes {
         self.models.iter().map(|model| model.name.as_str())
     }
 
-    /// Makes the upstreams and the targets of its models; `retries` and `bounding` are the settings', but for what the file says itself.
+    /// Makes the upstreams and the targets of its models; `retries` and `bounding` are the settings', but for what the file says itself,
+    /// and `telling` says what is traced of them.
     ///
     /// # Errors
     /// [`SetupError`] where an HTTP client cannot be made; what the file says was checked before.
@@ -88,11 +89,12 @@ impl Routes {
         &self,
         retries: u32,
         bounding: &Bounding,
+        telling: &Telling,
         telemetry: &Telemetry,
     ) -> Result<Built, SetupError> {
         let upstreams = self.upstreams.iter().map(|(name, options, bounds)| {
             let bounding = Bounding { bounds: *bounds, ..bounding.clone() };
-            Ok(Upstream::new(name, Endpoint::new(options)?, bounding, telemetry))
+            Ok(Upstream::new(name, Endpoint::new(name, options, telling)?, bounding, telemetry))
         });
         let upstreams = upstreams.collect::<Result<Vec<_>, _>>()?;
         let models = self.models.iter().map(|Named { name, ways, semantic }| {
@@ -231,7 +233,9 @@ usd_per_day = 5.0
             retry_percent: 20,
             breaker: rpc::BreakerOptions::default(),
         };
-        let Built { upstreams, models } = routes.build(2, &bounding, &Telemetry::silent("test")).unwrap();
+        let silent = Telemetry::silent("test");
+        let telling = Telling::new(&silent, 0);
+        let Built { upstreams, models } = routes.build(2, &bounding, &telling, &silent).unwrap();
         assert_eq!(upstreams.iter().map(|upstream| &**upstream.name()).collect::<Vec<_>>(), ["one", "two"]);
         let target = &models[0].1;
         assert_eq!(target.dearest().output_per_mtok, 15.0);

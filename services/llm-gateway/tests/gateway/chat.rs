@@ -75,6 +75,7 @@ async fn a_completion_comes_from_the_upstream_once_and_then_from_the_cache() {
         ("upstream".into(), "0.000000000".into())
     );
     assert!(header(&headers, "server-timing").contains("upstream;dur="));
+    assert_eq!(header(&headers, "x-athena-upstream"), "openai/small");
     let answer: Value = first.json().await.unwrap();
     assert_eq!((&answer["object"], &answer["model"]), (&json!("chat.completion"), &json!("small")));
     assert_eq!(answer["choices"][0]["message"], json!({"role": "assistant", "content": "gas is low"}));
@@ -89,6 +90,7 @@ async fn a_completion_comes_from_the_upstream_once_and_then_from_the_cache() {
     gateway.hand.advance(Duration::from_secs(61));
     let again = post(&gateway, &body, &[]).await;
     assert_eq!(header(again.headers(), "x-athena-served"), "exact");
+    assert!(!again.headers().contains_key("x-athena-upstream"), "nobody was asked");
     assert_eq!(header(again.headers(), "x-athena-age-seconds"), "61");
     assert_ne!(header(again.headers(), "x-athena-saved-usd"), "0.000000000");
     let again: Value = again.json().await.unwrap();
@@ -105,6 +107,8 @@ async fn a_stream_is_told_in_pieces_and_replayed_from_the_cache() {
     for served in ["upstream", "exact"] {
         let response = post(&gateway, &streamed(ask("?")), &[]).await;
         assert_eq!(header(response.headers(), "x-athena-served"), served);
+        let asked = response.headers().get("x-athena-upstream").map(|asked| asked.to_str().unwrap());
+        assert_eq!(asked, (served == "upstream").then_some("openai/small"));
         let events = events(response).await;
         assert_eq!(events[0]["choices"][0]["delta"]["role"], "assistant");
         assert_eq!(words(&events), "gas is low");

@@ -38,10 +38,14 @@ impl Gateway {
     }
 
     /// Starts a gateway with these settings, on a free port.
-    pub(crate) async fn start(mut config: Config) -> Self {
+    pub(crate) async fn start(config: Config) -> Self {
+        Self::started(config, Telemetry::silent("llm-gateway")).await
+    }
+
+    /// Starts a gateway that tells `telemetry` what it does.
+    pub(crate) async fn started(mut config: Config, telemetry: Telemetry) -> Self {
         config.llm_port = 0;
         let (clock, hand) = Clock::manual(UNIX_EPOCH + Duration::from_secs(1_750_000_000));
-        let telemetry = Telemetry::silent("llm-gateway");
         let bound = bind(config, telemetry.clone(), clock).await.unwrap();
         let url = format!("http://{}", bound.local_addr());
         let (stop, stopped) = oneshot::channel();

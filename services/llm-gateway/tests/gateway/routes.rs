@@ -17,7 +17,7 @@ use tonic_types::StatusExt as _;
 use crate::harness::{Gateway, ask};
 
 /// A routes file in a folder of its own.
-struct File {
+pub(crate) struct File {
     _folder: tempfile::TempDir,
     path: PathBuf,
 }
@@ -30,7 +30,7 @@ impl File {
         Self { _folder: folder, path }
     }
 
-    fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         Config {
             llm_model: "fast".into(),
             llm_routes: Some(self.path.clone()),
@@ -198,7 +198,7 @@ async fn a_wrong_routes_file_is_refused_at_the_start() {
 }
 
 /// A fake of Anthropic's API: answers with the words asked, a call of each tool, and what it read from its cache.
-fn anthropic(request: &Request) -> Vec<Act> {
+pub(crate) fn anthropic(request: &Request) -> Vec<Act> {
     let is_sound = request.path == "/v1/messages"
         && request.headers.get("x-api-key").is_some_and(|key| key == "k")
         && request.headers.contains_key("anthropic-version")
@@ -248,7 +248,7 @@ fn anthropic(request: &Request) -> Vec<Act> {
     vec![Act::Send([head("text/event-stream"), events].concat())]
 }
 
-fn claude(url: &str) -> File {
+pub(crate) fn claude(url: &str) -> File {
     File::of(&format!(
         "[[upstream]]\nname = \"claude\"\ndialect = \"anthropic\"\nurl = \"{url}\"\nkey = \"k\"\n\
          [[model]]\nname = \"fast\"\nupstreams = [{{ upstream = \"claude\", model = \"haiku\" }}]\n\
@@ -256,7 +256,10 @@ fn claude(url: &str) -> File {
     ))
 }
 
-async fn gathered(gateway: &Gateway, request: wire::GenerateStreamRequest) -> (String, wire::StreamEnd) {
+pub(crate) async fn gathered(
+    gateway: &Gateway,
+    request: wire::GenerateStreamRequest,
+) -> (String, wire::StreamEnd) {
     let mut stream = gateway.client().generate_stream(request).await.unwrap().into_inner();
     let mut text = String::new();
     loop {

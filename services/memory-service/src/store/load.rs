@@ -5,12 +5,13 @@ use std::ops::ControlFlow;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable as _};
 
 use super::{
+    Store,
     bytes::Corrupt,
-    record,
+    failed, record,
     tables::{IDS, RECORDS, REMOVED, SPACES, SpaceRow, VECTORS},
     write::Refused,
 };
-use crate::{memory::Memory, space::SpaceKey};
+use crate::{error::Error, memory::Memory, space::SpaceKey, vector::source::Vectors};
 
 /// Corrupt rows that are logged one by one; the rest is only counted.
 const LOGGED: u64 = 20;
@@ -135,5 +136,34 @@ impl Rows {
             }
         }
         Ok(())
+    }
+}
+
+/// The vectors of one space, read from the store by their numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stored<'s> {
+    /// The store.
+    pub(crate) store: &'s Store,
+    /// The number of the space.
+    pub(crate) space: u32,
+    /// Values of its vectors.
+    pub(crate) dimensions: usize,
+}
+
+impl Vectors for Stored<'_> {
+    type Error = Error;
+
+    fn read(&self, seqs: &[u64], each: &mut dyn FnMut(usize, &[f32])) -> Result<(), Error> {
+        let read = |read: &ReadTransaction| {
+            let (rows, mut vector) = (Rows::open(read)?, vec![0.0; self.dimensions]);
+            for (place, seq) in seqs.iter().enumerate() {
+                if !rows.vector((self.space, *seq), &mut vector)? {
+                    return Err(Corrupt::Dimensions.into());
+                }
+                each(place, &vector);
+            }
+            Ok(())
+        };
+        self.store.journal.read(read).map_err(failed)
     }
 }

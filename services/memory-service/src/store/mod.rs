@@ -48,6 +48,9 @@ use write::Refused;
 /// Name of the database in `memory_dir`.
 const FILE: &str = "memory.redb";
 
+/// A memory with its vector.
+pub(crate) type Found = (Arc<Memory>, Vec<f32>);
+
 /// How a store is opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -140,12 +143,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Store`] if it cannot be read.
-    pub(crate) fn get(
-        &self,
-        space: u32,
-        dimensions: usize,
-        id: &str,
-    ) -> Result<Option<(Arc<Memory>, Vec<f32>)>, Error> {
+    pub(crate) fn get(&self, space: u32, dimensions: usize, id: &str) -> Result<Option<Found>, Error> {
         let read = |read: &redb::ReadTransaction| {
             let rows = Rows::open(read)?;
             let Some(seq) = rows.seq(space, id)? else { return Ok(None) };

@@ -52,7 +52,7 @@ impl SpaceRow {
         bytes.extend_from_slice(&self.generation.to_le_bytes());
         bytes.extend_from_slice(&self.next.to_le_bytes());
         write_count(&mut bytes, self.shape.dimensions);
-        bytes.push(self.shape.metric.number());
+        bytes.push(number(self.shape.metric));
         write_text(&mut bytes, &self.shape.embedder);
         let sum = checksum(&[&bytes[8..]]);
         bytes[..8].copy_from_slice(&sum.to_le_bytes());
@@ -68,11 +68,25 @@ impl SpaceRow {
         let (number, generation, next) = (reader.count()?, reader.long()?, reader.long()?);
         let dimensions = reader.count()? as usize;
         let [metric] = reader.array()?;
-        let metric = Metric::numbered(metric).ok_or(Corrupt::Version)?;
+        let metric = numbered(metric).ok_or(Corrupt::Version)?;
         let embedder = reader.text()?;
         reader.end()?;
         Ok(Self { number, generation, next, shape: Shape { embedder, dimensions, metric } })
     }
+}
+
+/// Returns the number of `metric` on disk.
+fn number(metric: Metric) -> u8 {
+    match metric {
+        Metric::Cosine => 0,
+        Metric::Dot => 1,
+        Metric::Euclidean => 2,
+    }
+}
+
+/// Returns the metric of that number.
+fn numbered(wanted: u8) -> Option<Metric> {
+    [Metric::Cosine, Metric::Dot, Metric::Euclidean].into_iter().find(|metric| number(*metric) == wanted)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use telemetry::Telemetry;
 
 use super::{
     Committed, Options, Store,
+    load::Stored,
     open::Loaded,
     tables::{DROPPED, IDS, RECORDS, REMOVED, VECTORS},
 };
@@ -22,6 +23,7 @@ use crate::{
     index::tests::record,
     memory::Change,
     space::{Metric, Shape, Space, SpaceKey},
+    vector::source::Vectors as _,
 };
 
 fn shape(embedder: &str, dimensions: usize) -> Shape {
@@ -217,4 +219,17 @@ async fn a_dropped_space_is_swept_away_and_its_number_is_not_given_again() {
     assert_eq!(rows(&store).await, [2, 2, 2, 0]);
     let dropped = |write: &WriteTransaction| Ok::<_, super::Refused>(write.open_table(DROPPED)?.len()?);
     assert_eq!(store.journal.commit(dropped).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn vectors_are_read_by_their_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(folder.path()).await;
+    let two = Change::Put(vec![record("a", &[1.0, 0.0]), record("b", &[0.0, 2.0])]);
+    let space = commit(&store, "t", two).await.space;
+    let stored = Stored { store: &store, space, dimensions: 2 };
+    let mut read = Vec::new();
+    stored.read(&[2, 1], &mut |place, vector| read.push((place, vector.to_vec()))).unwrap();
+    assert_eq!(read, [(0, vec![0.0, 2.0]), (1, vec![1.0, 0.0])]);
+    assert!(stored.read(&[3], &mut |_, _| ()).is_err(), "one that is not there is not silently left out");
 }

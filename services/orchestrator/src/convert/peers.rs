@@ -60,7 +60,16 @@ pub(crate) fn remember_request(lessons: Vec<Memory>) -> memory::RememberBatchReq
     memory::RememberBatchRequest { memories, ..memory::RememberBatchRequest::default() }
 }
 
-pub(crate) fn analyze_request(observations: Vec<Observation>, question: &str) -> llm::AnalyzeRequest {
+/// Of an observation, what says nothing new of its figures: memory's words, which change with every cycle that adds one, and an age, which
+/// grows by itself and by no more than the answer's own.
+const NOT_COMPARED: [&str; 2] = ["remembered", "pool_age_days"];
+
+/// Writes a request; a tolerance of 0 leaves close figures to the gateway.
+pub(crate) fn analyze_request(
+    observations: Vec<Observation>,
+    question: &str,
+    band_tolerance: f64,
+) -> llm::AnalyzeRequest {
     let written = |seen: Observation| llm::Observation {
         id: seen.id,
         r#type: seen.kind.to_owned(),
@@ -72,6 +81,11 @@ pub(crate) fn analyze_request(observations: Vec<Observation>, question: &str) ->
     llm::AnalyzeRequest {
         observations: observations.into_iter().map(written).collect(),
         question: question.to_owned(),
+        bands: (band_tolerance > 0.0).then(|| llm::Bands {
+            tolerance: Some(band_tolerance),
+            ignored: NOT_COMPARED.map(str::to_owned).into(),
+            ..llm::Bands::default()
+        }),
         ..llm::AnalyzeRequest::default()
     }
 }

@@ -171,6 +171,22 @@ async fn what_was_learned_is_recalled_in_the_next_cycle() {
 }
 
 #[tokio::test]
+async fn answers_about_close_figures_are_asked_for_where_a_setting_says_so() {
+    let world = World::new();
+    let usual = Agent::start(&world, high(1, 1)).await;
+    usual.run().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let banded =
+        Agent::start_in(folder, &world, high(1, 1), |config| config.agent_band_tolerance = 0.1).await;
+    banded.run().await.unwrap();
+    let analyses = world.analyses.lock();
+    assert_eq!(analyses[0].bands, None);
+    let bands = analyses[1].bands.as_ref().unwrap();
+    assert_eq!((bands.tolerance, bands.fields.len()), (Some(0.1), 0));
+    assert_eq!(bands.ignored, ["remembered", "pool_age_days"]);
+}
+
+#[tokio::test]
 async fn forty_one_recalls_are_under_way_at_once() {
     let world = World::new();
     // No recall is answered before all have arrived.

@@ -1,0 +1,406 @@
+//! A pass over the codes of candidates: between what does each one's score lie, and which may be among the best.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BinaryHeap,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use parking_lot::Mutex;
+use roaring::RoaringBitmap;
+
+use super::{
+    arena::{Chunk, Rows},
+    code::Query,
+    kernel::Kernel,
+    pool::{Failed, Pool},
+};
+use crate::scan::{Stop, Stopped};
+
+/// Rows in doubt that a part keeps before it looks which of them still are.
+const TIDY_FROM: usize = 4096;
+
+/// Between what a score lies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Interval {
+    /// The score is not below it.
+    pub(crate) lower: f32,
+    /// The score is not above it.
+    pub(crate) upper: f32,
+}
+
+/// What a row's total holds beside its score, known without its vector.
+pub(crate) trait Known: Send + Sync + 'static {
+    /// Returns what is added for `row`; finite.
+    fn of(&self, row: u32) -> f32;
+}
+
+/// Nothing is added to any score.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unknown;
+
+/// Candidates and what they are ranked by: `weight` · score + what is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Scan<K = Unknown> {
+    /// The rows at the moment of the scan.
+    pub(crate) rows: Rows,
+    /// Those of them that count.
+    pub(crate) candidates: RoaringBitmap,
+    /// What they are compared with.
+    pub(crate) query: Query,
+    /// How much a score counts; finite, not negative.
+    pub(crate) weight: f32,
+    /// What is added to it.
+    pub(crate) known: K,
+    /// Candidates of a part, about: fewer are not shared among threads.
+    pub(crate) part: u64,
+}
+
+/// A row that may be among the best, and between what its total lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Doubt {
+    pub(crate) row: u32,
+    pub(crate) total: Interval,
+}
+
+/// Why a scan has no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Ended {
+    /// Its deadline was over, or its caller gone.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// The pool did not do it.
+    #[error(transparent)]
+    Failed(#[from] Failed),
+}
+
+/// What the parts of a scan for the best tell each other.
+#[derive(Debug)]
+struct Shared {
+    limit: usize,
+    /// A total that as many rows as are wanted are known to reach, as an integer of the same order.
+    threshold: AtomicI32,
+    /// The greatest lower bounds of the parts that are done.
+    lowers: Mutex<Lowers>,
+    doubts: Mutex<Vec<Doubt>>,
+    compared: AtomicU64,
+}
+
+/// The greatest lower bounds, as many as rows are wanted; the least of them first.
+type Lowers = BinaryHeap<Reverse<Total>>;
+
+/// A total as it is ordered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Total(f32);
+
+/// What one part of a scan for the best has seen.
+struct Part<'a, K> {
+    scan: &'a Scan<K>,
+    kernel: Kernel,
+    shared: &'a Shared,
+    /// Rows whose totals do not reach it are out.
+    threshold: f32,
+    lowers: Lowers,
+    doubts: Vec<Doubt>,
+    tidy_at: usize,
+    places: Vec<u16>,
+    upper: Vec<i32>,
+    lower: Vec<i32>,
+}
+
+impl Known for Unknown {
+    #[inline]
+    fn of(&self, _row: u32) -> f32 {
+        0.0
+    }
+}
+
+impl<K: Known> Scan<K> {
+    /// Returns the rows that may be among the `limit` best, equal totals included, and how many candidates were compared.
+    ///
+    /// # Errors
+    /// [`Ended::Stopped`] if `stop` took effect before the end, [`Ended::Failed`] if the pool did not do it.
+    pub(crate) fn doubts(
+        self: &Arc<Self>,
+        pool: &Pool,
+        limit: usize,
+        stop: &Arc<Stop>,
+    ) -> Result<(Vec<Doubt>, u64), Ended> {
+        let shared = Arc::new(Shared::new(limit));
+        let told = Arc::clone(&shared);
+        self.run(pool, stop, move |scan, _, range, stop| {
+            let mut part = Part::new(scan, &told);
+            let count =
+                scan.each_chunk(range, stop, |chunk, first, places| part.look(chunk, first, places))?;
+            told.compared.fetch_add(count, Relaxed);
+            part.end();
+            Ok(())
+        })?;
+        let threshold = shared.threshold();
+        let mut doubts = std::mem::take(&mut *shared.doubts.lock());
+        doubts.retain(|doubt: &Doubt| doubt.total.upper >= threshold);
+        Ok((doubts, shared.compared.load(Relaxed)))
+    }
+
+    /// Returns between what the score of every candidate lies, without weight and what is known, by the number of the row.
+    ///
+    /// # Errors
+    /// Those of [`Scan::doubts`].
+    pub(crate) fn intervals(
+        self: &Arc<Self>,
+        pool: &Pool,
+        stop: &Arc<Stop>,
+    ) -> Result<Vec<(u32, Interval)>, Ended> {
+        let shared = Arc::new(Mutex::new(Vec::new()));
+        let results = Arc::clone(&shared);
+        self.run(pool, stop, move |scan, number, range, stop| {
+            let (kernel, query, mut found) = (Kernel::detect(), &scan.query, Vec::new());
+            let (mut upper, mut lower) = (Vec::new(), Vec::new());
+            scan.each_chunk(range, stop, |chunk, first, places| {
+                upper.resize(places.len(), 0);
+                lower.resize(places.len(), 0);
+                chunk.upper(kernel, &query.factors, places, &mut upper);
+                chunk.lower(kernel, &query.factors, places, &mut lower);
+                found.extend(places.iter().zip(upper.iter().zip(&lower)).map(|(place, (upper, lower))| {
+                    let cosine = chunk.estimate((*place).into(), query, *upper, *lower);
+                    (first + u32::from(*place), scan.score(chunk, *place, cosine))
+                }));
+            })?;
+            results.lock().push((number, found));
+            Ok(())
+        })?;
+        let mut parts = std::mem::take(&mut *shared.lock());
+        parts.sort_unstable_by_key(|(number, _)| *number);
+        Ok(parts.into_iter().flat_map(|(_, found)| found).collect())
+    }
+
+    /// Returns the total of a row for its score.
+    #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "weight, score and what is known are finite in `f32`"
+    )]
+    pub(crate) fn total(&self, score: f32, known: f32) -> f32 {
+        (f64::from(self.weight) * f64::from(score) + f64::from(known)) as f32 + 0.0
+    }
+
+    #[inline]
+    fn score(&self, chunk: &Chunk, place: u16, cosine: Interval) -> Interval {
+        self.rows.metric().interval(cosine, chunk.length(place.into()), self.query.length())
+    }
+
+    /// Does `part` for each stretch of rows, on the pool if there are several.
+    fn run(
+        self: &Arc<Self>,
+        pool: &Pool,
+        stop: &Arc<Stop>,
+        part: impl Fn(&Self, usize, Range<u32>, &Stop) -> Result<(), Stopped> + Send + Sync + 'static,
+    ) -> Result<(), Ended> {
+        stop.check()?;
+        let ranges = self.ranges();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (scan, until, seen) = (Arc::clone(self), Arc::clone(stop), Arc::clone(&stopped));
+        pool.run(ranges.len(), move |number| {
+            let done = part(&scan, number, ranges[number].clone(), &until);
+            if done.is_err() {
+                seen.store(true, Relaxed);
+            }
+        })?;
+        if stopped.load(Relaxed) { Err(Stopped.into()) } else { Ok(()) }
+    }
+
+    /// Cuts the rows where chunks end, so that each stretch has about as many candidates.
+    fn ranges(&self) -> Vec<Range<u32>> {
+        let (count, part) = (self.candidates.len(), self.part.max(1));
+        let parts = count.div_ceil(part);
+        let chunk = u32::try_from(self.rows.chunk_rows()).unwrap_or(u32::MAX);
+        let cuts = (1..parts).filter_map(|number| {
+            let first = self.candidates.select(u32::try_from(count * number / parts).ok()?)?;
+            Some(first / chunk * chunk)
+        });
+        let end = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
+        let mut cuts: Vec<_> = [0].into_iter().chain(cuts).chain([end]).collect();
+        cuts.dedup();
+        cuts.windows(2).map(|pair| pair[0]..pair[1]).collect()
+    }
+
+    /// Hands over the candidates of `range`, chunk by chunk, with the number of the chunk's first row, and returns how many there are.
+    fn each_chunk(
+        &self,
+        range: Range<u32>,
+        stop: &Stop,
+        mut each: impl FnMut(&Chunk, u32, &[u16]),
+    ) -> Result<u64, Stopped> {
+        let rows = self.rows.chunk_rows();
+        let (mut places, mut number, mut count) = (Vec::with_capacity(rows), 0, 0);
+        let mut flush = |number: usize, places: &mut Vec<u16>| {
+            stop.check()?;
+            count += places.len() as u64;
+            #[expect(clippy::cast_possible_truncation, reason = "the number of a row fits `u32`")]
+            each(self.rows.chunk(number), (number * rows) as u32, places);
+            places.clear();
+            Ok(())
+        };
+        let mut runs = self.candidates.range(range);
+        while let Some(run) = runs.next_range() {
+            let (mut from, end) = (*run.start() as usize, *run.end() as usize + 1);
+            while from < end {
+                if from / rows != number && !places.is_empty() {
+                    flush(number, &mut places)?;
+                }
+                number = from / rows;
+                let until = end.min((number + 1) * rows);
+                #[expect(clippy::cast_possible_truncation, reason = "a chunk has at most 1024 rows")]
+                places.extend((from - number * rows..until - number * rows).map(|place| place as u16));
+                from = until;
+            }
+        }
+        if !places.is_empty() {
+            flush(number, &mut places)?;
+        }
+        Ok(count)
+    }
+}
+
+impl<'a, K: Known> Part<'a, K> {
+    fn new(scan: &'a Scan<K>, shared: &'a Shared) -> Self {
+        Self {
+            scan,
+            kernel: Kernel::detect(),
+            shared,
+            threshold: f32::NEG_INFINITY,
+            lowers: BinaryHeap::new(),
+            doubts: Vec::new(),
+            tidy_at: TIDY_FROM,
+            places: Vec::new(),
+            upper: Vec::new(),
+            lower: Vec::new(),
+        }
+    }
+
+    /// Compares the rows of a chunk at `places`: by their upper halves, and those that may do by both.
+    fn look(&mut self, chunk: &Chunk, first: u32, places: &[u16]) {
+        let Self { scan, kernel, .. } = *self;
+        let factors = &scan.query.factors;
+        self.threshold = self.threshold.max(self.shared.threshold());
+        self.upper.resize(places.len(), 0);
+        chunk.upper(kernel, factors, places, &mut self.upper);
+        self.places.clear();
+        let mut kept = 0;
+        for (at, place) in places.iter().enumerate() {
+            let upper = self.upper[at];
+            let cosine = chunk.guess((*place).into(), &scan.query, upper);
+            if self.total(chunk, first, *place, cosine).upper >= self.threshold {
+                self.places.push(*place);
+                self.upper[kept] = upper;
+                kept += 1;
+            }
+        }
+        self.lower.resize(kept, 0);
+        chunk.lower(kernel, factors, &self.places, &mut self.lower);
+        for at in 0..kept {
+            let place = self.places[at];
+            let cosine = chunk.estimate(place.into(), &scan.query, self.upper[at], self.lower[at]);
+            let total = self.total(chunk, first, place, cosine);
+            self.offer(Doubt { row: first + u32::from(place), total });
+        }
+        self.shared.raise(self.threshold);
+    }
+
+    #[inline]
+    fn total(&self, chunk: &Chunk, first: u32, place: u16, cosine: Interval) -> Interval {
+        let score = self.scan.score(chunk, place, cosine);
+        let known = self.scan.known.of(first + u32::from(place));
+        Interval { lower: self.scan.total(score.lower, known), upper: self.scan.total(score.upper, known) }
+    }
+
+    fn offer(&mut self, doubt: Doubt) {
+        let limit = self.shared.limit;
+        if doubt.total.upper < self.threshold || limit == 0 {
+            return;
+        }
+        self.threshold = self.threshold.max(note(&mut self.lowers, Total(doubt.total.lower), limit));
+        self.doubts.push(doubt);
+        if self.doubts.len() >= self.tidy_at {
+            self.tidy();
+        }
+    }
+
+    /// Tells the others what this part has seen.
+    fn end(mut self) {
+        let limit = self.shared.limit;
+        {
+            let mut lowers = self.shared.lowers.lock();
+            for Reverse(lower) in self.lowers.drain() {
+                self.threshold = self.threshold.max(note(&mut lowers, lower, limit));
+            }
+        }
+        self.shared.raise(self.threshold);
+        self.tidy();
+        self.shared.doubts.lock().append(&mut self.doubts);
+    }
+
+    /// Drops what was in doubt and no longer is.
+    fn tidy(&mut self) {
+        let threshold = self.threshold.max(self.shared.threshold());
+        self.doubts.retain(|doubt| doubt.total.upper >= threshold);
+        self.tidy_at = (2 * self.doubts.len()).max(TIDY_FROM);
+    }
+}
+
+impl Shared {
+    fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            threshold: AtomicI32::new(ordered(f32::NEG_INFINITY.to_bits())),
+            lowers: Mutex::default(),
+            doubts: Mutex::default(),
+            compared: AtomicU64::new(0),
+        }
+    }
+
+    fn threshold(&self) -> f32 {
+        f32::from_bits(ordered(self.threshold.load(Relaxed).cast_unsigned()).cast_unsigned())
+    }
+
+    fn raise(&self, to: f32) {
+        self.threshold.fetch_max(ordered(to.to_bits()), Relaxed);
+    }
+}
+
+/// Adds `lower` to the greatest, and returns what as many rows as are wanted reach.
+fn note(lowers: &mut Lowers, lower: Total, limit: usize) -> f32 {
+    if lowers.len() < limit {
+        lowers.push(Reverse(lower));
+    } else if let Some(mut least) = lowers.peek_mut()
+        && lower > least.0
+    {
+        *least = Reverse(lower);
+    }
+    let reached = lowers.peek().filter(|_| lowers.len() == limit);
+    reached.map_or(f32::NEG_INFINITY, |Reverse(Total(least))| *least)
+}
+
+/// Turns the bits of a float into an integer of the same order, and back: a negative float is the greater, the smaller its bits.
+fn ordered(bits: u32) -> i32 {
+    let bits = bits.cast_signed();
+    bits ^ ((bits >> 31).cast_unsigned() >> 1).cast_signed()
+}
+
+impl Ord for Total {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Total {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Eq for Total {}
