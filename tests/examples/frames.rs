@@ -111,7 +111,7 @@ async fn stored(address: SocketAddr, service: Service) -> Result<u64> {
     }
     let channel =
         Channel::lazy(&format!("http://{address}"), ChannelOptions::default(), Telemetry::silent("frames"))?;
-    Ok(MemoryServiceClient::over(channel).get_stats(GetStatsRequest {}).await?.into_inner().memories)
+    Ok(MemoryServiceClient::over(channel).get_stats(GetStatsRequest::default()).await?.into_inner().memories)
 }
 
 impl Process {

@@ -1,6 +1,6 @@
 //! The query cache: answers that are served again, and when not.
 //!
-//! An answer is kept under the tenant, its generation and the canonical query, so that no recall finds one from before a write. It is
+//! An answer is kept under its space, the space's generation and the canonical query, so that no recall finds one from before a write. It is
 //! not served outside the time in which nothing that it holds expires ([`Fresh`](crate::index::Fresh)). How long it is
 //! served depends on the question: one that is asked often may have an older answer.
 
@@ -19,7 +19,7 @@ use clock::Clock;
 use parking_lot::Mutex;
 
 use self::asked::Asked;
-use crate::{query::Query, recall::Answer, tenant::Tenant};
+use crate::{query::Query, recall::Answer, space::Space};
 
 /// Bytes that an answer takes beside its memories, and each memory beside its words, about.
 const OVERHEAD_BYTES: usize = 300;
@@ -44,15 +44,15 @@ pub(crate) struct Room {
 /// Under what an answer is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
-    /// Whose memories it is about.
-    pub(crate) tenant: Arc<str>,
+    /// The number of the space it is about, which is never given again.
+    pub(crate) space: u32,
     /// The last write that it knows of.
     pub(crate) generation: u64,
     /// The question.
     pub(crate) query: Query,
 }
 
-/// The query cache of all tenants.
+/// The query cache of all spaces.
 #[derive(Debug)]
 pub(crate) struct Answers {
     entries: Cache<Key, Arc<Answer>>,
@@ -84,26 +84,26 @@ impl Answers {
 
     /// Asks for the answer of `key` at `now`; that it was asked for counts.
     pub(crate) fn get(&self, key: &Key, now: SystemTime) -> Option<Arc<Answer>> {
-        let asked = self.asked.lock().count(&(&key.tenant, &key.query), now);
+        let asked = self.asked.lock().count(&(key.space, &key.query), now);
         let serves = |hit: &caching::Hit<Arc<Answer>>| self.serves(hit, asked, now);
         self.entries.get_if(key, serves).map(|hit| hit.value)
     }
 
     /// Returns whether [`Answers::get`] would find the answer of `key`; counts nothing.
     pub(crate) fn holds(&self, key: &Key, now: SystemTime) -> bool {
-        let asked = 1 + self.asked.lock().times(&(&key.tenant, &key.query), now);
+        let asked = 1 + self.asked.lock().times(&(key.space, &key.query), now);
         self.entries.peek(key).is_some_and(|hit| self.serves(&hit, asked, now))
     }
 
-    /// Keeps the answer to `query` until the next write of `tenant`. One that has vectors is not kept: they are most of its bytes.
-    pub(crate) fn keep(&self, name: &Arc<str>, tenant: &Tenant, query: Query, answer: &Arc<Answer>) {
+    /// Keeps the answer to `query` until the next write to `space`. One that has vectors is not kept: they are most of its bytes.
+    pub(crate) fn keep(&self, space: &Space, query: Query, answer: &Arc<Answer>) {
         if query.include_embedding {
             return;
         }
-        let key = Key { tenant: Arc::clone(name), generation: answer.generation, query };
+        let key = Key { space: space.number(), generation: answer.generation, query };
         self.entries.insert(key.clone(), Arc::clone(answer));
-        tenant.note_answer();
-        if tenant.generation() != key.generation {
+        space.note_answer();
+        if space.generation() != key.generation {
             // A write passed us by after its own purge: an answer that may hold a forgotten memory is not kept.
             self.entries.remove(&key);
         }
@@ -111,10 +111,16 @@ impl Answers {
 
     /// Lets go of what was known before the write that made `generation`: nobody can find it any more, and what it holds of the
     /// dead has to go as well.
-    pub(crate) fn forget_before(&self, name: &Arc<str>, tenant: &Tenant, generation: u64) {
-        if tenant.take_answered() {
-            self.entries.invalidate_if(|key, _| key.tenant == *name && key.generation < generation);
+    pub(crate) fn forget_before(&self, space: &Space, generation: u64) {
+        if space.take_answered() {
+            let number = space.number();
+            self.entries.invalidate_if(|key, _| key.space == number && key.generation < generation);
         }
+    }
+
+    /// Lets go of everything that is known of a space.
+    pub(crate) fn forget_all(&self, space: u32) {
+        self.entries.invalidate_if(|key, _| key.space == space);
     }
 
     /// Returns what the cache holds, did and would do.
@@ -152,7 +158,7 @@ mod tests {
         index::{Fresh, Index},
         query::{Filter, Likeness, Query},
         recall::Answer,
-        tenant::Tenant,
+        space::{Metric, Shape, Space},
     };
 
     const TTL: Duration = Duration::from_secs(600);
@@ -168,6 +174,11 @@ mod tests {
         }
     }
 
+    fn space(generation: u64) -> Space {
+        let shape = Shape { embedder: Shape::BROUGHT.to_owned(), dimensions: 1, metric: Metric::Cosine };
+        Space::new(1, shape, Index::new(1, generation))
+    }
+
     fn query() -> Query {
         Query { likeness: Likeness::Newest, filter: Filter::default(), limit: 1, include_embedding: false }
     }
@@ -177,17 +188,17 @@ mod tests {
     }
 
     fn key() -> Key {
-        Key { tenant: "t".into(), generation: 0, query: query() }
+        Key { space: 1, generation: 0, query: query() }
     }
 
     #[test]
     fn a_frequent_question_may_have_an_older_answer() {
         let (clock, hand) = Clock::manual(UNIX_EPOCH);
-        let (answers, tenant) = (Answers::new(room(), clock.clone(), None), Tenant::new(Index::new(1, 0)));
-        answers.keep(&"t".into(), &tenant, query(), &answer(Fresh::default()));
+        let (answers, space) = (Answers::new(room(), clock.clone(), None), space(0));
+        answers.keep(&space, query(), &answer(Fresh::default()));
         hand.advance(Duration::from_secs(61));
         assert!(answers.get(&key(), clock.now()).is_none(), "asked once");
-        answers.keep(&"t".into(), &tenant, query(), &answer(Fresh::default()));
+        answers.keep(&space, query(), &answer(Fresh::default()));
         assert!(answers.get(&key(), clock.now()).is_some(), "young");
         hand.advance(Duration::from_secs(61));
         assert!(answers.get(&key(), clock.now()).is_some(), "asked three times");
@@ -198,9 +209,9 @@ mod tests {
     #[test]
     fn an_answer_is_not_served_once_a_memory_of_it_expired_or_before_one_did() {
         let (clock, hand) = Clock::manual(UNIX_EPOCH + Duration::from_secs(50));
-        let (answers, tenant) = (Answers::new(room(), clock.clone(), None), Tenant::new(Index::new(1, 0)));
+        let (answers, space) = (Answers::new(room(), clock.clone(), None), space(0));
         let at = |second| Some(UNIX_EPOCH + Duration::from_secs(second));
-        answers.keep(&"t".into(), &tenant, query(), &answer(Fresh { from: at(50), until: at(60) }));
+        answers.keep(&space, query(), &answer(Fresh { from: at(50), until: at(60) }));
         assert!(answers.holds(&key(), clock.now()));
         assert!(!answers.holds(&key(), UNIX_EPOCH + Duration::from_secs(49)), "the clock was set back");
         hand.advance(Duration::from_secs(10));
@@ -211,17 +222,17 @@ mod tests {
     #[test]
     fn an_answer_that_a_write_passed_by_is_not_kept() {
         let answers = Answers::new(room(), Clock::manual(UNIX_EPOCH).0, None);
-        let tenant = Tenant::new(Index::new(1, 7));
-        answers.keep(&"t".into(), &tenant, query(), &answer(Fresh::default()));
+        let space = space(7);
+        answers.keep(&space, query(), &answer(Fresh::default()));
         assert_eq!(answers.stats().stats.entries, 0);
     }
 
     #[test]
     fn an_answer_with_vectors_is_not_kept() {
         let answers = Answers::new(room(), Clock::manual(UNIX_EPOCH).0, None);
-        let tenant = Tenant::new(Index::new(1, 0));
+        let space = space(0);
         let heavy = Query { include_embedding: true, ..query() };
-        answers.keep(&"t".into(), &tenant, heavy, &answer(Fresh::default()));
+        answers.keep(&space, heavy, &answer(Fresh::default()));
         assert_eq!(answers.stats().stats.entries, 0);
     }
 }

@@ -6,7 +6,7 @@ use caching::Sizing;
 use config::ByteSize;
 use embedding::{Choice, Embedder};
 
-use crate::{answers::Room, error::Error};
+use crate::{answers::Room, error::Error, space::Shape, store};
 
 config::settings! {
     /// Settings of the memory service.
@@ -15,6 +15,10 @@ config::settings! {
         pub memory_port: u16 = "7102", unit "port";
         /// Folder of the store; made if missing.
         pub memory_dir: PathBuf = "athena-data/memory", unit "folder";
+        /// Folder that snapshots are written to; empty: none may be taken.
+        pub memory_snapshot_dir: Option<PathBuf> = "", unit "folder";
+        /// File of a snapshot that a store begins with where `memory_dir` holds none; passed over where it does. Empty: it begins without memories.
+        pub memory_restore: Option<PathBuf> = "", unit "file";
         /// Memory that the store's page cache may take.
         pub memory_store_cache: ByteSize = "64MiB", unit "bytes", range "1MiB" to "64GiB";
         /// Most answers kept in the query cache, over all tenants; at first, where `memory_query_cache_auto_resize` is on.
@@ -33,6 +37,12 @@ config::settings! {
         pub memory_query_cache_rare_ttl: Duration = "60s", unit "duration", range "1s" to "30d";
         /// How often a question has to be asked, within one to two `memory_query_cache_ttl`, to be frequent.
         pub memory_query_cache_frequent: u32 = "3", unit "recalls", range "1" to "1000000";
+        /// Most namespaces of a tenant.
+        pub memory_namespaces: u32 = "1000", unit "namespaces", range "1" to "1000000";
+        /// Most decoded memories kept.
+        pub memory_cache_size: u64 = "1000", unit "entries", range "1" to "1000000";
+        /// How long a decoded memory is kept, on the agent clock.
+        pub memory_cache_ttl: Duration = "3600s", unit "duration", range "1s" to "30d", development "60s", production "3600s";
         /// Most vectors of query texts kept.
         pub memory_embedding_cache_size: u64 = "4096", unit "entries", range "1" to "1000000";
         /// Who turns a text into a vector when the caller brings none: `hashing-` and the number of values; a folder with a
@@ -73,10 +83,20 @@ pub(crate) struct Limits {
 }
 
 impl Config {
-    /// Returns how the store's file is opened.
-    pub(crate) fn journal(&self) -> journal::Options {
+    /// Returns how the store is opened whose default namespaces are of `shape`.
+    pub(crate) fn store(&self, shape: &Shape) -> store::Options {
         // A store is large: one that was killed is not walked.
-        journal::Options { quick_repair: true, ..self.journal.options(self.memory_store_cache) }
+        let journal =
+            journal::Options { quick_repair: true, ..self.journal.options(self.memory_store_cache) };
+        store::Options {
+            folder: self.memory_dir.clone(),
+            restore: self.memory_restore.clone(),
+            journal,
+            shape: shape.clone(),
+            namespaces: self.memory_namespaces,
+            cached: self.memory_cache_size,
+            cached_for: self.memory_cache_ttl,
+        }
     }
 
     /// Returns how much the query cache keeps, and for how long.

@@ -3,7 +3,7 @@
 mod recalls;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     num::NonZero,
     path::PathBuf,
     sync::{
@@ -15,9 +15,8 @@ use std::{
 
 use caching::{Cache, Resize};
 use clock::Clock;
-use embedding::{Cached, Embedder};
+use embedding::{Cached, Embedder, Hashing};
 use journal::State;
-use parking_lot::RwLock;
 use telemetry::{Gauge, KeyValue, Telemetry, names};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -30,8 +29,9 @@ use crate::{
     memory::{Change, Draft, Memory, Record},
     plan::Planner,
     recall::calibration,
-    store::{Maker, Store},
-    tenant::Tenant,
+    space::{Metric, Shape, Space, SpaceKey, Written},
+    spaces::Spaces,
+    store::Store,
 };
 
 /// Writes that may be on their way at a time; more wait for room.
@@ -40,16 +40,20 @@ const WRITES: u32 = 4096;
 /// Keeps memories and finds them.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    store: Store,
-    tenants: RwLock<HashMap<Arc<str>, Arc<Tenant>>>,
-    answers: Answers,
+    pub(crate) store: Store,
+    pub(crate) spaces: Spaces,
+    /// What a space is made of unless it is said.
+    pub(crate) shape: Shape,
+    /// Where snapshots go.
+    pub(crate) snapshots: Option<PathBuf>,
+    pub(crate) answers: Answers,
     planner: Arc<Planner>,
     /// Where what the planner learned is kept.
     learned: PathBuf,
     /// Embeds what is remembered.
     embedder: Arc<dyn Embedder>,
     /// Embeds what is asked, and keeps it: questions come again.
-    questions: Cached,
+    questions: Arc<Cached>,
     query_timeout: Duration,
     /// Threads a large scan is split over.
     threads: usize,
@@ -62,8 +66,9 @@ pub(crate) struct Engine {
     misses: AtomicU64,
     hit_rate: Gauge,
     count: Gauge,
+    quarantined: Gauge,
     clock: Clock,
-    telemetry: Telemetry,
+    pub(crate) telemetry: Telemetry,
 }
 
 /// What was stored.
@@ -75,7 +80,7 @@ pub(crate) struct Remembered {
     pub(crate) replaced: u32,
 }
 
-/// Statistics of one tenant.
+/// Statistics of one space.
 #[derive(Clone, Debug)]
 pub(crate) struct Stats {
     pub(crate) memories: u64,
@@ -106,13 +111,14 @@ impl Engine {
         clock: Clock,
     ) -> Result<Arc<Self>, Error> {
         let embedder = config.make_embedder().await?;
-        let dimensions = embedder.dimensions();
-        let maker = Maker { embedder: embedder.name().to_owned(), dimensions };
-        let (store, loaded) = Store::open(&config.memory_dir, config.journal(), &maker, &telemetry).await?;
+        let shape = Shape {
+            embedder: embedder.name().to_owned(),
+            dimensions: embedder.dimensions(),
+            metric: Metric::Cosine,
+        };
+        let (store, loaded) = Store::open(&config.store(&shape), &clock, &telemetry).await?;
         telemetry.counter(names::MEMORY_CORRUPT).add(loaded.corrupt, &[]);
-        let corrupt = loaded.corrupt;
-        let tenants = loaded.tenants.into_iter();
-        let tenants = tenants.map(|(name, index)| (name.into(), Arc::new(Tenant::new(index)))).collect();
+        let (corrupt, quarantined) = (loaded.corrupt, loaded.quarantined.len());
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let questions =
             Cache::new(config.memory_embedding_cache_size, config.memory_query_cache_ttl, clock.clone());
@@ -128,11 +134,13 @@ impl Engine {
         let costs = telemetry.spawn_blocking(move || calibration::load(&file)).await.map_err(Error::Task)?;
         let engine = Arc::new(Self {
             store,
-            tenants: RwLock::new(tenants),
+            spaces: Spaces::new(loaded.spaces),
+            shape,
+            snapshots: config.memory_snapshot_dir.clone(),
             answers: Answers::new(config.answers(), clock.clone(), Some(Arc::new(resized))),
             planner: Arc::new(Planner::new(costs)),
             learned,
-            questions: Cached::new(Arc::clone(&embedder), questions),
+            questions: Arc::new(Cached::new(Arc::clone(&embedder), questions)),
             embedder,
             query_timeout: config.query_timeout,
             threads: if config.memory_parallel_queries { cores } else { 1 },
@@ -143,11 +151,19 @@ impl Engine {
             misses: AtomicU64::new(0),
             hit_rate: telemetry.gauge(names::CACHE_HIT_RATE),
             count: telemetry.gauge(names::MEMORY_COUNT),
+            quarantined: telemetry.gauge(names::MEMORY_QUARANTINED),
             clock,
             telemetry,
         });
         let memories = engine.count_all();
-        tracing::info!(memories, corrupt, store_bytes = engine.store.bytes(), "memories are loaded");
+        tracing::info!(
+            memories,
+            corrupt,
+            quarantined,
+            store_bytes = engine.store.bytes(),
+            "memories are loaded"
+        );
+        engine.sweep();
         Ok(engine)
     }
 
@@ -157,14 +173,14 @@ impl Engine {
     /// [`Error::Embedder`], [`Error::Store`], and [`Error::NotReady`] once the service stops; nothing was stored then.
     pub(crate) async fn remember(
         self: &Arc<Self>,
-        tenant: Arc<str>,
+        key: SpaceKey,
         drafts: Vec<Draft>,
     ) -> Result<Remembered, Error> {
         let (engine, room) = (Arc::clone(self), self.room().await?);
         let work = async move {
-            let records = engine.complete(drafts).await?;
+            let records = engine.complete(&key, drafts).await?;
             let ids = records.iter().map(|record| record.memory.id.to_string()).collect();
-            let replaced = engine.write(tenant, Change::Put(records), room).await?;
+            let replaced = engine.write(key, Change::Put(records), room).await?;
             Ok(Remembered { ids, replaced })
         };
         self.telemetry.spawn(work).await.map_err(Error::Task)?
@@ -175,37 +191,43 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Store`], and [`Error::NotReady`] once the service stops; nothing was deleted then.
-    pub(crate) async fn forget(self: &Arc<Self>, tenant: Arc<str>, ids: Vec<String>) -> Result<u32, Error> {
+    pub(crate) async fn forget(self: &Arc<Self>, key: SpaceKey, ids: Vec<String>) -> Result<u32, Error> {
         let (engine, room) = (Arc::clone(self), self.room().await?);
-        let work = async move { engine.write(tenant, Change::Forget(ids), room).await };
+        let work = async move { engine.write(key, Change::Forget(ids), room).await };
         self.telemetry.spawn(work).await.map_err(Error::Task)?
     }
 
     /// Returns the memory of `id` with its vector.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
-    pub(crate) fn get(&self, tenant: &Arc<str>, id: &str) -> Result<(Arc<Memory>, Vec<f32>), Error> {
-        let found = self.tenant(tenant).index().get(id);
+    /// [`Error::NotFound`], and [`Error::Store`] if it cannot be read.
+    pub(crate) async fn get(
+        self: &Arc<Self>,
+        key: &SpaceKey,
+        id: String,
+    ) -> Result<(Arc<Memory>, Vec<f32>), Error> {
+        let (engine, space) = (Arc::clone(self), self.spaces.get(key).ok_or(Error::NotFound)?);
+        let read = move || engine.store.get(space.number(), space.shape().dimensions, &id);
+        let found = self.telemetry.spawn_blocking(read).await.map_err(Error::Task)??;
         let now = self.clock.now();
         found.filter(|(memory, _)| memory.expires.is_none_or(|at| now < at)).ok_or(Error::NotFound)
     }
 
-    /// Returns the statistics of `tenant`.
-    pub(crate) fn stats(&self, tenant: &Arc<str>) -> Stats {
-        let tenant = self.tenant(tenant);
-        let (cache_hits, cache_misses) = tenant.counts();
-        let index = tenant.index();
+    /// Returns the statistics of the space of `key`.
+    pub(crate) fn stats(&self, key: &SpaceKey) -> Stats {
+        let space = self.space(key);
+        let (cache_hits, cache_misses) = space.counts();
+        let index = space.index();
         Stats {
             memories: index.len(),
             categories: index.categories(),
-            dimensions: self.embedder.dimensions(),
-            embedder: self.embedder.name().to_owned(),
+            dimensions: space.shape().dimensions,
+            embedder: space.shape().embedder.clone(),
             store_bytes: self.store.bytes(),
             cache_hits,
             cache_misses,
             generation: index.generation(),
-            plans: tenant.plans().map(|(plan, count)| (plan.as_str(), count)).collect(),
+            plans: space.plans().map(|(plan, count)| (plan.as_str(), count)).collect(),
             answers: self.answers.stats(),
             costs: self.planner.costs().named().collect(),
         }
@@ -223,6 +245,19 @@ impl Engine {
         self.keep_costs().await;
     }
 
+    /// Returns how many values the vectors of the space of `key` have.
+    pub(crate) fn dimensions(&self, key: &SpaceKey) -> usize {
+        self.spaces.get(key).map_or(self.shape.dimensions, |space| space.shape().dimensions)
+    }
+
+    /// Looks whether a file that could not be read waits for somebody, and returns whether there is none.
+    pub(crate) fn is_whole(&self) -> bool {
+        let files = self.store.quarantined().len();
+        #[expect(clippy::cast_precision_loss, reason = "nobody has 2⁵² files")]
+        self.quarantined.set(files as f64, &[]);
+        files == 0
+    }
+
     /// Returns whether the store takes writes; memories are recalled as long as it is not closed.
     pub(crate) fn state(&self) -> State {
         self.store.state()
@@ -238,23 +273,18 @@ impl Engine {
     }
 
     /// Waits for room for one write; whoever leaves meanwhile takes the write along.
-    async fn room(&self) -> Result<OwnedSemaphorePermit, Error> {
+    pub(crate) async fn room(&self) -> Result<OwnedSemaphorePermit, Error> {
         Arc::clone(&self.writes).acquire_owned().await.map_err(|_| Error::NotReady)
     }
 
-    /// The one way in which a tenant's memories change: on disk, then in memory, then out of the query cache.
-    async fn write(
-        &self,
-        tenant: Arc<str>,
-        change: Change,
-        _room: OwnedSemaphorePermit,
-    ) -> Result<u32, Error> {
+    /// The one way in which a space's memories change: on disk, then in memory, then out of the query cache.
+    async fn write(&self, key: SpaceKey, change: Change, _room: OwnedSemaphorePermit) -> Result<u32, Error> {
         let change = Arc::new(change);
-        let committed = self.store.commit(&tenant, &change).await?;
-        if let Some(generation) = committed.generation {
-            let memories = self.tenant(&tenant);
-            memories.apply(generation, change).await;
-            self.answers.forget_before(&tenant, &memories, generation);
+        let committed = self.store.commit(&key, &self.shape, &change).await?;
+        if let (Some(generation), Some(space)) = (committed.generation, self.spaces.of(&key, &committed)) {
+            let (first, removed) = (committed.first, committed.removed);
+            space.apply(generation, Written { change, first, removed }).await;
+            self.answers.forget_before(&space, generation);
             self.count_all();
         }
         Ok(committed.touched)
@@ -270,10 +300,14 @@ impl Engine {
     }
 
     /// Completes `drafts`; what comes without a vector is embedded in one batch.
-    async fn complete(&self, drafts: Vec<Draft>) -> Result<Vec<Record>, Error> {
+    async fn complete(&self, key: &SpaceKey, drafts: Vec<Draft>) -> Result<Vec<Record>, Error> {
         let bare = drafts.iter().filter(|draft| draft.embedding.is_none());
         let texts: Vec<&str> = bare.map(|draft| draft.content.as_str()).collect();
-        let mut vectors = self.embedder.embed(&texts).await?.into_iter();
+        let mut vectors = if texts.is_empty() {
+            Vec::new().into_iter()
+        } else {
+            self.embedder_of(self.space(key).shape(), false)?.embed(&texts).await?.into_iter()
+        };
         let now = self.clock.now();
         let complete = |draft: Draft| {
             let vector = || vectors.next().unwrap_or_default();
@@ -282,12 +316,24 @@ impl Engine {
         Ok(drafts.into_iter().map(complete).collect())
     }
 
-    fn tenant(&self, name: &Arc<str>) -> Arc<Tenant> {
-        if let Some(tenant) = self.tenants.read().get(name) {
-            return Arc::clone(tenant);
+    /// Returns who makes the vectors of `shape`; for questions, who also keeps them.
+    fn embedder_of(&self, shape: &Shape, is_question: bool) -> Result<Arc<dyn Embedder>, Error> {
+        if shape.embedder == self.shape.embedder && shape.dimensions == self.shape.dimensions {
+            let questions: Arc<dyn Embedder> = Arc::clone(&self.questions) as Arc<dyn Embedder>;
+            return Ok(if is_question { questions } else { Arc::clone(&self.embedder) });
         }
-        let fresh = || Arc::new(Tenant::new(Index::new(self.embedder.dimensions(), 0)));
-        Arc::clone(self.tenants.write().entry(Arc::clone(name)).or_insert_with(fresh))
+        // Made in no time, and from the name alone.
+        let hashing = Hashing::new(shape.dimensions);
+        if hashing.name() == shape.embedder {
+            return Ok(Arc::new(hashing));
+        }
+        Err(Error::Brought(shape.embedder.clone()))
+    }
+
+    /// Returns the space of `key`; one without memories if nothing was ever written to it.
+    fn space(&self, key: &SpaceKey) -> Arc<Space> {
+        let bare = || Arc::new(Space::new(0, self.shape.clone(), Index::new(self.shape.dimensions, 0)));
+        self.spaces.get(key).unwrap_or_else(bare)
     }
 
     fn note_read(&self, hit: bool) {
@@ -300,8 +346,8 @@ impl Engine {
     }
 
     /// Measures how many memories there are and returns it.
-    fn count_all(&self) -> u64 {
-        let count = self.tenants.read().values().map(|tenant| tenant.index().len()).sum();
+    pub(crate) fn count_all(&self) -> u64 {
+        let count = self.spaces.memories();
         #[expect(clippy::cast_precision_loss, reason = "row numbers have 32 bits")]
         self.count.set(count as f64, &[]);
         count
@@ -327,6 +373,7 @@ mod tests {
         error::Error,
         memory::Draft,
         query::{Filter, Likeness, Query},
+        space::SpaceKey,
     };
 
     fn draft(id: &str) -> Draft {
@@ -345,9 +392,9 @@ mod tests {
     #[tokio::test]
     async fn a_write_goes_on_when_its_caller_leaves() {
         let folder = tempfile::tempdir().unwrap();
-        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
+        let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
         {
-            let call = std::pin::pin!(engine.remember(Arc::clone(&tenant), vec![draft("a")]));
+            let call = std::pin::pin!(engine.remember(tenant.clone(), vec![draft("a")]));
             assert!(futures::poll!(call).is_pending());
         }
         while engine.stats(&tenant).memories == 0 {
@@ -360,7 +407,7 @@ mod tests {
     #[tokio::test]
     async fn a_closed_engine_takes_no_writes() {
         let folder = tempfile::tempdir().unwrap();
-        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
+        let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
         engine.close().await;
         let refused = engine.remember(tenant, vec![draft("a")]).await;
         assert!(matches!(refused, Err(Error::NotReady)), "{refused:?}");
@@ -369,20 +416,20 @@ mod tests {
     #[tokio::test]
     async fn what_is_forgotten_leaves_the_query_cache_too() {
         let folder = tempfile::tempdir().unwrap();
-        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
-        engine.remember(Arc::clone(&tenant), vec![draft("a")]).await.unwrap();
+        let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
+        engine.remember(tenant.clone(), vec![draft("a")]).await.unwrap();
         engine.recall(&tenant, newest(), None).await.unwrap();
         assert_eq!(engine.answers.stats().stats.entries, 1);
-        engine.forget(Arc::clone(&tenant), vec!["a".into()]).await.unwrap();
+        engine.forget(tenant.clone(), vec!["a".into()]).await.unwrap();
         assert_eq!(engine.answers.stats().stats.entries, 0);
     }
 
     #[tokio::test]
     async fn what_is_learned_makes_the_query_cache_let_go_of_older_answers() {
         let folder = tempfile::tempdir().unwrap();
-        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
+        let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
         for id in ["a", "b", "c"] {
-            engine.remember(Arc::clone(&tenant), vec![draft(id)]).await.unwrap();
+            engine.remember(tenant.clone(), vec![draft(id)]).await.unwrap();
             engine.recall(&tenant, newest(), None).await.unwrap();
         }
         assert_eq!(engine.answers.stats().stats.entries, 1);
@@ -391,8 +438,8 @@ mod tests {
     #[tokio::test]
     async fn an_answer_with_vectors_is_not_cached() {
         let folder = tempfile::tempdir().unwrap();
-        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
-        engine.remember(Arc::clone(&tenant), vec![draft("a")]).await.unwrap();
+        let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
+        engine.remember(tenant.clone(), vec![draft("a")]).await.unwrap();
         let heavy = || Query { include_embedding: true, ..newest() };
         engine.recall(&tenant, heavy(), None).await.unwrap();
         assert!(!engine.recall(&tenant, heavy(), None).await.unwrap().1);

@@ -26,7 +26,7 @@ use crate::{
     plan::{Cost, Plan, Planner, Rejected, Run, Strategy, Unfit, Wish, comparing},
     query::{Likeness, Query},
     scan::{Job, Stop, Stopped, scan, unit},
-    tenant::Tenant,
+    space::Space,
 };
 
 /// What a recall found.
@@ -38,7 +38,7 @@ pub(crate) struct Answer {
     pub(crate) candidates: u64,
     /// Outside of it, a memory of it may have expired, or one that it lacks not yet.
     pub(crate) fresh: Fresh,
-    /// The last write of the tenant that the answer knows of.
+    /// The last write of the space that the answer knows of.
     pub(crate) generation: u64,
 }
 
@@ -125,14 +125,14 @@ pub(crate) async fn wanted(likeness: &Likeness, embedder: &dyn Embedder) -> Resu
 /// # Errors
 /// [`Unfit`] if the plan asked for cannot be taken.
 pub(crate) fn plan(
-    tenant: &Tenant,
+    space: &Space,
     query: &Query,
     now: SystemTime,
     means: &Means<'_>,
 ) -> Result<(Plan, Vec<Rejected>), Unfit> {
     let ranked = query.likeness != Likeness::Newest;
     let statistics = {
-        let index = tenant.index();
+        let index = space.index();
         let words = means.words.map(RoaringBitmap::len);
         index.narrow(&query.filter, now).statistics(ranked, query.limit, words)
     };
@@ -140,12 +140,12 @@ pub(crate) fn plan(
     Ok((choice.plan, choice.rejected))
 }
 
-/// Answers `query` from the memories of `tenant` as they are at `now`.
+/// Answers `query` from the memories of `space` as they are at `now`.
 ///
 /// # Errors
 /// [`Halt::Stopped`] if `stop` took effect first, [`Halt::Unfit`] if the plan asked for cannot be taken.
 pub(crate) fn run(
-    tenant: &Tenant,
+    space: &Space,
     query: &Query,
     wanted: Wanted,
     now: SystemTime,
@@ -155,7 +155,7 @@ pub(crate) fn run(
     let begun = Instant::now();
     let Wanted { ranking, step: embed } = wanted;
     let (rows, picked, statistics, choice, mut report, fresh, generation) = {
-        let index = tenant.index();
+        let index = space.index();
         stop.check()?;
         let narrow = index.narrow(&query.filter, now);
         let words = means.words.map(RoaringBitmap::len);
@@ -196,7 +196,7 @@ pub(crate) fn run(
     let Report { mut root, took } = report;
     let run = Run { statistics: &statistics, uncorrected: choice.uncorrected, candidates, took: &took };
     means.planner.learn(&run);
-    tenant.count_plan(choice.plan.strategy);
+    space.count_plan(choice.plan.strategy);
     (root.rows, root.duration) = (Some(found.len() as u64), Some(begun.elapsed()));
     let plan = Plan { root, ..choice.plan };
     Ok(Ran { answer: Answer { found, candidates, fresh, generation }, plan, rejected: choice.rejected })

@@ -84,6 +84,12 @@ pub const MEMORY_QUERY_LATENCY: Metric =
 /// Memories held, all tenants of one memory-service.
 pub const MEMORY_COUNT: Metric =
     Metric::gauge("athena.memory.count", "{memory}", "Memories held, all tenants.");
+/// Files of memories that could not be read, were set aside, and are still there.
+pub const MEMORY_QUARANTINED: Metric = Metric::gauge(
+    "athena.memory.quarantined",
+    "{file}",
+    "Files of memories that were set aside because they could not be read.",
+);
 /// Stored memories that could not be read at the start and are left out.
 pub const MEMORY_CORRUPT: Metric = Metric::counter(
     "athena.memory.corrupt",
@@ -254,6 +260,7 @@ pub const METRICS: &[Metric] = &[
     MEMORY_QUERY_LATENCY,
     MEMORY_COUNT,
     MEMORY_CORRUPT,
+    MEMORY_QUARANTINED,
     LLM_RESPONSE_TIME,
     FIRESTORE_OPERATIONS,
     STORAGE_REFUSED,

@@ -21,7 +21,7 @@ use crate::{
     query::{Filter, Likeness, Query},
     recall::{self, Answer, Means},
     scan::Stop,
-    tenant::Tenant,
+    space::{Space, Written},
 };
 
 /// Ids that memories take turns with.
@@ -44,14 +44,13 @@ pub struct Caught {
     pub writes: u64,
 }
 
-/// One tenant, its cache, and what is true of it.
+/// One space, its cache, and what is true of it.
 struct Hunt {
     random: Random,
     hand: Hand,
     clock: Clock,
     answers: Answers,
-    name: Arc<str>,
-    tenant: Tenant,
+    space: Space,
     planner: Planner,
     truth: BTreeMap<String, Arc<Memory>>,
     generation: u64,
@@ -89,8 +88,7 @@ pub fn hunt(steps: u64, seed: u64) -> Caught {
         hand,
         answers: Answers::new(room, clock.clone(), None),
         clock,
-        name: "t".into(),
-        tenant: Tenant::new(Index::new(1, 0)),
+        space: Space::apart(Index::new(1, 0)),
         planner: Planner::default(),
         truth: BTreeMap::new(),
         generation: 0,
@@ -112,7 +110,7 @@ impl Hunt {
             14..40 if !self.under_way.is_empty() => {
                 let number = self.random.below(self.under_way.len() as u64);
                 let (query, answer) = self.under_way.swap_remove(usize::try_from(number).unwrap_or_default());
-                self.answers.keep(&self.name, &self.tenant, query, &answer);
+                self.answers.keep(&self.space, query, &answer);
             }
             _ => self.recall(),
         }
@@ -140,17 +138,17 @@ impl Hunt {
             Change::Put(vec![Record { memory, embedding: vec![1.0] }])
         };
         // As the engine writes: in memory, then out of the query cache. The first poll applies it, as its predecessors are there.
-        let _ = self.tenant.apply(self.generation, Arc::new(change)).now_or_never();
-        self.answers.forget_before(&self.name, &self.tenant, self.generation);
+        let _ = self
+            .space
+            .apply(self.generation, Written { change: Arc::new(change), first: 0, removed: Vec::new() })
+            .now_or_never();
+        self.answers.forget_before(&self.space, self.generation);
     }
 
     fn recall(&mut self) {
         let (query, now) = (self.query(), self.clock.now());
-        let key = Key {
-            tenant: Arc::clone(&self.name),
-            generation: self.tenant.generation(),
-            query: query.clone(),
-        };
+        let key =
+            Key { space: self.space.number(), generation: self.space.generation(), query: query.clone() };
         let hit = self.answers.get(&key, now);
         self.caught.cached += u64::from(hit.is_some());
         let answer = hit.clone().or_else(|| self.run(&query, now));
@@ -161,7 +159,7 @@ impl Hunt {
             if self.under_way.len() < UNDER_WAY {
                 self.under_way.push((query, answer));
             } else {
-                self.answers.keep(&self.name, &self.tenant, query, &answer);
+                self.answers.keep(&self.space, query, &answer);
             }
         }
     }
@@ -180,7 +178,7 @@ impl Hunt {
         let wish = Wish { threads: 1, strategy: None };
         let means = Means { planner: &self.planner, wish, batch: 16, words: None };
         let stop = Stop::at(Instant::now() + LONGEST);
-        recall::run(&self.tenant, query, wanted, now, &means, &stop).ok().map(|ran| Arc::new(ran.answer))
+        recall::run(&self.space, query, wanted, now, &means, &stop).ok().map(|ran| Arc::new(ran.answer))
     }
 
     /// Returns whether `answer` is what a look at every memory finds.

@@ -21,7 +21,7 @@ use crate::{
     query::{Filter, Likeness, Query},
     recall::{self, Halt, Means, Ran, calibration},
     scan::Stop,
-    tenant::Tenant,
+    space::Space,
 };
 
 /// Queries asked.
@@ -47,13 +47,13 @@ pub fn measure(file: &[u8]) -> Result<(f64, Value), Error> {
     let records = read(file)?;
     let mut index = Index::new(DIMENSIONS, 0);
     index.apply(&Change::Put(records.clone()), 1);
-    let (tenant, planner) = (Tenant::new(index), Planner::default());
+    let (space, planner) = (Space::apart(index), Planner::default());
     calibration::measure(&planner, DIMENSIONS, 2);
     let mut tallies: BTreeMap<&'static str, Tally> = BTreeMap::new();
     let (mut within, mut regrets, mut plans) = (0, Vec::new(), Vec::new());
     for number in 0..QUERIES {
         let query = asked(&records, number);
-        let ran = run(&tenant, &planner, &query, None)?;
+        let ran = run(&space, &planner, &query, None)?;
         within += u32::from(is_within(&ran));
         let taken = ran.plan.strategy;
         tallies.entry(taken.as_str()).or_default().taken += 1;
@@ -61,7 +61,7 @@ pub fn measure(file: &[u8]) -> Result<(f64, Value), Error> {
         let mut best = f64::INFINITY;
         let mut own = f64::INFINITY;
         for strategy in Strategy::ALL {
-            let Some(forced) = forced(&tenant, &planner, &query, strategy)? else { continue };
+            let Some(forced) = forced(&space, &planner, &query, strategy)? else { continue };
             let micros = forced.plan.root.duration.unwrap_or_default().as_secs_f64() * 1e6;
             let tally = tallies.entry(strategy.as_str()).or_default();
             tally.runs += 1;
@@ -103,8 +103,8 @@ impl Tally {
 }
 
 /// Runs `query` by one plan; nothing where that cannot be taken.
-fn forced(tenant: &Tenant, planner: &Planner, query: &Query, plan: Strategy) -> Result<Option<Ran>, Error> {
-    match run(tenant, planner, query, Some(plan)) {
+fn forced(space: &Space, planner: &Planner, query: &Query, plan: Strategy) -> Result<Option<Ran>, Error> {
+    match run(space, planner, query, Some(plan)) {
         Ok(ran) => Ok(Some(ran)),
         Err(Halted::Unfit) => Ok(None),
         Err(Halted::Failed(error)) => Err(error),
@@ -126,7 +126,7 @@ impl From<Halted> for Error {
     }
 }
 
-fn run(tenant: &Tenant, planner: &Planner, query: &Query, plan: Option<Strategy>) -> Result<Ran, Halted> {
+fn run(space: &Space, planner: &Planner, query: &Query, plan: Option<Strategy>) -> Result<Ran, Halted> {
     use futures::FutureExt as _;
     let failed = |why: &str| Halted::Failed(Error::Run(why.to_owned()));
     let embedder = embedding::Hashing::new(DIMENSIONS);
@@ -135,7 +135,7 @@ fn run(tenant: &Tenant, planner: &Planner, query: &Query, plan: Option<Strategy>
     let wish = Wish { threads: 2, strategy: plan };
     let means = Means { planner, wish, batch: 4096, words: None };
     let stop = Stop::at(Instant::now() + Duration::from_secs(60));
-    recall::run(tenant, query, wanted, SystemTime::UNIX_EPOCH, &means, &stop).map_err(|halt| match halt {
+    recall::run(space, query, wanted, SystemTime::UNIX_EPOCH, &means, &stop).map_err(|halt| match halt {
         Halt::Unfit(_) => Halted::Unfit,
         Halt::Stopped => failed("it took a minute"),
     })

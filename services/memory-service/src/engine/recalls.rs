@@ -5,17 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use embedding::Embedder;
-
 use super::Engine;
 use crate::{
     answers::Key,
     error::Error,
     plan::{Plan, Rejected, Strategy, Unfit, Wish},
-    query::Query,
+    query::{Likeness, Query},
     recall::{self, Answer, Halt, Means, Ran},
     scan::Stop,
-    tenant::Tenant,
+    space::{Space, SpaceKey},
 };
 
 /// What a recall did.
@@ -62,21 +60,21 @@ impl Engine {
     /// [`Error::TimedOut`] if it took longer than `budget` or `query_timeout`, [`Error::Embedder`].
     pub(crate) async fn recall(
         self: &Arc<Self>,
-        tenant: &Arc<str>,
+        key: &SpaceKey,
         query: Query,
         budget: Option<Duration>,
     ) -> Result<(Arc<Answer>, bool), Error> {
-        let memories = self.tenant(tenant);
-        let key = Key { tenant: Arc::clone(tenant), generation: memories.generation(), query };
+        let memories = self.space(key);
+        let key = Key { space: memories.number(), generation: memories.generation(), query };
         let hit = self.answers.get(&key, self.clock.now());
         memories.count(hit.is_some());
         self.note_read(hit.is_some());
         if let Some(answer) = hit {
             return Ok((answer, true));
         }
-        let ran = self.run(&memories, key.query.clone(), None, budget, &self.questions).await?;
+        let ran = self.run(&memories, key.query.clone(), None, budget, true).await?;
         let answer = Arc::new(ran.answer);
-        self.answers.keep(tenant, &memories, key.query, &answer);
+        self.answers.keep(&memories, key.query, &answer);
         Ok((answer, false))
     }
 
@@ -87,15 +85,15 @@ impl Engine {
     /// cannot be taken.
     pub(crate) async fn explain(
         self: &Arc<Self>,
-        tenant: &Arc<str>,
+        key: &SpaceKey,
         query: Query,
         plan: Option<Strategy>,
         budget: Option<Duration>,
     ) -> Result<Explained, Error> {
         let start = Instant::now();
-        let memories = self.tenant(tenant);
-        let would_hit_cache = self.would_hit(tenant, &memories, &query);
-        let ran = self.run(&memories, query, plan, budget, &*self.embedder).await?;
+        let memories = self.space(key);
+        let would_hit_cache = self.would_hit(&memories, &query);
+        let ran = self.run(&memories, query, plan, budget, false).await?;
         Ok(Explained { ran, would_hit_cache, total: start.elapsed() })
     }
 
@@ -105,12 +103,12 @@ impl Engine {
     /// [`Error::Unfit`] if `plan` cannot be taken.
     pub(crate) async fn explain_only(
         self: &Arc<Self>,
-        tenant: &Arc<str>,
+        key: &SpaceKey,
         query: Query,
         plan: Option<Strategy>,
     ) -> Result<Planned, Error> {
-        let memories = self.tenant(tenant);
-        let would_hit_cache = self.would_hit(tenant, &memories, &query);
+        let memories = self.space(key);
+        let would_hit_cache = self.would_hit(&memories, &query);
         let (engine, now) = (Arc::clone(self), self.clock.now());
         // Off the async workers: it waits for a writer, and looks at some rows.
         let choose = move || recall::plan(&memories, &query, now, &engine.means(plan));
@@ -120,26 +118,33 @@ impl Engine {
 
     async fn run(
         self: &Arc<Self>,
-        tenant: &Arc<Tenant>,
+        space: &Arc<Space>,
         query: Query,
         plan: Option<Strategy>,
         budget: Option<Duration>,
-        embedder: &dyn Embedder,
+        is_question: bool,
     ) -> Result<Ran, Error> {
         let timeout = budget.map_or(self.query_timeout, |budget| budget.min(self.query_timeout));
         let deadline = Instant::now() + timeout;
         let stop = Arc::new(Stop::at(deadline));
         let guard = StopOnDrop(Arc::clone(&stop));
-        let (tenant, now) = (Arc::clone(tenant), self.clock.now());
+        let (space, now) = (Arc::clone(space), self.clock.now());
+        let embedder = match &query.likeness {
+            Likeness::Text(_) => self.embedder_of(space.shape(), is_question)?,
+            Likeness::Vector(vector) if vector.len() != space.shape().dimensions => {
+                return Err(Error::Dimensions(space.shape().dimensions));
+            }
+            Likeness::Vector(_) | Likeness::Newest => Arc::clone(&self.embedder),
+        };
         let scan = async {
             // Before its turn: an embedder that is waited for must not keep others from scanning.
-            let wanted = recall::wanted(&query.likeness, embedder).await?;
+            let wanted = recall::wanted(&query.likeness, &*embedder).await?;
             let turn = Arc::clone(&self.scans).acquire_owned().await.map_err(|_| Error::NotReady)?;
             let engine = Arc::clone(self);
             let run = move || {
                 // A caller that leaves does not end its scan at once: the turn is over when the scan is.
                 let _turn = turn;
-                recall::run(&tenant, &query, wanted, now, &engine.means(plan), &stop)
+                recall::run(&space, &query, wanted, now, &engine.means(plan), &stop)
             };
             let done = self.telemetry.spawn_blocking(run).await.map_err(Error::Task)?;
             done.map_err(|halt| match halt {
@@ -157,8 +162,8 @@ impl Engine {
         Means { planner: &self.planner, wish, batch: self.batch, words: None }
     }
 
-    fn would_hit(&self, name: &Arc<str>, tenant: &Tenant, query: &Query) -> bool {
-        let key = Key { tenant: Arc::clone(name), generation: tenant.generation(), query: query.clone() };
+    fn would_hit(&self, space: &Space, query: &Query) -> bool {
+        let key = Key { space: space.number(), generation: space.generation(), query: query.clone() };
         self.answers.holds(&key, self.clock.now())
     }
 }
@@ -176,16 +181,17 @@ mod tests {
     use crate::{
         engine::tests::{newest, open},
         scan::{Stop, Stopped},
+        space::SpaceKey,
     };
 
     #[tokio::test]
     async fn a_scan_keeps_its_turn_after_its_caller_has_left() {
         let folder = tempfile::tempdir().unwrap();
         let engine = open(&folder).await;
-        let tenant = engine.tenant(&Arc::from("t"));
+        let space = engine.space(&SpaceKey::new("t", ""));
         let free = engine.scans.available_permits();
-        let held = tenant.hold();
-        let left = engine.run(&tenant, newest(), None, None, &*engine.embedder).now_or_never();
+        let held = space.hold();
+        let left = engine.run(&space, newest(), None, None, false).now_or_never();
         assert!(left.is_none());
         assert_eq!(engine.scans.available_permits(), free - 1, "the scan still waits for the memories");
         drop(held);

@@ -1,4 +1,4 @@
-//! The memories of one tenant as they lie in memory: rows, and the bitmaps that say which rows pass a filter.
+//! The memories of one space as they lie in memory: rows, and the bitmaps that say which rows pass a filter.
 
 mod arena;
 pub(crate) mod column;
@@ -26,11 +26,11 @@ pub(crate) use narrow::{Narrow, Report, Test};
 use postings::{Buckets, Names};
 
 use crate::{
-    memory::{Change, Memory, Record},
+    memory::{Change, Record},
     query::Filter,
 };
 
-/// The memories of one tenant.
+/// The memories of one space.
 #[derive(Debug)]
 pub(crate) struct Index {
     arena: Arena,
@@ -138,7 +138,8 @@ impl Index {
     }
 
     /// Returns the memory of `id` with its vector.
-    pub(crate) fn get(&self, id: &str) -> Option<(Arc<Memory>, Vec<f32>)> {
+    #[cfg(test)]
+    pub(crate) fn get(&self, id: &str) -> Option<(Arc<crate::memory::Memory>, Vec<f32>)> {
         let row = *self.ids.get(id)?;
         let memory = self.arena.rows().memory(row)?;
         Some((Arc::clone(memory), self.arena.rows().vector(row).to_vec()))

@@ -15,7 +15,7 @@ use crate::{
     plan::{Costs, Planner, Strategy, Wish},
     query::{Filter, Likeness, Query},
     scan::{Stop, unit},
-    tenant::Tenant,
+    space::Space,
 };
 
 /// Name of the file in `memory_dir`.
@@ -45,7 +45,7 @@ pub(crate) fn keep(file: &Path, costs: Costs) -> io::Result<()> {
 
 /// Runs every plan on made-up memories for a few milliseconds, and lets `planner` learn what its work costs.
 pub(crate) fn measure(planner: &Planner, dimensions: usize, threads: usize) {
-    let tenant = Tenant::new(made(dimensions));
+    let space = Space::apart(made(dimensions));
     // Apart, so that what is learned of made-up filters does not correct estimates of real ones.
     let apart = Planner::new(planner.costs());
     let stop = Stop::at(Instant::now() + LONGEST);
@@ -66,7 +66,7 @@ pub(crate) fn measure(planner: &Planner, dimensions: usize, threads: usize) {
         let wanted = Wanted { ranking, step: Node::new("embed", "", 0.0, None) };
         let wish = Wish { threads: if turn % 2 == 0 { 1 } else { threads }, strategy: Some(strategy) };
         let means = Means { planner: &apart, wish, batch: 256, words: None };
-        if run(&tenant, &query, wanted, now, &means, &stop).is_err() {
+        if run(&space, &query, wanted, now, &means, &stop).is_err() {
             break;
         }
     }

@@ -24,7 +24,7 @@ use crate::{
     plan::{Planner, Strategy, Wish},
     query::{Filter, Likeness, Query},
     scan::Stop,
-    tenant::Tenant,
+    space::Space,
 };
 
 /// Vectors whose lengths and products are exact in `f32`, so that the reference has the same ties.
@@ -175,7 +175,7 @@ fn every_plan_finds_what_a_look_at_every_memory_finds() {
                 Change::Forget(ids) => ids.iter().for_each(|id| drop(model.remove(id.as_str()))),
             }
         }
-        let (tenant, planner) = (Tenant::new(index), Planner::default());
+        let (space, planner) = (Space::apart(index), Planner::default());
         let words = RoaringBitmap::from_iter(words);
         for query in queries {
             let expected = reference(&model, &query, hour(now));
@@ -188,7 +188,7 @@ fn every_plan_finds_what_a_look_at_every_memory_finds() {
                     batch: 3,
                     words: Some(&words),
                 };
-                match run(&tenant, &query, wanted, hour(now), &means, &stop) {
+                match run(&space, &query, wanted, hour(now), &means, &stop) {
                     Ok(ran) => {
                         prop_assert_eq!(outcome(&ran), expected.clone(), "{:?}", strategy);
                         for found in &ran.answer.found {
@@ -223,18 +223,18 @@ fn what_is_planned_is_what_is_run() {
         Record { memory: Arc::new(memory), embedding: vec![1.0, 0.0, 0.0, 0.0] }
     });
     index.apply(&Change::Put(records.collect()), 1);
-    let (tenant, planner) = (Tenant::new(index), Planner::default());
+    let (space, planner) = (Space::apart(index), Planner::default());
     let filter = Filter { categories: vec!["a".into()], ..Filter::default() };
     let likeness = Likeness::Vector(vec![1.0, 0.0, 0.0, 0.0]);
     let query = Query { likeness, filter, limit: 5, include_embedding: false };
     let means =
         Means { planner: &planner, wish: Wish { threads: 1, strategy: None }, batch: 10, words: None };
-    let (planned, _) = plan(&tenant, &query, hour(0), &means).unwrap();
+    let (planned, _) = plan(&space, &query, hour(0), &means).unwrap();
     assert_eq!(planned.root.rows, None, "nothing was run");
-    assert_eq!(tenant.plans().map(|(_, times)| times).sum::<u64>(), 0);
+    assert_eq!(space.plans().map(|(_, times)| times).sum::<u64>(), 0);
     let wanted = wanted(&query.likeness, &Hashing::new(4)).now_or_never().unwrap().unwrap();
     let stop = Stop::at(Instant::now() + Duration::from_secs(600));
-    let ran = run(&tenant, &query, wanted, hour(0), &means, &stop).unwrap();
+    let ran = run(&space, &query, wanted, hour(0), &means, &stop).unwrap();
     assert_eq!(ran.plan.strategy, planned.strategy);
     let names = |node: &Node| node.children.iter().map(|child| child.name).collect::<Vec<_>>();
     assert_eq!(names(&ran.plan.root), [&["embed", "plan"], names(&planned.root).as_slice()].concat());

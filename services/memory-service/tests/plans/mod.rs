@@ -16,7 +16,10 @@ async fn explain_shows_every_step_and_counts_nothing() {
             ..memory(&number.to_string(), "text")
         })
         .collect();
-    client.remember_batch(RememberBatchRequest { memories }).await.unwrap();
+    client
+        .remember_batch(RememberBatchRequest { memories, ..RememberBatchRequest::default() })
+        .await
+        .unwrap();
     let query = Query {
         text: "text".into(),
         categories: vec!["gas".into()],
@@ -24,7 +27,8 @@ async fn explain_shows_every_step_and_counts_nothing() {
         limit: 3,
         ..Query::default()
     };
-    let explain = ExplainRequest { query: Some(query.clone()), plan: String::new() };
+    let explain =
+        ExplainRequest { query: Some(query.clone()), plan: String::new(), ..ExplainRequest::default() };
     let explained = client.explain(explain.clone()).await.unwrap().into_inner();
     let root = explained.root.as_ref().unwrap();
     let rows = |node: &PlanNode| (node.name.clone(), node.actual_rows.unwrap());
@@ -48,10 +52,14 @@ async fn explain_shows_every_step_and_counts_nothing() {
         "explain fills no cache"
     );
 
-    let recalled = client.recall(RecallRequest { query: Some(query) }).await.unwrap().into_inner();
+    let recalled = client
+        .recall(RecallRequest { query: Some(query), ..RecallRequest::default() })
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!((recalled.memories.as_slice(), recalled.cached), (explained.memories.as_slice(), false));
     assert!(client.explain(explain).await.unwrap().into_inner().would_hit_cache);
-    let stats = client.get_stats(GetStatsRequest {}).await.unwrap().into_inner();
+    let stats = client.get_stats(GetStatsRequest::default()).await.unwrap().into_inner();
     assert_eq!((stats.cache_hits, stats.cache_misses), (0, 1), "only the recall counts");
     let metrics = service.telemetry.prometheus_text();
     assert!(metrics.contains("memory_query_latency_seconds_count{method=\"recall\""), "{metrics}");
@@ -63,24 +71,36 @@ async fn a_plan_can_be_asked_for_and_shown_without_being_run() {
     let service = Service::start().await;
     let mut client = service.client();
     let memories = (0..10).map(|number| memory(&number.to_string(), "text")).collect();
-    client.remember_batch(RememberBatchRequest { memories }).await.unwrap();
+    client
+        .remember_batch(RememberBatchRequest { memories, ..RememberBatchRequest::default() })
+        .await
+        .unwrap();
     let query = Query { text: "text".into(), categories: vec!["test".into()], ..Query::default() };
     for plan in ["direct", "filtered_scan", "full_scan"] {
-        let explain = ExplainRequest { query: Some(query.clone()), plan: plan.into() };
+        let explain =
+            ExplainRequest { query: Some(query.clone()), plan: plan.into(), ..ExplainRequest::default() };
         let explained = client.explain(explain).await.unwrap().into_inner();
         assert_eq!((explained.plan.as_str(), explained.memories.len()), (plan, 10));
-        let only = ExplainOnlyRequest { query: Some(query.clone()), plan: plan.into() };
+        let only = ExplainOnlyRequest {
+            query: Some(query.clone()),
+            plan: plan.into(),
+            ..ExplainOnlyRequest::default()
+        };
         let planned = client.explain_only(only).await.unwrap().into_inner();
         let root = planned.root.unwrap();
         assert_eq!((planned.plan.as_str(), root.actual_rows, root.duration), (plan, None, None));
         assert!(root.estimated_duration.is_some() && (root.estimated_rows - 10.0).abs() < 1e-9);
     }
-    let unfit = ExplainOnlyRequest { query: Some(query.clone()), plan: "pool_partitioned".into() };
+    let unfit = ExplainOnlyRequest {
+        query: Some(query.clone()),
+        plan: "pool_partitioned".into(),
+        ..ExplainOnlyRequest::default()
+    };
     assert_eq!(client.explain_only(unfit).await.unwrap_err().code(), Code::FailedPrecondition);
-    let unknown = ExplainRequest { query: Some(query), plan: "fastest".into() };
+    let unknown = ExplainRequest { query: Some(query), plan: "fastest".into(), ..ExplainRequest::default() };
     let refused = client.explain(unknown).await.unwrap_err();
     assert_eq!(fault(&refused), (Code::InvalidArgument, vec!["plan".to_owned()]));
-    let stats = client.get_stats(GetStatsRequest {}).await.unwrap().into_inner();
+    let stats = client.get_stats(GetStatsRequest::default()).await.unwrap().into_inner();
     assert_eq!((stats.cache_hits, stats.cache_misses), (0, 0), "no access is counted");
     assert_eq!(stats.plans["direct"], 1, "only what was run");
     service.stop().await;
@@ -96,13 +116,13 @@ async fn an_administrator_sees_the_query_cache_and_the_costs() {
     for _ in 0..3 {
         admin.recall(RecallRequest::default()).await.unwrap();
     }
-    let stats = admin.get_stats(GetStatsRequest {}).await.unwrap().into_inner();
+    let stats = admin.get_stats(GetStatsRequest::default()).await.unwrap().into_inner();
     let cache = stats.query_cache.unwrap();
     assert_eq!((cache.entries, cache.capacity, cache.hits, cache.misses), (1, 500, 2, 1));
     assert!(cache.forecast.is_some_and(|forecast| forecast.auto_resize));
     assert!(stats.costs["value"] > 0.0);
     let mut agent = service.client_of(Some("a"));
-    let stats = agent.get_stats(GetStatsRequest {}).await.unwrap().into_inner();
+    let stats = agent.get_stats(GetStatsRequest::default()).await.unwrap().into_inner();
     assert_eq!((stats.query_cache, stats.costs.len(), stats.plans["empty"]), (None, 0, 1));
     service.stop().await;
 }

@@ -1,6 +1,8 @@
 //! Wire to domain and back; names the field that is wrong.
 
+pub(crate) mod admin;
 mod explain;
+pub(crate) mod lines;
 mod stats;
 
 use std::{sync::Arc, time::Duration};
@@ -17,6 +19,7 @@ use crate::{
     memory::{Claim, Draft, Expiry, Memory, VECTOR_LENGTHS, length},
     query::{Filter, Likeness, Query},
     recall::{Answer, Found},
+    space::SpaceKey,
 };
 
 /// Most memories of a batch, and most ids of a forget.
@@ -28,6 +31,7 @@ const CONTENT_BYTES: usize = 64 << 10;
 const ID_BYTES: usize = 256;
 /// Longest a memory may be told to live.
 const LONGEST_LIFE: Duration = Duration::from_hours(100 * 365 * 24);
+const NAMESPACE_BYTES: usize = 128;
 const METADATA_BYTES: usize = 16 << 10;
 const METADATA_ENTRIES: usize = 64;
 const POOL_BYTES: usize = 256;
@@ -159,6 +163,13 @@ pub(crate) fn query(query: Option<wire::Query>, limits: Limits) -> Result<Query,
     check.end(Query { likeness, filter, limit, include_embedding: query.include_embedding }.canonical())
 }
 
+/// Reads which space of `tenant` is meant.
+pub(crate) fn key(tenant: Arc<str>, namespace: &str, field: &str) -> Result<SpaceKey, Fault> {
+    let mut check = Check::default();
+    check.text(field, namespace, 0..=NAMESPACE_BYTES);
+    check.end(SpaceKey::new(tenant, namespace))
+}
+
 /// Reads an id.
 pub(crate) fn id(id: String) -> Result<String, Fault> {
     let mut check = Check::default();
@@ -193,10 +204,7 @@ fn vector(check: &mut Check, at: At<'_>, vector: &[f32], dimensions: usize) {
     }
     let has = vector.len();
     if has != dimensions {
-        check.wrong(
-            at,
-            format_args!("must have {dimensions} values, as memory_dimensions says, and not {has}"),
-        );
+        check.wrong(at, format_args!("must have {dimensions} values, as its namespace says, and not {has}"));
     } else if let Some(place) = vector.iter().position(|value| !value.is_finite()) {
         check.wrong(at.item(place), "must be a finite number");
     } else if !VECTOR_LENGTHS.contains(&length(vector)) {
