@@ -25,7 +25,7 @@ use postings::{Buckets, Names};
 
 use crate::{
     explain::{Stage, named},
-    memory::{Change, Memory, Record},
+    memory::{Change, Record},
     query::Filter,
 };
 
@@ -135,7 +135,7 @@ impl Index {
 
     /// Returns the memory of `id` with its vector.
     #[cfg(test)]
-    pub(crate) fn get(&self, id: &str) -> Option<(Arc<Memory>, Vec<f32>)> {
+    pub(crate) fn get(&self, id: &str) -> Option<(Arc<crate::memory::Memory>, Vec<f32>)> {
         let row = *self.ids.get(id)?;
         let memory = self.arena.rows().memory(row)?;
         Some((Arc::clone(memory), self.arena.rows().vector(row).to_vec()))
