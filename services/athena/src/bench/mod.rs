@@ -421,19 +421,7 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
             };
             setup.rounds(measure).await
         }
-        "memory.plans" => setup.rounds(async || recalls::plans(&setup.data)).await,
-        "memory.stale" => setup.rounds(async || Ok(recalls::stale())).await,
-        "memory.filtered" => setup.rounds(async || memory(memory_service::bench::filtered::measure)).await,
-        "memory.scan" => setup.rounds(async || memory(memory_service::bench::scan::measure)).await,
-        "memory.evidence" => {
-            let embedder = setup.embedder().await?;
-            let measure = async || {
-                let (value, details) =
-                    memory_service::bench::evidence::measure(&setup.data, &*embedder).await?;
-                Ok(Round { value, details })
-            };
-            setup.rounds(measure).await
-        }
+        name if name.starts_with("memory.") => recalls::measure(name, setup).await,
         "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,
         "mesh.memory" => setup.rounds(processes::memory).await,
@@ -443,11 +431,6 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
 
 fn bands(days: &[u8]) -> Result<Round> {
     let (value, details) = llm_gateway::bench::bands::measure(days)?;
-    Ok(Round { value, details })
-}
-
-fn memory(measure: fn() -> Result<(f64, Value), memory_service::bench::Error>) -> Result<Round> {
-    let (value, details) = measure()?;
     Ok(Round { value, details })
 }
 

@@ -1,22 +1,45 @@
 //! Benchmarks of the memory service; what is measured is said by the service's own.
 
 use anyhow::Result;
-use memory_service::bench::{hunt, plans};
-use serde_json::json;
+use memory_service::bench::{self, hunt};
+use serde_json::{Value, json};
 
-use super::Round;
+use super::{Outcome, Round, Setup};
 
 /// Steps of a hunt.
 const STEPS: u64 = 1_000_000;
 
+/// Runs the benchmark of that name.
+pub(super) async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
+    match name {
+        "memory.plans" => setup.rounds(async || plans(&setup.data)).await,
+        "memory.stale" => setup.rounds(async || Ok(stale())).await,
+        "memory.filtered" => setup.rounds(async || vectors(bench::filtered::measure)).await,
+        "memory.scan" => setup.rounds(async || vectors(bench::scan::measure)).await,
+        _ => {
+            let embedder = setup.embedder().await?;
+            let measure = async || {
+                let (value, details) = bench::evidence::measure(&setup.data, &*embedder).await?;
+                Ok(Round { value, details })
+            };
+            setup.rounds(measure).await
+        }
+    }
+}
+
+fn vectors(measure: fn() -> Result<(f64, Value), bench::Error>) -> Result<Round> {
+    let (value, details) = measure()?;
+    Ok(Round { value, details })
+}
+
 /// Estimates of filters on recorded pools.
-pub(super) fn plans(days: &[u8]) -> Result<Round> {
-    let (value, details) = plans::measure(days)?;
+fn plans(days: &[u8]) -> Result<Round> {
+    let (value, details) = bench::plans::measure(days)?;
     Ok(Round { value, details })
 }
 
 /// Recalls served with what is no longer true.
-pub(super) fn stale() -> Round {
+fn stale() -> Round {
     let caught = hunt(STEPS, 1);
     let details = json!({
         "steps": STEPS,
