@@ -24,10 +24,12 @@ use crate::frames::{self, Framed};
 const LIMIT: usize = 4 << 20;
 
 /// Codes with which an rpc answers a good request beside OK, since there is nothing of what is asked for.
-const ALSO: [(&str, Code); 6] = [
+const ALSO: [(&str, Code); 8] = [
     ("athena.agent.v1.OrchestratorService.GetCycle", Code::NotFound),
     ("athena.llm.v1.PatternService.Reinstate", Code::NotFound),
     ("athena.llm.v1.PatternService.ReportOutcome", Code::NotFound),
+    ("athena.memory.v1.MemoryAdminService.DropNamespace", Code::NotFound),
+    ("athena.memory.v1.MemoryAdminService.TakeSnapshot", Code::FailedPrecondition),
     ("athena.memory.v1.MemoryService.Get", Code::NotFound),
     ("athena.monitor.v1.MonitorService.GetTrace", Code::NotFound),
     ("athena.storage.v1.StorageBatcherService.Get", Code::NotFound),

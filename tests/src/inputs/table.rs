@@ -24,6 +24,7 @@ const SHARE: Holds = Number(0.0, 1.0);
 const FINITE: Holds = Number(f64::MIN, f64::MAX);
 const LIMIT: Holds = Whole(0, 1_000);
 /// A plan that can be taken for every query, or none.
+const NAMESPACE: Holds = Text(0, 128);
 const PLAN: Holds = Words(&["filtered_scan", ""]);
 const PATH_NAME: Holds = PathName { optional: false };
 /// As `memory_dimensions` has it.
@@ -178,6 +179,24 @@ const TABLE: &[(&str, Holds)] = &[
     ("memory.v1.GetRequest.id", Text(1, 256)),
     ("memory.v1.GetRequest.include_embedding", Flag),
     ("memory.v1.ForgetRequest.ids", List(1, 1_000, &Text(1, 256))),
+    ("memory.v1.RememberRequest.namespace", NAMESPACE),
+    ("memory.v1.RememberBatchRequest.namespace", NAMESPACE),
+    ("memory.v1.RecallRequest.namespace", NAMESPACE),
+    ("memory.v1.ExplainRequest.namespace", NAMESPACE),
+    ("memory.v1.ExplainOnlyRequest.namespace", NAMESPACE),
+    ("memory.v1.GetRequest.namespace", NAMESPACE),
+    ("memory.v1.ForgetRequest.namespace", NAMESPACE),
+    ("memory.v1.GetStatsRequest.namespace", NAMESPACE),
+    ("memory.v1.ExportMemoriesRequest.namespace", NAMESPACE),
+    ("memory.v1.CreateNamespaceRequest.namespace", Message { required: true }),
+    ("memory.v1.Namespace.name", NAMESPACE),
+    ("memory.v1.Namespace.embedder", Words(&["hashing-256", ""])),
+    ("memory.v1.Namespace.dimensions", Whole(0, 0)),
+    ("memory.v1.Namespace.metric", METRIC),
+    ("memory.v1.Namespace.memories", Whole(0, u64::MAX)),
+    ("memory.v1.Namespace.generation", Whole(0, u64::MAX)),
+    ("memory.v1.DropNamespaceRequest.name", NAMESPACE),
+    ("memory.v1.TakeSnapshotRequest.name", Name(128)),
     ("monitor.v1.GetTargetsRequest.window", Span(1, LONGEST)),
     ("monitor.v1.WatchTargetsRequest.window", Span(1, LONGEST)),
     ("monitor.v1.WatchTargetsRequest.interval", Span(SECOND, 3_600)),
@@ -238,6 +257,13 @@ const ROLE: Holds = Choice {
         ("ROLE_ASSISTANT", "role"),
         ("ROLE_TOOL", "tool_call_id"),
     ],
+};
+
+/// Recalls rank by no other.
+const METRIC: Holds = Choice {
+    required: false,
+    good: &["METRIC_COSINE"],
+    elsewhere: &[("METRIC_DOT", "metric"), ("METRIC_EUCLIDEAN", "metric")],
 };
 
 const SEMANTIC_MODE: Holds = Choice {

@@ -50,8 +50,7 @@ pub(crate) fn namespace(space: Listed) -> wire::Namespace {
 pub(crate) fn name(name: String) -> Result<String, Fault> {
     let mut check = Check::default();
     check.text("name", &name, 1..=NAME_BYTES);
-    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    let must = "must be letters, digits, `-`, `_` and `.`, and not begin with a `.`";
-    check.require("name", plain && !name.starts_with('.'), must);
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    check.require("name", plain, "must be letters, digits, `-` and `_`");
     check.end(name)
 }

@@ -86,7 +86,7 @@ impl MemoryAdminService for Admin {
         let (key, _) = opened(request, |request| &request.namespace)?;
         let first = Export { engine: Arc::clone(self.engine()?), key, next: Next::Header };
         let stream =
-            futures::stream::try_unfold(first, async |export| export.step().await.map_err(Status::from));
+            futures::stream::try_unfold(first, async |export| export.step().await.map_err(Into::into));
         Ok(Response::new(Box::pin(stream)))
     }
 

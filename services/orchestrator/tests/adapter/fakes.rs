@@ -146,6 +146,7 @@ impl memory_server::MemoryService for Fake {
         memory:
         remember(RememberRequest) -> RememberResponse,
         explain(ExplainRequest) -> ExplainResponse,
+        explain_only(ExplainOnlyRequest) -> ExplainOnlyResponse,
         get(GetRequest) -> GetResponse,
         forget(ForgetRequest) -> ForgetResponse,
         get_stats(GetStatsRequest) -> GetStatsResponse,
