@@ -12,9 +12,9 @@ use contracts::{
         llm_gateway_service_server::{LlmGatewayService, LlmGatewayServiceServer},
     },
     memory::{
-        ExplainRequest, ExplainResponse, ForgetRequest, ForgetResponse, GetRequest, GetResponse,
-        GetStatsRequest, GetStatsResponse, RecallRequest, RecallResponse, RememberBatchRequest,
-        RememberBatchResponse, RememberRequest, RememberResponse,
+        ExplainOnlyRequest, ExplainOnlyResponse, ExplainRequest, ExplainResponse, ForgetRequest,
+        ForgetResponse, GetRequest, GetResponse, GetStatsRequest, GetStatsResponse, RecallRequest,
+        RecallResponse, RememberBatchRequest, RememberBatchResponse, RememberRequest, RememberResponse,
         memory_service_client::MemoryServiceClient,
         memory_service_server::{MemoryService, MemoryServiceServer},
     },
@@ -105,6 +105,7 @@ memory! {
     remember_batch(RememberBatchRequest) -> RememberBatchResponse;
     recall(RecallRequest) -> RecallResponse;
     explain(ExplainRequest) -> ExplainResponse;
+    explain_only(ExplainOnlyRequest) -> ExplainOnlyResponse;
     get(GetRequest) -> GetResponse;
     forget(ForgetRequest) -> ForgetResponse;
     get_stats(GetStatsRequest) -> GetStatsResponse;

@@ -5,7 +5,7 @@ use crate::bystander::{Bystander, Running};
 
 fn memory(bytes: usize) -> RememberRequest {
     let memory = Memory { content: "x".repeat(bytes), ..Memory::default() };
-    RememberRequest { memory: Some(memory) }
+    RememberRequest { memory: Some(memory), ..RememberRequest::default() }
 }
 
 #[tokio::test]
