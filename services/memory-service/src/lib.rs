@@ -23,6 +23,8 @@ mod convert;
 mod engine;
 mod error;
 mod explain;
+#[cfg_attr(not(test), expect(dead_code, reason = "the engine takes it once the store numbers memories"))]
+mod hygiene;
 mod index;
 mod memory;
 mod query;
@@ -31,6 +33,8 @@ mod scan;
 mod server;
 mod store;
 mod tenant;
+#[cfg_attr(not(test), expect(dead_code, reason = "the engine takes it once the store numbers memories"))]
+mod upkeep;
 #[cfg_attr(not(test), expect(dead_code, reason = "the engine takes it once the store gives numbers to rows"))]
 mod vector;
 
