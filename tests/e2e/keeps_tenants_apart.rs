@@ -22,7 +22,7 @@ async fn seen(house: &House, token: &str) -> [u64; 3] {
     let mut memory: MemoryServiceClient<_> = client(house, Service::MemoryService, token);
     let mut storage: StorageBatcherServiceClient<_> = client(house, Service::StorageBatcher, token);
     let cycles = agent.list_cycles(ListCyclesRequest::default()).await.unwrap().into_inner().cycles.len();
-    let memories = memory.get_stats(GetStatsRequest {}).await.unwrap().into_inner().memories;
+    let memories = memory.get_stats(GetStatsRequest::default()).await.unwrap().into_inner().memories;
     let documents = storage.get_costs(GetCostsRequest {}).await.unwrap().into_inner().naive_documents;
     [cycles as u64, memories, documents]
 }

@@ -111,7 +111,7 @@ async fn stored(address: SocketAddr, service: Service) -> Result<u64> {
     }
     let channel =
         Channel::lazy(&format!("http://{address}"), ChannelOptions::default(), Telemetry::silent("frames"))?;
-    Ok(MemoryServiceClient::over(channel).get_stats(GetStatsRequest {}).await?.into_inner().memories)
+    Ok(MemoryServiceClient::over(channel).get_stats(GetStatsRequest::default()).await?.into_inner().memories)
 }
 
 impl Process {
@@ -189,7 +189,7 @@ fn settings(service: Service, folder: &Path) -> Result<Vec<String>> {
     // Full caches are no leak, and hide one: they are kept small.
     let small: &[&str] = match service {
         Service::MemoryService => {
-            &["memory_cache_size=10", "memory_embedding_cache_size=10", "memory_store_cache=1MiB"]
+            &["memory_query_cache_size=10", "memory_embedding_cache_size=10", "memory_store_cache=1MiB"]
         }
         Service::StorageBatcher => &["journal_cache_bytes=1MiB"],
         Service::LlmGateway => &["llm_cache_size=10"],

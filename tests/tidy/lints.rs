@@ -100,7 +100,7 @@ fn not_run(script: &str) -> Vec<String> {
 fn misshapen(manifest: &str) -> Vec<String> {
     let manifest: Table = manifest.parse().expect("a manifest");
     let wanted = "members = [\"services/*\", \"shared/*\", \"tests\"]\ndefault-members = [\"services/athena\"]\n\
-        [release]\ncodegen-units = 16\ndebug = false\n[dist]\nlto = \"thin\"\ncodegen-units = 1\nstrip = true\n";
+        [release]\ncodegen-units = 16\ndebug = false\n[dist]\nlto = \"fat\"\ncodegen-units = 1\nstrip = true\n";
     let wanted: Table = wanted.parse().expect("TOML");
     let mut violations = Vec::new();
     for (name, value) in &wanted {
@@ -178,7 +178,7 @@ fn another_shape_of_the_workspace_is_found() {
         ("default-members = [\"services/athena\"]", "default-members = [\"tests\"]"),
         ("members = [\"services/*\"", "members = [\"services/monitor\""),
         ("codegen-units = 16", "codegen-units = 1"),
-        ("lto = \"thin\"", "lto = false"),
+        ("lto = \"fat\"", "lto = false"),
         ("[workspace]", "[package]\nname = \"a\"\n[workspace]"),
     ] {
         assert_eq!(misshapen(&sound.replacen(from, to, 1)).len(), 1, "{to}");

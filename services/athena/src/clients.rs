@@ -358,7 +358,7 @@ pub(crate) async fn recalls(channel: &Channel, count: u32, round: u32) -> Result
             let text = format!("{way} recall {number} of round {round}: yield of a pool");
             let query = memory::Query { text, limit: 10, ..memory::Query::default() };
             client
-                .recall(memory::RecallRequest { query: Some(query) })
+                .recall(memory::RecallRequest { query: Some(query), ..memory::RecallRequest::default() })
                 .await
                 .context("cannot ask the memory service")
         }
@@ -390,7 +390,12 @@ pub(crate) async fn remember(channel: &Channel, count: u32) -> Result<()> {
     let mut client = MemoryServiceClient::new(channel.clone());
     for first in (0..count).step_by(BATCH as usize) {
         let memories = (first..count.min(first + BATCH)).map(memory).collect();
-        client.remember_batch(memory::RememberBatchRequest { memories }).await?;
+        client
+            .remember_batch(memory::RememberBatchRequest {
+                memories,
+                ..memory::RememberBatchRequest::default()
+            })
+            .await?;
     }
     Ok(())
 }
@@ -399,8 +404,9 @@ pub(crate) async fn remember(channel: &Channel, count: u32) -> Result<()> {
 #[cfg(feature = "bench")]
 pub(crate) async fn recall(channel: Channel, text: String) -> rpc::Code {
     let query = memory::Query { text, limit: 10, ..memory::Query::default() };
-    let recalled =
-        MemoryServiceClient::new(channel).recall(memory::RecallRequest { query: Some(query) }).await;
+    let recalled = MemoryServiceClient::new(channel)
+        .recall(memory::RecallRequest { query: Some(query), ..memory::RecallRequest::default() })
+        .await;
     recalled.map_or_else(|status| status.code(), |_| rpc::Code::Ok)
 }
 

@@ -13,6 +13,9 @@ use crate::served::{By, Phases};
 
 /// Name of the response cache in metrics.
 const CACHE: &str = "llm";
+
+/// By how much the hit rate moves before its gauge does.
+const RATE_STEP: f64 = 1e-4;
 /// The phase that is left when all others are taken off.
 const OWN: &str = "gateway";
 
@@ -61,6 +64,8 @@ pub struct Totals {
     pub cost_usd: f64,
     /// Saved, in USD.
     pub saved_usd: f64,
+    /// The hit rate that the gauge shows.
+    shown: Option<f64>,
 }
 
 impl Meter {
@@ -86,14 +91,17 @@ impl Meter {
         if count == 0 {
             return;
         }
-        let ratio = {
+        let moved = {
             let mut totals = self.totals.lock();
             *totals.of(by) += count;
             totals.saved_usd += saved_usd;
-            totals.hit_ratio()
+            let ratio = totals.hit_ratio();
+            // A gauge costs as much as a counter, and what it shows of a long run hardly moves with one answer.
+            let moves = |ratio: &f64| totals.shown.is_none_or(|shown| (shown - ratio).abs() >= RATE_STEP);
+            ratio.filter(moves).inspect(|ratio| totals.shown = Some(*ratio))
         };
         self.items.add(count, &[KeyValue::new(names::SERVED, by.as_str())]);
-        if let Some(ratio) = ratio {
+        if let Some(ratio) = moved {
             self.hit_rate.set(ratio, &[KeyValue::new(names::CACHE, CACHE)]);
         }
     }
@@ -133,13 +141,13 @@ impl Meter {
     }
 
     /// Counts a call to `model` as it is sent: it counts however it ends.
-    pub fn sent(&self, model: &str) {
+    pub fn sent(&self, model: &Arc<str>) {
         self.totals.lock().upstream_calls += 1;
         self.calls.add(1, &attributes(model));
     }
 
     /// Counts what a call to `model` cost that was answered.
-    pub fn paid(&self, model: &str, cost_usd: f64) {
+    pub fn paid(&self, model: &Arc<str>, cost_usd: f64) {
         self.totals.lock().cost_usd += cost_usd;
         self.cost.add_f64(cost_usd, &attributes(model));
     }
@@ -174,8 +182,8 @@ impl Drop for Asking<'_> {
     }
 }
 
-fn attributes(model: &str) -> [KeyValue; 1] {
-    [KeyValue::new(names::MODEL, model.to_owned())]
+fn attributes(model: &Arc<str>) -> [KeyValue; 1] {
+    [KeyValue::new(names::MODEL, model.clone())]
 }
 
 impl Totals {

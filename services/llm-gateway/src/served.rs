@@ -152,7 +152,7 @@ impl Served {
             saved_usd: 0.0,
             phases,
             pattern: String::new(),
-            upstream: Arc::from(""),
+            upstream: Arc::default(),
             attempts: 0,
             near: None,
             answer_id: String::new(),

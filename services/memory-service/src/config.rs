@@ -2,10 +2,11 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use caching::Sizing;
 use config::ByteSize;
 use embedding::{Choice, Embedder};
 
-use crate::error::Error;
+use crate::{answers::Room, error::Error, space::Shape, store};
 
 config::settings! {
     /// Settings of the memory service.
@@ -14,11 +15,33 @@ config::settings! {
         pub memory_port: u16 = "7102", unit "port";
         /// Folder of the store; made if missing.
         pub memory_dir: PathBuf = "athena-data/memory", unit "folder";
+        /// Folder that snapshots are written to; empty: none may be taken.
+        pub memory_snapshot_dir: Option<PathBuf> = "", unit "folder";
+        /// File of a snapshot that a store begins with where `memory_dir` holds none; passed over where it does. Empty: it begins without memories.
+        pub memory_restore: Option<PathBuf> = "", unit "file";
         /// Memory that the store's page cache may take.
         pub memory_store_cache: ByteSize = "64MiB", unit "bytes", range "1MiB" to "64GiB";
-        /// Most recall answers kept in the query cache.
+        /// Most answers kept in the query cache, over all tenants; at first, where `memory_query_cache_auto_resize` is on.
+        pub memory_query_cache_size: u64 = "500", unit "entries", range "1" to "1000000";
+        /// Most bytes that they take, about. It limits beside the number of answers, and is never passed by resizing.
+        pub memory_query_cache_max_bytes: ByteSize = "64MiB", unit "bytes", range "64KiB" to "64GiB";
+        /// Whether the query cache takes the size that its curve (`GetStats`) predicts nearly the best hit ratio for; otherwise it only shows the curve.
+        pub memory_query_cache_auto_resize: bool = "true", unit "switch";
+        /// Fewest answers the query cache may shrink to, and the smallest size of its curve; `memory_query_cache_size` where that is less.
+        pub memory_query_cache_min_size: u64 = "50", unit "entries", range "1" to "1000000";
+        /// Most answers the query cache may grow to, and the largest size of its curve; `memory_query_cache_size` where that is more.
+        pub memory_query_cache_max_size: u64 = "8192", unit "entries", range "1" to "1000000";
+        /// How long the answer of a frequent question, or the vector of a question's text, is served from its cache, on the agent clock. A write ends it for answers.
+        pub memory_query_cache_ttl: Duration = "600s", unit "duration", range "1s" to "30d";
+        /// How long the answer of any other question is; `memory_query_cache_ttl` where that is shorter.
+        pub memory_query_cache_rare_ttl: Duration = "60s", unit "duration", range "1s" to "30d";
+        /// How often a question has to be asked, within one to two `memory_query_cache_ttl`, to be frequent.
+        pub memory_query_cache_frequent: u32 = "3", unit "recalls", range "1" to "1000000";
+        /// Most namespaces of a tenant.
+        pub memory_namespaces: u32 = "1000", unit "namespaces", range "1" to "1000000";
+        /// Most decoded memories kept.
         pub memory_cache_size: u64 = "1000", unit "entries", range "1" to "1000000";
-        /// How long an answer, or the vector of a query's text, is served from its cache, on the agent clock.
+        /// How long a decoded memory is kept, on the agent clock.
         pub memory_cache_ttl: Duration = "3600s", unit "duration", range "1s" to "30d", development "60s", production "3600s";
         /// Most vectors of query texts kept.
         pub memory_embedding_cache_size: u64 = "4096", unit "entries", range "1" to "1000000";
@@ -27,6 +50,10 @@ config::settings! {
         pub memory_embedder: String = "hashing-256", unit "name";
         /// Values of a vector, the caller's and the embedder's. A store keeps to the number that filled it.
         pub memory_dimensions: usize = "256", unit "values", range "16" to "4096";
+        /// Most candidates that a task of a scan takes; the threads of a scan take tasks one after the other.
+        pub memory_query_batch_size: usize = "4096", unit "memories", range "1" to "1000000";
+        /// Whether a scan may use every core, where that pays; otherwise one.
+        pub memory_parallel_queries: bool = "true", unit "switch";
         /// Memories a recall returns if the query does not say how many.
         pub query_default_limit: u32 = "100", unit "memories", range "1" to "10000";
         /// Most memories a query may ask for.
@@ -56,10 +83,39 @@ pub(crate) struct Limits {
 }
 
 impl Config {
-    /// Returns how the store's file is opened.
-    pub(crate) fn journal(&self) -> journal::Options {
+    /// Returns how the store is opened whose default namespaces are of `shape`.
+    pub(crate) fn store(&self, shape: &Shape) -> store::Options {
         // A store is large: one that was killed is not walked.
-        journal::Options { quick_repair: true, ..self.journal.options(self.memory_store_cache) }
+        let journal =
+            journal::Options { quick_repair: true, ..self.journal.options(self.memory_store_cache) };
+        store::Options {
+            folder: self.memory_dir.clone(),
+            restore: self.memory_restore.clone(),
+            journal,
+            shape: shape.clone(),
+            namespaces: self.memory_namespaces,
+            cached: self.memory_cache_size,
+            cached_for: self.memory_cache_ttl,
+        }
+    }
+
+    /// Returns how much the query cache keeps, and for how long.
+    pub(crate) fn answers(&self) -> Room {
+        let size = self.memory_query_cache_size;
+        let sizing = Sizing {
+            least: self.memory_query_cache_min_size.min(size),
+            most: self.memory_query_cache_max_size.max(size),
+            auto: self.memory_query_cache_auto_resize,
+        };
+        let ttl = self.memory_query_cache_ttl;
+        Room {
+            entries: size,
+            bytes: self.memory_query_cache_max_bytes.bytes(),
+            sizing,
+            ttl,
+            rare_ttl: self.memory_query_cache_rare_ttl.min(ttl),
+            frequent: self.memory_query_cache_frequent,
+        }
     }
 
     /// Returns what a query may ask for.
@@ -111,19 +167,8 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use config::{Profile, Sources};
-
     use super::Config;
     use crate::error::Error;
-
-    #[test]
-    fn profiles_set_how_long_answers_are_served() {
-        let ttl = |profile| Config::load(&Sources::none().with_profile(profile)).unwrap().memory_cache_ttl;
-        assert_eq!(ttl(Profile::Development), Duration::from_secs(60));
-        assert_eq!(ttl(Profile::Production), Duration::from_secs(3600));
-    }
 
     #[test]
     fn a_default_above_the_greatest_limit_is_refused_by_name() {

@@ -1,34 +1,37 @@
 //! The service without its wire: remember, recall, explain, get, forget, count.
 
+mod recalls;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     num::NonZero,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant, SystemTime},
+    time::Duration,
 };
 
-use caching::Cache;
+use caching::{Cache, Resize};
 use clock::Clock;
-use embedding::{Cached, Embedder};
+use embedding::{Cached, Embedder, Hashing};
 use journal::State;
-use parking_lot::RwLock;
 use telemetry::{Gauge, KeyValue, Telemetry, names};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub(crate) use self::recalls::{Explained, Planned};
 use crate::{
+    answers::{Answers, AnswersStats},
     config::Config,
     error::Error,
-    explain::Stage,
     index::Index,
     memory::{Change, Draft, Memory, Record},
-    query::Query,
-    recall::{self, Answer},
-    scan::{Stop, Stopped},
-    store::{Maker, Store},
-    tenant::Tenant,
+    plan::Planner,
+    recall::calibration,
+    space::{Metric, Shape, Space, SpaceKey, Written},
+    spaces::Spaces,
+    store::Store,
 };
 
 /// Writes that may be on their way at a time; more wait for room.
@@ -37,16 +40,25 @@ const WRITES: u32 = 4096;
 /// Keeps memories and finds them.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    store: Store,
-    tenants: RwLock<HashMap<Arc<str>, Arc<Tenant>>>,
-    answers: Cache<Key, Arc<Answer>>,
+    pub(crate) store: Store,
+    pub(crate) spaces: Spaces,
+    /// What a space is made of unless it is said.
+    pub(crate) shape: Shape,
+    /// Where snapshots go.
+    pub(crate) snapshots: Option<PathBuf>,
+    pub(crate) answers: Answers,
+    planner: Arc<Planner>,
+    /// Where what the planner learned is kept.
+    learned: PathBuf,
     /// Embeds what is remembered.
     embedder: Arc<dyn Embedder>,
     /// Embeds what is asked, and keeps it: questions come again.
-    questions: Cached,
+    questions: Arc<Cached>,
     query_timeout: Duration,
     /// Threads a large scan is split over.
     threads: usize,
+    /// Most candidates that a task of a scan takes.
+    batch: usize,
     /// As many scans as there are cores: more would only share them.
     scans: Arc<Semaphore>,
     writes: Arc<Semaphore>,
@@ -54,16 +66,9 @@ pub(crate) struct Engine {
     misses: AtomicU64,
     hit_rate: Gauge,
     count: Gauge,
+    quarantined: Gauge,
     clock: Clock,
-    telemetry: Telemetry,
-}
-
-/// Under what an answer is cached. A write makes another generation, so no recall finds an answer from before it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    tenant: Arc<str>,
-    generation: u64,
-    query: Query,
+    pub(crate) telemetry: Telemetry,
 }
 
 /// What was stored.
@@ -75,21 +80,8 @@ pub(crate) struct Remembered {
     pub(crate) replaced: u32,
 }
 
-/// What a recall would do.
+/// Statistics of one space.
 #[derive(Clone, Debug)]
-pub(crate) struct Explained {
-    /// Its stages in the order in which they ran.
-    pub(crate) stages: Vec<Stage>,
-    /// What it would return.
-    pub(crate) answer: Answer,
-    /// Whether the query cache holds its answer.
-    pub(crate) would_hit_cache: bool,
-    /// Wall time of the whole.
-    pub(crate) total: Duration,
-}
-
-/// Statistics of one tenant.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stats {
     pub(crate) memories: u64,
     pub(crate) categories: BTreeMap<String, u64>,
@@ -99,15 +91,12 @@ pub(crate) struct Stats {
     pub(crate) cache_hits: u64,
     pub(crate) cache_misses: u64,
     pub(crate) generation: u64,
-}
-
-/// Stops a scan whose caller has left.
-struct StopOnDrop(Arc<Stop>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
+    /// Recalls by the plan they took.
+    pub(crate) plans: BTreeMap<&'static str, u64>,
+    /// The query cache, over all tenants.
+    pub(crate) answers: AnswersStats,
+    /// Nanoseconds that a unit of each kind of work takes.
+    pub(crate) costs: BTreeMap<&'static str, f64>,
 }
 
 impl Engine {
@@ -122,35 +111,59 @@ impl Engine {
         clock: Clock,
     ) -> Result<Arc<Self>, Error> {
         let embedder = config.make_embedder().await?;
-        let dimensions = embedder.dimensions();
-        let maker = Maker { embedder: embedder.name().to_owned(), dimensions };
-        let (store, loaded) = Store::open(&config.memory_dir, config.journal(), &maker, &telemetry).await?;
+        let shape = Shape {
+            embedder: embedder.name().to_owned(),
+            dimensions: embedder.dimensions(),
+            metric: Metric::Cosine,
+        };
+        let (store, loaded) = Store::open(&config.store(&shape), &clock, &telemetry).await?;
         telemetry.counter(names::MEMORY_CORRUPT).add(loaded.corrupt, &[]);
-        let corrupt = loaded.corrupt;
-        let tenants = loaded.tenants.into_iter();
-        let tenants = tenants.map(|(name, index)| (name.into(), Arc::new(Tenant::new(index)))).collect();
-        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let (corrupt, quarantined) = (loaded.corrupt, loaded.quarantined.len());
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let questions =
-            Cache::new(config.memory_embedding_cache_size, config.memory_cache_ttl, clock.clone());
+            Cache::new(config.memory_embedding_cache_size, config.memory_query_cache_ttl, clock.clone());
+        let capacity = telemetry.gauge(names::CACHE_CAPACITY);
+        show(&capacity, config.memory_query_cache_size);
+        let resized = move |resize: &Resize| {
+            let (previous, now, why) = (resize.from, resize.change.to, resize.change.why.as_str());
+            show(&capacity, now);
+            tracing::info!(previous, capacity = now, why, "resized the query cache");
+        };
+        let learned = config.memory_dir.join(calibration::FILE);
+        let file = learned.clone();
+        let costs = telemetry.spawn_blocking(move || calibration::load(&file)).await.map_err(Error::Task)?;
         let engine = Arc::new(Self {
             store,
-            tenants: RwLock::new(tenants),
-            answers: Cache::new(config.memory_cache_size, config.memory_cache_ttl, clock.clone()),
-            questions: Cached::new(Arc::clone(&embedder), questions),
+            spaces: Spaces::new(loaded.spaces),
+            shape,
+            snapshots: config.memory_snapshot_dir.clone(),
+            answers: Answers::new(config.answers(), clock.clone(), Some(Arc::new(resized))),
+            planner: Arc::new(Planner::new(costs)),
+            learned,
+            questions: Arc::new(Cached::new(Arc::clone(&embedder), questions)),
             embedder,
             query_timeout: config.query_timeout,
-            threads,
-            scans: Arc::new(Semaphore::new(threads)),
+            threads: if config.memory_parallel_queries { cores } else { 1 },
+            batch: config.memory_query_batch_size,
+            scans: Arc::new(Semaphore::new(cores)),
             writes: Arc::new(Semaphore::new(WRITES as usize)),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             hit_rate: telemetry.gauge(names::CACHE_HIT_RATE),
             count: telemetry.gauge(names::MEMORY_COUNT),
+            quarantined: telemetry.gauge(names::MEMORY_QUARANTINED),
             clock,
             telemetry,
         });
         let memories = engine.count_all();
-        tracing::info!(memories, corrupt, store_bytes = engine.store.bytes(), "memories are loaded");
+        tracing::info!(
+            memories,
+            corrupt,
+            quarantined,
+            store_bytes = engine.store.bytes(),
+            "memories are loaded"
+        );
+        engine.sweep();
         Ok(engine)
     }
 
@@ -160,14 +173,14 @@ impl Engine {
     /// [`Error::Embedder`], [`Error::Store`], and [`Error::NotReady`] once the service stops; nothing was stored then.
     pub(crate) async fn remember(
         self: &Arc<Self>,
-        tenant: Arc<str>,
+        key: SpaceKey,
         drafts: Vec<Draft>,
     ) -> Result<Remembered, Error> {
         let (engine, room) = (Arc::clone(self), self.room().await?);
         let work = async move {
-            let records = engine.complete(drafts).await?;
+            let records = engine.complete(&key, drafts).await?;
             let ids = records.iter().map(|record| record.memory.id.to_string()).collect();
-            let replaced = engine.write(tenant, Change::Put(records), room).await?;
+            let replaced = engine.write(key, Change::Put(records), room).await?;
             Ok(Remembered { ids, replaced })
         };
         self.telemetry.spawn(work).await.map_err(Error::Task)?
@@ -178,91 +191,71 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Store`], and [`Error::NotReady`] once the service stops; nothing was deleted then.
-    pub(crate) async fn forget(self: &Arc<Self>, tenant: Arc<str>, ids: Vec<String>) -> Result<u32, Error> {
+    pub(crate) async fn forget(self: &Arc<Self>, key: SpaceKey, ids: Vec<String>) -> Result<u32, Error> {
         let (engine, room) = (Arc::clone(self), self.room().await?);
-        let work = async move { engine.write(tenant, Change::Forget(ids), room).await };
+        let work = async move { engine.write(key, Change::Forget(ids), room).await };
         self.telemetry.spawn(work).await.map_err(Error::Task)?
-    }
-
-    /// Answers `query`; also says whether the answer came from the query cache.
-    ///
-    /// # Errors
-    /// [`Error::TimedOut`] if it took longer than `budget` or `query_timeout`, [`Error::Embedder`].
-    pub(crate) async fn recall(
-        self: &Arc<Self>,
-        tenant: &Arc<str>,
-        query: Query,
-        budget: Option<Duration>,
-    ) -> Result<(Arc<Answer>, bool), Error> {
-        let memories = self.tenant(tenant);
-        let mut key = Key { tenant: Arc::clone(tenant), generation: memories.generation(), query };
-        let now = self.clock.now();
-        let hit = self.answers.get(&key).filter(|hit| answers_at(&hit.value, now));
-        memories.count(hit.is_some());
-        self.note_read(hit.is_some());
-        if let Some(hit) = hit {
-            return Ok((hit.value, true));
-        }
-        let (answer, _) = self.run(&memories, key.query.clone(), budget, &self.questions).await?;
-        let answer = Arc::new(answer);
-        if key.query.include_embedding {
-            // Vectors are most of the bytes of an answer, and the cache counts answers, not bytes.
-            return Ok((answer, false));
-        }
-        key.generation = answer.generation;
-        self.answers.insert(key.clone(), Arc::clone(&answer));
-        memories.note_answer();
-        if memories.generation() != key.generation {
-            // A write passed us by after its own purge: an answer that may hold a forgotten memory is not kept.
-            self.answers.remove(&key);
-        }
-        Ok((answer, false))
-    }
-
-    /// Runs `query` past every cache and counts nothing.
-    ///
-    /// # Errors
-    /// [`Error::TimedOut`] if it took longer than `budget` or `query_timeout`, [`Error::Embedder`].
-    pub(crate) async fn explain(
-        self: &Arc<Self>,
-        tenant: &Arc<str>,
-        query: Query,
-        budget: Option<Duration>,
-    ) -> Result<Explained, Error> {
-        let start = Instant::now();
-        let memories = self.tenant(tenant);
-        let key = Key { tenant: Arc::clone(tenant), generation: memories.generation(), query };
-        let now = self.clock.now();
-        let would_hit_cache = self.answers.peek(&key).is_some_and(|hit| answers_at(&hit.value, now));
-        let (answer, stages) = self.run(&memories, key.query, budget, &*self.embedder).await?;
-        Ok(Explained { stages, answer, would_hit_cache, total: start.elapsed() })
     }
 
     /// Returns the memory of `id` with its vector.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
-    pub(crate) fn get(&self, tenant: &Arc<str>, id: &str) -> Result<(Arc<Memory>, Vec<f32>), Error> {
-        let found = self.tenant(tenant).index().get(id);
+    /// [`Error::NotFound`], and [`Error::Store`] if it cannot be read.
+    pub(crate) async fn get(
+        self: &Arc<Self>,
+        key: &SpaceKey,
+        id: String,
+    ) -> Result<(Arc<Memory>, Vec<f32>), Error> {
+        let (engine, space) = (Arc::clone(self), self.spaces.get(key).ok_or(Error::NotFound)?);
+        let read = move || engine.store.get(space.number(), space.shape().dimensions, &id);
+        let found = self.telemetry.spawn_blocking(read).await.map_err(Error::Task)??;
         let now = self.clock.now();
         found.filter(|(memory, _)| memory.expires.is_none_or(|at| now < at)).ok_or(Error::NotFound)
     }
 
-    /// Returns the statistics of `tenant`.
-    pub(crate) fn stats(&self, tenant: &Arc<str>) -> Stats {
-        let tenant = self.tenant(tenant);
-        let (cache_hits, cache_misses) = tenant.counts();
-        let index = tenant.index();
+    /// Returns the statistics of the space of `key`.
+    pub(crate) fn stats(&self, key: &SpaceKey) -> Stats {
+        let space = self.space(key);
+        let (cache_hits, cache_misses) = space.counts();
+        let index = space.index();
         Stats {
             memories: index.len(),
             categories: index.categories(),
-            dimensions: self.embedder.dimensions(),
-            embedder: self.embedder.name().to_owned(),
+            dimensions: space.shape().dimensions,
+            embedder: space.shape().embedder.clone(),
             store_bytes: self.store.bytes(),
             cache_hits,
             cache_misses,
             generation: index.generation(),
+            plans: space.plans().map(|(plan, count)| (plan.as_str(), count)).collect(),
+            answers: self.answers.stats(),
+            costs: self.planner.costs().named().collect(),
         }
+    }
+
+    /// Measures what the planner's kinds of work cost here, and keeps it. Takes a few milliseconds off the async workers.
+    pub(crate) async fn calibrate(&self) {
+        let (planner, threads) = (Arc::clone(&self.planner), self.threads);
+        let dimensions = self.embedder.dimensions();
+        let measure = move || calibration::measure(&planner, dimensions, threads);
+        if let Err(error) = self.telemetry.spawn_blocking(measure).await {
+            tracing::warn!(%error, "the costs of plans could not be measured");
+            return;
+        }
+        self.keep_costs().await;
+    }
+
+    /// Returns how many values the vectors of the space of `key` have.
+    pub(crate) fn dimensions(&self, key: &SpaceKey) -> usize {
+        self.spaces.get(key).map_or(self.shape.dimensions, |space| space.shape().dimensions)
+    }
+
+    /// Looks whether a file that could not be read waits for somebody, and returns whether there is none.
+    pub(crate) fn is_whole(&self) -> bool {
+        let files = self.store.quarantined().len();
+        #[expect(clippy::cast_precision_loss, reason = "nobody has 2⁵² files")]
+        self.quarantined.set(files as f64, &[]);
+        files == 0
     }
 
     /// Returns whether the store takes writes; memories are recalled as long as it is not closed.
@@ -275,71 +268,46 @@ impl Engine {
         // Never given back: whoever comes later waits for room until the semaphore closes and says so.
         let _all = self.writes.acquire_many(WRITES).await;
         self.writes.close();
+        self.keep_costs().await;
         self.store.close().await;
     }
 
     /// Waits for room for one write; whoever leaves meanwhile takes the write along.
-    async fn room(&self) -> Result<OwnedSemaphorePermit, Error> {
+    pub(crate) async fn room(&self) -> Result<OwnedSemaphorePermit, Error> {
         Arc::clone(&self.writes).acquire_owned().await.map_err(|_| Error::NotReady)
     }
 
-    /// The one way in which a tenant's memories change: on disk, then in memory, then out of the query cache.
-    async fn write(
-        &self,
-        tenant: Arc<str>,
-        change: Change,
-        _room: OwnedSemaphorePermit,
-    ) -> Result<u32, Error> {
+    /// The one way in which a space's memories change: on disk, then in memory, then out of the query cache.
+    async fn write(&self, key: SpaceKey, change: Change, _room: OwnedSemaphorePermit) -> Result<u32, Error> {
         let change = Arc::new(change);
-        let committed = self.store.commit(&tenant, &change).await?;
-        if let Some(generation) = committed.generation {
-            let memories = self.tenant(&tenant);
-            memories.apply(generation, change).await;
-            if memories.take_answered() {
-                // Nobody can find the older answers any more: they would only fill the cache, and what they hold of the dead has
-                // to go as well.
-                self.answers.invalidate_if(|key, _| key.tenant == tenant && key.generation < generation);
-            }
+        let committed = self.store.commit(&key, &self.shape, &change).await?;
+        if let (Some(generation), Some(space)) = (committed.generation, self.spaces.of(&key, &committed)) {
+            let (first, removed) = (committed.first, committed.removed);
+            space.apply(generation, Written { change, first, removed }).await;
+            self.answers.forget_before(&space, generation);
             self.count_all();
         }
         Ok(committed.touched)
     }
 
-    async fn run(
-        &self,
-        tenant: &Arc<Tenant>,
-        query: Query,
-        budget: Option<Duration>,
-        embedder: &dyn Embedder,
-    ) -> Result<(Answer, Vec<Stage>), Error> {
-        let timeout = budget.map_or(self.query_timeout, |budget| budget.min(self.query_timeout));
-        let deadline = Instant::now() + timeout;
-        let stop = Arc::new(Stop::at(deadline));
-        let guard = StopOnDrop(Arc::clone(&stop));
-        let (tenant, now) = (Arc::clone(tenant), self.clock.now());
-        let scan = async {
-            // Before its turn: an embedder that is waited for must not keep others from scanning.
-            let wanted = recall::wanted(&query.likeness, embedder).await?;
-            let turn = Arc::clone(&self.scans).acquire_owned().await.map_err(|_| Error::NotReady)?;
-            let threads = self.threads;
-            let run = move || {
-                // A caller that leaves does not end its scan at once: the turn is over when the scan is.
-                let _turn = turn;
-                recall::run(&tenant, &query, wanted, now, threads, &stop)
-            };
-            let done = self.telemetry.spawn_blocking(run).await.map_err(Error::Task)?;
-            done.map_err(|Stopped| Error::TimedOut)
-        };
-        let done = tokio::time::timeout_at(deadline.into(), scan).await.map_err(|_| Error::TimedOut)?;
-        drop(guard);
-        done
+    /// Writes down what the planner learned; where that fails, the next start measures again.
+    async fn keep_costs(&self) {
+        let (file, costs) = (self.learned.clone(), self.planner.costs());
+        let kept = self.telemetry.spawn_blocking(move || calibration::keep(&file, costs)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!(%error, "the costs of plans could not be kept");
+        }
     }
 
     /// Completes `drafts`; what comes without a vector is embedded in one batch.
-    async fn complete(&self, drafts: Vec<Draft>) -> Result<Vec<Record>, Error> {
+    async fn complete(&self, key: &SpaceKey, drafts: Vec<Draft>) -> Result<Vec<Record>, Error> {
         let bare = drafts.iter().filter(|draft| draft.embedding.is_none());
         let texts: Vec<&str> = bare.map(|draft| draft.content.as_str()).collect();
-        let mut vectors = self.embedder.embed(&texts).await?.into_iter();
+        let mut vectors = if texts.is_empty() {
+            Vec::new().into_iter()
+        } else {
+            self.embedder_of(self.space(key).shape(), false)?.embed(&texts).await?.into_iter()
+        };
         let now = self.clock.now();
         let complete = |draft: Draft| {
             let vector = || vectors.next().unwrap_or_default();
@@ -348,12 +316,24 @@ impl Engine {
         Ok(drafts.into_iter().map(complete).collect())
     }
 
-    fn tenant(&self, name: &Arc<str>) -> Arc<Tenant> {
-        if let Some(tenant) = self.tenants.read().get(name) {
-            return Arc::clone(tenant);
+    /// Returns who makes the vectors of `shape`; for questions, who also keeps them.
+    fn embedder_of(&self, shape: &Shape, is_question: bool) -> Result<Arc<dyn Embedder>, Error> {
+        if shape.embedder == self.shape.embedder && shape.dimensions == self.shape.dimensions {
+            let questions: Arc<dyn Embedder> = Arc::clone(&self.questions) as Arc<dyn Embedder>;
+            return Ok(if is_question { questions } else { Arc::clone(&self.embedder) });
         }
-        let fresh = || Arc::new(Tenant::new(Index::new(self.embedder.dimensions(), 0)));
-        Arc::clone(self.tenants.write().entry(Arc::clone(name)).or_insert_with(fresh))
+        // Made in no time, and from the name alone.
+        let hashing = Hashing::new(shape.dimensions);
+        if hashing.name() == shape.embedder {
+            return Ok(Arc::new(hashing));
+        }
+        Err(Error::Brought(shape.embedder.clone()))
+    }
+
+    /// Returns the space of `key`; one without memories if nothing was ever written to it.
+    fn space(&self, key: &SpaceKey) -> Arc<Space> {
+        let bare = || Arc::new(Space::new(0, self.shape.clone(), Index::new(self.shape.dimensions, 0)));
+        self.spaces.get(key).unwrap_or_else(bare)
     }
 
     fn note_read(&self, hit: bool) {
@@ -366,133 +346,19 @@ impl Engine {
     }
 
     /// Measures how many memories there are and returns it.
-    fn count_all(&self) -> u64 {
-        let count = self.tenants.read().values().map(|tenant| tenant.index().len()).sum();
+    pub(crate) fn count_all(&self) -> u64 {
+        let count = self.spaces.memories();
         #[expect(clippy::cast_precision_loss, reason = "row numbers have 32 bits")]
         self.count.set(count as f64, &[]);
         count
     }
 }
 
-/// Returns whether nothing that an answer may hold has expired at `now`.
-fn answers_at(answer: &Answer, now: SystemTime) -> bool {
-    answer.fresh_until.is_none_or(|until| now < until)
+/// Shows how many answers the query cache holds at most.
+#[expect(clippy::cast_precision_loss, reason = "at most a million")]
+fn show(capacity: &Gauge, entries: u64) {
+    capacity.set(entries as f64, &[KeyValue::new(names::CACHE, "memory_query")]);
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        sync::Arc,
-        time::{Duration, Instant},
-    };
-
-    use clock::Clock;
-    use futures::FutureExt as _;
-    use telemetry::Telemetry;
-
-    use super::{Engine, Key, StopOnDrop};
-    use crate::{
-        config::Config,
-        error::Error,
-        memory::Draft,
-        query::{Filter, Likeness, Query},
-        scan::{Stop, Stopped},
-    };
-
-    fn draft(id: &str) -> Draft {
-        Draft { id: Some(id.to_owned()), category: "c".into(), content: "content".into(), ..Draft::default() }
-    }
-
-    fn newest() -> Query {
-        Query { likeness: Likeness::Newest, filter: Filter::default(), limit: 10, include_embedding: false }
-    }
-
-    async fn open(folder: &tempfile::TempDir) -> Arc<Engine> {
-        let config = Config { memory_dir: folder.path().to_owned(), ..Config::defaults() };
-        Engine::open(&config, Telemetry::silent("memory-service"), Clock::system()).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_write_goes_on_when_its_caller_leaves() {
-        let folder = tempfile::tempdir().unwrap();
-        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
-        {
-            let call = std::pin::pin!(engine.remember(Arc::clone(&tenant), vec![draft("a")]));
-            assert!(futures::poll!(call).is_pending());
-        }
-        while engine.stats(&tenant).memories == 0 {
-            tokio::task::yield_now().await;
-        }
-        engine.close().await;
-        assert_eq!(open(&folder).await.stats(&tenant).memories, 1, "what memory shows is on disk");
-    }
-
-    #[tokio::test]
-    async fn a_closed_engine_takes_no_writes() {
-        let folder = tempfile::tempdir().unwrap();
-        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
-        engine.close().await;
-        let refused = engine.remember(tenant, vec![draft("a")]).await;
-        assert!(matches!(refused, Err(Error::NotReady)), "{refused:?}");
-    }
-
-    #[tokio::test]
-    async fn what_is_forgotten_leaves_the_query_cache_too() {
-        let folder = tempfile::tempdir().unwrap();
-        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
-        engine.remember(Arc::clone(&tenant), vec![draft("a")]).await.unwrap();
-        engine.recall(&tenant, newest(), None).await.unwrap();
-        let key = Key { tenant: Arc::clone(&tenant), generation: 1, query: newest() };
-        assert!(engine.answers.peek(&key).is_some());
-        engine.forget(Arc::clone(&tenant), vec!["a".into()]).await.unwrap();
-        assert!(engine.answers.peek(&key).is_none());
-    }
-
-    #[tokio::test]
-    async fn what_is_learned_makes_the_query_cache_let_go_of_older_answers() {
-        let folder = tempfile::tempdir().unwrap();
-        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
-        for id in ["a", "b", "c"] {
-            engine.remember(Arc::clone(&tenant), vec![draft(id)]).await.unwrap();
-            engine.recall(&tenant, newest(), None).await.unwrap();
-        }
-        assert_eq!(engine.answers.stats().entries, 1);
-    }
-
-    #[tokio::test]
-    async fn an_answer_with_vectors_is_not_cached() {
-        let folder = tempfile::tempdir().unwrap();
-        let (engine, tenant) = (open(&folder).await, Arc::from("t"));
-        engine.remember(Arc::clone(&tenant), vec![draft("a")]).await.unwrap();
-        let heavy = || Query { include_embedding: true, ..newest() };
-        engine.recall(&tenant, heavy(), None).await.unwrap();
-        assert!(!engine.recall(&tenant, heavy(), None).await.unwrap().1);
-        engine.recall(&tenant, newest(), None).await.unwrap();
-        assert!(engine.recall(&tenant, newest(), None).await.unwrap().1);
-    }
-
-    #[tokio::test]
-    async fn a_scan_keeps_its_turn_after_its_caller_has_left() {
-        let folder = tempfile::tempdir().unwrap();
-        let engine = open(&folder).await;
-        let tenant = engine.tenant(&Arc::from("t"));
-        let free = engine.scans.available_permits();
-        let held = tenant.hold();
-        let left = engine.run(&tenant, newest(), None, &*engine.embedder).now_or_never();
-        assert!(left.is_none());
-        assert_eq!(engine.scans.available_permits(), free - 1, "the scan still waits for the memories");
-        drop(held);
-        while engine.scans.available_permits() < free {
-            tokio::task::yield_now().await;
-        }
-    }
-
-    #[test]
-    fn a_scan_ends_when_its_caller_leaves() {
-        let stop = Arc::new(Stop::at(Instant::now() + Duration::from_secs(600)));
-        let guard = StopOnDrop(Arc::clone(&stop));
-        assert_eq!(stop.check(), Ok(()));
-        drop(guard);
-        assert_eq!(stop.check(), Err(Stopped));
-    }
-}
+mod tests;

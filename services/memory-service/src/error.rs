@@ -37,6 +37,51 @@ pub enum Error {
         /// Its value now.
         configured: String,
     },
+    /// The store was written by a later version of this service.
+    #[error("the store is of layout {0}, which this version does not know: run the version that wrote it")]
+    Later(u32),
+    /// A vector has another length than those of its namespace.
+    #[error("the vectors of this namespace have {0} values")]
+    Dimensions(usize),
+    /// The namespace is there and is another than was asked for.
+    #[error("the namespace is there, of {0}")]
+    Exists(String),
+    /// The tenant has as many namespaces as `memory_namespaces` says.
+    #[error("the tenant has as many namespaces as memory_namespaces says: drop one")]
+    Namespaces,
+    /// The shape that an import names is not the namespace's.
+    #[error(
+        "the memories are of {given}, and the namespace is of {ours}: vectors of two makers are not mixed"
+    )]
+    Mixed {
+        /// What the lines say.
+        given: String,
+        /// What the namespace is of.
+        ours: String,
+    },
+    /// There is no folder for snapshots.
+    #[error("memory_snapshot_dir names no folder")]
+    SnapshotDir,
+    /// There is a snapshot of that name.
+    #[error("there is a snapshot of this name")]
+    SnapshotExists,
+    /// A checkpoint cannot be written.
+    #[error("a checkpoint cannot be written")]
+    Checkpoint(#[source] std::io::Error),
+    /// A snapshot cannot be written or read.
+    #[error("the snapshot cannot be written or read")]
+    Snapshot(#[source] std::io::Error),
+    /// A namespace cannot be what was asked for: the field, and what it must be.
+    #[error("{0} {1}")]
+    Wish(&'static str, String),
+    /// Nobody here makes vectors for the namespace.
+    #[error(
+        "the vectors of this namespace are made by {0}, which this service does not run: bring the vector"
+    )]
+    Brought(String),
+    /// There is no namespace of that name.
+    #[error("there is no namespace of this name")]
+    NoNamespace,
     /// The store takes no writes, or cannot be read.
     #[error("the store of memories failed: {0}")]
     Store(journal::Reason, #[source] Box<dyn std::error::Error + Send + Sync>),
@@ -46,6 +91,14 @@ pub enum Error {
     /// A recall did not end in time and was stopped.
     #[error("the recall was stopped after query_timeout or the caller's deadline")]
     TimedOut,
+    /// The plan that a caller asked for cannot be taken.
+    #[error("the plan {plan} cannot be taken for this query: {why}")]
+    Unfit {
+        /// The plan.
+        plan: &'static str,
+        /// Why not.
+        why: String,
+    },
     /// There is no memory of that id.
     #[error("there is no memory of this id")]
     NotFound,
@@ -61,7 +114,16 @@ impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         let (code, reason) = match &error {
             Error::TimedOut => (Code::DeadlineExceeded, "QUERY_TIMEOUT"),
-            Error::NotFound => return Self::new(Code::NotFound, "there is no memory of this id"),
+            Error::NotFound | Error::NoNamespace => return Self::new(Code::NotFound, error.to_string()),
+            Error::Wish(field, must) => return Self::invalid(format!("namespace.{field}"), must.clone()),
+            Error::Dimensions(_) => (Code::InvalidArgument, "DIMENSIONS"),
+            Error::Exists(_) => (Code::AlreadyExists, "NAMESPACE"),
+            Error::Mixed { .. } => (Code::FailedPrecondition, "SHAPE"),
+            Error::SnapshotDir => (Code::FailedPrecondition, "SNAPSHOT_DIR"),
+            Error::SnapshotExists => (Code::AlreadyExists, "SNAPSHOT"),
+            Error::Snapshot(_) => (Code::Unavailable, "SNAPSHOT_DISK"),
+            Error::Namespaces => (Code::ResourceExhausted, "NAMESPACES"),
+            Error::Brought(_) => (Code::FailedPrecondition, "EMBEDDER"),
             Error::NotReady => {
                 return Self::new(Code::Unavailable, error.to_string()).reason("NOT_READY").retry_after(SOON);
             }
@@ -77,10 +139,14 @@ impl From<Error> for Fault {
                 return fault.retry_after(after).caused_by(error);
             }
             Error::Embedder(_) => (Code::FailedPrecondition, "EMBEDDER"),
+            Error::Unfit { .. } => (Code::FailedPrecondition, "PLAN_UNFIT"),
             Error::Open(_) => (Code::Unavailable, "STORE"),
-            Error::Setting { .. } | Error::Host(_) | Error::Maker { .. } | Error::Task(_) => {
-                (Code::Internal, "INTERNAL")
-            }
+            Error::Setting { .. }
+            | Error::Host(_)
+            | Error::Later(_)
+            | Error::Checkpoint(_)
+            | Error::Maker { .. }
+            | Error::Task(_) => (Code::Internal, "INTERNAL"),
         };
         Self::new(code, error.to_string()).reason(reason).caused_by(error)
     }

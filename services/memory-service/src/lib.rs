@@ -3,7 +3,7 @@
 //! Design facts:
 //!
 //! 1. **Exact.** Filters are bitmaps; every memory that passes them is compared. A recall never returns fewer than
-//!    `limit` memories if that many pass, and says how many it compared.
+//!    `limit` memories if that many pass, and says how many passed. Every plan finds the same ones in the same order.
 //! 2. **Durable, then seen.** A write is acknowledged after its fsync and after memory has it: the next call finds it.
 //! 3. **Disk and memory agree.** A write and the generation it makes are one commit; memory applies writes in the order
 //!    of their generations, in a task of its own that goes on when the caller leaves.
@@ -11,11 +11,18 @@
 //!    through one function, which also takes the older answers out of the cache.
 //! 5. **A scan holds nobody up.** It runs on rows shared with the writer, which copies a chunk of 512 before it changes one
 //!    that is being scanned; off the async workers; and ends within a chunk of its deadline or of its caller's leaving.
-//! 6. **Everything is in memory**: about (4 × dimensions + content + 300) bytes a memory. The disk is read at the start only.
+//! 6. **Everything that is searched is in memory**: about (4 × dimensions + content + 300) bytes a memory.
 //! 7. **A disk that takes no writes stops no recall.** Remember and Forget are refused with the reason; health stays SERVING.
-//! 8. **One maker of vectors a store.** Its name and dimensions are stored beside the memories; a setting that does not
-//!    fit them ends the start with an error that names it.
+//! 8. **One maker of vectors a space.** A space is one namespace of one tenant; its embedder, dimensions and metric are stored
+//!    with it, and vectors of others are refused. Settings that do not fit a default namespace end the start with an error that names
+//!    the setting.
+//! 9. **A number is never given twice.** A memory has a number in its space, a space one in the store: what is cached or
+//!    kept under one cannot come to mean something else.
+//! 10. **A file that cannot be read is set aside**, whole, and a new one begun: the start neither fails for ever nor loses it. Health
+//!     and a metric say so until somebody has taken it away.
 
+mod administer;
+mod answers;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod config;
@@ -27,12 +34,14 @@ mod explain;
 mod hygiene;
 mod index;
 mod memory;
+mod plan;
 mod query;
 mod recall;
 mod scan;
 mod server;
+mod space;
+mod spaces;
 mod store;
-mod tenant;
 #[cfg_attr(not(test), expect(dead_code, reason = "the engine takes it once the store numbers memories"))]
 mod upkeep;
 #[cfg_attr(not(test), expect(dead_code, reason = "the engine takes it once the store gives numbers to rows"))]
@@ -46,21 +55,26 @@ use std::{
 use ::clock::Clock;
 use journal::State;
 use telemetry::Telemetry;
+use tokio::sync::watch;
 
 pub use crate::{config::Config, error::Error};
 use crate::{
     engine::Engine,
-    server::{Adapter, Slot},
+    server::{Adapter, Admin, Slot},
 };
 
 /// The name under which health is asked for.
 const SERVICE: &str = "athena.memory.v1.MemoryService";
+
+/// The part of health that says whether the store is whole.
+const STORE: &str = "athena.memory.v1.MemoryService/store";
 
 /// A memory service whose address is known and which serves nothing yet.
 #[derive(Debug)]
 pub struct Bound {
     host: rpc::Host,
     engine: Slot,
+    whole: watch::Sender<Option<bool>>,
     config: Config,
     telemetry: Telemetry,
     clock: Clock,
@@ -78,14 +92,22 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
         .map_err(Error::Host)?;
     let engine: Slot = Arc::new(OnceLock::new());
     let adapter = Adapter::new(Arc::clone(&engine), limits, &telemetry);
-    let checked = Arc::clone(&engine);
+    let (whole, heard) = watch::channel(None);
+    let (checked, tell) = (Arc::clone(&engine), whole.clone());
     let check = move || {
         let engine = checked.get().cloned();
+        if let Some(engine) = &engine {
+            tell.send_replace(Some(engine.is_whole()));
+        }
         // What is still being read is not served anyway.
         async move { engine.is_none_or(|engine| !matches!(engine.state(), State::Closed)) }
     };
-    let host = host.add(adapter.into_service()).check(SERVICE, check);
-    Ok(Bound { host, engine, config, telemetry, clock })
+    let host = host
+        .add(adapter.into_service())
+        .add_admin(Admin::service(Arc::clone(&engine), limits))
+        .part(STORE, rpc::outcomes(heard))
+        .check(SERVICE, check);
+    Ok(Bound { host, engine, whole, config, telemetry, clock })
 }
 
 impl Bound {
@@ -101,12 +123,14 @@ impl Bound {
     /// # Errors
     /// [`Error::Open`], [`Error::Store`] or [`Error::Maker`] if the store cannot be used, [`Error::Host`] if serving fails.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
-        let Self { host, engine, config, telemetry, clock } = self;
+        let Self { host, engine, whole, config, telemetry, clock } = self;
         let open = async {
             let opened = Engine::open(&config, telemetry, clock).await?;
+            whole.send_replace(Some(opened.is_whole()));
             // Only this task fills the slot.
-            drop(engine.set(opened));
-            Ok(std::future::ready(()))
+            drop(engine.set(Arc::clone(&opened)));
+            // After SERVING: nobody waits for it.
+            Ok(async move { opened.calibrate().await })
         };
         let served = host.run_opening(shutdown, open).await;
         if let Some(engine) = engine.get() {

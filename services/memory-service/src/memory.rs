@@ -149,6 +149,17 @@ impl Memory {
             sources: Vec::new(),
         }
     }
+
+    /// Returns how many bytes its words take.
+    pub(crate) fn bytes(&self) -> usize {
+        let of = |names: &[String]| names.iter().map(String::len).sum::<usize>();
+        let metadata: usize = self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let thread = self.place.as_ref().map_or(0, |place| place.thread.len());
+        let claim = self.claim.as_ref();
+        let claim = claim.map_or(0, |claim| claim.subject.len() + claim.field.len() + claim.value.len());
+        let own = self.id.len() + self.category.len() + self.content.len() + self.agent.len();
+        own + of(&self.pools) + of(&self.tags) + of(&self.sources) + metadata + thread + claim
+    }
 }
 
 impl Draft {

@@ -66,6 +66,20 @@ impl Query {
     }
 }
 
+impl Query {
+    /// Returns how many bytes its words and vector take.
+    pub(crate) fn bytes(&self) -> usize {
+        let likeness = match &self.likeness {
+            Likeness::Newest => 0,
+            Likeness::Text(text) => text.len(),
+            Likeness::Vector(vector) => size_of_val(vector.as_slice()),
+        };
+        let Filter { categories, pools, agents, tags, threads, .. } = &self.filter;
+        let names = [categories, pools, agents, tags, threads].into_iter().flatten();
+        likeness + names.map(String::len).sum::<usize>()
+    }
+}
+
 // No part can be NaN: `convert` refuses it. Hence the reflexive equality that a cache's key needs.
 impl Eq for Query {}
 

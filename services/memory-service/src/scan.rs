@@ -1,24 +1,19 @@
 //! The exact scan: every candidate is compared, the best are kept.
 //!
-//! A scan is cut into parts of equal size where that pays, each on a thread of its own; a part looks at its [`Stop`]
-//! every [`CHUNK_ROWS`](crate::index::CHUNK_ROWS) rows, so that a recall nobody waits for any more ends within
-//! microseconds.
+//! The candidates come in partitions and are cut into tasks, which the threads of a scan take one after the other; a task looks
+//! at its [`Stop`] every [`CHUNK_ROWS`](crate::index::CHUNK_ROWS) rows, so that a recall nobody waits for any more ends
+//! within microseconds.
 
 use std::{
     cmp::Ordering,
     collections::{BinaryHeap, binary_heap::PeekMut},
-    ops::Range,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     time::{Instant, SystemTime},
 };
 
 use roaring::RoaringBitmap;
 
 use crate::index::{CHUNK_ROWS, Rows};
-
-/// Candidates from which on a scan is split over threads: 20,000 rows of 256 values take a good millisecond on one core, some
-/// ten times what starting the threads costs.
-pub(crate) const SPLIT_FROM: u64 = 20_000;
 
 /// Values that are multiplied side by side; independent sums are what lets the compiler use vector registers.
 const LANES: usize = 16;
@@ -44,11 +39,27 @@ pub(crate) struct Hit {
     pub(crate) score: f32,
 }
 
-/// What the parts of a scan kept, not yet merged.
+/// What a scan is to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Job<'a> {
+    /// A vector of length 1 to compare with; absent: all score 0, so that the newest come first.
+    pub(crate) ranking: Option<&'a [f32]>,
+    /// Most rows kept.
+    pub(crate) limit: usize,
+    /// Threads.
+    pub(crate) threads: usize,
+    /// Most candidates of a task.
+    pub(crate) batch: usize,
+    /// Whether each partition is newer than the next, so that the newest need not all be looked at.
+    pub(crate) newest_first: bool,
+}
+
+/// What the threads of a scan kept, not yet merged.
 #[derive(Debug)]
 pub(crate) struct Scanned<'a> {
     parts: Vec<BinaryHeap<Ranked<'a>>>,
     limit: usize,
+    compared: u64,
 }
 
 /// A kept row as it is ordered: the greatest is the worst, so that a heap gives up the worst first.
@@ -78,14 +89,9 @@ impl Stop {
 }
 
 impl Scanned<'_> {
-    /// Returns how many threads scanned.
-    pub(crate) fn parts(&self) -> usize {
-        self.parts.len()
-    }
-
-    /// Returns how many rows the parts kept in all.
-    pub(crate) fn kept(&self) -> u64 {
-        self.parts.iter().map(|part| part.len() as u64).sum()
+    /// Returns how many candidates were compared.
+    pub(crate) fn compared(&self) -> u64 {
+        self.compared
     }
 
     /// Merges the parts: the best first, equal scores newest first, then by id.
@@ -118,32 +124,61 @@ impl PartialEq for Ranked<'_> {
 
 impl Eq for Ranked<'_> {}
 
-/// Compares `candidates` with `ranking` (a vector of length 1; absent: all score 0) and keeps the `limit` best of each
-/// of at most `threads` parts.
+/// Compares the rows of `parts`, which share none, and keeps the best of each thread.
 ///
 /// # Errors
 /// [`Stopped`] if `stop` took effect before the end.
 pub(crate) fn scan<'a>(
     rows: &'a Rows,
-    candidates: &RoaringBitmap,
-    ranking: Option<&[f32]>,
-    limit: usize,
-    threads: usize,
+    parts: &[RoaringBitmap],
+    job: &Job<'_>,
     stop: &Stop,
 ) -> Result<Scanned<'a>, Stopped> {
     stop.check()?;
-    let ranges = split(candidates, threads);
-    let parts: Result<Vec<_>, Stopped> = match ranges.as_slice() {
-        [range] => part(rows, candidates, range.clone(), ranking, limit, stop).map(|best| vec![best]),
-        ranges => std::thread::scope(|scope| {
-            let running: Vec<_> = ranges
-                .iter()
-                .map(|range| scope.spawn(|| part(rows, candidates, range.clone(), ranking, limit, stop)))
-                .collect();
-            running.into_iter().map(|thread| thread.join().unwrap_or(Err(Stopped))).collect()
-        }),
+    let limit = job.limit;
+    if job.newest_first && job.ranking.is_none() {
+        let (best, compared) = newest(rows, parts, job, stop)?;
+        return Ok(Scanned { parts: vec![best], limit, compared });
+    }
+    let tasks = tasks(parts, job.batch);
+    let next = AtomicUsize::new(0);
+    let run = || {
+        let mut best = BinaryHeap::with_capacity(limit.min(1024));
+        while let Some(task) = tasks.get(next.fetch_add(1, Relaxed)) {
+            task.iter().try_for_each(|piece| compare(rows, piece, job, &mut best, stop))?;
+        }
+        Ok(best)
     };
-    Ok(Scanned { parts: parts?, limit })
+    let threads = job.threads.clamp(1, tasks.len().max(1));
+    let kept: Result<Vec<_>, Stopped> = if threads == 1 {
+        run().map(|best| vec![best])
+    } else {
+        std::thread::scope(|scope| {
+            let running: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+            running.into_iter().map(|thread| thread.join().unwrap_or(Err(Stopped))).collect()
+        })
+    };
+    let compared = parts.iter().map(RoaringBitmap::len).sum();
+    Ok(Scanned { parts: kept?, limit, compared })
+}
+
+/// Looks at one partition after the other until there are as many rows as wanted: all others are older.
+fn newest<'a>(
+    rows: &'a Rows,
+    parts: &[RoaringBitmap],
+    job: &Job<'_>,
+    stop: &Stop,
+) -> Result<(BinaryHeap<Ranked<'a>>, u64), Stopped> {
+    let mut best = BinaryHeap::with_capacity(job.limit.min(1024));
+    let mut compared = 0;
+    for rows_of in parts {
+        if best.len() >= job.limit {
+            break;
+        }
+        compare(rows, &Piece { rows: rows_of, first: 0, count: usize::MAX }, job, &mut best, stop)?;
+        compared += rows_of.len();
+    }
+    Ok((best, compared))
 }
 
 /// Returns `vector` with length 1, or nothing if it has no direction.
@@ -172,28 +207,34 @@ fn dot(left: &[f32], right: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-fn part<'a>(
+/// Candidates of one partition.
+#[derive(Clone, Copy, Debug)]
+struct Piece<'a> {
+    rows: &'a RoaringBitmap,
+    /// How many of its rows come before.
+    first: u32,
+    count: usize,
+}
+
+fn compare<'a>(
     rows: &'a Rows,
-    candidates: &RoaringBitmap,
-    range: Range<u64>,
-    ranking: Option<&[f32]>,
-    limit: usize,
+    piece: &Piece<'_>,
+    job: &Job<'_>,
+    best: &mut BinaryHeap<Ranked<'a>>,
     stop: &Stop,
-) -> Result<BinaryHeap<Ranked<'a>>, Stopped> {
-    let mut best = BinaryHeap::with_capacity(limit.min(1024));
-    let first = u32::try_from(range.start).ok().and_then(|rank| candidates.select(rank));
-    let wanted = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-    let Some(first) = first else { return Ok(best) };
-    for (seen, row) in candidates.range(first..).take(wanted).enumerate() {
+) -> Result<(), Stopped> {
+    let Some(first) = piece.rows.select(piece.first) else { return Ok(()) };
+    for (seen, row) in piece.rows.range(first..).take(piece.count).enumerate() {
         if seen % CHUNK_ROWS == 0 {
             stop.check()?;
         }
         // Clamped against rounding; adding zero turns -0.0 into 0.0, which sorts with it.
-        let score = ranking
+        let score = job
+            .ranking
             .map_or(0.0, |ranking| (dot(ranking, rows.vector(row)) * rows.scale(row)).clamp(-1.0, 1.0) + 0.0);
-        offer(&mut best, rows, row, score, limit);
+        offer(best, rows, row, score, job.limit);
     }
-    Ok(best)
+    Ok(())
 }
 
 fn offer<'a>(best: &mut BinaryHeap<Ranked<'a>>, rows: &'a Rows, row: u32, score: f32, limit: usize) {
@@ -213,11 +254,25 @@ fn offer<'a>(best: &mut BinaryHeap<Ranked<'a>>, rows: &'a Rows, row: u32, score:
     }
 }
 
-/// Cuts the candidates, counted from the smallest, into at most `threads` ranges of equal size; into one if they are few.
-fn split(candidates: &RoaringBitmap, threads: usize) -> Vec<Range<u64>> {
-    let count = candidates.len();
-    let parts = if count > SPLIT_FROM { (threads.max(1) as u64).min(count / (SPLIT_FROM / 2)) } else { 1 };
-    (0..parts).map(|part| count * part / parts..count * (part + 1) / parts).collect()
+/// Cuts partitions into tasks of `batch` candidates; small ones share a task.
+fn tasks(parts: &[RoaringBitmap], batch: usize) -> Vec<Vec<Piece<'_>>> {
+    let batch = batch.max(1);
+    let (mut tasks, mut task, mut held) = (Vec::new(), Vec::new(), 0);
+    for rows in parts {
+        let (mut first, total) = (0, usize::try_from(rows.len()).unwrap_or(usize::MAX));
+        while first < total {
+            let count = (total - first).min(batch - held);
+            // Row numbers have 32 bits, so their count does but for the one bitmap that holds all.
+            task.push(Piece { rows, first: u32::try_from(first).unwrap_or(u32::MAX), count });
+            (first, held) = (first + count, held + count);
+            if held == batch {
+                tasks.push(std::mem::take(&mut task));
+                held = 0;
+            }
+        }
+    }
+    tasks.extend((!task.is_empty()).then_some(task));
+    tasks
 }
 
 #[cfg(test)]
@@ -229,9 +284,12 @@ mod tests {
 
     use roaring::RoaringBitmap;
 
-    use super::{SPLIT_FROM, Stop, Stopped, dot, scan, split, unit};
+    use super::{Job, Stop, Stopped, dot, scan, tasks, unit};
     use crate::{
-        index::{Index, tests::record},
+        index::{
+            Index,
+            tests::{candidates, record},
+        },
         memory::{Change, Record},
         query::Filter,
     };
@@ -253,13 +311,11 @@ mod tests {
     ) -> Vec<(String, f32)> {
         let mut index = Index::new(records[0].embedding.len(), 0);
         index.apply(&Change::Put(records), 1);
-        let selection = index.select(&Filter::default(), UNIX_EPOCH, &mut Vec::new());
+        let rows = candidates(&index, &Filter::default(), UNIX_EPOCH);
         let ranking = ranking.map(|vector| unit(vector).unwrap());
-        let scanned =
-            scan(&selection.rows, &selection.candidates, ranking.as_deref(), limit, threads, &later())
-                .unwrap();
-        let hits = scanned.rank().into_iter();
-        hits.map(|hit| (selection.rows.memory(hit.row).unwrap().id.to_string(), hit.score)).collect()
+        let job = Job { ranking: ranking.as_deref(), limit, threads, batch: 1_000, newest_first: false };
+        let hits = scan(index.rows(), &[rows], &job, &later()).unwrap().rank().into_iter();
+        hits.map(|hit| (index.rows().memory(hit.row).unwrap().id.to_string(), hit.score)).collect()
     }
 
     #[test]
@@ -311,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_split_scan_finds_what_one_thread_finds() {
-        let records: Vec<_> = (0..SPLIT_FROM + 5_000)
+        let records: Vec<_> = (0..25_000)
             .map(|number| {
                 let angle = (number * 7919 % 30_011) as f32;
                 record(&number.to_string(), &[angle.cos(), angle.sin()])
@@ -322,22 +378,42 @@ mod tests {
     }
 
     #[test]
-    fn parts_cover_every_candidate_once() {
-        let candidates: RoaringBitmap = (0..100_001).step_by(2).collect();
-        let ranges = split(&candidates, 3);
-        assert_eq!(ranges.len(), 3);
-        assert_eq!((ranges[0].start, ranges[2].end), (0, candidates.len()));
-        assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
-        assert_eq!(split(&RoaringBitmap::from_iter([1, 2]), 8).len(), 1);
-        assert_eq!(split(&candidates, 0).len(), 1);
+    fn tasks_cover_every_candidate_once_and_small_partitions_share_one() {
+        let parts: Vec<RoaringBitmap> =
+            vec![(0..25).collect(), RoaringBitmap::new(), (30..33).collect(), (40..42).collect()];
+        let tasks = tasks(&parts, 10);
+        let rows = |task: &Vec<super::Piece<'_>>| -> Vec<u32> {
+            let of = |piece: &super::Piece<'_>| {
+                piece.rows.iter().skip(piece.first as usize).take(piece.count).collect::<Vec<_>>()
+            };
+            task.iter().flat_map(of).collect()
+        };
+        let all: Vec<Vec<u32>> = tasks.iter().map(rows).collect();
+        assert_eq!(all.iter().map(Vec::len).collect::<Vec<_>>(), [10, 10, 10]);
+        assert_eq!(all.concat(), (0..25).chain(30..33).chain(40..42).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_newest_end_with_the_partition_that_fills_the_limit() {
+        let records = (0..100).map(|second| at(record(&second.to_string(), &[1.0]), second)).collect();
+        let mut index = Index::new(1, 0);
+        index.apply(&Change::Put(records), 1);
+        let parts: Vec<RoaringBitmap> =
+            (0..10).rev().map(|ten| (10 * ten..10 * ten + 10).collect()).collect();
+        let job = Job { ranking: None, limit: 12, threads: 2, batch: 5, newest_first: true };
+        let scanned = scan(index.rows(), &parts, &job, &later()).unwrap();
+        assert_eq!(scanned.compared(), 20);
+        let ids: Vec<_> = scanned.rank().iter().map(|hit| hit.row).collect();
+        assert_eq!(ids, (88..100).rev().collect::<Vec<u32>>());
     }
 
     #[test]
     fn a_stopped_scan_returns_nothing() {
         let mut index = Index::new(1, 0);
         index.apply(&Change::Put(vec![record("a", &[1.0])]), 1);
-        let selection = index.select(&Filter::default(), UNIX_EPOCH, &mut Vec::new());
-        let run = |stop: &Stop| scan(&selection.rows, &selection.candidates, None, 1, 1, stop).map(|_| ());
+        let parts = [RoaringBitmap::from_iter([0])];
+        let job = Job { ranking: None, limit: 1, threads: 1, batch: 1, newest_first: false };
+        let run = |stop: &Stop| scan(index.rows(), &parts, &job, stop).map(|_| ());
         assert_eq!(run(&Stop::at(Instant::now())), Err(Stopped));
         let stop = later();
         assert_eq!(run(&stop), Ok(()));

@@ -1,9 +1,13 @@
 //! The rpcs of a memory service, over real gRPC and a real store.
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod plans;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -16,15 +20,25 @@ async fn the_next_call_finds_what_was_remembered() {
     let service = Service::start().await;
     let mut client = service.client();
     client
-        .remember(RememberRequest { memory: Some(memory("gas", "gas is low on sunday nights")) })
+        .remember(RememberRequest {
+            memory: Some(memory("gas", "gas is low on sunday nights")),
+            ..RememberRequest::default()
+        })
         .await
         .unwrap();
     client
-        .remember(RememberRequest { memory: Some(memory("fees", "fees of the weth pool doubled")) })
+        .remember(RememberRequest {
+            memory: Some(memory("fees", "fees of the weth pool doubled")),
+            ..RememberRequest::default()
+        })
         .await
         .unwrap();
     let query = Query { text: "when is gas low?".into(), ..Query::default() };
-    let answer = client.recall(RecallRequest { query: Some(query) }).await.unwrap().into_inner();
+    let answer = client
+        .recall(RecallRequest { query: Some(query), ..RecallRequest::default() })
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(recalled(&answer), ["gas", "fees"]);
     assert!(answer.memories[0].score > answer.memories[1].score);
     assert_eq!((answer.candidates, answer.exact, answer.cached), (2, true, false));
@@ -48,15 +62,18 @@ async fn a_restart_finds_everything() {
         ..memory("full", "ünïcode")
     };
     let memories = vec![full.clone(), memory("plain", "plain"), memory("gone", "gone")];
-    client.remember_batch(RememberBatchRequest { memories }).await.unwrap();
-    client.forget(ForgetRequest { ids: vec!["gone".into()] }).await.unwrap();
+    client
+        .remember_batch(RememberBatchRequest { memories, ..RememberBatchRequest::default() })
+        .await
+        .unwrap();
+    client.forget(ForgetRequest { ids: vec!["gone".into()], ..ForgetRequest::default() }).await.unwrap();
     let service = service.restart().await;
     let mut client = service.client();
-    let get = GetRequest { id: "full".into(), include_embedding: true };
+    let get = GetRequest { id: "full".into(), include_embedding: true, ..GetRequest::default() };
     assert_eq!(client.get(get).await.unwrap().into_inner().memory, Some(full));
     let answer = client.recall(RecallRequest::default()).await.unwrap().into_inner();
     assert_eq!(recalled(&answer), ["plain", "full"]);
-    let stats = client.get_stats(GetStatsRequest {}).await.unwrap().into_inner();
+    let stats = client.get_stats(GetStatsRequest::default()).await.unwrap().into_inner();
     assert_eq!((stats.memories, stats.generation), (2, 2));
     service.stop().await;
 }
@@ -67,14 +84,25 @@ async fn a_batch_is_stored_whole_or_not_at_all() {
     let mut client = service.client();
     let faulty = Memory { category: String::new(), ..memory("b", "b") };
     let memories = vec![memory("a", "a"), faulty, memory("c", "c")];
-    let refused = client.remember_batch(RememberBatchRequest { memories }).await.unwrap_err();
+    let refused = client
+        .remember_batch(RememberBatchRequest { memories, ..RememberBatchRequest::default() })
+        .await
+        .unwrap_err();
     assert_eq!(fault(&refused), (Code::InvalidArgument, vec!["memories[1].category".to_owned()]));
-    assert_eq!(client.get_stats(GetStatsRequest {}).await.unwrap().into_inner().memories, 0);
+    assert_eq!(client.get_stats(GetStatsRequest::default()).await.unwrap().into_inner().memories, 0);
 
     let memories = vec![memory("a", "a"), memory("", "made"), memory("a", "again")];
-    let stored = client.remember_batch(RememberBatchRequest { memories }).await.unwrap().into_inner();
+    let stored = client
+        .remember_batch(RememberBatchRequest { memories, ..RememberBatchRequest::default() })
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!((&*stored.ids[0], stored.ids[1].len(), &*stored.ids[2], stored.replaced), ("a", 26, "a", 1));
-    let got = client.get(GetRequest { id: "a".into(), include_embedding: false }).await.unwrap().into_inner();
+    let got = client
+        .get(GetRequest { id: "a".into(), include_embedding: false, ..GetRequest::default() })
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(got.memory.unwrap().content, "again", "the later of one batch wins");
     service.stop().await;
 }
@@ -83,21 +111,27 @@ async fn a_batch_is_stored_whole_or_not_at_all() {
 async fn every_write_makes_the_query_cache_forget() {
     let service = Service::start().await;
     let mut client = service.client();
-    client.remember(RememberRequest { memory: Some(memory("a", "a")) }).await.unwrap();
+    client
+        .remember(RememberRequest { memory: Some(memory("a", "a")), ..RememberRequest::default() })
+        .await
+        .unwrap();
     let mut recall = async || client.recall(RecallRequest::default()).await.unwrap().into_inner();
     assert!(!recall().await.cached);
     let cached = recall().await;
     assert_eq!((recalled(&cached), cached.cached), (vec!["a"], true));
     let mut writer = service.client();
-    writer.remember(RememberRequest { memory: Some(memory("b", "b")) }).await.unwrap();
+    writer
+        .remember(RememberRequest { memory: Some(memory("b", "b")), ..RememberRequest::default() })
+        .await
+        .unwrap();
     let fresh = recall().await;
     assert_eq!((recalled(&fresh).len(), fresh.cached), (2, false));
     assert!(recall().await.cached);
-    writer.forget(ForgetRequest { ids: vec!["a".into()] }).await.unwrap();
+    writer.forget(ForgetRequest { ids: vec!["a".into()], ..ForgetRequest::default() }).await.unwrap();
     let fresh = recall().await;
     assert_eq!((recalled(&fresh), fresh.cached), (vec!["b"], false), "a dead memory is never served");
     // Nothing was written: the answer is still good.
-    writer.forget(ForgetRequest { ids: vec!["unknown".into()] }).await.unwrap();
+    writer.forget(ForgetRequest { ids: vec!["unknown".into()], ..ForgetRequest::default() }).await.unwrap();
     assert!(recall().await.cached);
     service.stop().await;
 }
@@ -108,8 +142,12 @@ async fn a_cached_answer_expires_on_the_agent_clock() {
     let mut client = service.client();
     let mut cached = async || client.recall(RecallRequest::default()).await.unwrap().into_inner().cached;
     assert!(!cached().await);
+    service.hand.advance(Duration::from_secs(61));
+    assert!(!cached().await, "asked twice: not frequent");
     assert!(cached().await);
-    service.hand.advance(Duration::from_secs(3601));
+    service.hand.advance(Duration::from_secs(61));
+    assert!(cached().await, "asked four times");
+    service.hand.advance(Duration::from_secs(540));
     assert!(!cached().await);
     service.stop().await;
 }
@@ -127,10 +165,17 @@ async fn filters_let_only_matching_memories_pass() {
             ..memory(&format!("{hour:02}"), "the same text")
         })
         .collect();
-    client.remember_batch(RememberBatchRequest { memories }).await.unwrap();
+    client
+        .remember_batch(RememberBatchRequest { memories, ..RememberBatchRequest::default() })
+        .await
+        .unwrap();
     let mut ids = async |query: Query| {
         let query = Query { text: "the same text".into(), ..query };
-        let answer = client.recall(RecallRequest { query: Some(query) }).await.unwrap().into_inner();
+        let answer = client
+            .recall(RecallRequest { query: Some(query), ..RecallRequest::default() })
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(answer.candidates, answer.memories.len() as u64);
         recalled(&answer).join(" ")
     };
@@ -153,10 +198,17 @@ async fn a_recall_returns_the_best_of_the_candidates() {
     let service = Service::start().await;
     let mut client = service.client();
     let memories = (0..300).map(|number| embedded(number, 300)).collect();
-    client.remember_batch(RememberBatchRequest { memories }).await.unwrap();
+    client
+        .remember_batch(RememberBatchRequest { memories, ..RememberBatchRequest::default() })
+        .await
+        .unwrap();
     let wanted = embedded(100, 300).embedding;
     let query = Query { embedding: wanted.clone(), include_embedding: true, limit: 3, ..Query::default() };
-    let answer = client.recall(RecallRequest { query: Some(query) }).await.unwrap().into_inner();
+    let answer = client
+        .recall(RecallRequest { query: Some(query), ..RecallRequest::default() })
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(answer.candidates, 300);
     let mut ids = recalled(&answer);
     assert_eq!(ids[0], "100");
@@ -176,18 +228,37 @@ async fn tenants_never_see_each_other() {
     })
     .await;
     let (mut first, mut second) = (service.client_of(Some("one")), service.client_of(Some("two")));
-    first.remember(RememberRequest { memory: Some(memory("same", "of the first")) }).await.unwrap();
-    second.remember(RememberRequest { memory: Some(memory("same", "of the second")) }).await.unwrap();
+    first
+        .remember(RememberRequest {
+            memory: Some(memory("same", "of the first")),
+            ..RememberRequest::default()
+        })
+        .await
+        .unwrap();
+    second
+        .remember(RememberRequest {
+            memory: Some(memory("same", "of the second")),
+            ..RememberRequest::default()
+        })
+        .await
+        .unwrap();
     for (client, content) in [(&mut first, "of the first"), (&mut second, "of the second")] {
         let answer = client.recall(RecallRequest::default()).await.unwrap().into_inner();
         assert_eq!((answer.memories.len(), answer.cached), (1, false));
         assert_eq!(answer.memories[0].memory.as_ref().unwrap().content, content);
-        let got = client.get(GetRequest { id: "same".into(), include_embedding: false }).await.unwrap();
+        let got = client
+            .get(GetRequest { id: "same".into(), include_embedding: false, ..GetRequest::default() })
+            .await
+            .unwrap();
         assert_eq!(got.into_inner().memory.unwrap().content, content);
     }
-    let done = second.forget(ForgetRequest { ids: vec!["same".into()] }).await.unwrap().into_inner();
+    let done = second
+        .forget(ForgetRequest { ids: vec!["same".into()], ..ForgetRequest::default() })
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!((done.forgotten, done.unknown), (1, 0));
-    assert_eq!(first.get_stats(GetStatsRequest {}).await.unwrap().into_inner().memories, 1);
+    assert_eq!(first.get_stats(GetStatsRequest::default()).await.unwrap().into_inner().memories, 1);
     for token in [None, Some("wrong")] {
         let refused = service.client_of(token).recall(RecallRequest::default()).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated);
@@ -220,20 +291,30 @@ async fn bad_memories_are_refused_by_the_name_of_the_field() {
         ("memory.embedding[0]", Memory { embedding: vec![f32::NAN; 256], ..good() }),
         ("memory.embedding", Memory { embedding: vec![f32::MAX; 256], ..good() }),
     ] {
-        let refused = client.remember(RememberRequest { memory: Some(bad) }).await.unwrap_err();
+        let refused = client
+            .remember(RememberRequest { memory: Some(bad), ..RememberRequest::default() })
+            .await
+            .unwrap_err();
         assert_eq!(fault(&refused), (Code::InvalidArgument, vec![field.to_owned()]));
     }
-    let refused = client.remember(RememberRequest { memory: None }).await.unwrap_err();
+    let refused =
+        client.remember(RememberRequest { memory: None, ..RememberRequest::default() }).await.unwrap_err();
     assert_eq!(fault(&refused).1, ["memory"]);
     for count in [0, 1001] {
         let memories = vec![good(); count];
-        let refused = client.remember_batch(RememberBatchRequest { memories }).await.unwrap_err();
+        let refused = client
+            .remember_batch(RememberBatchRequest { memories, ..RememberBatchRequest::default() })
+            .await
+            .unwrap_err();
         assert_eq!(fault(&refused), (Code::InvalidArgument, vec!["memories".to_owned()]));
     }
     let both = Memory { category: String::new(), confidence: -0.1, ..good() };
-    let refused = client.remember(RememberRequest { memory: Some(both) }).await.unwrap_err();
+    let refused = client
+        .remember(RememberRequest { memory: Some(both), ..RememberRequest::default() })
+        .await
+        .unwrap_err();
     assert_eq!(fault(&refused).1, ["memory.category", "memory.confidence"], "all faults are told at once");
-    assert_eq!(client.get_stats(GetStatsRequest {}).await.unwrap().into_inner().memories, 0);
+    assert_eq!(client.get_stats(GetStatsRequest::default()).await.unwrap().into_inner().memories, 0);
     service.stop().await;
 }
 
@@ -264,9 +345,15 @@ async fn bad_queries_are_refused_by_the_name_of_the_field() {
         ("query.embedding[0]", Query { embedding: vec![f32::INFINITY; 256], ..Query::default() }),
     ] {
         let expected = (Code::InvalidArgument, vec![field.to_owned()]);
-        let refused = client.recall(RecallRequest { query: Some(bad.clone()) }).await.unwrap_err();
+        let refused = client
+            .recall(RecallRequest { query: Some(bad.clone()), ..RecallRequest::default() })
+            .await
+            .unwrap_err();
         assert_eq!(fault(&refused), expected);
-        let refused = client.explain(ExplainRequest { query: Some(bad) }).await.unwrap_err();
+        let refused = client
+            .explain(ExplainRequest { query: Some(bad), ..ExplainRequest::default() })
+            .await
+            .unwrap_err();
         assert_eq!(fault(&refused), expected);
     }
     let refused = client.get(GetRequest::default()).await.unwrap_err();
@@ -274,57 +361,9 @@ async fn bad_queries_are_refused_by_the_name_of_the_field() {
     for (field, ids) in
         [("ids", vec![]), ("ids", vec!["x".to_owned(); 1001]), ("ids[1]", vec!["x".into(), String::new()])]
     {
-        let refused = client.forget(ForgetRequest { ids }).await.unwrap_err();
+        let refused = client.forget(ForgetRequest { ids, ..ForgetRequest::default() }).await.unwrap_err();
         assert_eq!(fault(&refused), (Code::InvalidArgument, vec![field.to_owned()]));
     }
-    service.stop().await;
-}
-
-#[tokio::test]
-async fn explain_shows_every_stage_and_counts_nothing() {
-    let service = Service::start().await;
-    let mut client = service.client();
-    let memories = (0..10)
-        .map(|number| Memory {
-            category: if number < 6 { "gas" } else { "pool" }.into(),
-            confidence: number as f64 / 10.0,
-            ..memory(&number.to_string(), "text")
-        })
-        .collect();
-    client.remember_batch(RememberBatchRequest { memories }).await.unwrap();
-    let query = Query {
-        text: "text".into(),
-        categories: vec!["gas".into()],
-        min_confidence: 0.2,
-        limit: 3,
-        ..Query::default()
-    };
-    let explain = ExplainRequest { query: Some(query.clone()) };
-    let explained = client.explain(explain.clone()).await.unwrap().into_inner();
-    let stages: Vec<_> =
-        explained.stages.iter().map(|stage| (&*stage.name, stage.rows_in, stage.rows_out)).collect();
-    let expected = [
-        ("embed", 0, 0),
-        ("filter.category", 10, 6),
-        ("filter.confidence", 6, 4),
-        ("scan", 4, 3),
-        ("rank", 3, 3),
-    ];
-    assert_eq!(stages, expected);
-    assert!(explained.stages.iter().all(|stage| stage.duration.is_some() && !stage.detail.is_empty()));
-    assert!(explained.total.is_some() && !explained.would_hit_cache);
-    assert!(
-        !client.explain(explain.clone()).await.unwrap().into_inner().would_hit_cache,
-        "explain fills no cache"
-    );
-
-    let recalled = client.recall(RecallRequest { query: Some(query) }).await.unwrap().into_inner();
-    assert_eq!((recalled.memories.as_slice(), recalled.cached), (explained.memories.as_slice(), false));
-    assert!(client.explain(explain).await.unwrap().into_inner().would_hit_cache);
-    let stats = client.get_stats(GetStatsRequest {}).await.unwrap().into_inner();
-    assert_eq!((stats.cache_hits, stats.cache_misses), (0, 1), "only the recall counts");
-    let metrics = service.telemetry.prometheus_text();
-    assert!(metrics.contains("memory_query_latency_seconds_count{method=\"recall\""), "{metrics}");
     service.stop().await;
 }
 
@@ -332,17 +371,23 @@ async fn explain_shows_every_stage_and_counts_nothing() {
 async fn a_written_id_replaces_and_a_forgotten_one_is_gone() {
     let service = Service::start().await;
     let mut client = service.client();
-    let first =
-        client.remember(RememberRequest { memory: Some(memory("a", "old")) }).await.unwrap().into_inner();
+    let first = client
+        .remember(RememberRequest { memory: Some(memory("a", "old")), ..RememberRequest::default() })
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!((&*first.id, first.replaced), ("a", false));
-    let second =
-        client.remember(RememberRequest { memory: Some(memory("a", "new")) }).await.unwrap().into_inner();
+    let second = client
+        .remember(RememberRequest { memory: Some(memory("a", "new")), ..RememberRequest::default() })
+        .await
+        .unwrap()
+        .into_inner();
     assert!(second.replaced);
-    let get = GetRequest { id: "a".into(), include_embedding: false };
+    let get = GetRequest { id: "a".into(), include_embedding: false, ..GetRequest::default() };
     let got = client.get(get.clone()).await.unwrap().into_inner().memory.unwrap();
     assert_eq!((&*got.content, got.time), ("new", Some(at(0))), "an absent time is the agent clock's now");
     let ids = vec!["a".into(), "a".into(), "b".into()];
-    let done = client.forget(ForgetRequest { ids }).await.unwrap().into_inner();
+    let done = client.forget(ForgetRequest { ids, ..ForgetRequest::default() }).await.unwrap().into_inner();
     assert_eq!((done.forgotten, done.unknown), (1, 1));
     assert_eq!(client.get(get.clone()).await.unwrap_err().code(), Code::NotFound);
     let service = service.restart().await;
@@ -355,11 +400,17 @@ async fn statistics_are_those_of_the_tenant() {
     let service = Service::start().await;
     let mut client = service.client();
     let other = Memory { category: "other".into(), ..memory("b", "b") };
-    client.remember_batch(RememberBatchRequest { memories: vec![memory("a", "a"), other] }).await.unwrap();
+    client
+        .remember_batch(RememberBatchRequest {
+            memories: vec![memory("a", "a"), other],
+            ..RememberBatchRequest::default()
+        })
+        .await
+        .unwrap();
     for _ in 0..4 {
         client.recall(RecallRequest::default()).await.unwrap();
     }
-    let stats = client.get_stats(GetStatsRequest {}).await.unwrap().into_inner();
+    let stats = client.get_stats(GetStatsRequest::default()).await.unwrap().into_inner();
     assert_eq!((stats.memories, stats.dimensions, &*stats.embedder), (2, 256, "hashing-256"));
     assert_eq!(stats.categories, HashMap::from([("test".to_owned(), 1), ("other".to_owned(), 1)]));
     assert_eq!((stats.cache_hits, stats.cache_misses, stats.generation), (3, 1, 1));
@@ -384,7 +435,10 @@ async fn a_recall_over_its_time_is_stopped() {
     let stopped = client.recall(RecallRequest::default()).await.unwrap_err();
     assert_eq!(stopped.code(), Code::DeadlineExceeded);
     assert_eq!(client.explain(ExplainRequest::default()).await.unwrap_err().code(), Code::DeadlineExceeded);
-    client.remember(RememberRequest { memory: Some(memory("a", "a")) }).await.unwrap();
+    client
+        .remember(RememberRequest { memory: Some(memory("a", "a")), ..RememberRequest::default() })
+        .await
+        .unwrap();
     service.stop().await;
 }
 
@@ -397,22 +451,30 @@ async fn disk_and_memory_agree_after_writes_that_race() {
         let work = async move {
             let id = (number % 5).to_string();
             if number % 7 == 6 {
-                drop(client.forget(ForgetRequest { ids: vec![id] }).await.unwrap());
+                drop(
+                    client.forget(ForgetRequest { ids: vec![id], ..ForgetRequest::default() }).await.unwrap(),
+                );
             } else {
                 let written = memory(&id, &format!("written by {number}"));
-                drop(client.remember(RememberRequest { memory: Some(written) }).await.unwrap());
+                drop(
+                    client
+                        .remember(RememberRequest { memory: Some(written), ..RememberRequest::default() })
+                        .await
+                        .unwrap(),
+                );
             }
         };
         running.spawn(service.telemetry.carry(work));
     }
     running.join_all().await;
-    let everything = RecallRequest { query: Some(Query { include_embedding: true, ..Query::default() }) };
+    let query = Some(Query { include_embedding: true, ..Query::default() });
+    let everything = RecallRequest { query, ..RecallRequest::default() };
     let before = service.client().recall(everything.clone()).await.unwrap().into_inner();
-    let stats = service.client().get_stats(GetStatsRequest {}).await.unwrap().into_inner();
+    let stats = service.client().get_stats(GetStatsRequest::default()).await.unwrap().into_inner();
     let service = service.restart().await;
     let after = service.client().recall(everything).await.unwrap().into_inner();
     assert_eq!(after.memories, before.memories);
-    let again = service.client().get_stats(GetStatsRequest {}).await.unwrap().into_inner();
+    let again = service.client().get_stats(GetStatsRequest::default()).await.unwrap().into_inner();
     assert_eq!((again.generation, again.categories), (stats.generation, stats.categories));
     service.stop().await;
 }
@@ -420,7 +482,11 @@ async fn disk_and_memory_agree_after_writes_that_race() {
 #[tokio::test]
 async fn vectors_of_another_length_end_the_start_with_the_name_of_the_setting() {
     let service = Service::start().await;
-    service.client().remember(RememberRequest { memory: Some(memory("a", "a")) }).await.unwrap();
+    service
+        .client()
+        .remember(RememberRequest { memory: Some(memory("a", "a")), ..RememberRequest::default() })
+        .await
+        .unwrap();
     let change = |config: &mut memory_service::Config| {
         config.memory_dimensions = 128;
         config.memory_embedder = "hashing-128".into();
@@ -433,9 +499,12 @@ async fn vectors_of_another_length_end_the_start_with_the_name_of_the_setting() 
 async fn a_recall_says_in_its_span_what_it_did() {
     let service = Service::start().await;
     let mut client = service.client();
-    client.remember(RememberRequest { memory: Some(memory("a", "a")) }).await.unwrap();
+    client
+        .remember(RememberRequest { memory: Some(memory("a", "a")), ..RememberRequest::default() })
+        .await
+        .unwrap();
     let query = Query { limit: 7, ..Query::default() };
-    client.recall(RecallRequest { query: Some(query) }).await.unwrap();
+    client.recall(RecallRequest { query: Some(query), ..RecallRequest::default() }).await.unwrap();
     let spans = service.captured.until(|spans| spans.iter().any(|span| span.name == "memory.recall")).await;
     let span = spans.iter().find(|span| span.name == "memory.recall").unwrap();
     let value = |key: &str| {
@@ -456,11 +525,14 @@ async fn an_answer_larger_than_a_message_is_refused_and_a_smaller_one_is_not() {
     let mut client = service.client();
     for id in ["a", "b"] {
         let large = memory(id, &"x".repeat(40 << 10));
-        client.remember(RememberRequest { memory: Some(large) }).await.unwrap();
+        client.remember(RememberRequest { memory: Some(large), ..RememberRequest::default() }).await.unwrap();
     }
     let mut recall = async |limit| {
         let query = Query { limit, ..Query::default() };
-        client.recall(RecallRequest { query: Some(query) }).await.map_err(|status| status.code())
+        client
+            .recall(RecallRequest { query: Some(query), ..RecallRequest::default() })
+            .await
+            .map_err(|status| status.code())
     };
     assert_eq!(recall(2).await.unwrap_err(), Code::OutOfRange);
     assert_eq!(recalled(&recall(1).await.unwrap().into_inner()), ["a"]);

@@ -158,9 +158,20 @@ where
 
     /// Returns the value of `key` if it is held and not older than the TTL.
     pub fn get(&self, key: &K) -> Option<Hit<V>> {
+        self.get_if(key, |_| true)
+    }
+
+    /// Returns the value of `key` as [`Cache::get`] would, if it also `serves`; one that does not is removed and counts as expired.
+    pub fn get_if(&self, key: &K, serves: impl FnOnce(&Hit<V>) -> bool) -> Option<Hit<V>> {
         let now = self.shared.clock.now();
-        let hit = self.fresh(key, now);
+        let held = self.fresh(key, now);
+        let was_held = held.is_some();
+        let hit = held.filter(serves);
         let counts = &self.shared.counts;
+        if was_held && hit.is_none() {
+            self.shared.store.read().entries.invalidate(key);
+            counts.expirations.fetch_add(1, Ordering::Relaxed);
+        }
         let (counter, kind) =
             if hit.is_some() { (&counts.hits, Kind::Hit) } else { (&counts.misses, Kind::Miss) };
         counter.fetch_add(1, Ordering::Relaxed);

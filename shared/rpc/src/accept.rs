@@ -59,7 +59,8 @@ impl Connections {
         most: usize,
     ) -> Self {
         let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new());
+        // Vectored, whatever a connection says before its first write.
+        builder.http1().timer(TokioTimer::new()).writev(true);
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -103,9 +104,10 @@ impl Connections {
     }
 
     fn serve(&mut self, stream: Box<dyn Io>, peer: SocketAddr, room: Option<OwnedSemaphorePermit>) {
+        let caller = peer.ip().to_string().into();
         let peer = TcpConnectInfo { local_addr: Some(self.address), remote_addr: Some(peer) };
         let closing = self.closing.clone();
-        let door = Door { gate: Arc::clone(&self.gate), router: self.router.clone(), peer, closing };
+        let door = Door { gate: Arc::clone(&self.gate), router: self.router.clone(), peer, caller, closing };
         let served = self.terms.clone().serve(stream, door, self.builder.clone(), self.closing.clone());
         let served = self.gate.telemetry.carry(served);
         self.tasks.spawn(async move {

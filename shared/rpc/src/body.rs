@@ -33,8 +33,14 @@ pub(crate) struct Watched<B> {
     code: Code,
     sleep: Option<Pin<Box<Sleep>>>,
     hold: Hold,
-    dispatch: Dispatch,
-    context: context::Context,
+    scope: Option<Scope>,
+}
+
+/// What a stream that is made while its answer is sent runs in, beside the span of its call.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    pub(crate) dispatch: Dispatch,
+    pub(crate) context: context::Context,
 }
 
 /// What a server holds for as long as a stream is under way.
@@ -48,14 +54,13 @@ pub(crate) struct Hold {
 
 impl<B> Watched<B> {
     /// Watches `inner`, the body of an answer with these headers. At `deadline` a server ends it with a status, a client
-    /// with an error.
+    /// with an error. What runs in no `scope` is bytes that are there or come from elsewhere.
     pub(crate) fn new(
         inner: B,
         headers: &HeaderMap,
         mut call: Call,
         deadline: Option<Deadline>,
-        dispatch: Dispatch,
-        context: context::Context,
+        scope: Option<Scope>,
     ) -> Self {
         call.told(headers);
         let code = code_of(headers);
@@ -65,7 +70,7 @@ impl<B> Watched<B> {
         }
         let sleep = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.instant())));
         let code = code.unwrap_or(Code::Unknown);
-        Self { inner: Some(inner), call, code, sleep, hold: Hold::default(), dispatch, context }
+        Self { inner: Some(inner), call, code, sleep, hold: Hold::default(), scope }
     }
 
     /// Holds `hold` until the last byte.
@@ -79,11 +84,11 @@ impl<B> Watched<B> {
         B: Body<Data = Bytes> + Unpin,
     {
         let Some(inner) = self.inner.as_mut() else { return Poll::Ready(None) };
-        if self.call.side() == Side::Client {
+        let Some(Scope { dispatch, context }) = &self.scope else {
             return Pin::new(inner).poll_frame(task);
-        }
-        let (span, context): (&Span, _) = (self.call.span(), &self.context);
-        dispatcher::with_default(&self.dispatch, || {
+        };
+        let span: &Span = self.call.span();
+        dispatcher::with_default(dispatch, || {
             span.in_scope(|| context.within(|| Pin::new(inner).poll_frame(task)))
         })
     }
@@ -115,8 +120,10 @@ impl<B> Watched<B> {
 
     fn release(&mut self) {
         // A stream's own clean-up logs and measures, too.
-        let inner = self.inner.take();
-        dispatcher::with_default(&self.dispatch, || drop(inner));
+        match (self.inner.take(), &self.scope) {
+            (Some(inner), Some(Scope { dispatch, .. })) => dispatcher::with_default(dispatch, || drop(inner)),
+            (inner, _) => drop(inner),
+        }
         self.hold = Hold::default();
     }
 }

@@ -1,6 +1,6 @@
 //! One rpc as it is seen by telemetry: its span and its duration, on either side.
 
-use std::{fmt, time::Instant};
+use std::{borrow::Cow, fmt, time::Instant};
 
 use http::HeaderMap;
 use telemetry::{Histogram, KeyValue, Telemetry, names};
@@ -22,7 +22,7 @@ pub(crate) enum Side {
 #[derive(Debug)]
 pub(crate) struct Call {
     side: Side,
-    method: String,
+    method: Cow<'static, str>,
     server: Option<String>,
     span: Span,
     histogram: Histogram,
@@ -43,26 +43,23 @@ pub(crate) trait Ending: fmt::Debug + Send + Sync {
 
 impl Call {
     /// Begins to measure a call that is answered here; `method` is `package.Service/Method`.
-    pub(crate) fn answered(method: &str, span: Span, histogram: Histogram) -> Self {
+    pub(crate) fn answered(method: Cow<'static, str>, span: Span, histogram: Histogram) -> Self {
         Self::begin(Side::Server, method, None, span, histogram)
     }
 
     /// Begins to measure a call that is made to `server`.
     pub(crate) fn made(method: &str, server: &str, span: Span, histogram: Histogram) -> Self {
-        Self::begin(Side::Client, method, Some(server.to_owned()), span, histogram)
+        Self::begin(Side::Client, method.to_owned().into(), Some(server.to_owned()), span, histogram)
     }
 
-    fn begin(side: Side, method: &str, server: Option<String>, span: Span, histogram: Histogram) -> Self {
-        Self {
-            side,
-            method: method.to_owned(),
-            server,
-            span,
-            histogram,
-            started: Instant::now(),
-            ended: false,
-            listener: None,
-        }
+    fn begin(
+        side: Side,
+        method: Cow<'static, str>,
+        server: Option<String>,
+        span: Span,
+        histogram: Histogram,
+    ) -> Self {
+        Self { side, method, server, span, histogram, started: Instant::now(), ended: false, listener: None }
     }
 
     /// Keeps `listener` until the end, which it is then told.
@@ -107,15 +104,23 @@ impl Call {
             self.span.record(names::ERROR_TYPE, name);
         }
         // Whoever asks for methods that do not exist could otherwise make any number of series.
-        let method = if code == Code::Unimplemented { "_OTHER" } else { &self.method };
-        let mut attributes = vec![
+        let method = std::mem::take(&mut self.method);
+        let method = if code == Code::Unimplemented { Cow::Borrowed("_OTHER") } else { method };
+        let shared = [
             KeyValue::new(names::RPC_SYSTEM_NAME, names::GRPC),
-            KeyValue::new(names::RPC_METHOD, method.to_owned()),
+            KeyValue::new(names::RPC_METHOD, method),
             KeyValue::new(names::RPC_RESPONSE_STATUS_CODE, name),
         ];
-        attributes.extend(self.server.take().map(|server| KeyValue::new(names::SERVER_ADDRESS, server)));
-        // Inside the span, so that the measurement belongs to its trace.
-        self.span.in_scope(|| self.histogram.record(self.started.elapsed().as_secs_f64(), &attributes));
+        let took = self.started.elapsed().as_secs_f64();
+        // Inside the span, so that the measurement belongs to its trace, and the span ends now.
+        self.span.in_scope(|| match self.server.take() {
+            None => self.histogram.record(took, &shared),
+            Some(server) => {
+                let [system, method, code] = shared;
+                let server = KeyValue::new(names::SERVER_ADDRESS, server);
+                self.histogram.record(took, &[system, method, code, server]);
+            }
+        });
         // The call is over now, and not when its body is dropped.
         self.span = Span::none();
     }

@@ -62,7 +62,7 @@ impl Terms {
         let heard = Arc::new(AtomicUsize::new(0));
         let (stage, closing) = Closing::new();
         let service = TowerToHyperService::new(Door { closing, ..door });
-        let io = TokioIo::new(Listened { io, heard: Arc::clone(&heard) });
+        let io = TokioIo::new(Listened { io, heard: Arc::clone(&heard), spoke: false });
         let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
         // How a connection ends is the client's matter; every call on it was measured.
         tokio::select! {
@@ -118,6 +118,8 @@ async fn aged(opened: Instant, max_age: Duration) {
 struct Listened {
     io: Box<dyn Io>,
     heard: Arc<AtomicUsize>,
+    /// Whether anything was written.
+    spoke: bool,
 }
 
 impl AsyncRead for Listened {
@@ -138,6 +140,7 @@ impl AsyncRead for Listened {
 
 impl AsyncWrite for Listened {
     fn poll_write(mut self: Pin<&mut Self>, task: &mut Task<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.spoke = true;
         Pin::new(&mut *self.io).poll_write(task, bytes)
     }
 
@@ -154,10 +157,13 @@ impl AsyncWrite for Listened {
         task: &mut Task<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.spoke = true;
         Pin::new(&mut *self.io).poll_write_vectored(task, slices)
     }
 
+    /// HTTP/2 asks before its first write up to which size it copies a message between its neighbours (1 KiB, or 256 bytes where
+    /// writes are vectored): a message that is not copied, and the trailers behind it, are one write more for each call.
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.spoke && self.io.is_write_vectored()
     }
 }

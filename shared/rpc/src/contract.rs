@@ -56,6 +56,8 @@ contracts! {
         llm_gateway_service_client LlmGatewayServiceClient, LlmGatewayService;
     llm: pattern_service_server PatternServiceServer,
         pattern_service_client PatternServiceClient, PatternService;
+    memory: memory_admin_service_server MemoryAdminServiceServer,
+        memory_admin_service_client MemoryAdminServiceClient, MemoryAdminService;
     memory: memory_service_server MemoryServiceServer,
         memory_service_client MemoryServiceClient, MemoryService;
     monitor: monitor_service_server MonitorServiceServer,

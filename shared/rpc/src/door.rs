@@ -1,6 +1,7 @@
 //! The door of a host: what happens to every request before and after the service sees it.
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     convert::Infallible,
     error::Error,
@@ -26,14 +27,14 @@ use tracing::{
 use crate::{
     Api, Caller, Deadline, Fault,
     access::{Access, unauthenticated},
-    body::{Hold, Watched},
+    body::{Hold, Scope, Watched},
     call::{self, Call},
     context::Context,
     deadline,
     draining::{self, Closing, Stage},
     garbled,
     limit::{Limit, Limits, Permit},
-    methods,
+    methods::{self, Method},
 };
 
 /// The answer's trace, for whoever reports a problem.
@@ -66,6 +67,8 @@ pub(crate) struct Door {
     pub(crate) gate: Arc<Gate>,
     pub(crate) router: axum::Router,
     pub(crate) peer: TcpConnectInfo,
+    /// Address of the other side, as spans tell it.
+    pub(crate) caller: Arc<str>,
     pub(crate) closing: Closing,
 }
 
@@ -112,33 +115,33 @@ impl Door {
 
     async fn rpc(self, request: Request<Body>, known: bool) -> Response<Body> {
         let path = request.uri().path().to_owned();
-        let method = path.trim_start_matches('/');
+        let method = methods::of(&path);
         let limit = self.gate.limits.of(&path).cloned();
         if let Some(limit) = limit.as_ref().filter(|limit| limit.is_full()) {
-            return self.gate.turn_away(&path, limit, &request);
+            return self.gate.turn_away(&path, method, limit, &request);
         }
-        let peer = self.peer.remote_addr.map(|peer| peer.ip().to_string()).unwrap_or_default();
-        let span = if self.gate.is_untraced(method) {
+        let name = name_of(method, &path);
+        let span = if self.gate.is_untraced(&name) {
             Span::none()
         } else {
-            call::server_span(&self.gate.telemetry, method, request.headers(), &peer)
+            call::server_span(&self.gate.telemetry, &name, request.headers(), &self.caller)
         };
-        let call = Call::answered(method, span.clone(), self.gate.histogram.clone());
-        self.work(request, path, known, limit, call).instrument(span).await
+        let call = Call::answered(name, span.clone(), self.gate.histogram.clone());
+        let asked = Asked { known, path, method, limit };
+        self.work(request, asked, call).instrument(span).await
     }
 
     /// Lets an rpc in, and the service answer it.
     async fn work(
         self,
         mut request: Request<Body>,
-        path: String,
-        known: bool,
-        limit: Option<Arc<Limit>>,
+        Asked { known, path, method, limit }: Asked,
         call: Call,
     ) -> Response<Body> {
+        let streams = method.is_some_and(|method| method.streaming);
         let trace = trace_of(request.headers());
         let gate = Arc::clone(&self.gate);
-        let admitted = if known { gate.admit(&mut request, &path) } else { Err(unimplemented()) };
+        let admitted = if known { gate.admit(&mut request, &path, streams) } else { Err(unimplemented()) };
         let admitted = match (admitted, &limit) {
             (Ok(mut admitted), Some(limit)) => match limit.enter(admitted.first).await {
                 Ok(permit) => {
@@ -159,16 +162,17 @@ impl Door {
         };
         name_trace(&mut response, &trace);
         let (parts, body) = response.into_parts();
-        let hold = if methods::is_streaming(&path) {
+        let (hold, scope) = if streams {
             // What has no end of its own has none to wait for.
-            let last = if methods::is_endless(&path) { Stage::Closing } else { Stage::Over };
-            Hold { end: Some(Box::pin(closing.reached(last))), permit: admitted.permit.take() }
+            let last = if method.is_some_and(|method| method.endless) { Stage::Closing } else { Stage::Over };
+            let hold = Hold { end: Some(Box::pin(closing.reached(last))), permit: admitted.permit.take() };
+            let dispatch = gate.telemetry.dispatch();
+            (hold, Some(Scope { dispatch, context: admitted.context }))
         } else {
             // The work is done: whoever reads its answer slowly takes nobody's room.
-            Hold::default()
+            (Hold::default(), None)
         };
-        let dispatch = gate.telemetry.dispatch();
-        let body = Watched::new(body, &parts.headers, call, admitted.whole, dispatch, admitted.context);
+        let body = Watched::new(body, &parts.headers, call, admitted.whole, scope);
         Response::from_parts(parts, Body::new(body.holding(hold)))
     }
 
@@ -185,6 +189,15 @@ impl Door {
             () = self.closing.reached(Stage::Over) => refusal(draining::leaving()),
         }
     }
+}
+
+/// Which rpc is asked for.
+struct Asked {
+    /// Whether its service is served here.
+    known: bool,
+    path: String,
+    method: Option<&'static Method>,
+    limit: Option<Arc<Limit>>,
 }
 
 /// What an rpc was let in with.
@@ -209,7 +222,7 @@ impl Admitted {
 
 impl Gate {
     /// Authenticates an rpc and reads its deadline.
-    fn admit(&self, request: &mut Request<Body>, path: &str) -> Result<Admitted, Fault> {
+    fn admit(&self, request: &mut Request<Body>, path: &str, streams: bool) -> Result<Admitted, Fault> {
         if !path.trim_start_matches('/').starts_with(HEALTH) {
             let caller = self.access.identify(request.headers())?;
             let caller: Caller =
@@ -222,14 +235,20 @@ impl Gate {
         }
         let first = given.unwrap_or_else(|| Deadline::after(self.request_timeout));
         // A watch stays open for as long as its caller wants.
-        let whole = if methods::is_streaming(path) { given } else { Some(first) };
+        let whole = if streams { given } else { Some(first) };
         let context = Context { deadline: whole, authorization: authorization(request), serving: true };
         Ok(Admitted { context, first, whole, permit: None })
     }
 
     /// Refuses an rpc for which there is no room before anything else is done for it: no span, no look at its token.
-    fn turn_away(&self, path: &str, limit: &Limit, request: &Request<Body>) -> Response<Body> {
-        let mut call = Call::answered(path.trim_start_matches('/'), Span::none(), self.histogram.clone());
+    fn turn_away(
+        &self,
+        path: &str,
+        method: Option<&'static Method>,
+        limit: &Limit,
+        request: &Request<Body>,
+    ) -> Response<Body> {
+        let mut call = Call::answered(name_of(method, path), Span::none(), self.histogram.clone());
         let mut response = refusal(self.limits.shed(path, limit));
         name_trace(&mut response, &trace_of(request.headers()));
         call.end(Code::ResourceExhausted);
@@ -239,6 +258,11 @@ impl Gate {
     pub(crate) fn is_untraced(&self, path: &str) -> bool {
         self.untraced.iter().any(|prefix| path.starts_with(prefix.as_str()))
     }
+}
+
+/// Returns the full name of an rpc.
+fn name_of(method: Option<&'static Method>, path: &str) -> Cow<'static, str> {
+    method.map_or_else(|| path.trim_start_matches('/').to_owned().into(), |method| method.name().into())
 }
 
 fn is_grpc<B>(request: &Request<B>) -> bool {

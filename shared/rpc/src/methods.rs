@@ -20,16 +20,22 @@ static METHODS: LazyLock<HashMap<String, Method>> = LazyLock::new(|| {
 });
 
 /// One method of a descriptor set.
-struct Method {
+pub(crate) struct Method {
     /// Full name of its service.
     service: String,
     path: String,
-    streaming: bool,
+    /// Whether it answers with a stream.
+    pub(crate) streaming: bool,
     /// Whether it is asked with a stream.
     asked_by_stream: bool,
     /// A stream without an end of its own: one that tells changes (by its name, `Watch…`), or that answers for as long as it
     /// is asked.
-    endless: bool,
+    pub(crate) endless: bool,
+}
+
+/// Returns the rpc at `path`, if somebody here knows it.
+pub(crate) fn of(path: &str) -> Option<&'static Method> {
+    METHODS.get(path)
 }
 
 /// Returns whether the rpc at `path` answers with a stream; `false` for an rpc nobody here knows.
@@ -42,16 +48,18 @@ pub(crate) fn sends_one(path: &str) -> bool {
     METHODS.get(path).is_some_and(|method| !method.asked_by_stream)
 }
 
-/// Returns whether the rpc at `path` goes on for as long as its caller wants: a watch, a conversation.
-pub(crate) fn is_endless(path: &str) -> bool {
-    METHODS.get(path).is_some_and(|method| method.endless)
-}
-
 /// Returns the paths of the methods of `services`, as the encoded `sets` describe them, that do a bounded piece of work: all
 /// but those without an end of their own.
 pub(crate) fn bounded(sets: &[&'static [u8]], services: &BTreeSet<&'static str>) -> Vec<String> {
     let own = methods(sets.iter().copied());
     own.filter(|it| !it.endless && services.contains(it.service.as_str())).map(|it| it.path).collect()
+}
+
+impl Method {
+    /// Returns its full name, `package.Service/Method`.
+    pub(crate) fn name(&self) -> &str {
+        self.path.trim_start_matches('/')
+    }
 }
 
 fn methods<'a>(sets: impl IntoIterator<Item = &'a [u8]>) -> impl Iterator<Item = Method> {
@@ -94,10 +102,10 @@ mod tests {
 
     #[test]
     fn watches_and_conversations_have_no_end_of_their_own() {
-        assert!(is_endless("/grpc.health.v1.Health/Watch"));
-        assert!(is_endless("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"));
+        assert!(of("/grpc.health.v1.Health/Watch").unwrap().endless);
+        assert!(of("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo").unwrap().endless);
         let generate = "/athena.llm.v1.LlmGatewayService/GenerateStream";
-        assert!(is_streaming(generate) && !is_endless(generate));
+        assert!(is_streaming(generate) && !of(generate).unwrap().endless);
     }
 
     #[test]

@@ -84,6 +84,12 @@ pub const MEMORY_QUERY_LATENCY: Metric =
 /// Memories held, all tenants of one memory-service.
 pub const MEMORY_COUNT: Metric =
     Metric::gauge("athena.memory.count", "{memory}", "Memories held, all tenants.");
+/// Files of memories that could not be read, were set aside, and are still there.
+pub const MEMORY_QUARANTINED: Metric = Metric::gauge(
+    "athena.memory.quarantined",
+    "{file}",
+    "Files of memories that were set aside because they could not be read.",
+);
 /// Stored memories that could not be read at the start and are left out.
 pub const MEMORY_CORRUPT: Metric = Metric::counter(
     "athena.memory.corrupt",
@@ -106,7 +112,7 @@ pub const STORAGE_REFUSED: Metric =
 /// Share of requests answered from a cache, 0 to 1; attribute [`CACHE`] = `llm` or `memory_query`.
 pub const CACHE_HIT_RATE: Metric =
     Metric::gauge("cache_hit_rate", "1", "Share of requests answered from the cache.");
-/// Most entries a cache holds; attribute [`CACHE`] = `llm`.
+/// Most entries a cache holds; attribute [`CACHE`] = `llm` or `memory_query`.
 pub const CACHE_CAPACITY: Metric =
     Metric::gauge("athena.cache.capacity", "{entry}", "Most entries the cache holds.");
 /// Items the gateway answered; attribute [`SERVED`] = `pattern`, `exact`, `semantic`, `coalesced`, `merged` or `upstream`.
@@ -254,6 +260,7 @@ pub const METRICS: &[Metric] = &[
     MEMORY_QUERY_LATENCY,
     MEMORY_COUNT,
     MEMORY_CORRUPT,
+    MEMORY_QUARANTINED,
     LLM_RESPONSE_TIME,
     FIRESTORE_OPERATIONS,
     STORAGE_REFUSED,

@@ -23,6 +23,8 @@ const ANSWER_ID: Holds = Words(&["0af7651916cd43dd8448eb211c80319c", ""]);
 const SHARE: Holds = Number(0.0, 1.0);
 const FINITE: Holds = Number(f64::MIN, f64::MAX);
 const LIMIT: Holds = Whole(0, 1_000);
+/// A plan that can be taken for every query, or none.
+const PLAN: Holds = Words(&["filtered_scan", ""]);
 const PATH_NAME: Holds = PathName { optional: false };
 /// As `memory_dimensions` has it.
 const EMBEDDING: Holds = Vector(256);
@@ -170,6 +172,9 @@ const TABLE: &[(&str, Holds)] = &[
     ("memory.v1.Query.threads", List(0, 64, &Text(1, 256))),
     ("memory.v1.RecallRequest.query", Message { required: false }),
     ("memory.v1.ExplainRequest.query", Message { required: false }),
+    ("memory.v1.ExplainRequest.plan", PLAN),
+    ("memory.v1.ExplainOnlyRequest.query", Message { required: false }),
+    ("memory.v1.ExplainOnlyRequest.plan", PLAN),
     ("memory.v1.GetRequest.id", Text(1, 256)),
     ("memory.v1.GetRequest.include_embedding", Flag),
     ("memory.v1.ForgetRequest.ids", List(1, 1_000, &Text(1, 256))),

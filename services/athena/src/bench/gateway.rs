@@ -42,7 +42,7 @@ struct Running {
 pub(super) async fn exact_hit() -> Result<Round> {
     let folder = tempfile::tempdir()?;
     let mock = Mock::start(0, Duration::ZERO)?;
-    let gateway = Running::gateway(&mock, folder.path(), &[]).await?;
+    let gateway = Running::gateway(None, &mock, folder.path(), &[]).await?;
     let echo = Running::part(Part::Echo).await?;
     let bare = Running::part(Part::BareEcho).await?;
     let measured = bench::exact_hit(&gateway.server, &echo.server, &bare.server).await;
@@ -52,11 +52,12 @@ pub(super) async fn exact_hit() -> Result<Round> {
     Ok(measured?.into())
 }
 
-/// What a miss costs on its way, and on its way through Envoy: the program named, the one on the PATH, or none.
-pub(super) async fn overhead(envoy: Option<&Path>) -> Result<Round> {
+/// What a miss costs on its way, and on its way through Envoy: the program named, the one on the PATH, or none. The gateway is the
+/// `program` named, or this one.
+pub(super) async fn overhead(program: Option<&Path>, envoy: Option<&Path>) -> Result<Round> {
     let folder = tempfile::tempdir()?;
     let mock = Mock::start(0, Duration::ZERO)?;
-    let gateway = Running::gateway(&mock, folder.path(), &[]).await?;
+    let gateway = Running::gateway(program, &mock, folder.path(), &[]).await?;
     let envoy = match envoy {
         Some(program) => Some(Running::envoy(program, mock.address()).await?),
         None if is_on_path(ENVOY) => Some(Running::envoy(ENVOY.as_ref(), mock.address()).await?),
@@ -67,24 +68,34 @@ pub(super) async fn overhead(envoy: Option<&Path>) -> Result<Round> {
     for running in [Some(gateway), envoy].into_iter().flatten() {
         end(running.child).await?;
     }
-    Ok(measured?.into())
+    Ok(named(measured?, program))
 }
 
-/// Resident memory with the response cache as small as it can be.
-pub(super) async fn memory() -> Result<Round> {
+/// Resident memory with the response cache as small as it can be, and none larger considered, of the `program` named, or of this one.
+pub(super) async fn memory(program: Option<&Path>) -> Result<Round> {
     let folder = tempfile::tempdir()?;
     let mock = Mock::start(0, Duration::ZERO)?;
-    let gateway = Running::gateway(&mock, folder.path(), &["llm_cache_size=1"]).await?;
+    let gateway =
+        Running::gateway(program, &mock, folder.path(), &["llm_cache_size=1", "llm_cache_max_size=1"])
+            .await?;
     let measured = bench::memory(&gateway.server).await;
     end(gateway.child).await?;
-    Ok(measured?.into())
+    Ok(named(measured?, program))
+}
+
+/// Says which program served the gateway.
+fn named(measured: bench::Round, program: Option<&Path>) -> Round {
+    let name = program.and_then(Path::file_name).map_or("athena".into(), |name| name.to_string_lossy());
+    let mut round = Round::from(measured);
+    round.details["program"] = json!(name);
+    round
 }
 
 /// Upstream calls for identical calls at once.
 pub(super) async fn single_flight() -> Result<Round> {
     let folder = tempfile::tempdir()?;
     let mock = Mock::start(0, bench::SINGLE_FLIGHT_DELAY)?;
-    let gateway = Running::gateway(&mock, folder.path(), &[]).await?;
+    let gateway = Running::gateway(None, &mock, folder.path(), &[]).await?;
     let measured = bench::single_flight(&mock, &gateway.server).await;
     end(gateway.child).await?;
     Ok(measured?.into())
@@ -106,8 +117,8 @@ pub(super) async fn part(part: Part, settings: &[String]) -> Result<String> {
 }
 
 impl Running {
-    /// Starts a gateway in front of `mock`.
-    async fn gateway(mock: &Mock, folder: &Path, extra: &[&str]) -> Result<Self> {
+    /// Starts a gateway in front of `mock`: the `program` named, or this one that serves it.
+    async fn gateway(program: Option<&Path>, mock: &Mock, folder: &Path, extra: &[&str]) -> Result<Self> {
         let mut settings = vec![
             format!("llm_upstream_url={}", mock.url()),
             format!("llm_model={}", bench::MODEL),
@@ -115,7 +126,13 @@ impl Running {
         ];
         settings.extend(extra.iter().map(|setting| (*setting).to_owned()));
         let port = free_port()?;
-        let child = serve_with(Service::LlmGateway, port, folder, settings)?;
+        let child = match program {
+            Some(program) => {
+                let last = format!("{}={port}", Service::LlmGateway.port_setting());
+                spawn(Command::new(program), settings, &last)?
+            }
+            None => serve_with(Service::LlmGateway, port, folder, settings)?,
+        };
         until_serving(Service::LlmGateway, port).await?;
         Self::of(child, port)
     }

@@ -8,6 +8,7 @@ mod image;
 mod merge;
 mod overload;
 mod processes;
+mod recalls;
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -36,6 +37,9 @@ pub(crate) struct Arguments {
     /// For gateway.overhead: the program of Envoy 1.40, measured beside; otherwise the `envoy` on the PATH, or none.
     #[arg(long, value_name = "PATH")]
     envoy: Option<PathBuf>,
+    /// For gateway.overhead and gateway.memory: the gateway's own program, as its image holds it; otherwise this program serves it.
+    #[arg(long, value_name = "PATH")]
+    gateway: Option<PathBuf>,
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
@@ -57,7 +61,7 @@ struct Bench {
     data: &'static str,
 }
 
-const BENCHES: [Bench; 19] = [
+const BENCHES: [Bench; 21] = [
     Bench {
         name: "gateway.bands",
         about: "observations that an answer about close figures serves, at ±10 % of APR and TVL, with answers of the day before",
@@ -179,6 +183,26 @@ const BENCHES: [Bench; 19] = [
         data: "recorded pool days: pools/pool_days_….csv",
     },
     Bench {
+        name: "memory.plans",
+        about: "queries about recorded pools whose matches the planner knows beforehand within a factor of two",
+        unit: "percent",
+        better: "higher",
+        goal: "at least 90, of every plan",
+        reference: "what came out; no memory store shows estimates. `over_best` is the time of the plan taken over that of the fastest",
+        rounds: 1,
+        data: "recorded pool days: pools/pool_days_….csv",
+    },
+    Bench {
+        name: "memory.stale",
+        about: "recalls, in a million steps of writes, deletions, expiries and recalls, that show what is no longer true",
+        unit: "count",
+        better: "lower",
+        goal: "0",
+        reference: "a look at every memory; five projects fixed this bug in 2026",
+        rounds: 1,
+        data: "",
+    },
+    Bench {
         name: "memory.scan",
         about: "p95 of an unfiltered recall of 1,000,000 vectors of 384 values, over that of reading the same codes once",
         unit: "ratio",
@@ -282,6 +306,8 @@ struct Setup {
     settings: Vec<String>,
     /// The program of Envoy, if one was named.
     envoy: Option<PathBuf>,
+    /// The gateway's own program, if one was named.
+    gateway: Option<PathBuf>,
     rounds: u32,
     bar: ProgressBar,
 }
@@ -345,8 +371,8 @@ pub(crate) async fn run(arguments: Arguments, settings: &[String]) -> Result<Str
     };
     let rounds = arguments.rounds.unwrap_or(bench.rounds).max(1);
     let bar = progress(bench.name, rounds);
-    let (embedder, settings, envoy) = (arguments.embedder, settings.to_vec(), arguments.envoy);
-    let setup = Setup { data, folder, embedder, settings, envoy, rounds, bar };
+    let Arguments { embedder, envoy, gateway, .. } = arguments;
+    let setup = Setup { data, folder, embedder, settings: settings.to_vec(), envoy, gateway, rounds, bar };
     let outcome = measure(bench.name, &setup).await?;
     setup.bar.finish_and_clear();
     let object = object(bench, &outcome, rounds);
@@ -374,8 +400,10 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
         }
         "gateway.merge" => merge::merge(setup).await,
         "gateway.exact_hit" => setup.rounds(gateway::exact_hit).await,
-        "gateway.overhead" => setup.rounds(|| gateway::overhead(setup.envoy.as_deref())).await,
-        "gateway.memory" => setup.rounds(gateway::memory).await,
+        "gateway.overhead" => {
+            setup.rounds(|| gateway::overhead(setup.gateway.as_deref(), setup.envoy.as_deref())).await
+        }
+        "gateway.memory" => setup.rounds(|| gateway::memory(setup.gateway.as_deref())).await,
         "gateway.single_flight" => setup.rounds(gateway::single_flight).await,
         "gateway.near_miss" => {
             let embedder = setup.embedder().await?;
@@ -393,17 +421,7 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
             };
             setup.rounds(measure).await
         }
-        "memory.filtered" => setup.rounds(async || memory(memory_service::bench::filtered::measure)).await,
-        "memory.scan" => setup.rounds(async || memory(memory_service::bench::scan::measure)).await,
-        "memory.evidence" => {
-            let embedder = setup.embedder().await?;
-            let measure = async || {
-                let (value, details) =
-                    memory_service::bench::evidence::measure(&setup.data, &*embedder).await?;
-                Ok(Round { value, details })
-            };
-            setup.rounds(measure).await
-        }
+        name if name.starts_with("memory.") => recalls::measure(name, setup).await,
         "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,
         "mesh.memory" => setup.rounds(processes::memory).await,
@@ -413,11 +431,6 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
 
 fn bands(days: &[u8]) -> Result<Round> {
     let (value, details) = llm_gateway::bench::bands::measure(days)?;
-    Ok(Round { value, details })
-}
-
-fn memory(measure: fn() -> Result<(f64, Value), memory_service::bench::Error>) -> Result<Round> {
-    let (value, details) = measure()?;
     Ok(Round { value, details })
 }
 

@@ -72,6 +72,11 @@ impl Process {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Ends it without a word to it.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
     /// Asks it to stop.
     pub(crate) async fn terminate(&self) {
         let id = self.child.id().unwrap().to_string();
@@ -147,7 +152,7 @@ impl Processes {
 
     async fn recalls(&self) -> u64 {
         let mut memory: MemoryServiceClient<_> = self.client(Service::MemoryService);
-        let stats = memory.get_stats(GetStatsRequest {}).await.unwrap().into_inner();
+        let stats = memory.get_stats(GetStatsRequest::default()).await.unwrap().into_inner();
         stats.cache_misses + stats.cache_hits
     }
 

@@ -43,7 +43,11 @@ fn remember_until_gone(all: &Processes) -> Writer<u64> {
                 content: format!("number {number}"),
                 ..Memory::default()
             };
-            if memory.remember(RememberRequest { memory: Some(remembered) }).await.is_err() {
+            if memory
+                .remember(RememberRequest { memory: Some(remembered), ..RememberRequest::default() })
+                .await
+                .is_err()
+            {
                 return number;
             }
             tell.send_replace(number + 1);

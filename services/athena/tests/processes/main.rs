@@ -5,4 +5,5 @@
 mod command;
 mod harness;
 mod killed;
+mod memories;
 mod terminated;

@@ -49,11 +49,17 @@ async fn call(service: Service, channel: Channel, number: u64) -> Result<(), Sta
             let mut client = MemoryServiceClient::over(channel);
             if number.is_multiple_of(2) {
                 let query = Query { text: format!("number {number}"), limit: 5, ..Query::default() };
-                return client.recall(RecallRequest { query: Some(query) }).await.map(drop);
+                return client
+                    .recall(RecallRequest { query: Some(query), ..RecallRequest::default() })
+                    .await
+                    .map(drop);
             }
             let content = format!("number {number}");
             let memory = Memory { category: "test".to_owned(), content, ..Memory::default() };
-            client.remember(RememberRequest { memory: Some(memory) }).await.map(drop)
+            client
+                .remember(RememberRequest { memory: Some(memory), ..RememberRequest::default() })
+                .await
+                .map(drop)
         }
         Service::StorageBatcher => {
             let number = i64::try_from(number).unwrap();

@@ -40,8 +40,15 @@ impl Form {
         self.0.extend_from_slice(bytes);
     }
 
+    /// Adds a count: one byte where it is small, as most are, since every byte of a form is hashed for every call.
     pub(super) fn count(&mut self, count: usize) {
-        self.bits(u64::try_from(count).unwrap_or(u64::MAX));
+        match u8::try_from(count) {
+            Ok(small) if small < u8::MAX => self.0.push(small),
+            _ => {
+                self.0.push(u8::MAX);
+                self.bits(u64::try_from(count).unwrap_or(u64::MAX));
+            }
+        }
     }
 
     pub(super) fn number(&mut self, value: f64) {

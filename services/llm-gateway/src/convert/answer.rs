@@ -19,7 +19,7 @@ use crate::{
 /// Writes an answered conversation.
 pub(crate) fn generated(generated: Generated) -> wire::GenerateResponse {
     wire::GenerateResponse {
-        text: generated.answer.text.to_string(),
+        text: (*generated.answer.text).to_owned(),
         finish_reason: finish(generated.answer.finish).into(),
         tool_calls: generated.answer.tool_calls.iter().cloned().map(tool_call).collect(),
         extra: json(&generated.answer.extra),
@@ -77,7 +77,7 @@ pub(crate) fn report(report: Report, ids: Vec<String>) -> wire::AnalyzeResponse 
 fn served(served: Served) -> wire::Served {
     wire::Served {
         by: by(served.by).into(),
-        model: served.model.to_string(),
+        model: (*served.model).to_owned(),
         age: Some(duration_to_proto(served.age)),
         usage: Some(usage(served.usage)),
         cost_usd: served.cost_usd,
@@ -85,7 +85,7 @@ fn served(served: Served) -> wire::Served {
         phases: Some(phases(served.phases)),
         pattern: served.pattern,
         match_id: served.match_id.map(|id| id.to_string()).unwrap_or_default(),
-        upstream: served.upstream.to_string(),
+        upstream: (*served.upstream).to_owned(),
         attempts: served.attempts,
         nearest: served.near.as_ref().map(nearness),
         answer_id: served.answer_id,

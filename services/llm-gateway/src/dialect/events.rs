@@ -6,11 +6,12 @@ use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use futures::stream;
 use http::{HeaderValue, header};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{
-    answer::{Frame, describe, finish, usage},
+    answer::{self, Frame, describe, finish},
     fault::Refusal,
 };
 use crate::{
@@ -53,7 +54,7 @@ pub(super) async fn answer(
         }
     };
     let frame = Frame::new(&served, gateway.clock.now());
-    let first = event(&frame.object(KIND, choice(json!({"role": "assistant", "content": ""}), None)));
+    let first = event(&frame.object(KIND, choice(json!({"role": "assistant", "content": ""}), None), None));
     let telling = Telling { parts, frame, with_usage, over: false };
     let rest = stream::unfold(telling, |mut telling| async move {
         let events = telling.next().await?;
@@ -78,14 +79,14 @@ impl Telling {
         }
         let text = match self.parts.recv().await? {
             Ok(Part::Begin(_)) => String::new(),
-            Ok(Part::Piece(piece)) => event(&self.frame.object(KIND, pieces(piece))),
+            Ok(Part::Piece(piece)) => event(&self.frame.object(KIND, pieces(piece), None)),
             Ok(Part::End { finish: reason, usage: used, .. }) => {
                 self.over = true;
-                let mut events = event(&self.frame.object(KIND, choice(json!({}), Some(finish(reason)))));
+                let mut events =
+                    event(&self.frame.object(KIND, choice(json!({}), Some(finish(reason))), None));
                 if self.with_usage {
-                    let mut last = self.frame.object(KIND, json!([]));
-                    last["usage"] = usage(used);
-                    events.push_str(&event(&last));
+                    let no_choices: [Value; 0] = [];
+                    events.push_str(&event(&self.frame.object(KIND, no_choices, Some(used))));
                 }
                 events + DONE
             }
@@ -128,6 +129,6 @@ fn choice(delta: Value, finish_reason: Option<&str>) -> Value {
     json!([{"index": 0, "delta": delta, "finish_reason": finish_reason}])
 }
 
-fn event(data: &Value) -> String {
-    format!("data: {data}\n\n")
+fn event(data: &impl Serialize) -> String {
+    format!("data: {}\n\n", answer::json(data))
 }

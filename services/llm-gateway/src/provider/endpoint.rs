@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{
-    Response, StatusCode,
+    Method, Request, Response, StatusCode,
     header::{HeaderMap, RETRY_AFTER},
 };
 use tracing::Instrument as _;
@@ -146,8 +146,10 @@ impl Endpoint {
     }
 
     async fn send(&self, body: Bytes) -> Result<Response, Failure> {
-        let request = self.client.post(self.url.clone()).headers(self.headers.clone()).body(body);
-        let response = request.send().await.map_err(|_| Failure::Unreachable)?;
+        let mut request = Request::new(Method::POST, self.url.clone());
+        *request.headers_mut() = self.headers.clone();
+        *request.body_mut() = Some(body.into());
+        let response = self.client.execute(request).await.map_err(|_| Failure::Unreachable)?;
         let status = response.status();
         let retry_after = retry_after(response.headers());
         match status {

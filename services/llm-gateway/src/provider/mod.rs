@@ -12,6 +12,7 @@ mod words;
 
 use std::time::Duration;
 
+pub(crate) use self::openai::Call;
 pub use self::{
     dialect::Dialect,
     endpoint::{Endpoint, Options, Patience, SetupError},

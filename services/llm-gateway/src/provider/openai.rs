@@ -50,8 +50,9 @@ enum Words<'a> {
     Parts(&'a [Value]),
 }
 
+/// A call of a tool, as it is written.
 #[derive(Serialize)]
-struct Call<'a> {
+pub(crate) struct Call<'a> {
     id: &'a str,
     r#type: &'static str,
     function: Function<'a>,

@@ -32,6 +32,8 @@ pub const OPENAI: &str = "openai";
 #[derive(Debug)]
 pub struct Models {
     default: String,
+    /// The one of that name: most calls ask for it.
+    prepared: Model,
     named: HashMap<String, Model>,
     any: Option<Any>,
 }
@@ -79,9 +81,9 @@ impl Models {
             let model = Model { name: name.as_str().into(), kind: Kind::Target(target) };
             (name, model)
         };
-        let models = Self { default: default.to_owned(), named: named.into_iter().map(model).collect(), any };
-        models.resolve("")?;
-        Ok(models)
+        let named: HashMap<_, _> = named.into_iter().map(model).collect();
+        let prepared = find(default, &named, any.as_ref())?;
+        Ok(Self { default: default.to_owned(), prepared, named, any })
     }
 
     /// Returns the model called `name`; the default one for an empty name.
@@ -91,23 +93,10 @@ impl Models {
     /// # Errors
     /// [`Error::NoUpstream`] if nobody answers for it.
     pub fn resolve(&self, name: &str) -> Result<Model, Error> {
-        let name = if name.is_empty() { &self.default } else { name };
-        if name == STATISTICS {
-            return Ok(Model { name: STATISTICS.into(), kind: Kind::Statistics });
+        if name.is_empty() || name == self.default {
+            return Ok(self.prepared.clone());
         }
-        if let Some(model) = self.named.get(name) {
-            return Ok(model.clone());
-        }
-        let model = upstream_name(name);
-        match &self.any {
-            Some(Any { upstream, price, retries }) if !model.is_empty() => {
-                let (upstream, price) = (upstream.clone(), *price);
-                let choice = Choice { upstream, model: model.into(), weight: 1, stage: 0, price };
-                let kind = Kind::Target(Target::new(vec![choice], *retries));
-                Ok(Model { name: format!("{OPENAI}/{model}").into(), kind })
-            }
-            _ => Err(Error::NoUpstream),
-        }
+        find(name, &self.named, self.any.as_ref())
     }
 
     /// Returns the names that can be asked for: the default one first.
@@ -128,6 +117,25 @@ impl Models {
         } else {
             format!("{OPENAI}/{}", upstream_name(model))
         }
+    }
+}
+
+fn find(name: &str, named: &HashMap<String, Model>, any: Option<&Any>) -> Result<Model, Error> {
+    if name == STATISTICS {
+        return Ok(Model { name: STATISTICS.into(), kind: Kind::Statistics });
+    }
+    if let Some(model) = named.get(name) {
+        return Ok(model.clone());
+    }
+    let model = upstream_name(name);
+    match any {
+        Some(Any { upstream, price, retries }) if !model.is_empty() => {
+            let (upstream, price) = (upstream.clone(), *price);
+            let choice = Choice { upstream, model: model.into(), weight: 1, stage: 0, price };
+            let kind = Kind::Target(Target::new(vec![choice], *retries));
+            Ok(Model { name: format!("{OPENAI}/{model}").into(), kind })
+        }
+        _ => Err(Error::NoUpstream),
     }
 }
 

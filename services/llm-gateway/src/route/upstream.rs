@@ -167,13 +167,14 @@ impl Upstream {
     }
 
     fn attributes(&self) -> [KeyValue; 1] {
-        [KeyValue::new(names::UPSTREAM, self.name.to_string())]
+        [KeyValue::new(names::UPSTREAM, self.name.clone())]
     }
 
     fn show(&self) {
         let (running, queued) = self.limit.counts();
-        self.instruments.running.set(running as f64, &self.attributes());
-        self.instruments.queued.set(queued as f64, &self.attributes());
+        let attributes = self.attributes();
+        self.instruments.running.set(running as f64, &attributes);
+        self.instruments.queued.set(queued as f64, &attributes);
     }
 
     fn end(&self, pass: Pass, outcome: Outcome) {

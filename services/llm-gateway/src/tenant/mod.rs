@@ -99,7 +99,7 @@ impl Tenants {
     }
 
     fn count(&self, tenant: &Arc<str>, reason: &'static str) {
-        let tenant = KeyValue::new(names::TENANT, tenant.to_string());
+        let tenant = KeyValue::new(names::TENANT, tenant.clone());
         self.limited.add(1, &[tenant, KeyValue::new(names::REASON, reason)]);
     }
 

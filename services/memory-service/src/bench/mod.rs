@@ -1,10 +1,12 @@
 //! Benchmarks of the memory service, run by `athena bench`.
 //!
-//! Both measure from a query's vector to the rows it finds, on the service's own pool. Left out are what lies around that: the wire,
+//! `scan` and `filtered` measure from a query's vector to the rows it finds, on the service's own pool. Left out are what lies around that: the wire,
 //! the embedder, the choice of candidates, and the store, in whose place full vectors lie in memory.
 
 pub mod evidence;
 pub mod filtered;
+pub mod plans;
+mod pool_days;
 pub mod scan;
 mod vectors;
 
@@ -17,6 +19,7 @@ use std::{
 
 use roaring::RoaringBitmap;
 
+pub use crate::answers::hunt::{Caught, hunt};
 use crate::{
     scan::Stop,
     vector::{

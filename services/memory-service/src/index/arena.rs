@@ -91,6 +91,11 @@ impl Arena {
 }
 
 impl Rows {
+    /// Returns the values of a vector.
+    pub(crate) fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
     /// Returns the vector of `row`.
     pub(crate) fn vector(&self, row: u32) -> &[f32] {
         let (chunk, offset) = place(row);

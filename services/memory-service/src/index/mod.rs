@@ -1,9 +1,10 @@
-//! The memories of one tenant as they lie in memory: rows, and the bitmaps that say which rows pass a filter.
+//! The memories of one space as they lie in memory: rows, and the bitmaps that say which rows pass a filter.
 
 mod arena;
 pub(crate) mod column;
 #[cfg_attr(not(test), expect(dead_code, reason = "recall is wired to it next"))]
 pub(crate) mod entities;
+mod narrow;
 mod postings;
 #[cfg_attr(not(test), expect(dead_code, reason = "recall is wired to it next"))]
 pub(crate) mod text;
@@ -14,22 +15,22 @@ use std::{
     collections::{BTreeMap, HashMap, btree_map::Entry},
     ops::Bound::{Excluded, Unbounded},
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::SystemTime,
 };
 
-use roaring::{MultiOps as _, RoaringBitmap};
+use roaring::RoaringBitmap;
 
 use arena::Arena;
 pub(crate) use arena::{CHUNK_ROWS, Rows};
+pub(crate) use narrow::{Narrow, Report, Test};
 use postings::{Buckets, Names};
 
 use crate::{
-    explain::{Stage, named},
-    memory::{Change, Memory, Record},
+    memory::{Change, Record},
     query::Filter,
 };
 
-/// The memories of one tenant.
+/// The memories of one space.
 #[derive(Debug)]
 pub(crate) struct Index {
     arena: Arena,
@@ -46,17 +47,20 @@ pub(crate) struct Index {
     generation: u64,
 }
 
-/// The candidates of a filter, in rows that no later write touches.
-#[derive(Debug)]
-pub(crate) struct Selection {
-    /// The rows of the tenant at `generation`.
-    pub(crate) rows: Rows,
-    /// The rows that passed the filter.
-    pub(crate) candidates: RoaringBitmap,
-    /// When the next memory expires.
-    pub(crate) fresh_until: Option<SystemTime>,
-    /// The write after which this was the state.
-    pub(crate) generation: u64,
+/// When an answer holds what has not expired, and all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fresh {
+    /// From then on; absent: always.
+    pub(crate) from: Option<SystemTime>,
+    /// Until then; absent: for ever.
+    pub(crate) until: Option<SystemTime>,
+}
+
+impl Fresh {
+    /// Returns whether it holds at `now`.
+    pub(crate) fn holds_at(&self, now: SystemTime) -> bool {
+        self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until)
+    }
 }
 
 impl Index {
@@ -134,39 +138,29 @@ impl Index {
     }
 
     /// Returns the memory of `id` with its vector.
-    pub(crate) fn get(&self, id: &str) -> Option<(Arc<Memory>, Vec<f32>)> {
+    #[cfg(test)]
+    pub(crate) fn get(&self, id: &str) -> Option<(Arc<crate::memory::Memory>, Vec<f32>)> {
         let row = *self.ids.get(id)?;
         let memory = self.arena.rows().memory(row)?;
         Some((Arc::clone(memory), self.arena.rows().vector(row).to_vec()))
     }
 
-    /// Combines the bitmaps of `filter` and of what has not expired at `now`, and notes each stage. Confidence is a column of
-    /// the rows: [`Selection::keep_confident`] looks at it without holding up a writer.
-    pub(crate) fn select(&self, filter: &Filter, now: SystemTime, stages: &mut Vec<Stage>) -> Selection {
-        let mut narrowing = Narrowing { candidates: self.live.clone(), stages };
-        let fresh_until = self.expiries.range((Excluded(now), Unbounded)).next().map(|(at, _)| *at);
-        if !self.expiries.is_empty() {
-            let expired = || self.live.clone() - self.expiries.range(..=now).map(|(_, rows)| rows).union();
-            narrowing.by("filter.expiry", "what has not expired".to_owned(), expired);
+    /// Resolves the names and times of `filter`, so that the planner can be told of them and the candidates be picked.
+    pub(crate) fn narrow<'a>(&'a self, filter: &'a Filter, now: SystemTime) -> Narrow<'a> {
+        Narrow::new(self, filter, now)
+    }
+
+    /// Returns the rows as they are now.
+    pub(crate) fn rows(&self) -> &Rows {
+        self.arena.rows()
+    }
+
+    /// Returns between which changes by expiry the present state lies: from the last one up to now, until the next.
+    pub(crate) fn fresh(&self, now: SystemTime) -> Fresh {
+        Fresh {
+            from: self.expiries.range(..=now).next_back().map(|(at, _)| *at),
+            until: self.expiries.range((Excluded(now), Unbounded)).next().map(|(at, _)| *at),
         }
-        for (name, what, wanted, known) in [
-            ("filter.category", "categories", &filter.categories, &self.categories),
-            ("filter.pool", "pools", &filter.pools, &self.pools),
-            ("filter.agent", "agents", &filter.agents, &self.agents),
-            ("filter.tag", "tags", &filter.tags, &self.tags),
-            ("filter.thread", "threads", &filter.threads, &self.threads),
-        ] {
-            if !wanted.is_empty() {
-                narrowing.by(name, named(what, wanted), || known.any_of(wanted));
-            }
-        }
-        if let Some(edges) = edges(filter) {
-            let detail = format!("buckets of 6 h {edges} row by row");
-            let inside = || self.times.between(filter.start, filter.end, |row| self.arena.rows().time(row));
-            narrowing.by("filter.time", detail, inside);
-        }
-        let candidates = narrowing.candidates;
-        Selection { rows: self.arena.rows().clone(), candidates, fresh_until, generation: self.generation }
     }
 
     fn forget(&mut self, id: &str) {
@@ -197,55 +191,20 @@ impl Index {
     }
 }
 
-/// Candidates that become fewer, stage by stage.
-struct Narrowing<'a> {
-    candidates: RoaringBitmap,
-    stages: &'a mut Vec<Stage>,
-}
-
-impl Narrowing<'_> {
-    fn by(&mut self, name: &'static str, detail: String, rows: impl FnOnce() -> RoaringBitmap) {
-        let (start, rows_in) = (Instant::now(), self.candidates.len());
-        self.candidates &= rows();
-        let rows_out = self.candidates.len();
-        self.stages.push(Stage { name, detail, rows_in, rows_out, duration: start.elapsed() });
-    }
-}
-
-/// Says which edges of a filter's time are looked at row by row; nothing where there are none.
-fn edges(filter: &Filter) -> Option<&'static str> {
-    match (filter.start.is_some(), filter.end.is_some()) {
-        (true, true) => Some("from start to end, both edges"),
-        (true, false) => Some("from start on, the edge"),
-        (false, true) => Some("up to end, the edge"),
-        (false, false) => None,
-    }
-}
-
-impl Selection {
-    /// Drops candidates that are less sure than `minimum`, and notes the stage.
-    pub(crate) fn keep_confident(&mut self, minimum: f64, stages: &mut Vec<Stage>) {
-        if minimum > 0.0 {
-            let (start, rows_in) = (Instant::now(), self.candidates.len());
-            let rows = &self.rows;
-            self.candidates.retain(|row| rows.confidence(row) >= minimum);
-            let (rows_out, duration) = (self.candidates.len(), start.elapsed());
-            let detail = format!("column scan for at least {minimum}");
-            stages.push(Stage { name: "filter.confidence", detail, rows_in, rows_out, duration });
-        }
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use std::{
         sync::Arc,
-        time::{Duration, UNIX_EPOCH},
+        time::{Duration, SystemTime, UNIX_EPOCH},
     };
 
-    use super::Index;
+    use roaring::RoaringBitmap;
+
+    use super::{Index, Report};
     use crate::{
+        explain::Node,
         memory::{Change, Memory, Record},
+        plan::Strategy,
         query::Filter,
     };
 
@@ -262,11 +221,19 @@ pub(crate) mod tests {
         Record { memory: Arc::new(memory), embedding: embedding.to_vec() }
     }
 
+    /// The rows that pass `filter` at `now`, by joining bitmaps.
+    pub(crate) fn candidates(index: &Index, filter: &Filter, now: SystemTime) -> RoaringBitmap {
+        let narrow = index.narrow(filter, now);
+        let picked = narrow.pick(Strategy::Filtered, None, &mut Report::of(Node::new("", "", 0.0, None)));
+        let rows = picked.parts.into_iter().next().unwrap_or_default();
+        rows.into_iter()
+            .filter(|row| picked.tests.iter().all(|test| test.passes(index.rows(), *row)))
+            .collect()
+    }
+
     fn ids(index: &Index, filter: &Filter) -> Vec<String> {
-        let mut stages = Vec::new();
-        let mut selection = index.select(filter, UNIX_EPOCH, &mut stages);
-        selection.keep_confident(filter.min_confidence, &mut stages);
-        selection.candidates.iter().map(|row| selection.rows.memory(row).unwrap().id.to_string()).collect()
+        let rows = candidates(index, filter, UNIX_EPOCH);
+        rows.iter().map(|row| index.rows().memory(row).unwrap().id.to_string()).collect()
     }
 
     #[test]
@@ -303,13 +270,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_selection_is_not_touched_by_a_later_write() {
+    fn rows_in_use_are_not_touched_by_a_later_write() {
         let mut index = Index::new(1, 0);
         index.apply(&Change::Put(vec![record("a", &[1.0])]), 1);
-        let selection = index.select(&Filter::default(), UNIX_EPOCH, &mut Vec::new());
+        let rows = index.rows().clone();
         index.apply(&Change::Forget(vec!["a".into()]), 2);
-        assert_eq!(selection.generation, 1);
-        assert!(selection.rows.memory(0).is_some());
+        assert!(rows.memory(0).is_some());
     }
 
     #[test]
@@ -323,8 +289,7 @@ pub(crate) mod tests {
         let mut index = Index::new(1, 0);
         index.apply(&Change::Put(vec![until("a", 10), until("b", 20), record("c", &[1.0])]), 1);
         let found = |index: &Index, second| {
-            let selection = index.select(&Filter::default(), at(second), &mut Vec::new());
-            (selection.candidates.len(), selection.fresh_until)
+            (candidates(index, &Filter::default(), at(second)).len(), index.fresh(at(second)).until)
         };
         assert_eq!(found(&index, 9), (3, Some(at(10))));
         assert_eq!(found(&index, 10), (2, Some(at(20))));

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use roaring::{MultiOps as _, RoaringBitmap};
+use roaring::RoaringBitmap;
 
 /// Width of a time bucket.
 pub(crate) const BUCKET: Duration = Duration::from_hours(6);
@@ -38,9 +38,9 @@ impl Names {
         }
     }
 
-    /// Returns the rows that carry at least one of `names`.
-    pub(crate) fn any_of(&self, names: &[String]) -> RoaringBitmap {
-        names.iter().filter_map(|name| self.0.get(name)).union()
+    /// Returns the rows that carry `name`.
+    pub(crate) fn get(&self, name: &str) -> Option<&RoaringBitmap> {
+        self.0.get(name)
     }
 
     /// Returns every name with the number of its rows.
@@ -66,29 +66,23 @@ impl Buckets {
         }
     }
 
-    /// Returns the rows from `start` on and before `end`; only the two buckets at the edges are looked at row by row.
+    /// Returns how many buckets hold rows.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns the buckets that hold rows from `start` on and before `end`, the newest first, and of each whether it reaches
+    /// beyond, so that its rows have to be looked at one by one.
     pub(crate) fn between(
         &self,
         start: Option<SystemTime>,
         end: Option<SystemTime>,
-        time_of: impl Fn(u32) -> SystemTime,
-    ) -> RoaringBitmap {
+    ) -> impl Iterator<Item = (&RoaringBitmap, bool)> {
         let (first, last) = (start.map_or(i64::MIN, bucket), end.map_or(i64::MAX, bucket));
-        if first > last {
-            return RoaringBitmap::new();
-        }
-        let inside = |row: u32| {
-            let time = time_of(row);
-            start.is_none_or(|start| time >= start) && end.is_none_or(|end| time < end)
-        };
-        let edges: RoaringBitmap = [Some(first), (last != first).then_some(last)]
-            .into_iter()
-            .flatten()
-            .filter_map(|number| self.0.get(&number))
-            .flat_map(|rows| rows.iter().filter(|row| inside(*row)))
-            .collect();
-        let whole = self.0.range(first..=last).filter(|(number, _)| **number != first && **number != last);
-        edges | whole.map(|(_, rows)| rows).union()
+        let range = (first <= last).then(|| self.0.range(first..=last)).into_iter().flatten();
+        range.rev().map(move |(number, rows)| {
+            (rows, (*number == first && start.is_some()) || (*number == last && end.is_some()))
+        })
     }
 }
 
@@ -120,10 +114,9 @@ mod tests {
         names.insert("a", 1);
         names.insert("b", 2);
         names.insert("b", 3);
-        let all = names.any_of(&["a".into(), "b".into(), "unknown".into()]);
-        assert_eq!(all, RoaringBitmap::from_iter([1, 2, 3]));
+        assert_eq!(names.get("b"), Some(&RoaringBitmap::from_iter([2, 3])));
         names.remove("a", 1);
-        assert!(names.any_of(&["a".into()]).is_empty());
+        assert_eq!(names.get("a"), None);
         assert_eq!(names.counts().into_iter().collect::<Vec<_>>(), [("b".to_owned(), 2)]);
     }
 
@@ -138,22 +131,21 @@ mod tests {
     }
 
     #[test]
-    fn a_range_holds_its_start_and_not_its_end() {
-        let times: Vec<_> = (0..48).map(|hour| EPOCH + Duration::from_hours(hour)).collect();
+    fn buckets_come_newest_first_and_say_which_reach_beyond() {
         let mut buckets = Buckets::default();
-        for (row, time) in (0..).zip(&times) {
-            buckets.insert(*time, row);
+        for (row, hour) in (0..48).zip(0..) {
+            buckets.insert(EPOCH + Duration::from_hours(hour), row);
         }
-        let between = |start: Option<u64>, end: Option<u64>| {
+        let between = |start: Option<u64>, end: Option<u64>| -> Vec<(u32, bool)> {
             let at = |hour: u64| EPOCH + Duration::from_hours(hour);
-            buckets.between(start.map(at), end.map(at), |row| times[row as usize])
+            let found = buckets.between(start.map(at), end.map(at));
+            found.map(|(rows, beyond)| (rows.min().unwrap(), beyond)).collect()
         };
-        assert_eq!(between(Some(3), Some(31)), RoaringBitmap::from_iter(3..31));
-        assert_eq!(between(Some(3), Some(4)), RoaringBitmap::from_iter([3]));
-        assert_eq!(between(Some(6), None), RoaringBitmap::from_iter(6..48));
-        assert_eq!(between(None, Some(12)), RoaringBitmap::from_iter(0..12));
-        assert_eq!(between(None, None).len(), 48);
-        assert!(between(Some(9), Some(9)).is_empty());
+        assert_eq!(between(Some(3), Some(15)), [(12, true), (6, false), (0, true)]);
+        assert_eq!(between(Some(3), Some(4)), [(0, true)]);
+        assert_eq!(between(Some(36), None), [(42, false), (36, true)]);
+        assert_eq!(between(None, Some(7)), [(6, true), (0, false)]);
+        assert_eq!(between(None, None).len(), 8);
         assert!(between(Some(40), Some(2)).is_empty());
     }
 }

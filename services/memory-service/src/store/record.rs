@@ -1,184 +1,122 @@
-//! How a memory lies on disk.
+//! How a memory and its vector lie on disk, each in a row of its own.
 //!
-//! One version byte, eight bytes of checksum over the key and all that follows, then time, confidence, strings with
-//! their lengths in front, what version 2 added, and the vector as little-endian `f32` to the end. Integers are little-endian; what may be
-//! absent has a byte in front.
+//! A memory: one version byte, eight bytes of checksum over what follows and the row's key, then the memory's parts in a fixed
+//! order; what may be absent has a byte in front. A vector: eight bytes of checksum, then little-endian `f32`.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::collections::BTreeMap;
 
-use crate::memory::{Claim, Memory, Place, Record};
+use super::bytes::{Corrupt, Reader, checksum, write_count, write_text, write_texts, write_time};
+use crate::memory::{Claim, Memory, Place};
 
-/// What is written. A later layout gets the next number and reads those before it too.
-const VERSION: u8 = 2;
-/// Ends with the metadata.
-const FIRST: u8 = 1;
+/// What is written. A later layout gets the next number and reads this one too; 1 and 2 are read by `legacy`.
+const VERSION: u8 = 3;
 /// Version and checksum.
 const HEADER: usize = 9;
-/// Time and confidence.
-const FIXED: usize = 8 + 4 + 8;
+/// Bytes of a checksum.
+const SUM: usize = 8;
 
-/// Why a stored row cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Corrupt {
-    /// The row ends too early, or has bytes left over.
-    #[error("the row has a wrong length")]
-    Length,
-    /// The row was written by a later version.
-    #[error("the row has an unknown version")]
-    Version,
-    /// A byte of the row or of its key changed.
-    #[error("the row does not match its checksum")]
-    Checksum,
-    /// A string is not UTF-8.
-    #[error("the row holds a string that is not text")]
-    Text,
-    /// A time cannot be represented.
-    #[error("the row holds a time that does not exist")]
-    Time,
-    /// The vector has another length than the store's.
-    #[error("the row's vector has a wrong length")]
-    Dimensions,
+/// The key of a row: the number of the space, and the memory's own in it.
+pub(super) type Key = (u32, u64);
+
+/// A row whose key is not known yet. What costs time is done before it is.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    bytes: Vec<u8>,
+    /// Where the checksum lies.
+    at: usize,
+    /// The checksum of all that follows it.
+    sum: u64,
 }
 
-/// Encodes `record` of `tenant`.
-pub(crate) fn encode(tenant: &str, record: &Record) -> Vec<u8> {
-    let memory = &record.memory;
-    let strings: usize =
-        [&memory.category, &memory.content].into_iter().chain(&memory.pools).map(|s| s.len() + 4).sum();
-    let mut bytes = Vec::with_capacity(HEADER + FIXED + strings + record.embedding.len() * 4 + 64);
-    bytes.resize(HEADER, 0);
-    write_time(&mut bytes, memory.time);
-    bytes.extend_from_slice(&memory.confidence.to_le_bytes());
-    write_text(&mut bytes, &memory.category);
-    write_text(&mut bytes, &memory.content);
-    write_texts(&mut bytes, &memory.pools);
-    write_count(&mut bytes, memory.metadata.len());
-    for (name, value) in &memory.metadata {
-        write_text(&mut bytes, name);
-        write_text(&mut bytes, value);
+impl Row {
+    /// Encodes a memory.
+    pub(super) fn memory(memory: &Memory) -> Self {
+        let strings: usize =
+            [&memory.category, &memory.content].into_iter().chain(&memory.pools).map(|s| s.len() + 4).sum();
+        let mut bytes = Vec::with_capacity(HEADER + strings + memory.id.len() + 128);
+        bytes.resize(HEADER, 0);
+        bytes[0] = VERSION;
+        write(&mut bytes, memory);
+        Self::new(bytes, 1)
     }
-    write_second(&mut bytes, memory);
-    record.embedding.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
-    let sum = checksum(tenant, &memory.id, &bytes[HEADER..]);
-    bytes[0] = VERSION;
-    bytes[1..HEADER].copy_from_slice(&sum.to_le_bytes());
-    bytes
+
+    /// Encodes a vector.
+    pub(super) fn vector(vector: &[f32]) -> Self {
+        let mut bytes = Vec::with_capacity(SUM + vector.len() * 4);
+        bytes.resize(SUM, 0);
+        vector.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+        Self::new(bytes, 0)
+    }
+
+    fn new(bytes: Vec<u8>, at: usize) -> Self {
+        let sum = checksum(&[&bytes[at + SUM..]]);
+        Self { bytes, at, sum }
+    }
+
+    /// Returns how many bytes it has.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Returns the bytes of the row under `key`; another key may follow.
+    pub(super) fn under(&mut self, key: Key) -> &[u8] {
+        let sum = bound(self.sum, key);
+        self.bytes[self.at..][..SUM].copy_from_slice(&sum.to_le_bytes());
+        &self.bytes
+    }
 }
 
-/// Decodes the row of `tenant` and `id`, whose vector has `dimensions` values.
+/// Decodes the memory of the row under `key`.
 ///
 /// # Errors
 /// [`Corrupt`] says what is wrong with the row.
-pub(crate) fn decode(tenant: &str, id: &str, bytes: &[u8], dimensions: usize) -> Result<Record, Corrupt> {
+pub(super) fn memory(key: Key, bytes: &[u8]) -> Result<Memory, Corrupt> {
     let (version, rest) = bytes.split_first().ok_or(Corrupt::Length)?;
-    if !(FIRST..=VERSION).contains(version) {
+    if *version != VERSION {
         return Err(Corrupt::Version);
     }
-    let (sum, body) = rest.split_first_chunk().ok_or(Corrupt::Length)?;
-    if u64::from_le_bytes(*sum) != checksum(tenant, id, body) {
-        return Err(Corrupt::Checksum);
-    }
-    let mut reader = Reader(body);
-    let time = reader.time()?;
-    let confidence = reader.number()?;
-    let (category, content) = (reader.text()?, reader.text()?);
-    let pools = reader.texts()?;
-    let metadata = (0..reader.count()?)
-        .map(|_| Ok((reader.text()?, reader.text()?)))
-        .collect::<Result<BTreeMap<_, _>, _>>()?;
-    let mut memory =
-        Memory { id: id.into(), category, content, pools, time, confidence, metadata, ..Memory::bare() };
-    if *version > FIRST {
-        reader.second(&mut memory)?;
-    }
-    let (values, rest) = reader.0.as_chunks::<4>();
-    if !rest.is_empty() || values.len() != dimensions {
+    read(checked(key, rest)?)
+}
+
+/// Decodes the vector of the row under `key` into `vector`, whose length it must have.
+///
+/// # Errors
+/// [`Corrupt`] says what is wrong with the row.
+pub(super) fn vector(key: Key, bytes: &[u8], vector: &mut [f32]) -> Result<(), Corrupt> {
+    let (values, rest) = checked(key, bytes)?.as_chunks::<4>();
+    if !rest.is_empty() || values.len() != vector.len() {
         return Err(Corrupt::Dimensions);
     }
-    let embedding = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
-    Ok(Record { memory: Arc::new(memory), embedding })
+    vector.iter_mut().zip(values).for_each(|(value, bytes)| *value = f32::from_le_bytes(*bytes));
+    Ok(())
 }
 
-/// Takes the parts of a row one after the other.
-struct Reader<'a>(&'a [u8]);
-
-impl Reader<'_> {
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Corrupt> {
-        let (array, rest) = self.0.split_first_chunk().ok_or(Corrupt::Length)?;
-        self.0 = rest;
-        Ok(*array)
+/// Returns what follows the checksum, if it is as it was written.
+fn checked(key: Key, bytes: &[u8]) -> Result<&[u8], Corrupt> {
+    let (sum, body) = bytes.split_first_chunk().ok_or(Corrupt::Length)?;
+    if u64::from_le_bytes(*sum) != bound(checksum(&[body]), key) {
+        return Err(Corrupt::Checksum);
     }
-
-    fn count(&mut self) -> Result<u32, Corrupt> {
-        Ok(u32::from_le_bytes(self.array()?))
-    }
-
-    fn number(&mut self) -> Result<f64, Corrupt> {
-        Ok(f64::from_le_bytes(self.array()?))
-    }
-
-    fn time(&mut self) -> Result<SystemTime, Corrupt> {
-        join(i64::from_le_bytes(self.array()?), u32::from_le_bytes(self.array()?))
-    }
-
-    fn flag(&mut self) -> Result<bool, Corrupt> {
-        Ok(self.array::<1>()? != [0])
-    }
-
-    fn texts(&mut self) -> Result<Vec<String>, Corrupt> {
-        (0..self.count()?).map(|_| self.text()).collect()
-    }
-
-    /// Takes what version 2 added.
-    fn second(&mut self, memory: &mut Memory) -> Result<(), Corrupt> {
-        memory.agent = self.text()?;
-        memory.tags = self.texts()?;
-        if self.flag()? {
-            let thread = self.text()?;
-            memory.place = Some(Place { thread, position: u64::from_le_bytes(self.array()?) });
-        }
-        memory.importance = self.number()?;
-        if self.flag()? {
-            memory.expires = Some(self.time()?);
-        }
-        memory.pinned = self.flag()?;
-        if self.flag()? {
-            memory.claim = Some(Claim { subject: self.text()?, field: self.text()?, value: self.text()? });
-        }
-        memory.sources = self.texts()?;
-        Ok(())
-    }
-
-    fn text(&mut self) -> Result<String, Corrupt> {
-        let length = self.count()? as usize;
-        let (text, rest) = self.0.split_at_checked(length).ok_or(Corrupt::Length)?;
-        self.0 = rest;
-        Ok(str::from_utf8(text).map_err(|_| Corrupt::Text)?.to_owned())
-    }
+    Ok(body)
 }
 
-fn write_count(bytes: &mut Vec<u8>, count: usize) {
-    // The contract's limits keep every length far below: a saturated one would fail to decode, not corrupt its neighbours.
-    bytes.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
+/// Binds the checksum of a row to its key.
+fn bound(sum: u64, (space, seq): Key) -> u64 {
+    checksum(&[&sum.to_le_bytes(), &space.to_le_bytes(), &seq.to_le_bytes()])
 }
 
-fn write_texts(bytes: &mut Vec<u8>, texts: &[String]) {
-    write_count(bytes, texts.len());
-    texts.iter().for_each(|text| write_text(bytes, text));
-}
-
-fn write_time(bytes: &mut Vec<u8>, time: SystemTime) {
-    let (seconds, nanos) = split(time);
-    bytes.extend_from_slice(&seconds.to_le_bytes());
-    bytes.extend_from_slice(&nanos.to_le_bytes());
-}
-
-/// Writes what version 2 added.
-fn write_second(bytes: &mut Vec<u8>, memory: &Memory) {
+fn write(bytes: &mut Vec<u8>, memory: &Memory) {
+    write_text(bytes, &memory.id);
+    write_time(bytes, memory.time);
+    bytes.extend_from_slice(&memory.confidence.to_le_bytes());
+    write_text(bytes, &memory.category);
+    write_text(bytes, &memory.content);
+    write_texts(bytes, &memory.pools);
+    write_count(bytes, memory.metadata.len());
+    for (name, value) in &memory.metadata {
+        write_text(bytes, name);
+        write_text(bytes, value);
+    }
     write_text(bytes, &memory.agent);
     write_texts(bytes, &memory.tags);
     bytes.push(memory.place.is_some().into());
@@ -199,64 +137,63 @@ fn write_second(bytes: &mut Vec<u8>, memory: &Memory) {
     write_texts(bytes, &memory.sources);
 }
 
-fn write_text(bytes: &mut Vec<u8>, text: &str) {
-    write_count(bytes, text.len());
-    bytes.extend_from_slice(text.as_bytes());
+fn read(body: &[u8]) -> Result<Memory, Corrupt> {
+    let mut reader = Reader(body);
+    let mut memory = Memory { id: reader.text()?.into(), ..Memory::bare() };
+    first(&mut reader, &mut memory)?;
+    second(&mut reader, &mut memory)?;
+    reader.end()?;
+    Ok(memory)
 }
 
-/// Returns whole seconds since 1970, rounded down, and the nanoseconds after them.
-fn split(time: SystemTime) -> (i64, u32) {
-    let whole = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => (whole(after), after.subsec_nanos()),
-        Err(error) => match (whole(error.duration()), error.duration().subsec_nanos()) {
-            (seconds, 0) => (-seconds, 0),
-            (seconds, nanos) => (-seconds - 1, 1_000_000_000 - nanos),
-        },
+/// Takes what every version has.
+pub(super) fn first(reader: &mut Reader<'_>, memory: &mut Memory) -> Result<(), Corrupt> {
+    memory.time = reader.time()?;
+    memory.confidence = reader.number()?;
+    (memory.category, memory.content) = (reader.text()?, reader.text()?);
+    memory.pools = reader.texts()?;
+    let metadata = (0..reader.count()?).map(|_| Ok((reader.text()?, reader.text()?)));
+    memory.metadata = metadata.collect::<Result<BTreeMap<_, _>, _>>()?;
+    Ok(())
+}
+
+/// Takes what version 2 added.
+pub(super) fn second(reader: &mut Reader<'_>, memory: &mut Memory) -> Result<(), Corrupt> {
+    memory.agent = reader.text()?;
+    memory.tags = reader.texts()?;
+    if reader.flag()? {
+        memory.place = Some(Place { thread: reader.text()?, position: reader.long()? });
     }
-}
-
-fn join(seconds: i64, nanos: u32) -> Result<SystemTime, Corrupt> {
-    let whole = Duration::from_secs(seconds.unsigned_abs());
-    let base = if seconds < 0 {
-        SystemTime::UNIX_EPOCH.checked_sub(whole)
-    } else {
-        SystemTime::UNIX_EPOCH.checked_add(whole)
-    };
-    base.and_then(|base| base.checked_add(Duration::from_nanos(nanos.into()))).ok_or(Corrupt::Time)
-}
-
-/// Sums up a row and its key by xor, multiply and rotate over eight bytes at a time (the scheme of `FxHash`, with its constant): it
-/// finds a byte that changed on a disk, not one that somebody forged, and runs at the speed of memory.
-fn checksum(tenant: &str, id: &str, body: &[u8]) -> u64 {
-    const FACTOR: u64 = 0x517c_c1b7_2722_0a95;
-    let mut sum = 0_u64;
-    for part in [tenant.as_bytes(), id.as_bytes(), body] {
-        let (words, rest) = part.as_chunks::<8>();
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        let words = words.iter().copied().chain([last, (part.len() as u64).to_le_bytes()]);
-        sum =
-            words.fold(sum, |sum, word| (sum.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(FACTOR));
+    memory.importance = reader.number()?;
+    if reader.flag()? {
+        memory.expires = Some(reader.time()?);
     }
-    sum
+    memory.pinned = reader.flag()?;
+    if reader.flag()? {
+        let (subject, field, value) = (reader.text()?, reader.text()?, reader.text()?);
+        memory.claim = Some(Claim { subject, field, value });
+    }
+    memory.sources = reader.texts()?;
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{
         collections::BTreeMap,
-        sync::Arc,
         time::{Duration, UNIX_EPOCH},
     };
 
     use proptest::prelude::*;
 
-    use super::{Corrupt, decode, encode};
-    use crate::memory::{Claim, Memory, Place, Record};
+    use super::{Corrupt, Row, memory, vector};
+    use crate::memory::{Claim, Memory, Place};
 
-    fn full() -> Record {
-        let memory = Memory {
+    const KEY: (u32, u64) = (3, 7);
+    const VECTOR: [f32; 3] = [0.5, -1.5, f32::MIN_POSITIVE];
+
+    pub(crate) fn full() -> Memory {
+        Memory {
             id: "id".into(),
             category: "gas_optimization".into(),
             content: "gas is low at 04:00 — ünïcode".into(),
@@ -272,67 +209,63 @@ mod tests {
             pinned: true,
             claim: Some(Claim { subject: "gas".into(), field: "hour".into(), value: "4".into() }),
             sources: vec!["etherscan".into()],
-        };
-        Record { memory: Arc::new(memory), embedding: vec![0.5, -1.5, f32::MIN_POSITIVE] }
+        }
+    }
+
+    fn read_vector(key: (u32, u64), bytes: &[u8]) -> Result<[f32; 3], Corrupt> {
+        let mut values = [0.0; 3];
+        vector(key, bytes, &mut values).map(|()| values)
     }
 
     #[test]
-    fn a_record_comes_back_as_it_was() {
-        assert_eq!(decode("t", "id", &encode("t", &full()), 3), Ok(full()));
-    }
-
-    #[test]
-    fn a_row_of_the_first_version_is_read() {
-        let mut first = full();
-        let memory = Arc::get_mut(&mut first.memory).unwrap();
-        let Memory { id, category, content, pools, time, confidence, metadata, .. } = memory.clone();
-        *memory = Memory { id, category, content, pools, time, confidence, metadata, ..Memory::bare() };
-        let mut bytes = encode("t", &first);
-        // What the second version adds to a memory that states nothing of it.
-        let (added, vector) = (4 + 4 + 1 + 8 + 1 + 1 + 1 + 4, 3 * 4);
-        let end = bytes.len() - vector;
-        bytes.drain(end - added..end);
-        let sum = super::checksum("t", "id", &bytes[super::HEADER..]);
-        bytes[0] = super::FIRST;
-        bytes[1..super::HEADER].copy_from_slice(&sum.to_le_bytes());
-        assert_eq!(decode("t", "id", &bytes, 3), Ok(first));
+    fn a_memory_and_its_vector_come_back_as_they_were() {
+        assert_eq!(memory(KEY, Row::memory(&full()).under(KEY)), Ok(full()));
+        assert_eq!(read_vector(KEY, Row::vector(&VECTOR).under(KEY)), Ok(VECTOR));
+        let bare = Memory { id: "b".into(), ..Memory::bare() };
+        assert_eq!(memory(KEY, Row::memory(&bare).under(KEY)), Ok(bare));
     }
 
     #[test]
     fn every_changed_byte_is_noticed() {
-        let bytes = encode("t", &full());
-        for place in 0..bytes.len() {
-            let mut changed = bytes.clone();
+        let (mut row, mut values) = (Row::memory(&full()), Row::vector(&VECTOR));
+        let (row, values) = (row.under(KEY).to_vec(), values.under(KEY).to_vec());
+        let spoil = |bytes: &[u8], place: usize| {
+            let mut changed = bytes.to_vec();
             changed[place] ^= 0x10;
-            assert!(decode("t", "id", &changed, 3).is_err(), "byte {place}");
+            changed
+        };
+        for place in 0..row.len() {
+            assert!(memory(KEY, &spoil(&row, place)).is_err(), "byte {place}");
         }
-        assert_eq!(decode("t", "ie", &bytes, 3), Err(Corrupt::Checksum));
-        assert_eq!(decode("u", "id", &bytes, 3), Err(Corrupt::Checksum));
+        for place in 0..values.len() {
+            assert!(read_vector(KEY, &spoil(&values, place)).is_err(), "byte {place}");
+        }
+        for other in [(3, 8), (4, 7)] {
+            assert_eq!(memory(other, &row), Err(Corrupt::Checksum));
+            assert_eq!(read_vector(other, &values), Err(Corrupt::Checksum));
+        }
     }
 
     #[test]
     fn a_row_that_ends_early_is_refused() {
-        let bytes = encode("t", &full());
+        let mut row = Row::memory(&full());
+        let bytes = row.under(KEY);
         for length in 0..bytes.len() {
-            assert!(decode("t", "id", &bytes[..length], 3).is_err(), "{length} bytes");
+            assert!(memory(KEY, &bytes[..length]).is_err(), "{length} bytes");
         }
     }
 
     #[test]
     fn a_vector_of_another_length_is_refused() {
-        assert_eq!(decode("t", "id", &encode("t", &full()), 4), Err(Corrupt::Dimensions));
+        let mut row = Row::vector(&VECTOR);
+        assert_eq!(vector(KEY, row.under(KEY), &mut [0.0; 4]), Err(Corrupt::Dimensions));
     }
 
     proptest! {
         #[test]
         fn whatever_is_read_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(decode("t", "id", &bytes, 3).is_err());
-        }
-
-        #[test]
-        fn any_time_comes_back(seconds in -62_135_596_800_i64..253_402_300_800, nanos in 0_u32..1_000_000_000) {
-            let time = super::join(seconds, nanos).unwrap();
-            prop_assert_eq!(super::split(time), (seconds, nanos));
+            prop_assert!(memory(KEY, &bytes).is_err());
+            prop_assert!(read_vector(KEY, &bytes).is_err());
         }
     }
 }

@@ -13,18 +13,25 @@ type Client = memory_service_client::MemoryServiceClient<Channel>;
 
 async fn remember(client: &mut Client, id: &str) -> Result<(), Status> {
     let memory = Some(memory(id, &"x".repeat(10_000)));
-    client.remember(RememberRequest { memory }).await.map(drop)
+    client.remember(RememberRequest { memory, ..RememberRequest::default() }).await.map(drop)
 }
 
 /// Asks every read about what was acknowledged.
 async fn check(client: &mut Client, kept: &BTreeSet<String>) {
     for id in kept {
-        client.get(GetRequest { id: id.clone(), include_embedding: false }).await.unwrap();
+        client
+            .get(GetRequest { id: id.clone(), include_embedding: false, ..GetRequest::default() })
+            .await
+            .unwrap();
     }
-    let stats = client.get_stats(GetStatsRequest {}).await.unwrap().into_inner();
+    let stats = client.get_stats(GetStatsRequest::default()).await.unwrap().into_inner();
     assert_eq!(stats.memories, kept.len() as u64, "nothing else is there");
     let query = Query { limit: 50, ..Query::default() };
-    let answer = client.recall(RecallRequest { query: Some(query) }).await.unwrap().into_inner();
+    let answer = client
+        .recall(RecallRequest { query: Some(query), ..RecallRequest::default() })
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(answer.memories.len(), kept.len().min(50));
     assert!(recalled(&answer).into_iter().all(|id| kept.contains(id)));
 }
@@ -52,7 +59,7 @@ async fn a_full_disk_refuses_new_memories_recalls_go_on_and_room_mends_it() {
     };
     assert_eq!(compared(&refused), full);
     let ids = vec!["m0".to_owned()];
-    let refused = client.forget(ForgetRequest { ids }).await.unwrap_err();
+    let refused = client.forget(ForgetRequest { ids, ..ForgetRequest::default() }).await.unwrap_err();
     assert_eq!(compared(&refused), full, "to forget is to write");
     check(&mut client, &kept).await;
     service.ready().await;

@@ -72,7 +72,7 @@ impl Service {
         MemoryServiceClient::over(channel)
     }
 
-    async fn open(config: Config, folder: tempfile::TempDir) -> Self {
+    pub(crate) async fn open(config: Config, folder: tempfile::TempDir) -> Self {
         let (telemetry, captured) = Telemetry::captured("memory-service");
         let (clock, hand) = Clock::manual(UNIX_EPOCH + Duration::from_secs(NOW));
         let bound = bind(config.clone(), telemetry.clone(), clock).await.unwrap();
@@ -89,7 +89,13 @@ impl Service {
         rpc::until_serving(&self.channel(None), "athena.memory.v1.MemoryService").await.unwrap();
     }
 
-    fn channel(&self, token: Option<&str>) -> Channel {
+    /// Returns the state of a part of the service.
+    pub(crate) async fn part(&self, part: &str) -> Option<rpc::Serving> {
+        let states = rpc::states(&self.channel(None)).await.unwrap();
+        states.get(&format!("athena.memory.v1.MemoryService/{part}")).copied()
+    }
+
+    pub(crate) fn channel(&self, token: Option<&str>) -> Channel {
         let options = ChannelOptions { token: token.map(config::Secret::new), ..ChannelOptions::default() };
         Channel::lazy(&self.url, options, Telemetry::silent("caller")).unwrap()
     }

@@ -29,7 +29,7 @@ pub(crate) fn recall_request(question: &Question) -> memory::RecallRequest {
         limit: question.limit,
         ..memory::Query::default()
     };
-    memory::RecallRequest { query: Some(query) }
+    memory::RecallRequest { query: Some(query), ..memory::RecallRequest::default() }
 }
 
 pub(crate) fn memories(answer: memory::RecallResponse) -> Vec<Memory> {
@@ -56,7 +56,8 @@ pub(crate) fn remember_request(lessons: Vec<Memory>) -> memory::RememberBatchReq
         metadata: lesson.metadata.into_iter().collect(),
         ..memory::Memory::default()
     };
-    memory::RememberBatchRequest { memories: lessons.into_iter().map(written).collect() }
+    let memories = lessons.into_iter().map(written).collect();
+    memory::RememberBatchRequest { memories, ..memory::RememberBatchRequest::default() }
 }
 
 /// Of an observation, what says nothing new of its figures: memory's words, which change with every cycle that adds one, and an age, which

@@ -235,3 +235,14 @@ fn whoever_wants_to_know_is_told_of_a_resize() {
     assert_eq!(cache.resize(20), 10);
     assert_eq!(told.load(std::sync::atomic::Ordering::Relaxed), 20);
 }
+
+#[test]
+fn a_value_that_does_not_serve_is_let_go_of() {
+    let cache = Cache::new(10, Duration::from_secs(10), Clock::manual(UNIX_EPOCH).0);
+    cache.insert("a", 1);
+    assert_eq!(cache.get_if(&"a", |hit| hit.value == 1).map(|hit| hit.value), Some(1));
+    assert!(cache.get_if(&"a", |hit| hit.value == 2).is_none());
+    assert!(cache.get(&"a").is_none());
+    let stats = cache.stats();
+    assert_eq!((stats.hits, stats.misses, stats.expirations, stats.entries), (1, 2, 1, 0));
+}

@@ -130,9 +130,7 @@ impl Channel {
             Ok((response, lease)) => {
                 call.hold(Box::new(lease));
                 let (parts, body) = response.into_parts();
-                let dispatch = self.shared.telemetry.dispatch();
-                let context = context::Context::default();
-                let body = Watched::new(body, &parts.headers, call, limits.whole, dispatch, context);
+                let body = Watched::new(body, &parts.headers, call, limits.whole, None);
                 Ok(Response::from_parts(parts, Body::new(body)))
             }
             Err(status) => {

@@ -1,17 +1,25 @@
 //! Wire to domain and back; names the field that is wrong.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+pub(crate) mod admin;
+mod explain;
+pub(crate) mod lines;
+mod stats;
+
+use std::{sync::Arc, time::Duration};
 
 use contracts::memory as wire;
 use rpc::{At, Check, Fault, time};
 
+pub(crate) use self::{
+    explain::{explained, plan, planned},
+    stats::stats,
+};
 use crate::{
     config::Limits,
-    engine::{Explained, Stats},
-    explain::Stage,
     memory::{Claim, Draft, Expiry, Memory, VECTOR_LENGTHS, length},
     query::{Filter, Likeness, Query},
     recall::{Answer, Found},
+    space::SpaceKey,
 };
 
 /// Most memories of a batch, and most ids of a forget.
@@ -23,6 +31,7 @@ const CONTENT_BYTES: usize = 64 << 10;
 const ID_BYTES: usize = 256;
 /// Longest a memory may be told to live.
 const LONGEST_LIFE: Duration = Duration::from_hours(100 * 365 * 24);
+const NAMESPACE_BYTES: usize = 128;
 const METADATA_BYTES: usize = 16 << 10;
 const METADATA_ENTRIES: usize = 64;
 const POOL_BYTES: usize = 256;
@@ -154,6 +163,13 @@ pub(crate) fn query(query: Option<wire::Query>, limits: Limits) -> Result<Query,
     check.end(Query { likeness, filter, limit, include_embedding: query.include_embedding }.canonical())
 }
 
+/// Reads which space of `tenant` is meant.
+pub(crate) fn key(tenant: Arc<str>, namespace: &str, field: &str) -> Result<SpaceKey, Fault> {
+    let mut check = Check::default();
+    check.text(field, namespace, 0..=NAMESPACE_BYTES);
+    check.end(SpaceKey::new(tenant, namespace))
+}
+
 /// Reads an id.
 pub(crate) fn id(id: String) -> Result<String, Fault> {
     let mut check = Check::default();
@@ -188,10 +204,7 @@ fn vector(check: &mut Check, at: At<'_>, vector: &[f32], dimensions: usize) {
     }
     let has = vector.len();
     if has != dimensions {
-        check.wrong(
-            at,
-            format_args!("must have {dimensions} values, as memory_dimensions says, and not {has}"),
-        );
+        check.wrong(at, format_args!("must have {dimensions} values, as its namespace says, and not {has}"));
     } else if let Some(place) = vector.iter().position(|value| !value.is_finite()) {
         check.wrong(at.item(place), "must be a finite number");
     } else if !VECTOR_LENGTHS.contains(&length(vector)) {
@@ -232,42 +245,7 @@ pub(crate) fn recalled(answer: &Answer, cached: bool) -> wire::RecallResponse {
     wire::RecallResponse { memories, candidates: answer.candidates, exact: true, cached }
 }
 
-/// Writes how a recall was run.
-pub(crate) fn explained(explained: Explained) -> wire::ExplainResponse {
-    wire::ExplainResponse {
-        stages: explained.stages.into_iter().map(stage).collect(),
-        memories: explained.answer.found.iter().map(scored).collect(),
-        would_hit_cache: explained.would_hit_cache,
-        total: Some(time::duration_to_proto(explained.total)),
-    }
-}
-
-/// Writes statistics.
-pub(crate) fn stats(stats: Stats) -> wire::GetStatsResponse {
-    let categories: BTreeMap<String, u64> = stats.categories;
-    wire::GetStatsResponse {
-        memories: stats.memories,
-        categories: categories.into_iter().collect(),
-        dimensions: u32::try_from(stats.dimensions).unwrap_or(u32::MAX),
-        embedder: stats.embedder,
-        store_bytes: stats.store_bytes,
-        cache_hits: stats.cache_hits,
-        cache_misses: stats.cache_misses,
-        generation: stats.generation,
-    }
-}
-
 fn scored(found: &Found) -> wire::ScoredMemory {
     let memory = memory(&found.memory, found.embedding.as_deref());
     wire::ScoredMemory { memory: Some(memory), score: found.score }
-}
-
-fn stage(stage: Stage) -> wire::Stage {
-    wire::Stage {
-        name: stage.name.to_owned(),
-        detail: stage.detail,
-        rows_in: stage.rows_in,
-        rows_out: stage.rows_out,
-        duration: Some(time::duration_to_proto(stage.duration)),
-    }
 }

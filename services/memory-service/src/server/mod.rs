@@ -1,5 +1,8 @@
 //! The gRPC adapter: convert, call, convert back.
 
+mod admin;
+mod import;
+
 use std::{
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -9,12 +12,14 @@ use contracts::memory::{
     self as wire,
     memory_service_server::{MemoryService, MemoryServiceServer},
 };
-use rpc::{Caller, Deadline, Fault};
+use rpc::{Caller, Deadline, Fault, Role};
 use telemetry::{Histogram, KeyValue, Telemetry, names};
 use tonic::{Request, Response, Status};
 use tracing::{Instrument as _, Span, field::Empty};
 
-use crate::{config::Limits, convert, engine::Engine, error::Error, recall::Answer};
+pub(crate) use admin::Admin;
+
+use crate::{config::Limits, convert, engine::Engine, error::Error, recall::Answer, space::SpaceKey};
 
 /// The engine, once the store is read. Until then calls are answered with UNAVAILABLE.
 pub(crate) type Slot = Arc<OnceLock<Arc<Engine>>>;
@@ -42,12 +47,13 @@ impl Adapter {
         self.engine.get().ok_or_else(|| Error::NotReady.into())
     }
 
-    async fn answer(
-        &self,
-        tenant: Arc<str>,
-        query: Option<wire::Query>,
-    ) -> Result<(Arc<Answer>, bool), Fault> {
-        let query = convert::query(query, self.limits)?;
+    /// Returns what a request about the space of `key` may ask for.
+    fn limits_of(&self, key: &SpaceKey) -> Result<Limits, Fault> {
+        Ok(Limits { dimensions: self.engine()?.dimensions(key), ..self.limits })
+    }
+
+    async fn answer(&self, key: &SpaceKey, query: Option<wire::Query>) -> Result<(Arc<Answer>, bool), Fault> {
+        let query = convert::query(query, self.limits_of(key)?)?;
         let span = tracing::info_span!(
             "memory.recall",
             athena.memory.limit = query.limit,
@@ -56,7 +62,7 @@ impl Adapter {
             athena.memory.cached = Empty,
         );
         let start = Instant::now();
-        let recalled = self.engine()?.recall(&tenant, query, budget()).instrument(span.clone()).await;
+        let recalled = self.engine()?.recall(key, query, budget()).instrument(span.clone()).await;
         // A recall that ran out of time is one too, and the slowest of all.
         self.latency.record(start.elapsed().as_secs_f64(), &[KeyValue::new(names::METHOD, "recall")]);
         if let Ok((answer, cached)) = &recalled {
@@ -72,9 +78,9 @@ impl MemoryService for Adapter {
         &self,
         request: Request<wire::RememberRequest>,
     ) -> Result<Response<wire::RememberResponse>, Status> {
-        let tenant = Caller::of(&request).tenant;
-        let draft = convert::draft(request.into_inner().memory, self.limits)?;
-        let done = self.engine()?.remember(tenant, vec![draft]).await.map_err(Fault::from)?;
+        let (key, request) = opened(request, |request| &request.namespace)?;
+        let draft = convert::draft(request.memory, self.limits_of(&key)?)?;
+        let done = self.engine()?.remember(key, vec![draft]).await.map_err(Fault::from)?;
         let id = done.ids.into_iter().next().unwrap_or_default();
         Ok(Response::new(wire::RememberResponse { id, replaced: done.replaced > 0 }))
     }
@@ -83,9 +89,9 @@ impl MemoryService for Adapter {
         &self,
         request: Request<wire::RememberBatchRequest>,
     ) -> Result<Response<wire::RememberBatchResponse>, Status> {
-        let tenant = Caller::of(&request).tenant;
-        let drafts = convert::drafts(request.into_inner().memories, self.limits)?;
-        let done = self.engine()?.remember(tenant, drafts).await.map_err(Fault::from)?;
+        let (key, request) = opened(request, |request| &request.namespace)?;
+        let drafts = convert::drafts(request.memories, self.limits_of(&key)?)?;
+        let done = self.engine()?.remember(key, drafts).await.map_err(Fault::from)?;
         Ok(Response::new(wire::RememberBatchResponse { ids: done.ids, replaced: done.replaced }))
     }
 
@@ -93,8 +99,8 @@ impl MemoryService for Adapter {
         &self,
         request: Request<wire::RecallRequest>,
     ) -> Result<Response<wire::RecallResponse>, Status> {
-        let tenant = Caller::of(&request).tenant;
-        let (answer, cached) = self.answer(tenant, request.into_inner().query).await?;
+        let (key, request) = opened(request, |request| &request.namespace)?;
+        let (answer, cached) = self.answer(&key, request.query).await?;
         Ok(Response::new(convert::recalled(&answer, cached)))
     }
 
@@ -102,17 +108,28 @@ impl MemoryService for Adapter {
         &self,
         request: Request<wire::ExplainRequest>,
     ) -> Result<Response<wire::ExplainResponse>, Status> {
-        let tenant = Caller::of(&request).tenant;
-        let query = convert::query(request.into_inner().query, self.limits)?;
-        let explained = self.engine()?.explain(&tenant, query, budget()).await.map_err(Fault::from)?;
+        let (key, request) = opened(request, |request| &request.namespace)?;
+        let query = convert::query(request.query, self.limits_of(&key)?)?;
+        let plan = convert::plan(&request.plan)?;
+        let explained = self.engine()?.explain(&key, query, plan, budget()).await.map_err(Fault::from)?;
         Ok(Response::new(convert::explained(explained)))
     }
 
+    async fn explain_only(
+        &self,
+        request: Request<wire::ExplainOnlyRequest>,
+    ) -> Result<Response<wire::ExplainOnlyResponse>, Status> {
+        let (key, request) = opened(request, |request| &request.namespace)?;
+        let query = convert::query(request.query, self.limits_of(&key)?)?;
+        let plan = convert::plan(&request.plan)?;
+        let planned = self.engine()?.explain_only(&key, query, plan).await.map_err(Fault::from)?;
+        Ok(Response::new(convert::planned(planned)))
+    }
+
     async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<wire::GetResponse>, Status> {
-        let tenant = Caller::of(&request).tenant;
-        let request = request.into_inner();
+        let (key, request) = opened(request, |request| &request.namespace)?;
         let id = convert::id(request.id)?;
-        let (memory, embedding) = self.engine()?.get(&tenant, &id).map_err(Fault::from)?;
+        let (memory, embedding) = self.engine()?.get(&key, id).await.map_err(Fault::from)?;
         let embedding = request.include_embedding.then_some(embedding.as_slice());
         Ok(Response::new(wire::GetResponse { memory: Some(convert::memory(&memory, embedding)) }))
     }
@@ -121,10 +138,10 @@ impl MemoryService for Adapter {
         &self,
         request: Request<wire::ForgetRequest>,
     ) -> Result<Response<wire::ForgetResponse>, Status> {
-        let tenant = Caller::of(&request).tenant;
-        let ids = convert::ids(request.into_inner().ids)?;
+        let (key, request) = opened(request, |request| &request.namespace)?;
+        let ids = convert::ids(request.ids)?;
         let asked = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-        let forgotten = self.engine()?.forget(tenant, ids).await.map_err(Fault::from)?;
+        let forgotten = self.engine()?.forget(key, ids).await.map_err(Fault::from)?;
         Ok(Response::new(wire::ForgetResponse { forgotten, unknown: asked.saturating_sub(forgotten) }))
     }
 
@@ -132,9 +149,21 @@ impl MemoryService for Adapter {
         &self,
         request: Request<wire::GetStatsRequest>,
     ) -> Result<Response<wire::GetStatsResponse>, Status> {
-        let tenant = Caller::of(&request).tenant;
-        Ok(Response::new(convert::stats(self.engine()?.stats(&tenant))))
+        let is_admin = Caller::of(&request).role >= Role::Admin;
+        let (key, _) = opened(request, |request| &request.namespace)?;
+        Ok(Response::new(convert::stats(self.engine()?.stats(&key), is_admin)))
     }
+}
+
+/// Returns which space a request is about, and the request.
+fn opened<R>(
+    request: Request<R>,
+    namespace: impl for<'r> FnOnce(&'r R) -> &'r str,
+) -> Result<(SpaceKey, R), Fault> {
+    let tenant = Caller::of(&request).tenant;
+    let request = request.into_inner();
+    let key = convert::key(tenant, namespace(&request), "namespace")?;
+    Ok((key, request))
 }
 
 /// Returns what is left of the caller's deadline.

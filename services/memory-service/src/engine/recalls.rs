@@ -1,0 +1,211 @@
+//! The reading half: recall and explain.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::Engine;
+use crate::{
+    answers::Key,
+    error::Error,
+    plan::{Plan, Rejected, Strategy, Unfit, Wish},
+    query::{Likeness, Query},
+    recall::{self, Answer, Halt, Means, Ran},
+    scan::Stop,
+    space::{Space, SpaceKey},
+};
+
+/// What a recall did.
+#[derive(Debug)]
+pub(crate) struct Explained {
+    /// What it found, and how.
+    pub(crate) ran: Ran,
+    /// Whether the query cache holds its answer.
+    pub(crate) would_hit_cache: bool,
+    /// Wall time of the whole.
+    pub(crate) total: Duration,
+}
+
+/// What a recall would do.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    /// The plan it would take.
+    pub(crate) plan: Plan,
+    /// Those it would not.
+    pub(crate) rejected: Vec<Rejected>,
+    /// Whether the query cache holds its answer.
+    pub(crate) would_hit_cache: bool,
+}
+
+/// Stops a scan whose caller has left.
+struct StopOnDrop(Arc<Stop>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl From<Unfit> for Error {
+    fn from(Unfit { strategy, why }: Unfit) -> Self {
+        Self::Unfit { plan: strategy.as_str(), why }
+    }
+}
+
+impl Engine {
+    /// Answers `query`; also says whether the answer came from the query cache.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] if it took longer than `budget` or `query_timeout`, [`Error::Embedder`].
+    pub(crate) async fn recall(
+        self: &Arc<Self>,
+        key: &SpaceKey,
+        query: Query,
+        budget: Option<Duration>,
+    ) -> Result<(Arc<Answer>, bool), Error> {
+        let memories = self.space(key);
+        let key = Key { space: memories.number(), generation: memories.generation(), query };
+        let hit = self.answers.get(&key, self.clock.now());
+        memories.count(hit.is_some());
+        self.note_read(hit.is_some());
+        if let Some(answer) = hit {
+            return Ok((answer, true));
+        }
+        let ran = self.run(&memories, key.query.clone(), None, budget, true).await?;
+        let answer = Arc::new(ran.answer);
+        self.answers.keep(&memories, key.query, &answer);
+        Ok((answer, false))
+    }
+
+    /// Runs `query` past every cache, by `plan` or by the cheapest, and counts nothing.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] if it took longer than `budget` or `query_timeout`, [`Error::Embedder`], [`Error::Unfit`] if `plan`
+    /// cannot be taken.
+    pub(crate) async fn explain(
+        self: &Arc<Self>,
+        key: &SpaceKey,
+        query: Query,
+        plan: Option<Strategy>,
+        budget: Option<Duration>,
+    ) -> Result<Explained, Error> {
+        let start = Instant::now();
+        let memories = self.space(key);
+        let would_hit_cache = self.would_hit(&memories, &query);
+        let ran = self.run(&memories, query, plan, budget, false).await?;
+        Ok(Explained { ran, would_hit_cache, total: start.elapsed() })
+    }
+
+    /// Says how `query` would be run, by `plan` or by the cheapest, and runs nothing.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] if `plan` cannot be taken.
+    pub(crate) async fn explain_only(
+        self: &Arc<Self>,
+        key: &SpaceKey,
+        query: Query,
+        plan: Option<Strategy>,
+    ) -> Result<Planned, Error> {
+        let memories = self.space(key);
+        let would_hit_cache = self.would_hit(&memories, &query);
+        let (engine, now) = (Arc::clone(self), self.clock.now());
+        // Off the async workers: it waits for a writer, and looks at some rows.
+        let choose = move || recall::plan(&memories, &query, now, &engine.means(plan));
+        let (plan, rejected) = self.telemetry.spawn_blocking(choose).await.map_err(Error::Task)??;
+        Ok(Planned { plan, rejected, would_hit_cache })
+    }
+
+    async fn run(
+        self: &Arc<Self>,
+        space: &Arc<Space>,
+        query: Query,
+        plan: Option<Strategy>,
+        budget: Option<Duration>,
+        is_question: bool,
+    ) -> Result<Ran, Error> {
+        let timeout = budget.map_or(self.query_timeout, |budget| budget.min(self.query_timeout));
+        let deadline = Instant::now() + timeout;
+        let stop = Arc::new(Stop::at(deadline));
+        let guard = StopOnDrop(Arc::clone(&stop));
+        let (space, now) = (Arc::clone(space), self.clock.now());
+        let embedder = match &query.likeness {
+            Likeness::Text(_) => self.embedder_of(space.shape(), is_question)?,
+            Likeness::Vector(vector) if vector.len() != space.shape().dimensions => {
+                return Err(Error::Dimensions(space.shape().dimensions));
+            }
+            Likeness::Vector(_) | Likeness::Newest => Arc::clone(&self.embedder),
+        };
+        let scan = async {
+            // Before its turn: an embedder that is waited for must not keep others from scanning.
+            let wanted = recall::wanted(&query.likeness, &*embedder).await?;
+            let turn = Arc::clone(&self.scans).acquire_owned().await.map_err(|_| Error::NotReady)?;
+            let engine = Arc::clone(self);
+            let run = move || {
+                // A caller that leaves does not end its scan at once: the turn is over when the scan is.
+                let _turn = turn;
+                recall::run(&space, &query, wanted, now, &engine.means(plan), &stop)
+            };
+            let done = self.telemetry.spawn_blocking(run).await.map_err(Error::Task)?;
+            done.map_err(|halt| match halt {
+                Halt::Stopped => Error::TimedOut,
+                Halt::Unfit(unfit) => unfit.into(),
+            })
+        };
+        let done = tokio::time::timeout_at(deadline.into(), scan).await.map_err(|_| Error::TimedOut)?;
+        drop(guard);
+        done
+    }
+
+    fn means(&self, strategy: Option<Strategy>) -> Means<'_> {
+        let wish = Wish { threads: self.threads, strategy };
+        Means { planner: &self.planner, wish, batch: self.batch, words: None }
+    }
+
+    fn would_hit(&self, space: &Space, query: &Query) -> bool {
+        let key = Key { space: space.number(), generation: space.generation(), query: query.clone() };
+        self.answers.holds(&key, self.clock.now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::Arc,
+        time::{Duration, Instant},
+    };
+
+    use futures::FutureExt as _;
+
+    use super::StopOnDrop;
+    use crate::{
+        engine::tests::{newest, open},
+        scan::{Stop, Stopped},
+        space::SpaceKey,
+    };
+
+    #[tokio::test]
+    async fn a_scan_keeps_its_turn_after_its_caller_has_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = open(&folder).await;
+        let space = engine.space(&SpaceKey::new("t", ""));
+        let free = engine.scans.available_permits();
+        let held = space.hold();
+        let left = engine.run(&space, newest(), None, None, false).now_or_never();
+        assert!(left.is_none());
+        assert_eq!(engine.scans.available_permits(), free - 1, "the scan still waits for the memories");
+        drop(held);
+        while engine.scans.available_permits() < free {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[test]
+    fn a_scan_ends_when_its_caller_leaves() {
+        let stop = Arc::new(Stop::at(Instant::now() + Duration::from_secs(600)));
+        let guard = StopOnDrop(Arc::clone(&stop));
+        assert_eq!(stop.check(), Ok(()));
+        drop(guard);
+        assert_eq!(stop.check(), Err(Stopped));
+    }
+}

@@ -1,0 +1,86 @@
+//! The engine by itself.
+
+use std::sync::Arc;
+
+use clock::Clock;
+use telemetry::Telemetry;
+
+use super::Engine;
+use crate::{
+    config::Config,
+    error::Error,
+    memory::Draft,
+    query::{Filter, Likeness, Query},
+    space::SpaceKey,
+};
+
+fn draft(id: &str) -> Draft {
+    Draft { id: Some(id.to_owned()), category: "c".into(), content: "content".into(), ..Draft::default() }
+}
+
+pub(super) fn newest() -> Query {
+    Query { likeness: Likeness::Newest, filter: Filter::default(), limit: 10, include_embedding: false }
+}
+
+pub(super) async fn open(folder: &tempfile::TempDir) -> Arc<Engine> {
+    let config = Config { memory_dir: folder.path().to_owned(), ..Config::defaults() };
+    Engine::open(&config, Telemetry::silent("memory-service"), Clock::system()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_write_goes_on_when_its_caller_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
+    {
+        let call = std::pin::pin!(engine.remember(tenant.clone(), vec![draft("a")]));
+        assert!(futures::poll!(call).is_pending());
+    }
+    while engine.stats(&tenant).memories == 0 {
+        tokio::task::yield_now().await;
+    }
+    engine.close().await;
+    assert_eq!(open(&folder).await.stats(&tenant).memories, 1, "what memory shows is on disk");
+}
+
+#[tokio::test]
+async fn a_closed_engine_takes_no_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
+    engine.close().await;
+    let refused = engine.remember(tenant, vec![draft("a")]).await;
+    assert!(matches!(refused, Err(Error::NotReady)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_is_forgotten_leaves_the_query_cache_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
+    engine.remember(tenant.clone(), vec![draft("a")]).await.unwrap();
+    engine.recall(&tenant, newest(), None).await.unwrap();
+    assert_eq!(engine.answers.stats().stats.entries, 1);
+    engine.forget(tenant.clone(), vec!["a".into()]).await.unwrap();
+    assert_eq!(engine.answers.stats().stats.entries, 0);
+}
+
+#[tokio::test]
+async fn what_is_learned_makes_the_query_cache_let_go_of_older_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
+    for id in ["a", "b", "c"] {
+        engine.remember(tenant.clone(), vec![draft(id)]).await.unwrap();
+        engine.recall(&tenant, newest(), None).await.unwrap();
+    }
+    assert_eq!(engine.answers.stats().stats.entries, 1);
+}
+
+#[tokio::test]
+async fn an_answer_with_vectors_is_not_cached() {
+    let folder = tempfile::tempdir().unwrap();
+    let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
+    engine.remember(tenant.clone(), vec![draft("a")]).await.unwrap();
+    let heavy = || Query { include_embedding: true, ..newest() };
+    engine.recall(&tenant, heavy(), None).await.unwrap();
+    assert!(!engine.recall(&tenant, heavy(), None).await.unwrap().1);
+    engine.recall(&tenant, newest(), None).await.unwrap();
+    assert!(engine.recall(&tenant, newest(), None).await.unwrap().1);
+}

@@ -1,0 +1,145 @@
+//! The gRPC adapter of the administration.
+
+use std::{sync::Arc, time::Instant};
+
+use contracts::memory::{
+    self as wire,
+    memory_admin_service_server::{MemoryAdminService, MemoryAdminServiceServer},
+};
+use futures::stream::BoxStream;
+use rpc::{Caller, Fault, Role, time};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Slot, import, opened};
+use crate::{config::Limits, convert, engine::Engine, error::Error, space::SpaceKey};
+
+/// Serves `athena.memory.v1.MemoryAdminService`.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    engine: Slot,
+    limits: Limits,
+}
+
+impl Admin {
+    /// Makes the service that a host adds, for the engine that will be in `engine`.
+    pub(crate) fn service(engine: Slot, limits: Limits) -> MemoryAdminServiceServer<Self> {
+        MemoryAdminServiceServer::new(Self { engine, limits })
+    }
+
+    fn engine(&self) -> Result<&Arc<Engine>, Fault> {
+        self.engine.get().ok_or_else(|| Error::NotReady.into())
+    }
+}
+
+#[tonic::async_trait]
+impl MemoryAdminService for Admin {
+    async fn create_namespace(
+        &self,
+        request: Request<wire::CreateNamespaceRequest>,
+    ) -> Result<Response<wire::CreateNamespaceResponse>, Status> {
+        let tenant = Caller::of(&request).tenant;
+        let (key, wish) = convert::admin::wish(tenant, request.into_inner().namespace)?;
+        let (space, created) = self.engine()?.create(key, wish).await.map_err(Fault::from)?;
+        let namespace = Some(convert::admin::namespace(space));
+        Ok(Response::new(wire::CreateNamespaceResponse { namespace, created }))
+    }
+
+    async fn list_namespaces(
+        &self,
+        request: Request<wire::ListNamespacesRequest>,
+    ) -> Result<Response<wire::ListNamespacesResponse>, Status> {
+        let spaces = self.engine()?.list(&Caller::of(&request).tenant, None).into_iter();
+        let namespaces = spaces.map(convert::admin::namespace).collect();
+        Ok(Response::new(wire::ListNamespacesResponse { namespaces }))
+    }
+
+    async fn drop_namespace(
+        &self,
+        request: Request<wire::DropNamespaceRequest>,
+    ) -> Result<Response<wire::DropNamespaceResponse>, Status> {
+        let caller = Caller::of(&request);
+        caller.require(Role::Admin)?;
+        let key = convert::key(caller.tenant, &request.into_inner().name, "name")?;
+        let memories = self.engine()?.drop_space(key).await.map_err(Fault::from)?;
+        Ok(Response::new(wire::DropNamespaceResponse { memories }))
+    }
+
+    async fn take_snapshot(
+        &self,
+        request: Request<wire::TakeSnapshotRequest>,
+    ) -> Result<Response<wire::TakeSnapshotResponse>, Status> {
+        Caller::of(&request).require(Role::Admin)?;
+        let name = convert::admin::name(request.into_inner().name)?;
+        let start = Instant::now();
+        let taken = self.engine()?.snapshot(&name).await.map_err(Fault::from)?;
+        let duration = Some(time::duration_to_proto(start.elapsed()));
+        let (bytes, memories) = (taken.bytes, taken.memories);
+        Ok(Response::new(wire::TakeSnapshotResponse { bytes, memories, duration }))
+    }
+
+    type ExportMemoriesStream = BoxStream<'static, Result<wire::ExportMemoriesResponse, Status>>;
+
+    async fn export_memories(
+        &self,
+        request: Request<wire::ExportMemoriesRequest>,
+    ) -> Result<Response<Self::ExportMemoriesStream>, Status> {
+        let (key, _) = opened(request, |request| &request.namespace)?;
+        let first = Export { engine: Arc::clone(self.engine()?), key, next: Next::Header };
+        let stream =
+            futures::stream::try_unfold(first, async |export| export.step().await.map_err(Status::from));
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn import_memories(
+        &self,
+        request: Request<Streaming<wire::ImportMemoriesRequest>>,
+    ) -> Result<Response<wire::ImportMemoriesResponse>, Status> {
+        let tenant = Caller::of(&request).tenant;
+        let engine = Arc::clone(self.engine()?);
+        let done = import::run(engine, tenant, self.limits, request.into_inner()).await?;
+        Ok(Response::new(done))
+    }
+}
+
+/// An export on its way.
+struct Export {
+    engine: Arc<Engine>,
+    key: SpaceKey,
+    next: Next,
+}
+
+/// What an export sends next.
+enum Next {
+    Header,
+    /// The memories after this number.
+    Page(u64),
+    End,
+}
+
+impl Export {
+    /// Sends the next part.
+    async fn step(mut self) -> Result<Option<(wire::ExportMemoriesResponse, Self)>, Fault> {
+        let lines = match self.next {
+            Next::End => return Ok(None),
+            Next::Header => {
+                self.next = Next::Page(0);
+                convert::lines::header(&self.engine.shape(&self.key)).map_err(unwritten)?
+            }
+            Next::Page(after) => {
+                let page = self.engine.page(&self.key, after).await.map_err(Fault::from)?;
+                self.next = page.after.map_or(Next::End, Next::Page);
+                let mut lines = Vec::new();
+                for record in &page.records {
+                    let memory = convert::memory(&record.memory, Some(&record.embedding));
+                    lines.append(&mut convert::lines::line(memory).map_err(unwritten)?);
+                }
+                lines
+            }
+        };
+        Ok(Some((wire::ExportMemoriesResponse { lines }, self)))
+    }
+}
+
+fn unwritten(error: serde_json::Error) -> Fault {
+    Fault::new(rpc::Code::Internal, "a memory cannot be written as a line").caused_by(error)
+}

@@ -1,0 +1,257 @@
+//! A space: one namespace of one tenant, its memories, and the one place where a write reaches them.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
+};
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use tokio::sync::watch;
+
+pub(crate) use crate::vector::metric::Metric;
+use crate::{index::Index, memory::Change, plan::Strategy};
+
+/// Whose memories, and which of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SpaceKey {
+    /// The tenant.
+    pub(crate) tenant: Arc<str>,
+    /// The namespace, at most 128 bytes; empty: the tenant's default one.
+    pub(crate) namespace: Arc<str>,
+}
+
+/// What the vectors of a space are; those of two shapes cannot be compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Who makes them, such as `hashing-256`; [`Shape::BROUGHT`] if only callers do.
+    pub(crate) embedder: String,
+    /// Values of a vector.
+    pub(crate) dimensions: usize,
+    /// How two of them are compared.
+    pub(crate) metric: Metric,
+}
+
+/// A write that is on disk, as memory takes it over.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    /// What was written.
+    pub(crate) change: Arc<Change>,
+    /// The number of the first record that was put; the others follow it. No number is given twice.
+    #[expect(dead_code, reason = "the index whose rows have numbers is wired next")]
+    pub(crate) first: u64,
+    /// The numbers of what was replaced or deleted; one of the write itself if it puts an id twice.
+    #[expect(dead_code, reason = "as above")]
+    pub(crate) removed: Vec<u64>,
+}
+
+/// The memories of one space.
+#[derive(Debug)]
+pub(crate) struct Space {
+    number: u32,
+    shape: Shape,
+    index: RwLock<Index>,
+    /// Writes that are on disk and whose predecessor has not been applied yet, by generation.
+    early: Mutex<BTreeMap<u64, Written>>,
+    /// The last generation that was applied; the greatest of all once the space is dropped.
+    applied: watch::Sender<u64>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    /// How often each plan was run, in the order of [`Strategy::ALL`].
+    plans: [AtomicU64; Strategy::ALL.len()],
+    /// Whether the query cache may hold an answer.
+    answered: AtomicBool,
+}
+
+impl SpaceKey {
+    /// Names a space.
+    pub(crate) fn new(tenant: impl Into<Arc<str>>, namespace: impl Into<Arc<str>>) -> Self {
+        Self { tenant: tenant.into(), namespace: namespace.into() }
+    }
+}
+
+impl Shape {
+    /// The name in place of an embedder's where callers bring every vector.
+    pub(crate) const BROUGHT: &'static str = "none";
+    /// Values that a vector may have.
+    pub(crate) const DIMENSIONS: RangeInclusive<usize> = 16..=4096;
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { embedder, dimensions, metric } = self;
+        write!(f, "embedder {embedder}, {dimensions} dimensions, metric {metric:?}")
+    }
+}
+
+impl Space {
+    /// Makes a space from what was loaded.
+    pub(crate) fn new(number: u32, shape: Shape, index: Index) -> Self {
+        let applied = watch::Sender::new(index.generation());
+        Self {
+            number,
+            shape,
+            index: RwLock::new(index),
+            early: Mutex::default(),
+            applied,
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            plans: Default::default(),
+            answered: AtomicBool::new(false),
+        }
+    }
+
+    /// Makes a space that is in no store, of vectors that callers bring.
+    pub(crate) fn apart(index: Index) -> Self {
+        let dimensions = index.rows().dimensions();
+        let shape = Shape { embedder: Shape::BROUGHT.to_owned(), dimensions, metric: Metric::Cosine };
+        Self::new(0, shape, index)
+    }
+
+    /// Returns its number, which no other space has.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Returns what its vectors are.
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Returns the number of the last write that is seen.
+    pub(crate) fn generation(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
+    /// Returns the memories for a short look; a scan takes a selection and lets go.
+    pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read()
+    }
+
+    /// Keeps everyone from the memories, as a slow write would.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> parking_lot::RwLockWriteGuard<'_, Index> {
+        self.index.write()
+    }
+
+    /// Applies the write that made `generation` on disk, and returns once it is seen.
+    ///
+    /// Tasks hear of their commits in any order; the generation says in which the commits were made. A write that comes
+    /// early is kept until the one before it is here, so that memory goes through the same states as the disk.
+    pub(crate) async fn apply(&self, generation: u64, written: Written) {
+        {
+            let mut early = self.early.lock();
+            early.insert(generation, written);
+            let mut next = self.generation().saturating_add(1);
+            while let Some(written) = early.remove(&next) {
+                self.index.write().apply(&written.change, next);
+                self.applied.send_replace(next);
+                next += 1;
+            }
+        }
+        // The sender is ours, so the wait ends only when the generation is reached.
+        drop(self.applied.subscribe().wait_for(|applied| *applied >= generation).await);
+    }
+
+    /// Lets go of everyone who waits for a write: the space was dropped, and nobody finds it any more.
+    pub(crate) fn drop_all(&self) {
+        // Under this lock, so that no write that is being applied sets the generation back.
+        let _early = self.early.lock();
+        self.applied.send_replace(u64::MAX);
+    }
+
+    /// Notes that the query cache holds an answer.
+    pub(crate) fn note_answer(&self) {
+        self.answered.store(true, SeqCst);
+    }
+
+    /// Returns whether the query cache may hold an answer of before, and starts anew: most writes follow another write, and
+    /// need not search the cache.
+    pub(crate) fn take_answered(&self) -> bool {
+        self.answered.swap(false, SeqCst)
+    }
+
+    /// Counts a recall that the query cache answered, or one that had to be run.
+    pub(crate) fn count(&self, hit: bool) {
+        let counter = if hit { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a recall that took `strategy`.
+    pub(crate) fn count_plan(&self, strategy: Strategy) {
+        if let Some(place) = Strategy::ALL.iter().position(|one| *one == strategy) {
+            self.plans[place].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Returns how often each plan was taken.
+    pub(crate) fn plans(&self) -> impl Iterator<Item = (Strategy, u64)> {
+        Strategy::ALL.into_iter().zip(self.plans.iter().map(|count| count.load(Relaxed)))
+    }
+
+    /// Returns the recalls that the query cache answered, and those that had to be run.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.hits.load(Relaxed), self.misses.load(Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, task::Poll};
+
+    use super::{Metric, Shape, Space, Written};
+    use crate::{
+        index::{Index, tests::record},
+        memory::Change,
+    };
+
+    fn space() -> Space {
+        let shape = Shape { embedder: "hashing-1".into(), dimensions: 1, metric: Metric::Cosine };
+        Space::new(1, shape, Index::new(1, 4))
+    }
+
+    fn written(change: Change) -> Written {
+        Written { change: Arc::new(change), first: 1, removed: Vec::new() }
+    }
+
+    fn put(id: &str, value: f32) -> Written {
+        written(Change::Put(vec![record(id, &[value])]))
+    }
+
+    #[tokio::test]
+    async fn writes_are_applied_in_the_order_of_their_commits() {
+        let space = space();
+        let mut last = std::pin::pin!(space.apply(7, put("a", 7.0)));
+        let mut middle = std::pin::pin!(space.apply(6, written(Change::Forget(vec!["a".into()]))));
+        assert!(futures::poll!(last.as_mut()).is_pending());
+        assert!(futures::poll!(middle.as_mut()).is_pending());
+        assert_eq!(
+            (space.generation(), space.index().len()),
+            (4, 0),
+            "nothing is seen before its predecessor"
+        );
+        assert_eq!(futures::poll!(std::pin::pin!(space.apply(5, put("a", 5.0)))), Poll::Ready(()));
+        last.await;
+        middle.await;
+        assert_eq!(space.generation(), 7);
+        assert_eq!(space.index().get("a").unwrap().1, [7.0], "the last commit wins");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_write_to_a_space_that_was_dropped() {
+        let space = space();
+        let mut later = std::pin::pin!(space.apply(6, put("a", 6.0)));
+        assert!(futures::poll!(later.as_mut()).is_pending());
+        space.drop_all();
+        later.await;
+        space.apply(7, put("a", 7.0)).await;
+        assert_eq!(space.index().len(), 0);
+    }
+}

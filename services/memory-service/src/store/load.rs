@@ -1,0 +1,169 @@
+//! Reading: every space, a space's memories in the order of their numbers, and single rows.
+
+use std::ops::ControlFlow;
+
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable as _};
+
+use super::{
+    Store,
+    bytes::Corrupt,
+    failed, record,
+    tables::{IDS, RECORDS, REMOVED, SPACES, SpaceRow, VECTORS},
+    write::Refused,
+};
+use crate::{error::Error, memory::Memory, space::SpaceKey, vector::source::Vectors};
+
+/// Corrupt rows that are logged one by one; the rest is only counted.
+const LOGGED: u64 = 20;
+
+/// Counts what cannot be read.
+#[derive(Debug, Default)]
+pub(crate) struct Losses(u64);
+
+impl Losses {
+    /// Notes a row that cannot be read.
+    pub(super) fn note(&mut self, error: Corrupt, space: u32, seq: u64) {
+        self.0 += 1;
+        if self.0 <= LOGGED {
+            tracing::warn!(%error, space, seq, "a stored memory cannot be read and is left out");
+        }
+    }
+
+    /// Returns how many there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The rows of one snapshot.
+pub(super) struct Rows {
+    records: ReadOnlyTable<(u32, u64), &'static [u8]>,
+    vectors: ReadOnlyTable<(u32, u64), &'static [u8]>,
+    ids: ReadOnlyTable<(u32, &'static [u8]), u64>,
+    removed: ReadOnlyTable<(u32, u64), u64>,
+}
+
+/// Returns every space with its key.
+pub(super) fn spaces(read: &ReadTransaction) -> Result<Vec<(SpaceKey, SpaceRow)>, Refused> {
+    let mut spaces = Vec::new();
+    for entry in read.open_table(SPACES)?.iter()? {
+        let (key, row) = entry?;
+        let (tenant, namespace) = key.value();
+        let text = |bytes| str::from_utf8(bytes).map_err(|_| Corrupt::Text);
+        spaces.push((SpaceKey::new(text(tenant)?, text(namespace)?), SpaceRow::decode(row.value())?));
+    }
+    Ok(spaces)
+}
+
+impl Rows {
+    /// Opens the tables of `read`.
+    pub(super) fn open(read: &ReadTransaction) -> Result<Self, Refused> {
+        Ok(Self {
+            records: read.open_table(RECORDS)?,
+            vectors: read.open_table(VECTORS)?,
+            ids: read.open_table(IDS)?,
+            removed: read.open_table(REMOVED)?,
+        })
+    }
+
+    /// Hands over the memories of `space` after number `after`, in the order of their numbers, each with its vector. Rows that
+    /// cannot be read are noted and left out.
+    pub(super) fn each(
+        &self,
+        space: &SpaceRow,
+        after: u64,
+        losses: &mut Losses,
+        mut each: impl FnMut(u64, Memory, &[f32]) -> ControlFlow<()>,
+    ) -> Result<(), Refused> {
+        let number = space.number;
+        let Some(first) = after.checked_add(1) else { return Ok(()) };
+        let range = (number, first)..=(number, u64::MAX);
+        let mut vectors = self.vectors.range(range.clone())?;
+        let mut vector = vec![0.0; space.shape.dimensions];
+        let mut next = vectors.next().transpose()?;
+        for entry in self.records.range(range)? {
+            let (key, row) = entry?;
+            let key = key.value();
+            // A vector without a memory is one that was forgotten and can still come back.
+            while next.as_ref().is_some_and(|(at, _)| at.value() < key) {
+                next = vectors.next().transpose()?;
+            }
+            let decoded = match &next {
+                Some((at, bytes)) if at.value() == key => record::vector(key, bytes.value(), &mut vector),
+                _ => Err(Corrupt::Dimensions),
+            };
+            match decoded.and_then(|()| record::memory(key, row.value())) {
+                Err(error) => losses.note(error, number, key.1),
+                Ok(memory) => {
+                    if each(key.1, memory, &vector).is_break() {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the number of the memory of `id`.
+    pub(super) fn seq(&self, space: u32, id: &str) -> Result<Option<u64>, Refused> {
+        Ok(self.ids.get((space, id.as_bytes()))?.map(|seq| seq.value()))
+    }
+
+    /// Returns a memory by its number.
+    pub(super) fn memory(&self, key: record::Key) -> Result<Option<Memory>, Refused> {
+        let row = self.records.get(key)?;
+        Ok(row.map(|row| record::memory(key, row.value())).transpose()?)
+    }
+
+    /// Reads a vector into `vector`; returns whether it is there.
+    pub(super) fn vector(&self, key: record::Key, vector: &mut [f32]) -> Result<bool, Refused> {
+        let row = self.vectors.get(key)?;
+        Ok(row.map(|row| record::vector(key, row.value(), vector)).transpose()?.is_some())
+    }
+
+    #[cfg_attr(not(test), expect(dead_code, reason = "who begins with a checkpoint asks for it"))]
+    /// Hands over the numbers of what was removed from `space` by a write after `generation`.
+    pub(super) fn removed(
+        &self,
+        space: u32,
+        generation: u64,
+        mut each: impl FnMut(u64),
+    ) -> Result<(), Refused> {
+        for entry in self.removed.range((space, 0)..=(space, u64::MAX))? {
+            let (key, by) = entry?;
+            if by.value() > generation {
+                each(key.value().1);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The vectors of one space, read from the store by their numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stored<'s> {
+    /// The store.
+    pub(crate) store: &'s Store,
+    /// The number of the space.
+    pub(crate) space: u32,
+    /// Values of its vectors.
+    pub(crate) dimensions: usize,
+}
+
+impl Vectors for Stored<'_> {
+    type Error = Error;
+
+    fn read(&self, seqs: &[u64], each: &mut dyn FnMut(usize, &[f32])) -> Result<(), Error> {
+        let read = |read: &ReadTransaction| {
+            let (rows, mut vector) = (Rows::open(read)?, vec![0.0; self.dimensions]);
+            for (place, seq) in seqs.iter().enumerate() {
+                if !rows.vector((self.space, *seq), &mut vector)? {
+                    return Err(Corrupt::Dimensions.into());
+                }
+                each(place, &vector);
+            }
+            Ok(())
+        };
+        self.store.journal.read(read).map_err(failed)
+    }
+}

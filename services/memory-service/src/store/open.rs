@@ -1,0 +1,229 @@
+//! Opening: the file, its layout, every memory of it; and what is done where the file cannot be read.
+
+use std::{
+    error::Error as Cause,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use caching::Cache;
+use clock::Clock;
+use journal::{Failed, Journal};
+use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
+use telemetry::Telemetry;
+
+use super::{
+    FILE, Options, Store, failed, legacy,
+    load::{self, Losses, Rows},
+    quarantine, snapshot,
+    tables::{
+        CHECKPOINTS, DAMAGED, DROPPED, FORMAT, FORMAT_NAME, IDS, META, RECORDS, REMOVED, SPACES, SpaceRow,
+        VECTORS,
+    },
+    write::Refused,
+};
+use crate::{
+    error::Error,
+    index::Index,
+    memory::Record,
+    space::{Shape, Space, SpaceKey},
+};
+
+/// What a store held when it was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    /// The spaces, with their readable memories.
+    pub(crate) spaces: Vec<(SpaceKey, Space)>,
+    /// Memories that could not be read.
+    pub(crate) corrupt: u64,
+    /// Files that were set aside, now or earlier, because they could not be read.
+    pub(crate) quarantined: Vec<PathBuf>,
+}
+
+/// Why a file was not opened.
+enum Refusal {
+    /// It cannot be read, today or ever.
+    Damaged(Box<dyn Cause + Send + Sync>),
+    Other(Error),
+}
+
+impl Store {
+    /// Opens the store, makes it if missing, brings it to the present layout, and reads every memory. A memory that cannot be
+    /// read is logged and counted, and stays where it is. A file that cannot be read is set aside, whole, and a new one begun.
+    ///
+    /// # Errors
+    /// [`Error::Open`], [`Error::Store`], [`Error::Later`], or [`Error::Maker`] if the vectors of a default namespace do not fit
+    /// the settings, which it names.
+    pub(crate) async fn open(
+        options: &Options,
+        clock: &Clock,
+        telemetry: &Telemetry,
+    ) -> Result<(Self, Loaded), Error> {
+        let path = options.folder.join(FILE);
+        let opened = match open(options, clock, telemetry).await {
+            Err(Refusal::Damaged(error)) => {
+                set_aside(&path, &*error)?;
+                open(options, clock, telemetry).await
+            }
+            opened => opened,
+        };
+        let (store, mut loaded) = opened.map_err(|refusal| match refusal {
+            Refusal::Damaged(error) => Error::Store(journal::Reason::Store, error),
+            Refusal::Other(error) => error,
+        })?;
+        loaded.quarantined = quarantine::held(&path);
+        Ok((store, loaded))
+    }
+}
+
+/// Moves a file that cannot be read out of the way.
+fn set_aside(path: &Path, error: &(dyn Cause + Send + Sync + 'static)) -> Result<(), Error> {
+    let moved = quarantine::set_aside(path);
+    let to = moved.map_err(|error| Error::Store(journal::Reason::Store, Box::new(error)))?;
+    let (error, file) = (error as &dyn Cause, to.display());
+    tracing::error!(error, %file, "the store cannot be read: it is set aside, and a new one begins");
+    Ok(())
+}
+
+async fn open(options: &Options, clock: &Clock, telemetry: &Telemetry) -> Result<(Store, Loaded), Refusal> {
+    let path = options.folder.join(FILE);
+    let (opened, journal, from) = (path.clone(), options.journal.clone(), options.restore.clone());
+    let restore = move || {
+        from.map_or(Ok(()), |from| snapshot::restore(&from, &opened))?;
+        Ok::<_, std::io::Error>(opened)
+    };
+    let restored = telemetry.spawn_blocking(restore).await.map_err(of_task)?;
+    let opened = restored.map_err(|error| Refusal::Other(Error::Snapshot(error)))?;
+    let opening = telemetry.spawn_blocking(move || Journal::open(opened, &journal)).await;
+    let journal = opening.map_err(of_task)?.map_err(|error| {
+        if quarantine::is_damage(&error) {
+            Refusal::Damaged(Box::new(error))
+        } else {
+            Refusal::Other(Error::Open(error))
+        }
+    })?;
+    match read_all(&journal, options, telemetry).await {
+        Ok(loaded) => {
+            let cache = Cache::new(options.cached, options.cached_for, clock.clone());
+            let namespaces = options.namespaces;
+            Ok((Store { journal, path, namespaces, cache }, loaded))
+        }
+        Err(refusal) => {
+            // Whoever tries again, with another setting or another file, finds this one free.
+            journal.close().await;
+            Err(refusal)
+        }
+    }
+}
+
+async fn read_all(journal: &Journal, options: &Options, telemetry: &Telemetry) -> Result<Loaded, Refusal> {
+    let is_old = journal.commit(prepare).await.map_err(of_journal)?;
+    let format = is_old.map_err(|format| Refusal::Other(Error::Later(format)))?;
+    if format {
+        migrate(journal).await?;
+    }
+    let (reading, shape) = (journal.clone(), options.shape.clone());
+    let adopt = move |write: &WriteTransaction| adopt(write, &shape);
+    journal.commit(adopt).await.map_err(of_journal)?.map_err(Refusal::Other)?;
+    let read = move || reading.read(all).map_err(of_journal);
+    telemetry.spawn_blocking(read).await.map_err(of_task)?
+}
+
+/// Makes the tables; returns whether the file is of the first layout, or of which later one.
+pub(super) fn prepare(write: &WriteTransaction) -> Result<Result<bool, u32>, Refused> {
+    write.open_table(SPACES)?;
+    write.open_table(IDS)?;
+    write.open_table(RECORDS)?;
+    write.open_table(VECTORS)?;
+    write.open_table(REMOVED)?;
+    write.open_table(CHECKPOINTS)?;
+    write.open_table(DROPPED)?;
+    write.open_table(DAMAGED)?;
+    let mut meta = write.open_table(META)?;
+    let format = meta.get(FORMAT_NAME)?.and_then(|format| format.value().parse().ok());
+    match format {
+        Some(format) if format > FORMAT => Ok(Err(format)),
+        Some(_) => Ok(Ok(false)),
+        None if legacy::is_here(write)? => Ok(Ok(true)),
+        None => {
+            meta.insert(FORMAT_NAME, FORMAT.to_string().as_str())?;
+            Ok(Ok(false))
+        }
+    }
+}
+
+async fn migrate(journal: &Journal) -> Result<(), Refusal> {
+    tracing::info!(to = FORMAT, "the store is of an earlier layout and is brought to the present one");
+    while journal.commit(legacy::migrate).await.map_err(of_journal)? > 0 {}
+    tracing::info!(to = FORMAT, "the store is of the present layout");
+    Ok(())
+}
+
+/// Checks that the vectors of default namespaces are of `shape`; one without memories takes it on.
+fn adopt(write: &WriteTransaction, shape: &Shape) -> Result<Result<(), Error>, Refused> {
+    let (mut spaces, records) = (write.open_table(SPACES)?, write.open_table(RECORDS)?);
+    let mut empty = Vec::new();
+    for entry in spaces.iter()? {
+        let (key, row) = entry?;
+        let (tenant, namespace) = key.value();
+        let row = SpaceRow::decode(row.value())?;
+        if let (true, Err(error)) = (namespace.is_empty(), row.fits(shape)) {
+            if records.range((row.number, 0)..=(row.number, u64::MAX))?.next().is_some() {
+                return Ok(Err(error));
+            }
+            empty.push((tenant.to_vec(), SpaceRow { shape: shape.clone(), ..row }));
+        }
+    }
+    for (tenant, row) in empty {
+        spaces.insert((tenant.as_slice(), &[][..]), row.encode().as_slice())?;
+    }
+    Ok(Ok(()))
+}
+
+/// Reads the memories of every space.
+fn all(read: &ReadTransaction) -> Result<Loaded, Refused> {
+    let spaces = load::spaces(read)?;
+    let (rows, mut losses) = (Rows::open(read)?, Losses::default());
+    let mut loaded = Loaded::default();
+    for (key, row) in spaces {
+        let mut index = Index::new(row.shape.dimensions, row.generation);
+        rows.each(&row, 0, &mut losses, |_, memory, vector| {
+            index.put(&Record { memory: Arc::new(memory), embedding: vector.to_vec() });
+            ControlFlow::Continue(())
+        })?;
+        loaded.spaces.push((key, Space::new(row.number, row.shape, index)));
+    }
+    loaded.corrupt = losses.count();
+    Ok(loaded)
+}
+
+impl SpaceRow {
+    /// Refuses a default namespace whose vectors the settings do not fit.
+    fn fits(&self, settings: &Shape) -> Result<(), Error> {
+        let stored = &self.shape;
+        let (setting, stored, configured) = if stored.dimensions != settings.dimensions {
+            ("memory_dimensions", stored.dimensions.to_string(), settings.dimensions.to_string())
+        } else if stored.embedder != settings.embedder {
+            ("memory_embedder", stored.embedder.clone(), settings.embedder.clone())
+        } else {
+            return Ok(());
+        };
+        Err(Error::Maker { setting, stored, configured })
+    }
+}
+
+fn of_task(error: tokio::task::JoinError) -> Refusal {
+    // redb panics where a page of the file says what no page may say.
+    if error.is_panic() { Refusal::Damaged(Box::new(error)) } else { Refusal::Other(Error::Task(error)) }
+}
+
+fn of_journal(error: Failed<Refused>) -> Refusal {
+    let damaged = match &error {
+        Failed::Panicked | Failed::Refused(Refused::Corrupt(_)) => true,
+        Failed::Refused(Refused::Database(error)) => quarantine::is_read_damage(error),
+        Failed::Store(outage) => quarantine::is_read_damage(&outage.cause),
+        _ => false,
+    };
+    if damaged { Refusal::Damaged(Box::new(error)) } else { Refusal::Other(failed(error)) }
+}

@@ -1,0 +1,109 @@
+//! The tables of the store's file, and what a space's own row says.
+
+use redb::TableDefinition;
+
+use super::bytes::{Corrupt, Reader, checksum, write_count, write_text};
+use crate::space::{Metric, Shape};
+
+/// The layout of the tables; written under [`FORMAT_NAME`]. A later one gets the next number and begins with a migration.
+pub(super) const FORMAT: u32 = 2;
+/// Where [`META`] has the layout.
+pub(super) const FORMAT_NAME: &str = "format";
+/// Where [`META`] has the number that the next space gets.
+pub(super) const NEXT_SPACE: &str = "next_space";
+
+// Names are bytes and not text: redb panics on a text key that a disk fault turned into something else.
+/// The layout, and what there is once.
+pub(super) const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
+/// Tenant and namespace to a [`SpaceRow`].
+pub(super) const SPACES: TableDefinition<'_, (&[u8], &[u8]), &[u8]> = TableDefinition::new("spaces");
+/// Space and id to the number of the memory.
+pub(super) const IDS: TableDefinition<'_, (u32, &[u8]), u64> = TableDefinition::new("ids");
+/// Space and number to a memory.
+pub(super) const RECORDS: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("records");
+/// Space and number to a vector.
+pub(super) const VECTORS: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("vectors");
+/// Space and number of what was removed to the generation that did it: what a checkpoint of before has to leave out.
+pub(super) const REMOVED: TableDefinition<'_, (u32, u64), u64> = TableDefinition::new("removed");
+/// Space to the name of its checkpoint and the generation that it holds.
+pub(super) const CHECKPOINTS: TableDefinition<'_, u32, (u128, u64)> = TableDefinition::new("checkpoints");
+/// Spaces that were dropped and whose rows are still to be removed.
+pub(super) const DROPPED: TableDefinition<'_, u32, ()> = TableDefinition::new("dropped");
+/// Tenant and id to a row of an older layout that could not be read.
+pub(super) const DAMAGED: TableDefinition<'_, (&[u8], &[u8]), &[u8]> = TableDefinition::new("damaged");
+
+/// What the store knows of a space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SpaceRow {
+    /// Its number, which no other space ever had.
+    pub(crate) number: u32,
+    /// The number of its last write.
+    pub(crate) generation: u64,
+    /// The number that its next memory gets.
+    pub(crate) next: u64,
+    /// What its vectors are.
+    pub(crate) shape: Shape,
+}
+
+impl SpaceRow {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; 8];
+        write_count(&mut bytes, self.number as usize);
+        bytes.extend_from_slice(&self.generation.to_le_bytes());
+        bytes.extend_from_slice(&self.next.to_le_bytes());
+        write_count(&mut bytes, self.shape.dimensions);
+        bytes.push(number(self.shape.metric));
+        write_text(&mut bytes, &self.shape.embedder);
+        let sum = checksum(&[&bytes[8..]]);
+        bytes[..8].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
+        let (sum, body) = bytes.split_first_chunk().ok_or(Corrupt::Length)?;
+        if u64::from_le_bytes(*sum) != checksum(&[body]) {
+            return Err(Corrupt::Checksum);
+        }
+        let mut reader = Reader(body);
+        let (number, generation, next) = (reader.count()?, reader.long()?, reader.long()?);
+        let dimensions = reader.count()? as usize;
+        let [metric] = reader.array()?;
+        let metric = numbered(metric).ok_or(Corrupt::Version)?;
+        let embedder = reader.text()?;
+        reader.end()?;
+        Ok(Self { number, generation, next, shape: Shape { embedder, dimensions, metric } })
+    }
+}
+
+/// Returns the number of `metric` on disk.
+fn number(metric: Metric) -> u8 {
+    match metric {
+        Metric::Cosine => 0,
+        Metric::Dot => 1,
+        Metric::Euclidean => 2,
+    }
+}
+
+/// Returns the metric of that number.
+fn numbered(wanted: u8) -> Option<Metric> {
+    [Metric::Cosine, Metric::Dot, Metric::Euclidean].into_iter().find(|metric| number(*metric) == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SpaceRow;
+    use crate::space::{Metric, Shape};
+
+    #[test]
+    fn the_row_of_a_space_comes_back_and_a_changed_byte_is_noticed() {
+        let shape = Shape { embedder: "hashing-3".into(), dimensions: 3, metric: Metric::Dot };
+        let row = SpaceRow { number: 4, generation: 5, next: u64::MAX, shape };
+        let bytes = row.encode();
+        assert_eq!(SpaceRow::decode(&bytes), Ok(row));
+        for place in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[place] ^= 1;
+            assert!(SpaceRow::decode(&changed).is_err(), "byte {place}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! A write as a transaction: the rows, the numbers, the generation.
+
+use redb::{ReadableTable as _, ReadableTableMetadata as _, Table, WriteTransaction};
+
+use super::{
+    bytes::Corrupt,
+    record::Row,
+    tables::{CHECKPOINTS, DROPPED, IDS, META, NEXT_SPACE, RECORDS, REMOVED, SPACES, SpaceRow, VECTORS},
+};
+use crate::{
+    memory::Change,
+    space::{Shape, SpaceKey},
+};
+
+/// Rows that one commit removes of a dropped space: a writer waits no longer than for these.
+const DROPPED_AT_ONCE: usize = 2_000;
+
+/// Why the store refused a write.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    /// The database failed.
+    #[error(transparent)]
+    Database(Box<redb::Error>),
+    /// The space's own row cannot be read.
+    #[error("the row of a namespace: {0}")]
+    Corrupt(#[from] Corrupt),
+    /// A vector has another length than those of its space.
+    #[error("the vectors of the namespace have {0} values")]
+    Dimensions(usize),
+    /// The space is there, of another shape.
+    #[error("the namespace is there, of another shape")]
+    Exists(Box<Shape>),
+    /// The tenant has as many spaces as it may.
+    #[error("the tenant has as many namespaces as it may")]
+    Full,
+}
+
+impl<E: Into<redb::Error>> From<E> for Refused {
+    fn from(error: E) -> Self {
+        Self::Database(Box::new(error.into()))
+    }
+}
+
+/// What a write did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Committed {
+    /// The number of the space.
+    pub(crate) space: u32,
+    /// What its vectors are.
+    pub(crate) shape: Shape,
+    /// The number of the write; absent if it changed nothing.
+    pub(crate) generation: Option<u64>,
+    /// The number of the first record that was put; the others follow it.
+    pub(crate) first: u64,
+    /// Memories that were there before: replaced by a put, deleted by a forget.
+    pub(crate) touched: u32,
+    /// Their numbers, and those of the write itself that it replaced again.
+    pub(crate) removed: Vec<u64>,
+}
+
+/// The rows of a record, encoded before the writer thread has it.
+pub(super) type Rows = Vec<(Row, Row)>;
+
+type Numbered<'t, V> = Table<'t, (u32, u64), V>;
+
+/// The tables of one space.
+struct Tables<'t> {
+    ids: Table<'t, (u32, &'static [u8]), u64>,
+    records: Numbered<'t, &'static [u8]>,
+    vectors: Numbered<'t, &'static [u8]>,
+    removed: Numbered<'t, u64>,
+    /// Whether the space takes checkpoints, which have to be told what is gone.
+    is_logged: bool,
+}
+
+impl<'t> Tables<'t> {
+    fn open(write: &'t WriteTransaction, space: u32) -> Result<Self, Refused> {
+        let is_logged = write.open_table(CHECKPOINTS)?.get(space)?.is_some();
+        Ok(Self {
+            is_logged,
+            ids: write.open_table(IDS)?,
+            records: write.open_table(RECORDS)?,
+            vectors: write.open_table(VECTORS)?,
+            removed: write.open_table(REMOVED)?,
+        })
+    }
+
+    /// Removes a memory whose id leads nowhere any more.
+    fn remove(&mut self, key: (u32, u64), generation: u64) -> Result<(), Refused> {
+        self.records.remove(key)?;
+        self.vectors.remove(key)?;
+        if self.is_logged {
+            self.removed.insert(key, generation)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes `change` to the space of `key`, which is made of `shape` if it is missing; a tenant has at most `most`.
+pub(super) fn apply(
+    write: &WriteTransaction,
+    key: &SpaceKey,
+    shape: &Shape,
+    most: u32,
+    change: &Change,
+    rows: &mut Rows,
+) -> Result<Committed, Refused> {
+    let stored = find(write, key)?;
+    let mut space = match (stored, change) {
+        (Some(space), _) => space,
+        (None, Change::Forget(_)) => return Ok(Committed::nothing(0, shape.clone())),
+        (None, Change::Put(_)) => make(write, key, shape, most)?,
+    };
+    let mut done = Committed::nothing(space.number, space.shape.clone());
+    done.first = space.next;
+    let generation = space.generation + 1;
+    let mut tables = Tables::open(write, space.number)?;
+    match change {
+        Change::Put(records) => {
+            for (record, (memory, vector)) in records.iter().zip(rows) {
+                if record.embedding.len() != space.shape.dimensions {
+                    return Err(Refused::Dimensions(space.shape.dimensions));
+                }
+                let place = (space.number, space.next);
+                space.next += 1;
+                let id = (space.number, record.memory.id.as_bytes());
+                let before = tables.ids.insert(id, place.1)?.map(|seq| seq.value());
+                tables.records.insert(place, memory.under(place))?;
+                tables.vectors.insert(place, vector.under(place))?;
+                done.removed.extend(before);
+            }
+        }
+        Change::Forget(ids) => {
+            for id in ids {
+                let before = tables.ids.remove((space.number, id.as_bytes()))?.map(|seq| seq.value());
+                done.removed.extend(before);
+            }
+        }
+    }
+    for seq in &done.removed {
+        tables.remove((space.number, *seq), generation)?;
+    }
+    done.touched = u32::try_from(done.removed.len()).unwrap_or(u32::MAX);
+    if done.touched > 0 || matches!(change, Change::Put(_)) {
+        space.generation = generation;
+        done.generation = Some(generation);
+        put(write, key, &space)?;
+    }
+    Ok(done)
+}
+
+impl Committed {
+    fn nothing(space: u32, shape: Shape) -> Self {
+        Self { space, shape, generation: None, first: 0, touched: 0, removed: Vec::new() }
+    }
+}
+
+/// Makes the space of `key`, or finds it of the same shape.
+pub(super) fn create(
+    write: &WriteTransaction,
+    key: &SpaceKey,
+    shape: &Shape,
+    most: u32,
+) -> Result<(SpaceRow, bool), Refused> {
+    match find(write, key)? {
+        Some(space) if space.shape == *shape => Ok((space, false)),
+        Some(space) => Err(Refused::Exists(Box::new(space.shape))),
+        None => Ok((make(write, key, shape, most)?, true)),
+    }
+}
+
+/// Makes the space of `key` unreachable and returns its number; its rows go by and by, by [`sweep`].
+pub(super) fn drop_space(write: &WriteTransaction, key: &SpaceKey) -> Result<Option<u32>, Refused> {
+    let Some(space) = find(write, key)? else { return Ok(None) };
+    write.open_table(SPACES)?.remove(bytes(key))?;
+    write.open_table(CHECKPOINTS)?.remove(space.number)?;
+    write.open_table(DROPPED)?.insert(space.number, ())?;
+    Ok(Some(space.number))
+}
+
+/// Removes some rows of the spaces that were dropped; returns whether there are more.
+pub(super) fn sweep(write: &WriteTransaction) -> Result<bool, Refused> {
+    let mut dropped = write.open_table(DROPPED)?;
+    let Some(space) = dropped.first()?.map(|(space, _)| space.value()) else { return Ok(false) };
+    let mut tables = Tables::open(write, space)?;
+    let (mut left, after) = (DROPPED_AT_ONCE, space.saturating_add(1));
+    let ids = tables.ids.extract_from_if((space, &[][..])..(after, &[][..]), |_, _| true)?;
+    for row in ids.take(left) {
+        row?;
+        left -= 1;
+    }
+    for table in [&mut tables.records, &mut tables.vectors] {
+        take(table, space, &mut left)?;
+    }
+    take(&mut tables.removed, space, &mut left)?;
+    if left > 0 {
+        dropped.remove(space)?;
+    }
+    Ok(!dropped.is_empty()?)
+}
+
+/// Removes up to `left` rows of `space`.
+fn take<V: redb::Value>(table: &mut Numbered<'_, V>, space: u32, left: &mut usize) -> Result<(), Refused> {
+    for row in table.extract_from_if((space, 0)..=(space, u64::MAX), |_, _| true)?.take(*left) {
+        row?;
+        *left -= 1;
+    }
+    Ok(())
+}
+
+/// Returns the space of `key`.
+pub(super) fn find(write: &WriteTransaction, key: &SpaceKey) -> Result<Option<SpaceRow>, Refused> {
+    let spaces = write.open_table(SPACES)?;
+    let row = spaces.get(bytes(key))?.map(|row| SpaceRow::decode(row.value()));
+    Ok(row.transpose()?)
+}
+
+/// Writes the row of a space.
+pub(super) fn put(write: &WriteTransaction, key: &SpaceKey, space: &SpaceRow) -> Result<(), Refused> {
+    write.open_table(SPACES)?.insert(bytes(key), space.encode().as_slice())?;
+    Ok(())
+}
+
+/// Makes a space with the next number.
+pub(super) fn make(
+    write: &WriteTransaction,
+    key: &SpaceKey,
+    shape: &Shape,
+    most: u32,
+) -> Result<SpaceRow, Refused> {
+    let tenant = key.tenant.as_bytes();
+    let spaces = write.open_table(SPACES)?;
+    let mut count = 0;
+    for entry in spaces.range((tenant, &[][..])..)? {
+        if entry?.0.value().0 != tenant {
+            break;
+        }
+        count += 1;
+    }
+    if count >= most {
+        return Err(Refused::Full);
+    }
+    drop(spaces);
+    let mut meta = write.open_table(META)?;
+    let number = meta.get(NEXT_SPACE)?.and_then(|number| number.value().parse().ok()).unwrap_or(1);
+    meta.insert(NEXT_SPACE, (number + 1).to_string().as_str())?;
+    let space = SpaceRow { number, generation: 0, next: 1, shape: shape.clone() };
+    put(write, key, &space)?;
+    Ok(space)
+}
+
+fn bytes(key: &SpaceKey) -> (&[u8], &[u8]) {
+    (key.tenant.as_bytes(), key.namespace.as_bytes())
+}
