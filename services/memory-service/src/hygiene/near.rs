@@ -6,8 +6,7 @@ use super::form;
 use crate::memory::Memory;
 
 /// Words that may come and go: articles, the present tense of "to be", and what only shades a sentence. Nothing else may, not even a preposition.
-const SLIGHT: [&str; 11] =
-    ["a", "actually", "also", "an", "are", "currently", "is", "just", "really", "the", "very"];
+const SLIGHT: [&str; 10] = ["a", "actually", "also", "an", "are", "is", "just", "really", "the", "very"];
 /// What a phrase of time or place begins with, which may stand first or last.
 const PHRASES: [&str; 4] = ["at", "during", "in", "on"];
 /// Characters that may come and go; a sign before a number is a part of it.
