@@ -8,8 +8,18 @@ use crate::{
 /// Modules of a service that may name the wire.
 const ADAPTERS: [&str; 3] = ["server", "convert", "clients"];
 /// The shared crates; a new one needs a numbered decision in ARCHITECTURE.md.
-const SHARED: [&str; 9] =
-    ["caching", "clock", "config", "contracts", "embedding", "journal", "rpc", "telemetry", "testkit"];
+const SHARED: [&str; 10] = [
+    "caching",
+    "clock",
+    "config",
+    "contracts",
+    "embedding",
+    "journal",
+    "rpc",
+    "telemetry",
+    "testkit",
+    "wording",
+];
 
 /// Finds tonic and the contracts outside of the adapters of a service.
 fn wire_in_domain(path: &str, text: &str) -> Vec<String> {

@@ -6,7 +6,7 @@ use crate::{none, source};
 const CHANGEABLE: [&str; 9] =
     ["Cell", "DashMap", "Mutex", "OnceCell", "OnceLock", "RefCell", "RwLock", "UnsafeCell", "mut"];
 /// Words of this product, and its ports, which shared crates need not know.
-const PRODUCT: [&str; 15] = [
+const PRODUCT: [&str; 14] = [
     "7100",
     "7101",
     "7102",
@@ -17,7 +17,6 @@ const PRODUCT: [&str; 15] = [
     "defi",
     "defillama",
     "gas",
-    "gwei",
     "liquidity",
     "pool",
     "pools",

@@ -7,6 +7,7 @@
 mod asked;
 
 #[cfg(any(test, feature = "bench"))]
+#[cfg_attr(not(feature = "bench"), expect(unreachable_pub, reason = "the benchmarks hand it out"))]
 pub(crate) mod hunt;
 
 use std::{

@@ -41,6 +41,7 @@ impl Node {
     }
 
     /// Returns the first step of `name`, this one or one below.
+    #[cfg(any(test, feature = "bench"))]
     pub(crate) fn find(&self, name: &str) -> Option<&Self> {
         if self.name == name {
             return Some(self);

@@ -30,6 +30,8 @@ mod convert;
 mod engine;
 mod error;
 mod explain;
+#[cfg_attr(not(test), expect(dead_code, reason = "the engine takes it once the store numbers memories"))]
+mod hygiene;
 mod index;
 mod memory;
 mod plan;
@@ -40,6 +42,8 @@ mod server;
 mod space;
 mod spaces;
 mod store;
+#[cfg_attr(not(test), expect(dead_code, reason = "the engine takes it once the store numbers memories"))]
+mod upkeep;
 #[cfg_attr(not(test), expect(dead_code, reason = "the engine takes it once the store gives numbers to rows"))]
 mod vector;
 

@@ -2,13 +2,9 @@
 
 use std::sync::{Arc, LazyLock};
 
-use super::{
-    features::measure,
-    guards::{MOST_WORDS, Objection, object},
-    model::Model,
-    pairing::Pairing,
-    text::Text,
-};
+use wording::{MOST_WORDS, Objection, Pairing, Text, object};
+
+use super::{features::measure, model::Model};
 
 /// Weights for the hashing embedder and for sentence encoders of the MiniLM class.
 const HASHING: &str = include_str!("models/hashing.json");

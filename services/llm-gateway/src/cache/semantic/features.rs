@@ -2,11 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{
-    lexicon::Classes,
-    pairing::{Gap, Pairing, Side},
-    text::{Form, Text, Word},
-};
+use wording::{Classes, Form, Pairing, Side, Text, Word};
 
 /// The names of the features, in their order; a model names those it was fitted on and is refused if they are others.
 pub const NAMES: [&str; 64] = [
@@ -261,12 +257,6 @@ fn questions(pairing: &Pairing<'_>) -> [f32; 9] {
     ]
 }
 
-impl Gap {
-    fn is_replacement(&self) -> bool {
-        !self.one.is_empty() && !self.other.is_empty()
-    }
-}
-
 fn count(number: usize) -> f32 {
     // Words of a text: far below the 2^24 that f32 holds exactly.
     number as f32
@@ -362,8 +352,9 @@ fn distance(one: &[char], other: &[char]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use wording::{Pairing, Text};
+
     use super::{Features, NAMES, distance, measure};
-    use crate::cache::semantic::{pairing::Pairing, text::Text};
 
     fn features(one: &str, other: &str) -> Features {
         measure(&Pairing::new(&Text::new(one), &Text::new(other)), 0.5)

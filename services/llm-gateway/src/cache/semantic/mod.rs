@@ -12,22 +12,17 @@
 pub mod calibrate;
 mod decision;
 mod features;
-mod guards;
-mod lexicon;
 mod model;
-mod number;
-mod pairing;
 mod store;
-mod text;
 
-use self::pairing::Pairing;
+use wording::Pairing;
+pub use wording::{MOST_WORDS, Objection, Text, objection};
+
 pub use self::{
     decision::{Decision, LEAST_SIMILARITY, Question, UNKNOWN_THRESHOLD, Verdict, dot},
     features::{Features, NAMES},
-    guards::{MOST_WORDS, Objection, objection},
     model::{Error, Model},
     store::{CANDIDATES, Candidate, Lookup, Store},
-    text::Text,
 };
 
 /// Measures two texts whose embeddings have this similarity, each feature as named in [`NAMES`].

@@ -9,29 +9,31 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct Text {
     /// The text as it came.
-    pub(super) raw: String,
+    pub raw: String,
     /// Its words, in their order.
-    pub(super) words: Vec<Word>,
+    pub words: Vec<Word>,
     /// Its numbers, in their order.
-    pub(super) numbers: Vec<Number>,
+    pub numbers: Vec<Number>,
     /// Its sentences: runs of words between `.`, `?` and `!`.
-    pub(super) sentences: usize,
+    pub sentences: usize,
 }
 
 /// A run of letters and digits, with points and commas between digits and apostrophes between letters.
 #[derive(Clone, Debug)]
-pub(super) struct Word {
+pub struct Word {
     /// In lower case, with straight apostrophes.
-    pub(super) text: String,
+    pub text: String,
     /// Without its ending: "pools" and "pool" share one.
-    pub(super) stem: String,
-    pub(super) form: Form,
-    pub(super) classes: Classes,
+    pub stem: String,
+    /// What its spelling says.
+    pub form: Form,
+    /// What it is in English.
+    pub classes: Classes,
 }
 
 /// What the spelling of a word says about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub enum Form {
     /// Nothing.
     Plain,
     /// Capitalised where no sentence begins: a name, most likely.
@@ -80,7 +82,7 @@ impl Text {
     }
 
     /// Tells whether the text has the word in one of its forms; an identifier or a symbol has one form.
-    pub(super) fn has(&self, word: &Word) -> bool {
+    pub fn has(&self, word: &Word) -> bool {
         let same = |own: &Word| {
             let inflected = own.stem == word.stem && own.stands_for_itself() == word.stands_for_itself();
             inflected || own.text == word.text || own.bare() == word.bare()
@@ -91,17 +93,17 @@ impl Text {
 
 impl Word {
     /// Tells whether the word carries meaning of its own: it is neither grammar nor filler.
-    pub(super) fn is_content(&self) -> bool {
+    pub fn is_content(&self) -> bool {
         !self.classes.has(Classes::STOP)
     }
 
     /// Tells whether its spelling makes it a name.
-    pub(super) fn is_named(&self) -> bool {
+    pub fn is_named(&self) -> bool {
         self.form == Form::Name || self.stands_for_itself()
     }
 
     /// Tells whether it is an identifier or a symbol, which another letter makes another.
-    pub(super) fn stands_for_itself(&self) -> bool {
+    pub fn stands_for_itself(&self) -> bool {
         matches!(self.form, Form::Symbol | Form::Code)
     }
 

@@ -4,21 +4,21 @@ use super::lexicon::{scale, spelt, unit};
 
 /// A number in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Number {
+pub struct Number {
     /// Which word of the text it is.
-    pub(super) word: usize,
+    pub word: usize,
     negative: bool,
     /// Its digits without zeros at either end; empty for 0.
     digits: String,
     /// The power of ten by which the digits, read as an integer, are multiplied.
     exponent: i32,
     /// Its unit in one word, where it is known.
-    pub(super) unit: Option<&'static str>,
+    pub unit: Option<&'static str>,
 }
 
 impl Number {
     /// Reads the word at `place`, in lower case, as a number, perhaps with a unit at its end; `before` and `after` are the text around it.
-    pub(super) fn parse(place: usize, word: &str, before: &str, after: &str) -> Option<Self> {
+    pub(crate) fn parse(place: usize, word: &str, before: &str, after: &str) -> Option<Self> {
         if let Some(value) = spelt(word) {
             return Some(Self::new(place, value, false));
         }
@@ -52,7 +52,7 @@ impl Number {
     }
 
     /// Takes the next word as a scale ("million") or a unit; returns false if it is neither.
-    pub(super) fn follow(&mut self, word: &str) -> bool {
+    pub(crate) fn follow(&mut self, word: &str) -> bool {
         if let Some(zeros) = scale(word) {
             self.exponent += zeros;
             return true;
@@ -63,7 +63,8 @@ impl Number {
     }
 
     /// Tells whether both are the same value; says nothing about their units.
-    pub(super) fn equals(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn equals(&self, other: &Self) -> bool {
         (self.negative, &self.digits, self.exponent) == (other.negative, &other.digits, other.exponent)
     }
 
@@ -88,7 +89,7 @@ impl Number {
 
 #[cfg(test)]
 mod tests {
-    use crate::cache::semantic::text::Text;
+    use crate::Text;
 
     fn equal(one: &str, other: &str) -> bool {
         let (one, other) = (Text::new(one), Text::new(other));

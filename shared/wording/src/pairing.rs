@@ -6,32 +6,35 @@ use super::text::{Text, Word};
 
 /// Two texts side by side.
 #[derive(Debug)]
-pub(super) struct Pairing<'a> {
-    pub(super) one: Side<'a>,
-    pub(super) other: Side<'a>,
+pub struct Pairing<'a> {
+    /// The first.
+    pub one: Side<'a>,
+    /// The second.
+    pub other: Side<'a>,
     /// Places of words that meet in order: equal, or of one stem.
-    pub(super) pairs: Vec<(usize, usize)>,
+    pub pairs: Vec<(usize, usize)>,
     /// Runs between pairs, with the words of each side that the other has nowhere.
-    pub(super) gaps: Vec<Gap>,
+    pub gaps: Vec<Gap>,
 }
 
 /// One of two texts.
 #[derive(Debug)]
-pub(super) struct Side<'a> {
-    pub(super) text: &'a Text,
+pub struct Side<'a> {
+    /// The text.
+    pub text: &'a Text,
     /// Places of words that the other text has nowhere.
-    pub(super) alone: Vec<usize>,
+    pub alone: Vec<usize>,
     /// How many words the other text has, but in another place.
-    pub(super) moved: usize,
+    pub moved: usize,
 }
 
 /// The words between two pairs.
 #[derive(Debug)]
-pub(super) struct Gap {
+pub struct Gap {
     /// Those of the one text that the other has nowhere.
-    pub(super) one: Vec<usize>,
+    pub one: Vec<usize>,
     /// Those of the other; not both are empty.
-    pub(super) other: Vec<usize>,
+    pub other: Vec<usize>,
     /// Where all of them are.
     all: (Range<usize>, Range<usize>),
 }
@@ -42,7 +45,7 @@ const STEM: u32 = 9;
 
 impl<'a> Pairing<'a> {
     /// Aligns two texts; takes time in the product of their lengths.
-    pub(super) fn new(one: &'a Text, other: &'a Text) -> Self {
+    pub fn new(one: &'a Text, other: &'a Text) -> Self {
         let pairs = align(&one.words, &other.words);
         let mut pairing = Self { one: Side::new(one), other: Side::new(other), pairs, gaps: Vec::new() };
         let (mut left, mut right) = (0, 0);
@@ -63,17 +66,25 @@ impl<'a> Pairing<'a> {
     }
 
     /// Returns the words left on each side of a gap.
-    pub(super) fn words(&self, gap: &Gap) -> (Vec<&'a Word>, Vec<&'a Word>) {
+    pub fn words(&self, gap: &Gap) -> (Vec<&'a Word>, Vec<&'a Word>) {
         (self.one.at(&gap.one), self.other.at(&gap.other))
     }
 
     /// Returns all words of a gap, those among them that the other text has in another place.
-    pub(super) fn all_words(&self, gap: &Gap) -> (Vec<&'a Word>, Vec<&'a Word>) {
+    pub fn all_words(&self, gap: &Gap) -> (Vec<&'a Word>, Vec<&'a Word>) {
         let (one, other) = &gap.all;
         (
             self.one.text.words[one.clone()].iter().collect(),
             self.other.text.words[other.clone()].iter().collect(),
         )
+    }
+}
+
+impl Gap {
+    /// Tells whether words stand in the place of others, and not between two pairs.
+    #[must_use]
+    pub fn is_replacement(&self) -> bool {
+        !self.one.is_empty() && !self.other.is_empty()
     }
 }
 
@@ -91,18 +102,18 @@ impl<'a> Side<'a> {
     }
 
     /// Returns the words at `places`.
-    pub(super) fn at(&self, places: &[usize]) -> Vec<&'a Word> {
+    pub fn at(&self, places: &[usize]) -> Vec<&'a Word> {
         places.iter().map(|place| &self.text.words[*place]).collect()
     }
 
     /// Returns the words that the other text has nowhere.
-    pub(super) fn left(&self) -> impl Iterator<Item = &'a Word> {
+    pub fn left(&self) -> impl Iterator<Item = &'a Word> {
         self.alone.iter().map(|place| &self.text.words[*place])
     }
 
     /// Returns the names that `other` does not know: neither as a word, nor as neighbouring words run together ("e-mail" is
     /// "email"), nor as the initials of neighbouring names.
-    pub(super) fn names_missing_in(&self, other: &Text) -> Vec<&'a Word> {
+    pub fn names_missing_in(&self, other: &Text) -> Vec<&'a Word> {
         let missing = |word: &&Word| word.is_named() && !other.has(word) && !is_spelt_out(word, &other.words);
         self.text.words.iter().filter(missing).collect()
     }
@@ -165,7 +176,7 @@ fn align(one: &[Word], other: &[Word]) -> Vec<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::Pairing;
-    use crate::cache::semantic::text::Text;
+    use crate::Text;
 
     #[test]
     fn what_was_put_in_or_replaced_is_left_over() {

@@ -1,38 +1,37 @@
 //! Small word lists of English: classes of grammar, units, and sets of words that exclude each other.
 //!
-//! Written by hand, after a look at which words differ in the pairs the decision is fitted on (see the models' provenance) and, for one
-//! unit, at the pairs of the regression test. They are lists of English, not of those files, but not blind to them either.
+//! Written by hand, after a look at which words differ in labelled pairs of questions. They are lists of English, not of those files, but not blind to them either.
 
 use std::{collections::HashMap, sync::LazyLock};
 
 /// The classes a word belongs to, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Classes(u16);
+pub struct Classes(u16);
 
 impl Classes {
     /// Grammar and filler: no meaning of its own.
-    pub(super) const STOP: Self = Self(1);
+    pub const STOP: Self = Self(1);
     /// Words that ask.
-    pub(super) const ASKING: Self = Self(1 << 1);
+    pub const ASKING: Self = Self(1 << 1);
     /// Negations.
-    pub(super) const NEGATION: Self = Self(1 << 2);
+    pub const NEGATION: Self = Self(1 << 2);
     /// Pronouns and possessives.
-    pub(super) const PRONOUN: Self = Self(1 << 3);
+    pub const PRONOUN: Self = Self(1 << 3);
     /// Prepositions.
-    pub(super) const PREPOSITION: Self = Self(1 << 4);
+    pub const PREPOSITION: Self = Self(1 << 4);
     /// Conjunctions.
-    pub(super) const CONJUNCTION: Self = Self(1 << 5);
+    pub const CONJUNCTION: Self = Self(1 << 5);
     /// Adverbs that shade a sentence.
-    pub(super) const ADVERB: Self = Self(1 << 6);
+    pub const ADVERB: Self = Self(1 << 6);
     /// Comparisons and ranks.
-    pub(super) const DEGREE: Self = Self(1 << 7);
+    pub const DEGREE: Self = Self(1 << 7);
     /// Words that can be left out without changing what is asked.
-    pub(super) const FILLER: Self = Self(1 << 8);
+    pub const FILLER: Self = Self(1 << 8);
     /// Words that give what follows a side: "from", "to", "than".
-    pub(super) const DIRECTION: Self = Self(1 << 9);
+    pub const DIRECTION: Self = Self(1 << 9);
 
     /// Tells whether any class of `other` is among them.
-    pub(super) fn has(self, other: Self) -> bool {
+    pub fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 }
@@ -239,20 +238,20 @@ static NAMED_UNITS: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
 
 /// One way of saying something, in a set of which only one can be meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Alternative {
+struct Alternative {
     set: usize,
     number: usize,
     /// The guard that reads the set.
-    pub(super) guard: &'static str,
+    guard: &'static str,
 }
 
 /// Returns the classes of a word in lower case.
-pub(super) fn classes(word: &str) -> Classes {
+pub(crate) fn classes(word: &str) -> Classes {
     WORDS.get(word).copied().unwrap_or_default()
 }
 
 /// Returns the guard that two words in lower case fall to, if each says what the other excludes.
-pub(super) fn excludes(one: &str, other: &str) -> Option<&'static str> {
+pub(crate) fn excludes(one: &str, other: &str) -> Option<&'static str> {
     let (ones, others) = (ALTERNATIVES.get(one)?, ALTERNATIVES.get(other)?);
     // Spellings with two meanings ("lower") do not exclude themselves in another set.
     let meets =
@@ -262,7 +261,7 @@ pub(super) fn excludes(one: &str, other: &str) -> Option<&'static str> {
 }
 
 /// Returns the power of ten that a word after digits stands for.
-pub(super) fn scale(word: &str) -> Option<i32> {
+pub(crate) fn scale(word: &str) -> Option<i32> {
     match word {
         "hundred" => Some(2),
         "thousand" | "k" => Some(3),
@@ -274,12 +273,12 @@ pub(super) fn scale(word: &str) -> Option<i32> {
 }
 
 /// Returns the digits of a number that is spelt as a word; "one" is a pronoun more often than not.
-pub(super) fn spelt(word: &str) -> Option<&'static str> {
+pub(crate) fn spelt(word: &str) -> Option<&'static str> {
     SPELT.iter().find(|(name, _)| *name == word).map(|(_, digits)| *digits)
 }
 
 /// Returns the one name of a unit.
-pub(super) fn unit(word: &str) -> Option<&'static str> {
+pub(crate) fn unit(word: &str) -> Option<&'static str> {
     NAMED_UNITS.get(word).copied()
 }
 

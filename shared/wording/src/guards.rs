@@ -46,7 +46,7 @@ pub fn objection(one: &Text, other: &Text) -> Option<Objection> {
 }
 
 /// As [`objection`], with the texts aligned already; their lengths are not looked at.
-pub(super) fn object(pairing: &Pairing<'_>) -> Option<Objection> {
+pub fn object(pairing: &Pairing<'_>) -> Option<Objection> {
     numbers(pairing.one.text, pairing.other.text)
         .or_else(|| names(pairing))
         .or_else(|| negation(pairing))
@@ -173,7 +173,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{MOST_WORDS, objection};
-    use crate::cache::semantic::text::Text;
+    use crate::Text;
 
     fn guard(one: &str, other: &str) -> Option<&'static str> {
         let (one, other) = (Text::new(one), Text::new(other));
