@@ -7,7 +7,7 @@ use config::ByteSize;
 use crate::{
     batch::Limits,
     cache::bands::{Tolerance, Tolerances},
-    semantic::Mode,
+    cache::semantic::Mode,
 };
 
 config::settings! {

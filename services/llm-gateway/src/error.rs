@@ -31,11 +31,9 @@ pub enum Error {
     /// The embedder cannot be made, or turns no text into vectors.
     #[error("the embedder cannot be used")]
     Embedder(#[from] embedding::Error),
-    /// A model other than `builtin/statistics` is named and no upstream answers for it.
-    #[error(
-        "the model is not `builtin/statistics`, `llm_routes` does not name it and `llm_upstream_url` names no upstream"
-    )]
-    NoUpstream,
+    /// Nobody answers for a model.
+    #[error(transparent)]
+    NoUpstream(#[from] route::NoUpstream),
     /// The model did not answer.
     #[error("the model did not answer")]
     Failed(#[from] provider::Failure),
@@ -55,7 +53,7 @@ pub enum Error {
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         match error {
-            Error::NoUpstream => Self::invalid(
+            Error::NoUpstream(_) => Self::invalid(
                 "model",
                 "must be `builtin/statistics`, or a model of `llm_routes` or `llm_upstream_url`",
             ),

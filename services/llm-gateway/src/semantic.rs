@@ -9,7 +9,6 @@
 //! 5. What fails (an embedder that does not answer, a verifier) is a miss.
 
 mod calibrated;
-mod mode;
 mod shadow;
 mod verify;
 
@@ -24,14 +23,12 @@ use std::{
 use parking_lot::RwLock;
 use telemetry::{Counter, KeyValue, Telemetry, names};
 
-pub use self::{
-    calibrated::{Calibration, Pair},
-    mode::Mode,
-};
+pub use self::calibrated::{Calibration, Pair};
+pub use crate::cache::semantic::{Mode, Nearness};
 use crate::{
     cache::{
         Found, Key, StoredAnswer,
-        semantic::{CANDIDATES, Decision, Lookup, Objection, Question, Store, Verdict},
+        semantic::{CANDIDATES, Decision, Lookup, Question, Store, Verdict},
     },
     error::Error,
     gateway::{Gateway, Journey},
@@ -79,19 +76,6 @@ pub enum Outcome {
     Disagreed,
     /// The embedder or the verifier failed.
     Failed,
-}
-
-/// The nearest question, and why its answer served or did not.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Nearness {
-    /// Whether its answer served.
-    pub served: bool,
-    /// What was decided.
-    pub verdict: Verdict,
-    /// Whether the verifier refused it.
-    pub refused_by_verifier: bool,
-    /// Names the stored answer.
-    pub answer: Key,
 }
 
 /// A question on its way: where it belongs, what it asks, and what a shadow would have served.
@@ -281,17 +265,6 @@ impl Outcome {
             Self::Agreed => "agreed",
             Self::Disagreed => "disagreed",
             Self::Failed => "failed",
-        }
-    }
-}
-
-impl Nearness {
-    /// Returns the guard that objects, and to what; the verifier counts as one.
-    #[must_use]
-    pub fn objection(&self) -> Option<(&'static str, &str, &str)> {
-        match &self.verdict.objection {
-            Some(Objection { guard, one, other }) => Some((guard, one, other)),
-            None => self.refused_by_verifier.then_some(("verifier", "", "")),
         }
     }
 }

@@ -9,11 +9,11 @@ use std::{
 
 pub(crate) use self::telling::tell_all;
 use crate::{
+    cache::semantic::{Mode, Nearness},
     conversation::Usage,
     error::Error,
     pattern,
     route::Asked,
-    semantic::{Mode, Nearness},
 };
 
 /// What answered.

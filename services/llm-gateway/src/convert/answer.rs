@@ -7,11 +7,11 @@ use super::bands::banded;
 use crate::{
     analyze::{Finding, Report},
     cache::bands,
+    cache::semantic::Nearness,
     conversation::{CallPiece, Finish, Object, Piece, ToolCall, Usage},
     error::Error,
     gateway::Generated,
     observation::{Analysis, Assessment, ItemFailure},
-    semantic::Nearness,
     served::{By, Phases, Served},
     stream::Part,
 };

@@ -9,8 +9,8 @@ use super::bands;
 use crate::{
     analyze::Inquiry,
     cache::bands::Tolerances,
+    cache::semantic::Mode,
     observation::Observation,
-    semantic::Mode,
     served::{Control, Terms},
 };
 

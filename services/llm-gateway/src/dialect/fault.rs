@@ -124,7 +124,7 @@ impl Refusal {
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         match error {
-            Error::NoUpstream => Self::model(StatusCode::NOT_FOUND),
+            Error::NoUpstream(_) => Self::model(StatusCode::NOT_FOUND),
             other => Self::of(&Fault::from(other)),
         }
     }
@@ -148,7 +148,7 @@ mod tests {
     use axum::response::IntoResponse as _;
 
     use super::Refusal;
-    use crate::{error::Error, provider::Failure};
+    use crate::{error::Error, provider::Failure, route::NoUpstream};
 
     #[test]
     fn a_throttling_upstream_is_told_with_its_wait() {
@@ -179,6 +179,6 @@ mod tests {
         let refused = Failure::Refused { status: 400, field: Some("tools[0]".into()) };
         let refusal = Refusal::from(Error::Failed(refused));
         assert_eq!((refusal.status(), &refusal.body_json()["error"]["param"]), (400, &"tools[0]".into()));
-        assert_eq!(Refusal::from(Error::NoUpstream).status(), 404);
+        assert_eq!(Refusal::from(Error::from(NoUpstream)).status(), 404);
     }
 }

@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::fault::Refusal;
 use crate::{
+    cache::semantic::Mode,
     conversation::{Content, Conversation, Message, Object, Parameters, Role, ToolCall},
     convert,
-    semantic::Mode,
     served::{Control, Terms},
 };
 

@@ -1,6 +1,13 @@
-//! Why a routes file was refused.
+//! Why a routes file was refused, and why a model.
 
 use std::path::{Path, PathBuf};
+
+/// A model other than `builtin/statistics` is named and no upstream answers for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the model is not `builtin/statistics`, `llm_routes` does not name it and `llm_upstream_url` names no upstream"
+)]
+pub struct NoUpstream;
 
 /// Why a routes file was refused: the file, the line, the table and its field.
 #[derive(Debug, thiserror::Error)]

@@ -18,12 +18,12 @@ mod upstream;
 use std::{collections::HashMap, sync::Arc};
 
 pub use self::{
-    error::FileError,
+    error::{FileError, NoUpstream},
     file::{Built, Routes},
     target::{Asked, Choice, Event, Target},
     upstream::{Bounding, Upstream},
 };
-use crate::{error::Error, price::Price, provider::STATISTICS, semantic::Mode};
+use crate::{cache::semantic::Mode, price::Price, provider::STATISTICS};
 
 /// The name of the upstream of the settings, and the prefix of its models.
 pub const OPENAI: &str = "openai";
@@ -71,12 +71,12 @@ impl Models {
     /// Makes the set of models: `default` is asked when a caller names none, `any` takes those that have no name in `named`.
     ///
     /// # Errors
-    /// [`Error::NoUpstream`] if `default` is none of them.
+    /// [`NoUpstream`] if `default` is none of them.
     pub fn new(
         default: &str,
         named: impl IntoIterator<Item = (String, Target)>,
         any: Option<Any>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, NoUpstream> {
         let model = |(name, target): (String, Target)| {
             let model = Model { name: name.as_str().into(), kind: Kind::Target(target) };
             (name, model)
@@ -91,8 +91,8 @@ impl Models {
     /// A leading `openai/` names the upstream of the settings and is not sent; the rest is the model as the upstream names it.
     ///
     /// # Errors
-    /// [`Error::NoUpstream`] if nobody answers for it.
-    pub fn resolve(&self, name: &str) -> Result<Model, Error> {
+    /// [`NoUpstream`] if nobody answers for it.
+    pub fn resolve(&self, name: &str) -> Result<Model, NoUpstream> {
         if name.is_empty() || name == self.default {
             return Ok(self.prepared.clone());
         }
@@ -120,7 +120,7 @@ impl Models {
     }
 }
 
-fn find(name: &str, named: &HashMap<String, Model>, any: Option<&Any>) -> Result<Model, Error> {
+fn find(name: &str, named: &HashMap<String, Model>, any: Option<&Any>) -> Result<Model, NoUpstream> {
     if name == STATISTICS {
         return Ok(Model { name: STATISTICS.into(), kind: Kind::Statistics });
     }
@@ -135,7 +135,7 @@ fn find(name: &str, named: &HashMap<String, Model>, any: Option<&Any>) -> Result
             let kind = Kind::Target(Target::new(vec![choice], *retries));
             Ok(Model { name: format!("{OPENAI}/{model}").into(), kind })
         }
-        _ => Err(Error::NoUpstream),
+        _ => Err(NoUpstream),
     }
 }
 

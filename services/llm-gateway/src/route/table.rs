@@ -12,9 +12,9 @@ use super::{
     prices::{Prices, Row},
 };
 use crate::{
+    cache::semantic::Mode,
     price::Price,
     provider::{Dialect, Options},
-    semantic::Mode,
     tenant::Limits,
 };
 

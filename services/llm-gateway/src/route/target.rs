@@ -9,10 +9,10 @@ use super::{
     upstream::{Turn, Upstream},
 };
 use crate::{
+    cache::semantic::Mode,
     conversation::{Answer, Conversation, Finish, Piece, Usage},
     price::Price,
     provider::Failure,
-    semantic::Mode,
 };
 
 /// One upstream that can answer for a model.

@@ -118,7 +118,7 @@ async fn wrong_settings_are_refused_at_the_start() {
     let missing = Config { llm_patterns: Some("no-such-file.toml".into()), ..Config::defaults() };
     assert!(matches!(start(missing).await, Err(Error::Patterns(_))));
     let unserved = Config { llm_model: "gpt-x".into(), ..Config::defaults() };
-    assert!(matches!(start(unserved).await, Err(Error::NoUpstream)));
+    assert!(matches!(start(unserved).await, Err(Error::NoUpstream(_))));
     let url = Config { llm_upstream_url: Some("ftp://somewhere".into()), ..Config::defaults() };
     assert!(matches!(start(url).await, Err(Error::Setup(_))));
 }

@@ -194,7 +194,10 @@ async fn a_wrong_routes_file_is_refused_at_the_start() {
     let error = start(File::of("[[upstream]]\nname = \"one\"\n")).await.unwrap_err();
     assert!(matches!(error, Error::Routes(_)), "{error:?}");
     let unnamed = File::of(&upstream("one", "http://127.0.0.1:1", ""));
-    assert!(matches!(start(unnamed).await, Err(Error::NoUpstream)), "the default model is none of the file");
+    assert!(
+        matches!(start(unnamed).await, Err(Error::NoUpstream(_))),
+        "the default model is none of the file"
+    );
 }
 
 /// A fake of Anthropic's API: answers with the words asked, a call of each tool, and what it read from its cache.

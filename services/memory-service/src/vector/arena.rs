@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{
     code::{Code, MIDDLE, Query, ROUNDING},
+    interval::Interval,
     kernel::{Factors, Kernel, half},
     metric::Metric,
-    scan::Interval,
 };
 
 /// Bytes of codes of a chunk, about: what the one who appends copies at most, once after each scan that began meanwhile.

@@ -1,6 +1,6 @@
 //! How alike two vectors are, from the cosine of their angle and from their values.
 
-use super::{code::Query, scan::Interval};
+use super::{code::Query, interval::Interval};
 
 /// Share by which a bound is widened for what `f32` and `f64` round off on the way to it.
 const ROUNDING: f64 = 1e-6;

@@ -16,6 +16,7 @@
 
 pub(crate) mod arena;
 pub(crate) mod code;
+pub(crate) mod interval;
 pub(crate) mod kernel;
 pub(crate) mod metric;
 pub(crate) mod pool;

@@ -16,6 +16,7 @@ use roaring::RoaringBitmap;
 use super::{
     arena::{Chunk, Rows},
     code::Query,
+    interval::Interval,
     kernel::Kernel,
     pool::{Failed, Pool},
 };
@@ -23,15 +24,6 @@ use crate::scan::{Stop, Stopped};
 
 /// Rows in doubt that a part keeps before it looks which of them still are.
 const TIDY_FROM: usize = 4096;
-
-/// Between what a score lies.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Interval {
-    /// The score is not below it.
-    pub(crate) lower: f32,
-    /// The score is not above it.
-    pub(crate) upper: f32,
-}
 
 /// What a row's total holds beside its score, known without its vector.
 pub(crate) trait Known: Send + Sync + 'static {

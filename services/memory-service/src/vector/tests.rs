@@ -12,10 +12,11 @@ use roaring::RoaringBitmap;
 use super::{
     arena::Arena,
     code::Query,
+    interval::Interval,
     kernel::Kernel,
     metric::Metric,
     pool::Pool,
-    scan::{Interval, Known, Scan, Unknown},
+    scan::{Known, Scan, Unknown},
     search::{Best, Order, Wanted, best},
     source::InMemory,
 };

@@ -12,7 +12,9 @@
 pub mod calibrate;
 mod decision;
 mod features;
+mod mode;
 mod model;
+mod nearness;
 mod store;
 
 use wording::Pairing;
@@ -21,7 +23,9 @@ pub use wording::{MOST_WORDS, Objection, Text, objection};
 pub use self::{
     decision::{Decision, LEAST_SIMILARITY, Question, UNKNOWN_THRESHOLD, Verdict, dot},
     features::{Features, NAMES},
+    mode::Mode,
     model::{Error, Model},
+    nearness::Nearness,
     store::{CANDIDATES, Candidate, Lookup, Store},
 };
 
