@@ -28,7 +28,7 @@ pub use crate::cache::semantic::{Mode, Nearness};
 use crate::{
     cache::{
         Found, Key, StoredAnswer,
-        semantic::{CANDIDATES, Decision, Lookup, Question, Store, Verdict},
+        semantic::{CANDIDATES, Decision, Lookup, Question, Store},
     },
     error::Error,
     gateway::{Gateway, Journey},
