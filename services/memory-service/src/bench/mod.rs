@@ -5,6 +5,7 @@
 
 pub mod evidence;
 pub mod filtered;
+pub mod given;
 pub mod plans;
 mod pool_days;
 pub mod scan;
