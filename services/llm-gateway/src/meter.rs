@@ -32,7 +32,7 @@ pub struct Meter {
     /// Attributes of the phases, in their order, and of our own.
     phase_names: [[KeyValue; 1]; 5],
     own: [KeyValue; 1],
-    totals: Mutex<Totals>,
+    counted: Mutex<Counted>,
 }
 
 /// A model being asked. When it ends, in whatever way, the server time is recorded: failures and callers that left count too.
@@ -64,6 +64,12 @@ pub struct Totals {
     pub cost_usd: f64,
     /// Saved, in USD.
     pub saved_usd: f64,
+}
+
+/// What was counted, and what of it is shown.
+#[derive(Debug, Default)]
+struct Counted {
+    totals: Totals,
     /// The hit rate that the gauge shows.
     shown: Option<f64>,
 }
@@ -82,7 +88,7 @@ impl Meter {
             phases: telemetry.histogram(names::LLM_PHASE),
             phase_names: Phases::default().named().map(|(name, _)| [KeyValue::new(names::PHASE, name)]),
             own: [KeyValue::new(names::PHASE, OWN)],
-            totals: Mutex::new(Totals::default()),
+            counted: Mutex::default(),
         }
     }
 
@@ -92,13 +98,13 @@ impl Meter {
             return;
         }
         let moved = {
-            let mut totals = self.totals.lock();
+            let mut counted = self.counted.lock();
+            let Counted { totals, shown } = &mut *counted;
             *totals.of(by) += count;
             totals.saved_usd += saved_usd;
-            let ratio = totals.hit_ratio();
             // A gauge costs as much as a counter, and what it shows of a long run hardly moves with one answer.
-            let moves = |ratio: &f64| totals.shown.is_none_or(|shown| (shown - ratio).abs() >= RATE_STEP);
-            ratio.filter(moves).inspect(|ratio| totals.shown = Some(*ratio))
+            let moves = |ratio: &f64| shown.is_none_or(|shown| (shown - ratio).abs() >= RATE_STEP);
+            totals.hit_ratio().filter(moves).inspect(|ratio| *shown = Some(*ratio))
         };
         self.items.add(count, &[KeyValue::new(names::SERVED, by.as_str())]);
         if let Some(ratio) = moved {
@@ -142,20 +148,20 @@ impl Meter {
 
     /// Counts a call to `model` as it is sent: it counts however it ends.
     pub fn sent(&self, model: &Arc<str>) {
-        self.totals.lock().upstream_calls += 1;
+        self.counted.lock().totals.upstream_calls += 1;
         self.calls.add(1, &attributes(model));
     }
 
     /// Counts what a call to `model` cost that was answered.
     pub fn paid(&self, model: &Arc<str>, cost_usd: f64) {
-        self.totals.lock().cost_usd += cost_usd;
+        self.counted.lock().totals.cost_usd += cost_usd;
         self.cost.add_f64(cost_usd, &attributes(model));
     }
 
     /// Returns the sums.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        *self.totals.lock()
+        self.counted.lock().totals
     }
 }
 
