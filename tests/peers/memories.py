@@ -160,16 +160,15 @@ def truth(vectors, queries, labels, near, fields):
     """Finds the best rows of each filter and query by comparing every one, in 64 bits."""
     import numpy as np
 
-    found = {}
+    found, scores = {}, vectors.astype("float64") @ queries.T.astype("float64")
     for name, clauses in filters(labels, near, fields):
         best = []
-        for query, clause in zip(queries, clauses):
-            scores = vectors @ query.astype("float64")
+        for all, clause in zip(scores.T, clauses):
             if clause:
                 passes = labels == clause[1] if clause[0] == "cluster" else fields[clause[0]]
-                scores = np.where(passes, scores, -2.0)
-            top = np.argpartition(-scores, BEST)[:BEST]
-            best.append(set(top[scores[top] > -2.0].tolist()))
+                all = np.where(passes, all, -2.0)
+            top = np.argpartition(-all, BEST)[:BEST]
+            best.append(set(top[all[top] > -2.0].tolist()))
         found[name] = best
     return found
 
@@ -216,7 +215,7 @@ def ours(program, size, folder):
         name: [tag(clause) if clause else None for clause in clauses]
         for name, clauses in filters(labels, near, fields)
     }
-    told = {"dimensions": DIMENSIONS, "best": BEST, "tags": about, "filters": asked}
+    told = {"dimensions": DIMENSIONS, "tags": about, "filters": asked}
     (folder / "asked.json").write_text(json.dumps(told))
     said = json.loads(subprocess.run([program, folder], check=True, stdout=subprocess.PIPE).stdout)
     for name, found in said["filters"].items():

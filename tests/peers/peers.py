@@ -57,7 +57,7 @@ class Home:
         """Returns a program that `cargo build --release` has made."""
         program = self.target.joinpath("release", *path)
         if not program.exists():
-            sys.exit(f"{program} is missing: cargo build --release && cargo build --release -p testkit --features bench --example load")
+            sys.exit(f"{program} is missing: build it as README.md says")
         return program
 
     def python(self, name, *packages):

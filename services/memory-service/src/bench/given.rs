@@ -1,7 +1,7 @@
 //! Recalls of vectors that a file brings, so that other engines can be asked the same.
 //!
 //! A folder holds `vectors.f32` and `queries.f32`, little-endian, one vector after the other, and `asked.json`:
-//! `{"dimensions", "best": rows wanted, "tags": [[name]] by row, "filters": {name: [tag or null] by query}}`.
+//! `{"dimensions", "tags": [[name]] by row, "filters": {name: [tag or null] by query}}`.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -34,19 +34,17 @@ pub enum Error {
 #[derive(Deserialize)]
 struct Asked {
     dimensions: usize,
-    best: usize,
     tags: Vec<Vec<String>>,
     filters: BTreeMap<String, Vec<Option<String>>>,
 }
 
-/// Asks everything that `folder` asks; returns `build_s`, `grown_bytes`, and a filter's `p50_ms`, `p95_ms` and the `rows` found by query. The tags'
+/// Asks everything that `folder` asks; returns `build_s`, `grown_bytes`, and a filter's `p50_ms`, `p95_ms` and the `rows` found by query, ten at most. The tags'
 /// rows are found before the time counts, as the index has them.
 ///
 /// # Errors
 /// [`Error`].
 pub fn answer(folder: &Path) -> Result<Value, Error> {
-    let Asked { dimensions, best, tags, filters } =
-        serde_json::from_slice(&fs::read(folder.join("asked.json"))?)?;
+    let Asked { dimensions, tags, filters } = serde_json::from_slice(&fs::read(folder.join("asked.json"))?)?;
     let values = floats(&folder.join("vectors.f32"))?;
     let queries = floats(&folder.join("queries.f32"))?;
     let start = Instant::now();
@@ -62,17 +60,17 @@ pub fn answer(folder: &Path) -> Result<Value, Error> {
     }
     let build_s = start.elapsed().as_secs_f64();
     let all: RoaringBitmap = (0..).zip(&tags).map(|(row, _)| row).collect();
+    let nothing = RoaringBitmap::new();
     let (rows, vectors, pool) = (arena.rows().clone(), InMemory { dimensions, values }, pool()?);
     let mut answers = Map::new();
     for (name, asked) in &filters {
         let mut measured = Measured::default();
         let mut found = Vec::new();
         for (query, tag) in queries.chunks_exact(dimensions).zip(asked) {
-            let candidates = tag.as_ref().map_or(Some(&all), |tag| tagged.get(tag.as_str()));
-            let nothing = RoaringBitmap::new();
-            let (time, nearest) = recall(&rows, candidates.unwrap_or(&nothing), query, &pool, &vectors)?;
+            let candidates = tag.as_ref().map_or(&all, |tag| tagged.get(tag.as_str()).unwrap_or(&nothing));
+            let (time, nearest) = recall(&rows, candidates, query, &pool, &vectors)?;
             measured.note(time, &nearest, &[]);
-            found.push(nearest.found.iter().take(best).map(|found| found.row).collect::<Vec<_>>());
+            found.push(nearest.found.iter().map(|found| found.row).collect::<Vec<_>>());
         }
         let (p50, p95) = (measured.ms(0.5), measured.ms(0.95));
         answers.insert(name.clone(), json!({ "p50_ms": p50, "p95_ms": p95, "rows": found }));
