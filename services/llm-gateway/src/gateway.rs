@@ -143,7 +143,8 @@ impl Gateway {
         let generated = match self.cheaply(&mut journey).await? {
             Stop::Answered(generated) => *generated,
             Stop::Ask(lead) => {
-                let asked = self.ask(&mut journey).await;
+                // Kept apart, as a hit would otherwise carry room for it from hand to hand.
+                let asked = Box::pin(self.ask(&mut journey)).await;
                 let stored = self.tell(lead, asked)?;
                 self.answered_question(journey.question.take(), &stored, &journey.key);
                 journey.answered(&stored)

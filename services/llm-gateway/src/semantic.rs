@@ -143,7 +143,8 @@ impl Gateway {
             return Ok(None);
         }
         let looking = Instant::now();
-        let found = self.nearest(journey, mode).await;
+        // Kept apart, as an exact hit would otherwise carry room for it from hand to hand.
+        let found = Box::pin(self.nearest(journey, mode)).await;
         journey.phases.semantic = Some(looking.elapsed());
         found
     }

@@ -35,5 +35,5 @@ pub use metrics::{Counter, Gauge, Histogram};
 pub use opentelemetry::{Array, Context, Key, KeyValue, Value};
 pub use opentelemetry_sdk::trace::SpanData;
 pub use options::{GenAi, Headers, Options, Sampling};
-pub use propagation::{annotate, extract, hex, inject, set_parent, trace_id, trace_id_for};
+pub use propagation::{annotate, annotate_current, extract, hex, inject, set_parent, trace_id, trace_id_for};
 pub use value::{FLUSH_LIMIT, Telemetry};

@@ -6,7 +6,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
 use opentelemetry::trace::{TraceContextExt as _, TraceId};
-use opentelemetry::{Context, Key, Value};
+use opentelemetry::{Context, Key, KeyValue, Value};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{IdGenerator as _, RandomIdGenerator};
 use tracing::Span;
@@ -34,6 +34,12 @@ pub fn set_parent(span: &Span, parent: Context) {
 /// Adds an attribute to a span, beside those it was made with; nothing if the span is not recorded. No log line shows it.
 pub fn annotate(span: &Span, key: impl Into<Key>, value: impl Into<Value>) {
     span.set_attribute(key, value);
+}
+
+/// Adds attributes to the innermost span entered on this thread; nothing if it is not recorded. No log line shows them. What tells of a
+/// call that ends takes this way: the span is looked up once for all of them.
+pub fn annotate_current(attributes: impl IntoIterator<Item = KeyValue>) {
+    Context::map_current(|context| context.span().set_attributes(attributes));
 }
 
 /// Returns the trace id of the current span, 32 lower-case hexadecimal digits; `None` outside of a trace.

@@ -2,8 +2,7 @@
 
 use std::{fs, io, time::Duration};
 
-/// Length of a tick of `/proc/PID/stat`: the kernel's `USER_HZ` is 100 on every architecture that we build for.
-const TICK: Duration = Duration::from_millis(10);
+use nix::{time::clock_getcpuclockid, unistd::Pid};
 
 /// A running process of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,19 +15,13 @@ impl Process {
         Self(id)
     }
 
-    /// Returns the CPU time its threads have used so far, in user mode and in the kernel, in steps of 10 ms.
+    /// Returns the CPU time its threads have used so far, in user mode and in the kernel.
     ///
     /// # Errors
-    /// If it has ended, or this is not Linux.
+    /// If it has ended.
     pub fn cpu(self) -> io::Result<Duration> {
-        let stat = self.read("stat")?;
-        // The name, second of the fields, may hold blanks and parentheses; utime and stime are the 14th and the 15th.
-        let fields = stat.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
-        let mut ticks = fields.split_whitespace().skip(11).map(str::parse::<u32>);
-        match (ticks.next(), ticks.next()) {
-            (Some(Ok(user)), Some(Ok(system))) => Ok(TICK * (user + system)),
-            _ => Err(io::Error::other("no CPU time in /proc")),
-        }
+        let id = i32::try_from(self.0).map_err(io::Error::other)?;
+        Ok(clock_getcpuclockid(Pid::from_raw(id))?.now()?.into())
     }
 
     /// Returns its resident memory in bytes.
