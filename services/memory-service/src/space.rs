@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
 pub(crate) use crate::vector::metric::Metric;
-use crate::{index::Index, memory::Change, plan::Strategy};
+use crate::{index::Index, memory::Change, plan::Strategy, store::Removed};
 
 /// Whose memories, and which of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,9 +47,9 @@ pub(crate) struct Written {
     /// The number of the first record that was put; the others follow it. No number is given twice.
     #[expect(dead_code, reason = "the index whose rows have numbers is wired next")]
     pub(crate) first: u64,
-    /// The numbers of what was replaced or deleted; one of the write itself if it puts an id twice.
+    /// What was replaced or deleted; of the write itself if it puts an id twice.
     #[expect(dead_code, reason = "as above")]
-    pub(crate) removed: Vec<u64>,
+    pub(crate) removed: Vec<Removed>,
 }
 
 /// The memories of one space.

@@ -42,7 +42,7 @@ use record::Row;
 #[cfg(test)]
 pub(crate) use record::tests::full;
 pub(crate) use snapshot::Snapshot;
-pub(crate) use write::Committed;
+pub(crate) use write::{Committed, Removed};
 use write::Refused;
 
 /// Name of the database in `memory_dir`.
@@ -105,8 +105,8 @@ impl Store {
         let write =
             move |write: &WriteTransaction| write::apply(write, &key, &shape, most, &change, &mut rows);
         let done = self.journal.commit_sized(bytes, write).await.map_err(failed)?;
-        for seq in &done.removed {
-            self.cache.remove(&(done.space, *seq));
+        for removed in &done.removed {
+            self.cache.remove(&(done.space, removed.seq));
         }
         Ok(done)
     }

@@ -1,14 +1,16 @@
 //! A write as a transaction: the rows, the numbers, the generation.
 
+use std::sync::Arc;
+
 use redb::{ReadableTable as _, ReadableTableMetadata as _, Table, WriteTransaction};
 
 use super::{
     bytes::Corrupt,
-    record::Row,
+    record::{self, Row},
     tables::{CHECKPOINTS, DROPPED, IDS, META, NEXT_SPACE, RECORDS, REMOVED, SPACES, SpaceRow, VECTORS},
 };
 use crate::{
-    memory::Change,
+    memory::{Change, Memory},
     space::{Shape, SpaceKey},
 };
 
@@ -42,7 +44,7 @@ impl<E: Into<redb::Error>> From<E> for Refused {
 }
 
 /// What a write did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Committed {
     /// The number of the space.
     pub(crate) space: u32,
@@ -54,8 +56,17 @@ pub(crate) struct Committed {
     pub(crate) first: u64,
     /// Memories that were there before: replaced by a put, deleted by a forget.
     pub(crate) touched: u32,
-    /// Their numbers, and those of the write itself that it replaced again.
-    pub(crate) removed: Vec<u64>,
+    /// What they were, and what the write itself put and replaced again.
+    pub(crate) removed: Vec<Removed>,
+}
+
+/// A memory that is in the store no longer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Removed {
+    /// The number it had.
+    pub(crate) seq: u64,
+    /// What it was; absent where its row could not be read any more.
+    pub(crate) memory: Option<Arc<Memory>>,
 }
 
 /// The rows of a record, encoded before the writer thread has it.
@@ -85,14 +96,15 @@ impl<'t> Tables<'t> {
         })
     }
 
-    /// Removes a memory whose id leads nowhere any more.
-    fn remove(&mut self, key: (u32, u64), generation: u64) -> Result<(), Refused> {
-        self.records.remove(key)?;
+    /// Removes a memory whose id leads nowhere any more, and returns what it was.
+    fn remove(&mut self, key: record::Key, generation: u64) -> Result<Removed, Refused> {
+        let row = self.records.remove(key)?;
+        let memory = row.and_then(|row| record::memory(key, row.value()).ok()).map(Arc::new);
         self.vectors.remove(key)?;
         if self.is_logged {
             self.removed.insert(key, generation)?;
         }
-        Ok(())
+        Ok(Removed { seq: key.1, memory })
     }
 }
 
@@ -115,6 +127,7 @@ pub(super) fn apply(
     done.first = space.next;
     let generation = space.generation + 1;
     let mut tables = Tables::open(write, space.number)?;
+    let mut gone = Vec::new();
     match change {
         Change::Put(records) => {
             for (record, (memory, vector)) in records.iter().zip(rows) {
@@ -127,18 +140,18 @@ pub(super) fn apply(
                 let before = tables.ids.insert(id, place.1)?.map(|seq| seq.value());
                 tables.records.insert(place, memory.under(place))?;
                 tables.vectors.insert(place, vector.under(place))?;
-                done.removed.extend(before);
+                gone.extend(before);
             }
         }
         Change::Forget(ids) => {
             for id in ids {
                 let before = tables.ids.remove((space.number, id.as_bytes()))?.map(|seq| seq.value());
-                done.removed.extend(before);
+                gone.extend(before);
             }
         }
     }
-    for seq in &done.removed {
-        tables.remove((space.number, *seq), generation)?;
+    for seq in gone {
+        done.removed.push(tables.remove((space.number, seq), generation)?);
     }
     done.touched = u32::try_from(done.removed.len()).unwrap_or(u32::MAX);
     if done.touched > 0 || matches!(change, Change::Put(_)) {
