@@ -1,12 +1,13 @@
-//! A disk that is small enough to be filled.
+//! A disk that is small enough to be filled, and how much room one has.
 
 use std::{
     fs::{self, File},
-    io::Write as _,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::Command,
 };
 
+use nix::sys::statvfs::statvfs;
 use tempfile::TempDir;
 
 /// A tmpfs of its own, unmounted and gone when dropped. Mounting needs root.
@@ -78,6 +79,15 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Returns how many bytes may still be written to the disk that `folder` is on.
+///
+/// # Errors
+/// If there is no such folder.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let disk = statvfs(folder)?;
+    Ok(disk.blocks_available() * disk.fragment_size())
+}
+
 #[expect(clippy::expect_used, reason = "a test without its disk cannot go on")]
 fn run(command: &mut Command) {
     let output = command.output().expect("mount and umount");
@@ -93,7 +103,9 @@ mod tests {
     fn it_is_full_when_filled_and_has_room_again_and_goes() {
         let disk = SmallDisk::mount("64k");
         let path = disk.path().to_owned();
+        assert_eq!(free_bytes(&path).unwrap(), 64 << 10);
         disk.fill();
+        assert_eq!(free_bytes(&path).unwrap(), 0);
         let full = fs::write(path.join("one"), "more").unwrap_err();
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
         disk.make_room();

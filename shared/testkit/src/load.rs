@@ -76,6 +76,13 @@ pub enum Pace {
     Closed,
 }
 
+/// Returns an encoded message as a gRPC call sends it: not compressed, then its length, then the message.
+#[must_use]
+pub fn frame(message: &[u8]) -> Bytes {
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes();
+    [&[0], &length[..], message].concat().into()
+}
+
 /// What came of a load.
 #[derive(Debug)]
 pub struct Measured {
@@ -116,7 +123,7 @@ impl Load {
         .header("content-type", "application/json")
     }
 
-    /// Makes a load of gRPC calls, at most `calls_at_a_time` on a connection. A body is a message with its five-byte prefix.
+    /// Makes a load of gRPC calls, at most `calls_at_a_time` on a connection. A body is a message in its [`frame`].
     #[must_use]
     pub fn grpc(
         address: SocketAddr,
@@ -312,6 +319,11 @@ mod tests {
 
     fn load(address: SocketAddr) -> Load {
         Load::http(address, PATH, |number| Bytes::from(format!("{{\"number\":{number}}}")))
+    }
+
+    #[test]
+    fn a_frame_says_how_long_its_message_is() {
+        assert_eq!(frame(b"abc")[..], *b"\0\0\0\0\x03abc");
     }
 
     #[tokio::test]

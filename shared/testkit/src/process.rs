@@ -1,8 +1,12 @@
-//! What another process used, as Linux tells it.
+//! What another process used, as Linux tells it, and its end.
 
 use std::{fs, io, time::Duration};
 
-use nix::{time::clock_getcpuclockid, unistd::Pid};
+use nix::{
+    sys::signal::{Signal, kill},
+    time::clock_getcpuclockid,
+    unistd::Pid,
+};
 
 /// A running process of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +24,15 @@ impl Process {
     /// # Errors
     /// If it has ended.
     pub fn cpu(self) -> io::Result<Duration> {
-        let id = i32::try_from(self.0).map_err(io::Error::other)?;
-        Ok(clock_getcpuclockid(Pid::from_raw(id))?.now()?.into())
+        Ok(clock_getcpuclockid(self.pid()?)?.now()?.into())
+    }
+
+    /// Asks it to stop (SIGTERM).
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn terminate(self) -> io::Result<()> {
+        Ok(kill(self.pid()?, Signal::SIGTERM)?)
     }
 
     /// Returns its resident memory in bytes.
@@ -41,6 +52,10 @@ impl Process {
         self.bytes("RssAnon:")
     }
 
+    fn pid(self) -> io::Result<Pid> {
+        Ok(Pid::from_raw(i32::try_from(self.0).map_err(io::Error::other)?))
+    }
+
     fn bytes(self, field: &str) -> io::Result<u64> {
         let status = self.read("status")?;
         let line = status.lines().find_map(|line| line.strip_prefix(field));
@@ -55,6 +70,8 @@ impl Process {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
     use super::*;
 
     #[test]
@@ -66,7 +83,15 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_is_asked_to_stop_ends() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        Process::new(child.id()).terminate().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::SIGTERM as i32));
+    }
+
+    #[test]
     fn a_process_that_is_none_is_an_error() {
         assert!(Process::new(u32::MAX).cpu().is_err());
+        assert!(Process::new(u32::MAX).terminate().is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! The calls of a load, encoded once.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use contracts::llm as wire;
 use prost::Message as _;
 use testkit::load;
@@ -8,7 +8,7 @@ use testkit::load;
 /// The rpc that is measured.
 pub(super) const GENERATE: &str = "/athena.llm.v1.LlmGatewayService/Generate";
 
-/// Returns a question as a gRPC message with its prefix.
+/// Returns a question as a gRPC call sends it.
 pub(super) fn question(model: &str, topic: &str, number: u64) -> Bytes {
     let message = |role: wire::Role, content: String| wire::Message {
         role: role.into(),
@@ -24,11 +24,5 @@ pub(super) fn question(model: &str, topic: &str, number: u64) -> Bytes {
         temperature: Some(0.0),
         ..wire::GenerateRequest::default()
     };
-    let length = request.encoded_len();
-    let mut frame = BytesMut::with_capacity(5 + length);
-    // Not compressed, then the length.
-    frame.put_u8(0);
-    frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    frame.extend_from_slice(&request.encode_to_vec());
-    frame.freeze()
+    load::frame(&request.encode_to_vec())
 }
