@@ -5,6 +5,8 @@
 mod cycle;
 mod gateway;
 mod image;
+mod list;
+mod memories;
 mod merge;
 mod overload;
 mod processes;
@@ -19,6 +21,8 @@ use embedding::{Choice, Embedder};
 use indicatif::{ProgressBar, ProgressStyle};
 use llm_gateway::bench::{near_miss, paraphrase};
 use serde_json::{Value, json};
+
+use self::list::{BENCHES, Bench};
 
 /// What `athena bench` takes.
 #[derive(Args, Debug)]
@@ -40,6 +44,9 @@ pub(crate) struct Arguments {
     /// For gateway.overhead and gateway.memory: the gateway's own program, as its image holds it; otherwise this program serves it.
     #[arg(long, value_name = "PATH")]
     gateway: Option<PathBuf>,
+    /// For memory.restart and memory.kills: how many memories; otherwise 1,000,000 and 100,000.
+    #[arg(long, value_name = "MEMORIES")]
+    size: Option<u64>,
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
@@ -47,232 +54,6 @@ pub(crate) struct Arguments {
     #[arg(long, hide = true)]
     part: Option<gateway::Part>,
 }
-
-/// One benchmark: what it measures and what it is compared with.
-struct Bench {
-    name: &'static str,
-    about: &'static str,
-    unit: &'static str,
-    better: &'static str,
-    goal: &'static str,
-    reference: &'static str,
-    rounds: u32,
-    /// The shape of file it takes with `--data`; empty if none.
-    data: &'static str,
-}
-
-const BENCHES: [Bench; 21] = [
-    Bench {
-        name: "gateway.bands",
-        about: "observations that an answer about close figures serves, at ±10 % of APR and TVL, with answers of the day before",
-        unit: "percent",
-        better: "higher",
-        goal: "more than a grid of bands as close, with nothing served outside the tolerance",
-        reference: "`grid`, `wide_grid` and `last_seen` on the same days",
-        rounds: 1,
-        data: "recorded pool days: pools/pool_days_base_….csv",
-    },
-    Bench {
-        name: "gateway.cache_size",
-        about: "hit-rate points lost by a cache that sizes itself, starting at 1,000 entries, on the worst of some recorded traces",
-        unit: "points",
-        better: "lower",
-        goal: "at most 3 points, at most 20 resizes, mean size at most 1.5 times the smallest good size",
-        reference: "the best fixed size up to 16,384, same eviction policy; the seed's rule beside it",
-        rounds: 1,
-        data: "a folder of traces, NAME.txt.gz with one key a line: cache-traces/",
-    },
-    Bench {
-        name: "gateway.merge",
-        about: "upstream calls about 300 pools one by one, over merged, with a tenth of all items spoiled",
-        unit: "ratio",
-        better: "higher",
-        goal: "at least 20; wrong 0; answered + failed = items",
-        reference: "the same pools one by one, in the same round; Batch Prompting 5 x at 6 items; no gateway has it",
-        rounds: 5,
-        data: "a pool snapshot: pools/pool_snapshot_….csv or current_state_….csv",
-    },
-    Bench {
-        name: "gateway.exact_hit",
-        about: "server CPU of an exact hit, over that of an echo behind the same host",
-        unit: "ratio",
-        better: "lower",
-        goal: "at most 1.25; p99_ratio at most 1.5",
-        reference: "an echo of the same bytes behind the same host, in the same round",
-        rounds: 5,
-        data: "",
-    },
-    Bench {
-        name: "gateway.overhead",
-        about: "what a miss through the OpenAI dialect adds to the p99 of direct calls, open loop 1,000/s",
-        unit: "us",
-        better: "lower",
-        goal: "at most 500 us and twice Envoy's; cpu_us at most 100",
-        reference: "direct calls in the same round; Busbar 82 us on 4 cores, GoModel 6.9 ms on 2 (their claims)",
-        rounds: 5,
-        data: "",
-    },
-    Bench {
-        name: "gateway.memory",
-        about: "resident memory of an idle gateway, caches off",
-        unit: "bytes",
-        better: "lower",
-        goal: "at most 15 MiB; after_bytes at most 1.1 times idle",
-        reference: "Busbar 7.3 MiB idle, 22.4 loaded; LiteLLM 1,080 idle (their boards' claims)",
-        rounds: 1,
-        data: "",
-    },
-    Bench {
-        name: "gateway.single_flight",
-        about: "upstream calls for 100 identical concurrent requests",
-        unit: "count",
-        better: "lower",
-        goal: "1",
-        reference: "LiteLLM, Portkey, Busbar: 100",
-        rounds: 5,
-        data: "",
-    },
-    Bench {
-        name: "gateway.near_miss",
-        about: "paraphrases that the semantic tier keeps at its shipped threshold, of question pairs alike by characters",
-        unit: "percent",
-        better: "higher",
-        goal: "at least 70 % kept at 90 % or more of near misses rejected; 75 is the aim",
-        reference: "Kmemo keeps 79 % at 65 % rejected (its claim); similarity alone stands in the details",
-        rounds: 1,
-        data: "labelled pairs, text_a, text_b, label: prompts/qqp_near_miss_dev.json",
-    },
-    Bench {
-        name: "gateway.paraphrase",
-        about: "wrong hits of the semantic tier in percent of hits: every origin is stored, every similar asked",
-        unit: "percent",
-        better: "lower",
-        goal: "at most 4 % wrong at 90 % hits or more",
-        reference: "GPTCache 8.7 % wrong at 88 % hits (its own figure); MiniLM cosine 4.4 % at 91 %",
-        rounds: 1,
-        data: "pairs that say the same, origin, similar: prompts/paraphrases_999.json",
-    },
-    Bench {
-        name: "cycle.overhead",
-        about: "what a cycle adds to the slowest branch of each stage and one fsync, with 100 recalls",
-        unit: "ms",
-        better: "lower",
-        goal: "p99 at most 5 ms",
-        reference: "Restate about 50 ms for 3 durable steps; Temporal start p50 20, p99 78 ms (their claims)",
-        rounds: 5,
-        data: "",
-    },
-    Bench {
-        name: "cycle.replay",
-        about: "a replayed cycle of 300 pools with the builtin analyst",
-        unit: "ms",
-        better: "lower",
-        goal: "p50 at most 100 ms",
-        reference: "the floor: 30 s a cycle",
-        rounds: 5,
-        data: "a pool snapshot: pools/pool_snapshot_….csv or current_state_….csv",
-    },
-    Bench {
-        name: "gateway.templates",
-        about: "Brier score of the learned confidence of an APR spike, against the fixed 0.9 of the seed",
-        unit: "ratio",
-        better: "lower",
-        goal: "below constant_ratio, fitted on months before those scored; at most 0.65 is the aim",
-        reference: "fixed 0.9 is 1.0; constant base rate about 0.73; logistic regression on 11 features of the pool's own history 0.68",
-        rounds: 1,
-        data: "recorded pool days: pools/pool_days_….csv",
-    },
-    Bench {
-        name: "memory.plans",
-        about: "queries about recorded pools whose matches the planner knows beforehand within a factor of two",
-        unit: "percent",
-        better: "higher",
-        goal: "at least 90, of every plan",
-        reference: "what came out; no memory store shows estimates. `over_best` is the time of the plan taken over that of the fastest",
-        rounds: 1,
-        data: "recorded pool days: pools/pool_days_….csv",
-    },
-    Bench {
-        name: "memory.stale",
-        about: "recalls, in a million steps of writes, deletions, expiries and recalls, that show what is no longer true",
-        unit: "count",
-        better: "lower",
-        goal: "0",
-        reference: "a look at every memory; five projects fixed this bug in 2026",
-        rounds: 1,
-        data: "",
-    },
-    Bench {
-        name: "memory.scan",
-        about: "p95 of an unfiltered recall of 1,000,000 vectors of 384 values, over that of reading the same codes once",
-        unit: "ratio",
-        better: "lower",
-        goal: "at most 1.25, recall 1.000; below 1 is the aim",
-        reference: "reading all codes on the same threads, after each recall",
-        rounds: 3,
-        data: "",
-    },
-    Bench {
-        name: "memory.filtered",
-        about: "p50 of a recall of 50,000 vectors under the slowest of filters that keep 50 to 0.1 %, related to the query and not",
-        unit: "ms",
-        better: "lower",
-        goal: "at most 1.3 ms, recall 1.000; at or below qdrant-edge on every filter",
-        reference: "qdrant-edge 0.03 to 1.24 ms, usearch 0.26 to 45, hannoy 0.18 to 40, on other cores",
-        rounds: 3,
-        data: "",
-    },
-    Bench {
-        name: "memory.evidence",
-        about: "turns that answer a question, found among the first ten by the default ranking, no LLM",
-        unit: "percent",
-        better: "higher",
-        goal: "at least 75 on LoCoMo's dev five with MiniLM; at least weighted + 12 on others",
-        reference: "cosine, BM25, their reciprocal rank fusion and their weighted sum on the same memories",
-        rounds: 1,
-        data: "conversations with questions and their evidence: conversations/locomo_dev.json",
-    },
-    Bench {
-        name: "mesh.overload",
-        about: "recalls answered in time at 10 times the capacity, as a share of the peak",
-        unit: "ratio",
-        better: "higher",
-        goal: "at least 0.9",
-        reference: "the peak of the same process, searched in the same round",
-        rounds: 3,
-        data: "",
-    },
-    Bench {
-        name: "mesh.start",
-        about: "from process start to SERVING, slowest service",
-        unit: "ms",
-        better: "lower",
-        goal: "at most 50 ms",
-        reference: "none",
-        rounds: 5,
-        data: "",
-    },
-    Bench {
-        name: "mesh.memory",
-        about: "resident memory of the whole mesh in one process, empty stores, 60 s after SERVING",
-        unit: "bytes",
-        better: "lower",
-        goal: "at most 60 MiB",
-        reference: "LiteLLM alone: 1,080 MiB idle (its board's claim)",
-        rounds: 1,
-        data: "",
-    },
-    Bench {
-        name: "mesh.image",
-        about: "the largest service binary, profile dist, stripped",
-        unit: "bytes",
-        better: "lower",
-        goal: "at most 25 MB",
-        reference: "TensorZero, Qdrant images: hundreds of MB",
-        rounds: 1,
-        data: "",
-    },
-];
 
 /// What one round measured.
 struct Round {
@@ -308,6 +89,8 @@ struct Setup {
     envoy: Option<PathBuf>,
     /// The gateway's own program, if one was named.
     gateway: Option<PathBuf>,
+    /// How many memories, if that was said.
+    size: Option<u64>,
     rounds: u32,
     bar: ProgressBar,
 }
@@ -330,7 +113,7 @@ impl Setup {
     }
 
     /// Runs `round` as often as wanted; the details are those of the round whose value is the median.
-    async fn rounds(&self, round: impl AsyncFn() -> Result<Round>) -> Result<Outcome> {
+    async fn rounds(&self, mut round: impl AsyncFnMut() -> Result<Round>) -> Result<Outcome> {
         let mut rounds = Vec::new();
         for _ in 0..self.rounds {
             rounds.push(round().await?);
@@ -371,8 +154,9 @@ pub(crate) async fn run(arguments: Arguments, settings: &[String]) -> Result<Str
     };
     let rounds = arguments.rounds.unwrap_or(bench.rounds).max(1);
     let bar = progress(bench.name, rounds);
-    let Arguments { embedder, envoy, gateway, .. } = arguments;
-    let setup = Setup { data, folder, embedder, settings: settings.to_vec(), envoy, gateway, rounds, bar };
+    let Arguments { embedder, envoy, gateway, size, .. } = arguments;
+    let settings = settings.to_vec();
+    let setup = Setup { data, folder, embedder, settings, envoy, gateway, size, rounds, bar };
     let outcome = measure(bench.name, &setup).await?;
     setup.bar.finish_and_clear();
     let object = object(bench, &outcome, rounds);

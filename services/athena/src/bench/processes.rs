@@ -23,8 +23,9 @@ use crate::{Service, ephemeral};
 /// Time between SERVING and the reading of memory.
 const SETTLE: Duration = Duration::from_secs(60);
 
-/// Longest time a process may take to serve.
+/// Longest time a process may take to listen, and then to serve: a large store is read before.
 const PATIENCE: Duration = Duration::from_secs(30);
+const READING: Duration = Duration::from_secs(600);
 
 /// Measures every service's time from process start to SERVING; the value is the slowest.
 pub(super) async fn start() -> Result<Round> {
@@ -110,7 +111,7 @@ pub(super) fn spawn(mut command: Command, settings: Vec<String>, last: &str) -> 
 /// the service's word.
 pub(super) async fn until_serving(service: Service, port: u16) -> Result<()> {
     until_listening(port).await.with_context(|| service.to_string())?;
-    let options = ChannelOptions { timeout: PATIENCE, retries: 0, ..ChannelOptions::default() };
+    let options = ChannelOptions { timeout: READING, retries: 0, ..ChannelOptions::default() };
     let channel = Channel::lazy(&format!("http://127.0.0.1:{port}"), options, Telemetry::silent("athena"))?;
     let serving = rpc::until_serving(&channel, service.health_name()).await;
     serving.map_err(|fault| anyhow!("{service} does not serve: {fault}"))

@@ -4,7 +4,7 @@ use anyhow::Result;
 use memory_service::bench::{self, hunt};
 use serde_json::{Value, json};
 
-use super::{Outcome, Round, Setup};
+use super::{Outcome, Round, Setup, memories};
 
 /// Steps of a hunt.
 const STEPS: u64 = 1_000_000;
@@ -14,6 +14,9 @@ pub(super) async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
     match name {
         "memory.plans" => setup.rounds(async || plans(&setup.data)).await,
         "memory.stale" => setup.rounds(async || Ok(stale())).await,
+        "memory.serve" => setup.rounds(async || memories::serve(setup).await).await,
+        "memory.restart" => memories::restart(setup).await,
+        "memory.kills" => setup.rounds(async || memories::kills(setup).await).await,
         "memory.filtered" => setup.rounds(async || vectors(bench::filtered::measure)).await,
         "memory.scan" => setup.rounds(async || vectors(bench::scan::measure)).await,
         _ => {

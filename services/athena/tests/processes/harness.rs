@@ -12,6 +12,7 @@ use contracts::{
     agent::{Completeness, Cycle, RunCycleRequest, orchestrator_service_client::OrchestratorServiceClient},
     memory::{GetStatsRequest, memory_service_client::MemoryServiceClient},
 };
+use memory_service::bench::process::Server;
 use rpc::{Channel, ChannelOptions};
 use telemetry::Telemetry;
 use tempfile::TempDir;
@@ -70,6 +71,12 @@ impl Process {
 
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Returns it as a benchmark of the memory service wants it.
+    pub(crate) fn server(&self) -> Server {
+        let address = (std::net::Ipv4Addr::LOCALHOST, self.port).into();
+        Server { address, process: testkit::Process::new(self.child.id().unwrap()) }
     }
 
     /// Ends it without a word to it.

@@ -1,13 +1,15 @@
 //! Benchmarks of the memory service, run by `athena bench`.
 //!
-//! `scan` and `filtered` measure from a query's vector to the rows it finds, on the service's own pool. Left out are what lies around that: the wire,
-//! the embedder, the choice of candidates, and the store, in whose place full vectors lie in memory.
+//! `process` measures the service as it is deployed: a process, through its wire. `scan` and `filtered` measure from a query's vector to
+//! the rows it finds, on the service's own pool. Left out there are what lies around that: the wire, the embedder, the choice of
+//! candidates, and the store, in whose place full vectors lie in memory.
 
 pub mod evidence;
 pub mod filtered;
 pub mod given;
 pub mod plans;
 mod pool_days;
+pub mod process;
 pub mod scan;
 mod vectors;
 

@@ -17,15 +17,26 @@ pub(super) struct Clustered {
     random: Random,
 }
 
-/// Numbers of a seed: SplitMix64, Steele, Lea and Flood 2014.
+/// Vectors in clusters that are made one by one, each from its number: for more of them than need to be held.
 #[derive(Debug)]
+pub(super) struct Numbered {
+    middles: Vec<Vec<f32>>,
+    /// Where the numbers of vector 0 begin; every vector takes as many as it has values.
+    start: Random,
+}
+
+/// Numbers of a seed: SplitMix64, Steele, Lea and Flood 2014.
+#[derive(Clone, Debug)]
 struct Random(u64);
+
+/// What SplitMix64 adds for each number.
+const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
 impl Clustered {
     /// Makes `count` vectors in about as many clusters as a cluster has vectors, or without clusters.
     pub(super) fn new(count: usize, clusters: usize, seed: u64) -> Self {
         let mut random = Random(seed);
-        let middles: Vec<_> = (0..clusters).map(|_| random.vector(&[0.0; DIMENSIONS], 1.0)).collect();
+        let middles = random.middles(clusters);
         let mut values = Vec::with_capacity(count * DIMENSIONS);
         for number in 0..count {
             match middles.get(number % clusters.max(1)) {
@@ -68,9 +79,30 @@ impl Clustered {
     }
 }
 
+impl Numbered {
+    /// Makes vectors in `clusters`, which are at least one.
+    pub(super) fn new(clusters: usize, seed: u64) -> Self {
+        let mut start = Random(seed);
+        Self { middles: start.middles(clusters.max(1)), start }
+    }
+
+    /// Returns vector `number`, of the clusters in turn: always the same one, whatever was asked for before.
+    pub(super) fn vector(&self, number: u64) -> Vec<f32> {
+        let cluster = number % self.middles.len() as u64;
+        let passed = number.wrapping_mul(DIMENSIONS as u64);
+        let mut random = Random(self.start.0.wrapping_add(STEP.wrapping_mul(passed)));
+        let middle = usize::try_from(cluster).ok().and_then(|cluster| self.middles.get(cluster));
+        middle.map_or_else(Vec::new, |middle| random.vector(middle, SPREAD))
+    }
+}
+
 impl Random {
+    fn middles(&mut self, clusters: usize) -> Vec<Vec<f32>> {
+        (0..clusters).map(|_| self.vector(&[0.0; DIMENSIONS], 1.0)).collect()
+    }
+
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.0 = self.0.wrapping_add(STEP);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ (mixed >> 31)
@@ -87,5 +119,23 @@ impl Random {
             (parts.iter().sum::<u64>() as f32 - 2.0 * 65_535.0) * factor
         };
         middle.iter().map(|middle| middle + value(self.next())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_numbered_vector_is_always_the_same_and_near_its_cluster() {
+        let numbered = Numbered::new(4, 1);
+        let cosine = |left: u64, right: u64| {
+            let (left, right) = (numbered.vector(left), numbered.vector(right));
+            let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+            product(&left, &right) / (product(&left, &left) * product(&right, &right)).sqrt()
+        };
+        assert_eq!(numbered.vector(1_000_003), Numbered::new(4, 1).vector(1_000_003));
+        assert!((cosine(3, 7) - 0.6).abs() < 0.15, "{}", cosine(3, 7));
+        assert!(cosine(3, 6).abs() < 0.2, "{}", cosine(3, 6));
     }
 }

@@ -1,0 +1,96 @@
+//! `memory.serve`: how long a recall takes through gRPC while memories are written.
+//!
+//! A store of 50,000 memories, then 300 recalls and 1,000 writes a second side by side, both in open loop: each time counts from when the
+//! call was due. Every write is one `Remember` of a memory that is new, so there are 72,000 in the end; every recall asks something else,
+//! every second one in one of ten categories. All bring their vectors of 384 values.
+
+use bytes::Bytes;
+use serde_json::json;
+use testkit::load::{Load, Measured, Pace};
+
+use super::{
+    Error, Round, Server, check,
+    clients::{self, Client},
+    corpus::Corpus,
+    store,
+};
+
+/// Memories in the store before anything is measured.
+const MEMORIES: u64 = 50_000;
+/// Calls a second.
+const RECALLS: u64 = 300;
+const WRITES: u64 = 1_000;
+/// How long both loads last, in seconds, and how long before that: connections are made, costs are learned.
+const SECONDS: u64 = 20;
+const WARM_UP: u64 = 2;
+/// Connections of each load, and calls at a time on each: together no more than the service lets in at a time (`max_concurrent_calls`),
+/// so that none is refused; one that waits for its turn is late all the same.
+const CONNECTIONS: usize = 4;
+const CALLS: usize = 25;
+
+/// Measures one round, on a service that was just started over an empty store and takes vectors of [`super::DIMENSIONS`] values.
+///
+/// Details: `p50_ms`, `p95_ms` and `p99_ms` of recalls, `recalls_per_s` and `writes_per_s` that were answered, `write_p50_ms` and
+/// `write_p99_ms`, `failed` (of both), `cached` (recalls answered by the query cache, which should be none), `cores` (CPU of the service per
+/// second), `fill_s` and `memories` (at the end).
+///
+/// # Errors
+/// [`Error`] if the store cannot be filled, or does not hold afterwards what was acknowledged.
+pub async fn serve(server: &Server) -> Result<Round, Error> {
+    let (corpus, mut client) = (Corpus::new(MEMORIES), Client::new(server.address)?);
+    let filled = store(server.address, &corpus, MEMORIES).await?;
+    let warm = both(server, &corpus, 0, WARM_UP).await?;
+    let used = server.process.cpu()?;
+    let measured = both(server, &corpus, WARM_UP, SECONDS).await?;
+    let used = server.process.cpu()? - used;
+    let counts = client.counts().await?;
+    let failed = |both: &Both| both.recalls.failed + both.writes.failed;
+    if failed(&warm) + failed(&measured) == 0 {
+        let written = MEMORIES + warm.writes.answered() + measured.writes.answered();
+        check(&mut client, &corpus, written, written - 1).await?;
+    }
+    let Both { recalls, writes } = &measured;
+    let ms = |load: &Measured, share: f64| load.micros(share) / 1e3;
+    Ok(Round {
+        value: ms(recalls, 0.95),
+        details: json!({
+            "p50_ms": ms(recalls, 0.5),
+            "p95_ms": ms(recalls, 0.95),
+            "p99_ms": ms(recalls, 0.99),
+            "writes_per_s": writes.per_second(),
+            "recalls_per_s": recalls.per_second(),
+            "failed": failed(&measured),
+            "write_p50_ms": ms(writes, 0.5),
+            "write_p99_ms": ms(writes, 0.99),
+            "cached": counts.cached,
+            "cores": used.as_secs_f64() / recalls.took.max(writes.took).as_secs_f64(),
+            "fill_s": filled.took.as_secs_f64(),
+            "memories": counts.memories,
+        }),
+    })
+}
+
+/// What came of both loads.
+struct Both {
+    recalls: Measured,
+    writes: Measured,
+}
+
+/// Recalls and writes for some seconds, as if both had gone on for `passed` seconds before.
+async fn both(server: &Server, corpus: &Corpus, passed: u64, seconds: u64) -> Result<Both, Error> {
+    let recalls = |number| clients::recall(corpus.query(passed * RECALLS + number));
+    let writes = |number| clients::remember(corpus.memory(MEMORIES + passed * WRITES + number));
+    let recalls = load(server, clients::RECALL, RECALLS, seconds, recalls);
+    let writes = load(server, clients::REMEMBER, WRITES, seconds, writes);
+    let (recalls, writes) = tokio::try_join!(recalls.run(), writes.run())?;
+    Ok(Both { recalls, writes })
+}
+
+/// Makes a load of calls that are encoded before it begins.
+fn load(server: &Server, path: &str, rate: u64, seconds: u64, call: impl Fn(u64) -> Bytes) -> Load {
+    let calls: Vec<_> = (0..rate * seconds).map(call).collect();
+    let number = calls.len() as u64;
+    let body = move |number: u64| calls.get(number as usize).cloned().unwrap_or_default();
+    let load = Load::grpc(server.address, path, CALLS, body);
+    Load { connections: CONNECTIONS, calls: number, pace: Pace::PerSecond(rate as f64), ..load }
+}
