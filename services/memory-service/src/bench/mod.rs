@@ -3,6 +3,7 @@
 //! `scan` and `filtered` measure from a query's vector to the rows it finds, on the service's own pool. Left out are what lies around that: the wire,
 //! the embedder, the choice of candidates, and the store, in whose place full vectors lie in memory.
 
+pub mod asking;
 pub mod evidence;
 pub mod filtered;
 pub mod given;
@@ -22,7 +23,7 @@ use roaring::RoaringBitmap;
 
 pub use crate::answers::hunt::{Caught, hunt};
 use crate::{
-    scan::Stop,
+    stop::Stop,
     vector::{
         arena::Rows,
         code::Query,
