@@ -147,7 +147,6 @@ impl Engine {
         {
             return Err(Error::Mixed { given: shape.to_string(), ours: space.shape().to_string() });
         }
-        served(shape.metric)?;
         let (given, room) = (shape.to_string(), self.room().await?);
         let made = self.store.create(key, &shape).await;
         drop(room);
@@ -160,7 +159,6 @@ impl Engine {
 
     fn shape_of(&self, wish: Wish) -> Result<Shape, Error> {
         let Wish { embedder, dimensions, metric } = wish;
-        served(metric)?;
         let ours = embedder.is_empty() || embedder == self.shape.embedder;
         let made = if ours {
             Shape { metric, ..self.shape.clone() }
@@ -181,12 +179,4 @@ impl Engine {
         }
         Ok(made)
     }
-}
-
-/// Refuses a metric that recalls do not rank by.
-fn served(metric: Metric) -> Result<(), Error> {
-    if metric == Metric::Cosine {
-        return Ok(());
-    }
-    Err(Error::Wish("metric", "must be METRIC_COSINE: recalls rank by no other yet".to_owned()))
 }

@@ -157,7 +157,7 @@ mod tests {
     use super::{Answers, Key, Room};
     use crate::{
         index::{Fresh, Index},
-        query::{Filter, Likeness, Query},
+        query::Query,
         recall::Answer,
         space::{Metric, Shape, Space},
     };
@@ -177,15 +177,15 @@ mod tests {
 
     fn space(generation: u64) -> Space {
         let shape = Shape { embedder: Shape::BROUGHT.to_owned(), dimensions: 1, metric: Metric::Cosine };
-        Space::new(1, shape, Index::new(1, generation))
+        Space::new(1, shape, Index::new(Metric::Cosine, 1, generation))
     }
 
     fn query() -> Query {
-        Query { likeness: Likeness::Newest, filter: Filter::default(), limit: 1, include_embedding: false }
+        Query::newest(1)
     }
 
     fn answer(fresh: Fresh) -> Arc<Answer> {
-        Arc::new(Answer { found: Vec::new(), candidates: 0, fresh, generation: 0 })
+        Arc::new(Answer { found: Vec::new(), candidates: 0, error: 0.0, fresh, generation: 0 })
     }
 
     fn key() -> Key {

@@ -37,6 +37,11 @@ config::settings! {
         pub memory_query_cache_rare_ttl: Duration = "60s", unit "duration", range "1s" to "30d";
         /// How often a question has to be asked, within one to two `memory_query_cache_ttl`, to be frequent.
         pub memory_query_cache_frequent: u32 = "3", unit "recalls", range "1" to "1000000";
+        /// How often what is in memory of a namespace is written down beside the store, where it has changed; at a graceful end too. A start reads that and what
+        /// was written since, in place of every memory.
+        pub memory_checkpoint_interval: Duration = "5m", unit "duration", range "1s" to "30d";
+        /// From how many memories of a namespace on; fewer are read in no time.
+        pub memory_checkpoint_min: u64 = "10000", unit "memories", range "0" to "1000000000";
         /// Most namespaces of a tenant.
         pub memory_namespaces: u32 = "1000", unit "namespaces", range "1" to "1000000";
         /// Most decoded memories kept.
@@ -52,6 +57,11 @@ config::settings! {
         pub memory_dimensions: usize = "256", unit "values", range "16" to "4096";
         /// Most candidates that a task of a scan takes; the threads of a scan take tasks one after the other.
         pub memory_query_batch_size: usize = "4096", unit "memories", range "1" to "1000000";
+        /// Most full vectors that a recall reads from the store to prove that its answer is exact; where that is not enough, the answer says by how much
+        /// it may be off. At least as many as it returns are read.
+        pub memory_max_reads: usize = "4096", unit "vectors", range "1" to "1000000";
+        /// After how long a memory is half as recent, where recency counts in the ranking.
+        pub memory_half_life: Duration = "30d", unit "duration", range "1s" to "36500d";
         /// Whether a scan may use every core, where that pays; otherwise one.
         pub memory_parallel_queries: bool = "true", unit "switch";
         /// Memories a recall returns if the query does not say how many.

@@ -1,5 +1,6 @@
 //! The service without its wire: remember, recall, explain, get, forget, count.
 
+mod checkpoints;
 mod recalls;
 
 use std::{
@@ -17,7 +18,7 @@ use caching::{Cache, Resize};
 use clock::Clock;
 use embedding::{Cached, Embedder, Hashing};
 use journal::State;
-use telemetry::{Gauge, KeyValue, Telemetry, names};
+use telemetry::{Counter, Gauge, KeyValue, Telemetry, names};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use self::recalls::{Explained, Planned};
@@ -32,6 +33,7 @@ use crate::{
     space::{Metric, Shape, Space, SpaceKey, Written},
     spaces::Spaces,
     store::Store,
+    vector::pool::Pool,
 };
 
 /// Writes that may be on their way at a time; more wait for room.
@@ -59,14 +61,24 @@ pub(crate) struct Engine {
     threads: usize,
     /// Most candidates that a task of a scan takes.
     batch: usize,
-    /// As many scans as there are cores: more would only share them.
+    /// As many recalls as there are cores: more would only share them.
     scans: Arc<Semaphore>,
+    /// Who compares vectors: threads of its own, so that no async worker ever does.
+    pool: Arc<Pool>,
+    /// Most full vectors that are read to prove the order of an answer.
+    reads: usize,
+    half_life: Duration,
     writes: Arc<Semaphore>,
     hits: AtomicU64,
     misses: AtomicU64,
     hit_rate: Gauge,
     count: Gauge,
     quarantined: Gauge,
+    /// Memories that cannot be read.
+    corrupt: Counter,
+    /// How often what is in memory is written down, and from how many memories of a space on.
+    checkpoints: Duration,
+    checkpoints_from: u64,
     clock: Clock,
     pub(crate) telemetry: Telemetry,
 }
@@ -117,9 +129,11 @@ impl Engine {
             metric: Metric::Cosine,
         };
         let (store, loaded) = Store::open(&config.store(&shape), &clock, &telemetry).await?;
-        telemetry.counter(names::MEMORY_CORRUPT).add(loaded.corrupt, &[]);
+        let damaged = telemetry.counter(names::MEMORY_CORRUPT);
+        damaged.add(loaded.corrupt, &[]);
         let (corrupt, quarantined) = (loaded.corrupt, loaded.quarantined.len());
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = if config.memory_parallel_queries { cores } else { 1 };
         let questions =
             Cache::new(config.memory_embedding_cache_size, config.memory_query_cache_ttl, clock.clone());
         let capacity = telemetry.gauge(names::CACHE_CAPACITY);
@@ -143,15 +157,22 @@ impl Engine {
             questions: Arc::new(Cached::new(Arc::clone(&embedder), questions)),
             embedder,
             query_timeout: config.query_timeout,
-            threads: if config.memory_parallel_queries { cores } else { 1 },
+            threads,
             batch: config.memory_query_batch_size,
             scans: Arc::new(Semaphore::new(cores)),
+            // Each of the recalls that run has one job at most.
+            pool: Arc::new(Pool::new(threads, cores).map_err(Error::Threads)?),
+            reads: config.memory_max_reads,
+            half_life: config.memory_half_life,
             writes: Arc::new(Semaphore::new(WRITES as usize)),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             hit_rate: telemetry.gauge(names::CACHE_HIT_RATE),
             count: telemetry.gauge(names::MEMORY_COUNT),
             quarantined: telemetry.gauge(names::MEMORY_QUARANTINED),
+            corrupt: damaged,
+            checkpoints: config.memory_checkpoint_interval,
+            checkpoints_from: config.memory_checkpoint_min,
             clock,
             telemetry,
         });
@@ -235,9 +256,9 @@ impl Engine {
 
     /// Measures what the planner's kinds of work cost here, and keeps it. Takes a few milliseconds off the async workers.
     pub(crate) async fn calibrate(&self) {
-        let (planner, threads) = (Arc::clone(&self.planner), self.threads);
+        let (planner, pool, threads) = (Arc::clone(&self.planner), Arc::clone(&self.pool), self.threads);
         let dimensions = self.embedder.dimensions();
-        let measure = move || calibration::measure(&planner, dimensions, threads);
+        let measure = move || calibration::measure(&planner, &pool, dimensions, threads);
         if let Err(error) = self.telemetry.spawn_blocking(measure).await {
             tracing::warn!(%error, "the costs of plans could not be measured");
             return;
@@ -268,6 +289,7 @@ impl Engine {
         // Never given back: whoever comes later waits for room until the semaphore closes and says so.
         let _all = self.writes.acquire_many(WRITES).await;
         self.writes.close();
+        self.checkpoint().await;
         self.keep_costs().await;
         self.store.close().await;
     }
@@ -332,7 +354,13 @@ impl Engine {
 
     /// Returns the space of `key`; one without memories if nothing was ever written to it.
     fn space(&self, key: &SpaceKey) -> Arc<Space> {
-        let bare = || Arc::new(Space::new(0, self.shape.clone(), Index::new(self.shape.dimensions, 0)));
+        let bare = || {
+            Arc::new(Space::new(
+                0,
+                self.shape.clone(),
+                Index::new(self.shape.metric, self.shape.dimensions, 0),
+            ))
+        };
         self.spaces.get(key).unwrap_or_else(bare)
     }
 

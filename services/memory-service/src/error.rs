@@ -21,6 +21,9 @@ pub enum Error {
     /// The service cannot be served.
     #[error("cannot serve")]
     Host(#[from] rpc::Error),
+    /// The threads that compare vectors cannot be started.
+    #[error("threads cannot be started")]
+    Threads(#[source] std::io::Error),
     /// The store cannot be opened.
     #[error("cannot open the store of memories")]
     Open(#[source] journal::Error),
@@ -43,6 +46,11 @@ pub enum Error {
     /// A vector has another length than those of its namespace.
     #[error("the vectors of this namespace have {0} values")]
     Dimensions(usize),
+    /// Likeness by the namespace's metric cannot be weighed with anything else.
+    #[error(
+        "RANKING_HYBRID weighs likeness by cosine, and the metric of this namespace is another: ask for RANKING_RECIPROCAL"
+    )]
+    Ranking,
     /// The namespace is there and is another than was asked for.
     #[error("the namespace is there, of {0}")]
     Exists(String),
@@ -140,8 +148,10 @@ impl From<Error> for Fault {
             }
             Error::Embedder(_) => (Code::FailedPrecondition, "EMBEDDER"),
             Error::Unfit { .. } => (Code::FailedPrecondition, "PLAN_UNFIT"),
+            Error::Ranking => (Code::FailedPrecondition, "RANKING"),
             Error::Open(_) => (Code::Unavailable, "STORE"),
             Error::Setting { .. }
+            | Error::Threads(_)
             | Error::Host(_)
             | Error::Later(_)
             | Error::Checkpoint(_)

@@ -9,9 +9,10 @@
 //!    of their generations, in a task of its own that goes on when the caller leaves.
 //! 4. **A dead memory is never served.** The generation is part of the query cache's key, and every change goes
 //!    through one function, which also takes the older answers out of the cache.
-//! 5. **A scan holds nobody up.** It runs on rows shared with the writer, which copies a chunk of 512 before it changes one
-//!    that is being scanned; off the async workers; and ends within a chunk of its deadline or of its caller's leaving.
-//! 6. **Everything that is searched is in memory**: about (4 × dimensions + content + 300) bytes a memory.
+//! 5. **A scan holds nobody up.** It runs on rows that are only appended and shared with the writer, on threads of its own, and ends within
+//!    a chunk of its deadline or of its caller's leaving.
+//! 6. **Everything that is searched is in memory, and nothing else**: about (dimensions + words + 300) bytes a memory. Contents and full
+//!    vectors are read from the store, of what was found and of what the order has to be proven with.
 //! 7. **A disk that takes no writes stops no recall.** Remember and Forget are refused with the reason; health stays SERVING.
 //! 8. **One maker of vectors a space.** A space is one namespace of one tenant; its embedder, dimensions and metric are stored
 //!    with it, and vectors of others are refused. Settings that do not fit a default namespace end the start with an error that names
@@ -30,6 +31,7 @@ mod convert;
 mod engine;
 mod error;
 mod explain;
+mod held;
 #[cfg_attr(not(test), expect(dead_code, reason = "the engine takes it once the store numbers memories"))]
 mod hygiene;
 mod index;
@@ -37,14 +39,13 @@ mod memory;
 mod plan;
 mod query;
 mod recall;
-mod scan;
 mod server;
 mod space;
 mod spaces;
+mod stop;
 mod store;
 #[cfg_attr(not(test), expect(dead_code, reason = "the engine takes it once the store numbers memories"))]
 mod upkeep;
-#[cfg_attr(not(test), expect(dead_code, reason = "the engine takes it once the store gives numbers to rows"))]
 mod vector;
 
 use std::{
@@ -55,7 +56,7 @@ use std::{
 use ::clock::Clock;
 use journal::State;
 use telemetry::Telemetry;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 pub use crate::{config::Config, error::Error};
 use crate::{
@@ -124,13 +125,24 @@ impl Bound {
     /// [`Error::Open`], [`Error::Store`] or [`Error::Maker`] if the store cannot be used, [`Error::Host`] if serving fails.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let Self { host, engine, whole, config, telemetry, clock } = self;
+        let (ending, ended) = oneshot::channel::<()>();
+        let shutdown = async move {
+            shutdown.await;
+            drop(ending);
+        };
         let open = async {
             let opened = Engine::open(&config, telemetry, clock).await?;
             whole.send_replace(Some(opened.is_whole()));
             // Only this task fills the slot.
             drop(engine.set(Arc::clone(&opened)));
             // After SERVING: nobody waits for it.
-            Ok(async move { opened.calibrate().await })
+            Ok(async move {
+                opened.calibrate().await;
+                tokio::select! {
+                    never = opened.keep_checkpoints() => match never {},
+                    _ = ended => {}
+                }
+            })
         };
         let served = host.run_opening(shutdown, open).await;
         if let Some(engine) = engine.get() {

@@ -5,11 +5,17 @@ use std::{
     time::SystemTime,
 };
 
+use crate::{recall::fusion::Weights, vector::metric::Metric};
+
 /// A question in canonical form: names are sorted and occur once, the limit is resolved. Its equality is the query cache's.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Query {
-    /// What the candidates are ranked by.
+    /// What the candidates are compared with.
     pub(crate) likeness: Likeness,
+    /// How they are ordered.
+    pub(crate) ranking: Ranking,
+    /// How much each part counts where they are ordered by all of them.
+    pub(crate) weights: Weights,
     /// Which memories are candidates.
     pub(crate) filter: Filter,
     /// Most memories returned, 1 or more.
@@ -18,15 +24,35 @@ pub(crate) struct Query {
     pub(crate) include_embedding: bool,
 }
 
-/// What the candidates are ranked by.
+/// What the candidates are compared with.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Likeness {
-    /// Nothing: newest first.
+    /// Nothing.
     Newest,
-    /// Likeness to a text, which the service embeds.
+    /// A text, which the service embeds.
     Text(String),
-    /// Likeness to a vector.
+    /// A vector.
     Vector(Vec<f32>),
+    /// A text, and a vector in place of the one that the service would make of it.
+    Both(String, Vec<f32>),
+}
+
+/// How candidates are ordered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Ranking {
+    /// By all that speaks for them where there is a text, by their vectors where there is only a vector, else the newest first.
+    #[default]
+    Usual,
+    /// The newest first.
+    Newest,
+    /// By all that speaks for them, weighted.
+    Hybrid,
+    /// By their vectors alone.
+    Vector,
+    /// By their words alone.
+    Text,
+    /// By their ranks by vector and by words.
+    Ranks,
 }
 
 /// Which memories are candidates; every part has to let a memory pass.
@@ -50,10 +76,61 @@ pub(crate) struct Filter {
     pub(crate) min_confidence: f64,
 }
 
+impl Likeness {
+    /// Returns the text, if there is one.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) | Self::Both(text, _) => Some(text),
+            Self::Newest | Self::Vector(_) => None,
+        }
+    }
+
+    /// Returns the vector that came with the question, if one did.
+    pub(crate) fn vector(&self) -> Option<&[f32]> {
+        match self {
+            Self::Vector(vector) | Self::Both(_, vector) => Some(vector),
+            Self::Newest | Self::Text(_) => None,
+        }
+    }
+}
+
+impl Ranking {
+    /// Returns whether candidates are compared by their vectors.
+    pub(crate) fn by_vector(self) -> bool {
+        matches!(self, Self::Hybrid | Self::Vector | Self::Ranks)
+    }
+
+    /// Returns whether the words of the question count.
+    pub(crate) fn by_words(self) -> bool {
+        matches!(self, Self::Hybrid | Self::Text | Self::Ranks)
+    }
+
+    /// Returns how candidates are ordered where there is `no_vector` to compare them with.
+    pub(crate) fn without(self, no_vector: bool) -> Self {
+        match self {
+            Self::Vector | Self::Usual if no_vector => Self::Newest,
+            Self::Ranks if no_vector => Self::Text,
+            other => other,
+        }
+    }
+}
+
 impl Query {
-    /// Brings a question into canonical form.
+    /// Asks for the `limit` newest memories.
+    pub(crate) fn newest(limit: usize) -> Self {
+        Self {
+            likeness: Likeness::Newest,
+            ranking: Ranking::Newest,
+            weights: Weights::default(),
+            filter: Filter::default(),
+            limit,
+            include_embedding: false,
+        }
+    }
+
+    /// Brings a question about vectors that are compared by `metric` into canonical form.
     #[must_use]
-    pub(crate) fn canonical(mut self) -> Self {
+    pub(crate) fn canonical(mut self, metric: Metric) -> Self {
         let Filter { categories, pools, agents, tags, threads, .. } = &mut self.filter;
         for names in [categories, pools, agents, tags, threads] {
             names.sort_unstable();
@@ -62,18 +139,30 @@ impl Query {
         if matches!(&self.likeness, Likeness::Text(text) if text.is_empty()) {
             self.likeness = Likeness::Newest;
         }
+        if self.ranking == Ranking::Usual {
+            self.ranking = match self.likeness {
+                Likeness::Newest => Ranking::Newest,
+                Likeness::Vector(_) => Ranking::Vector,
+                // Only a cosine is of the size of the other parts.
+                Likeness::Text(_) | Likeness::Both(..) if metric == Metric::Cosine => Ranking::Hybrid,
+                Likeness::Text(_) | Likeness::Both(..) => Ranking::Ranks,
+            };
+        }
+        if self.ranking != Ranking::Hybrid {
+            self.weights = Weights::default();
+        }
         self
     }
-}
 
-impl Query {
+    /// Returns the text whose words count.
+    pub(crate) fn words(&self) -> Option<&str> {
+        self.likeness.text().filter(|_| self.ranking.by_words())
+    }
+
     /// Returns how many bytes its words and vector take.
     pub(crate) fn bytes(&self) -> usize {
-        let likeness = match &self.likeness {
-            Likeness::Newest => 0,
-            Likeness::Text(text) => text.len(),
-            Likeness::Vector(vector) => size_of_val(vector.as_slice()),
-        };
+        let likeness =
+            self.likeness.text().map_or(0, str::len) + self.likeness.vector().map_or(0, size_of_val);
         let Filter { categories, pools, agents, tags, threads, .. } = &self.filter;
         let names = [categories, pools, agents, tags, threads].into_iter().flatten();
         likeness + names.map(String::len).sum::<usize>()
@@ -86,12 +175,12 @@ impl Eq for Query {}
 impl Hash for Query {
     fn hash<H: Hasher>(&self, state: &mut H) {
         std::mem::discriminant(&self.likeness).hash(state);
-        match &self.likeness {
-            Likeness::Newest => {}
-            Likeness::Text(text) => text.hash(state),
-            // Adding zero turns -0.0 into 0.0: equal values have to hash alike.
-            Likeness::Vector(vector) => vector.iter().for_each(|value| (value + 0.0).to_bits().hash(state)),
-        }
+        self.likeness.text().hash(state);
+        // Adding zero turns -0.0 into 0.0: equal values have to hash alike.
+        let vector = self.likeness.vector().unwrap_or_default();
+        vector.iter().for_each(|value| (value + 0.0).to_bits().hash(state));
+        self.ranking.hash(state);
+        self.weights.values().into_iter().for_each(|weight| (weight + 0.0).to_bits().hash(state));
         self.filter.categories.hash(state);
         self.filter.pools.hash(state);
         self.filter.agents.hash(state);
@@ -109,15 +198,15 @@ impl Hash for Query {
 mod tests {
     use std::hash::{BuildHasher as _, RandomState};
 
-    use super::{Filter, Likeness, Query};
+    use super::{Filter, Likeness, Metric, Query, Ranking};
 
     fn about(categories: &[&str], vector: &[f32]) -> Query {
         let filter = Filter {
             categories: categories.iter().map(|name| (*name).to_owned()).collect(),
             ..Filter::default()
         };
-        Query { likeness: Likeness::Vector(vector.to_vec()), filter, limit: 10, include_embedding: false }
-            .canonical()
+        let likeness = Likeness::Vector(vector.to_vec());
+        Query { likeness, ranking: Ranking::Usual, filter, ..Query::newest(10) }.canonical(Metric::Cosine)
     }
 
     #[test]
@@ -130,12 +219,14 @@ mod tests {
 
     #[test]
     fn an_empty_text_asks_for_the_newest() {
-        let query = Query { likeness: Likeness::Text(String::new()), ..about(&[], &[]) };
-        assert_eq!(query.canonical().likeness, Likeness::Newest);
+        let likeness = Likeness::Text(String::new());
+        let query = Query { likeness, ranking: Ranking::Usual, ..about(&[], &[]) }.canonical(Metric::Cosine);
+        assert_eq!((query.likeness, query.ranking), (Likeness::Newest, Ranking::Newest));
     }
 
     #[test]
     fn another_limit_is_another_question() {
         assert_ne!(about(&[], &[1.0]), Query { limit: 11, ..about(&[], &[1.0]) });
+        assert_ne!(about(&[], &[1.0]), Query { ranking: Ranking::Hybrid, ..about(&[], &[1.0]) });
     }
 }

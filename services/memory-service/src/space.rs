@@ -45,10 +45,8 @@ pub(crate) struct Written {
     /// What was written.
     pub(crate) change: Arc<Change>,
     /// The number of the first record that was put; the others follow it. No number is given twice.
-    #[expect(dead_code, reason = "the index whose rows have numbers is wired next")]
     pub(crate) first: u64,
     /// What was replaced or deleted; of the write itself if it puts an id twice.
-    #[expect(dead_code, reason = "as above")]
     pub(crate) removed: Vec<Removed>,
 }
 
@@ -68,6 +66,8 @@ pub(crate) struct Space {
     plans: [AtomicU64; Strategy::ALL.len()],
     /// Whether the query cache may hold an answer.
     answered: AtomicBool,
+    /// The write after which the last checkpoint was taken.
+    kept: AtomicU64,
 }
 
 impl SpaceKey {
@@ -105,14 +105,14 @@ impl Space {
             misses: AtomicU64::new(0),
             plans: Default::default(),
             answered: AtomicBool::new(false),
+            kept: AtomicU64::new(0),
         }
     }
 
     /// Makes a space that is in no store, of vectors that callers bring.
     pub(crate) fn apart(index: Index) -> Self {
-        let dimensions = index.rows().dimensions();
-        let shape = Shape { embedder: Shape::BROUGHT.to_owned(), dimensions, metric: Metric::Cosine };
-        Self::new(0, shape, index)
+        let (metric, dimensions) = (index.metric(), index.dimensions());
+        Self::new(0, Shape { embedder: Shape::BROUGHT.to_owned(), dimensions, metric }, index)
     }
 
     /// Returns its number, which no other space has.
@@ -151,13 +151,28 @@ impl Space {
             early.insert(generation, written);
             let mut next = self.generation().saturating_add(1);
             while let Some(written) = early.remove(&next) {
-                self.index.write().apply(&written.change, next);
+                self.index.write().apply(&written, next);
                 self.applied.send_replace(next);
                 next += 1;
             }
         }
         // The sender is ours, so the wait ends only when the generation is reached.
         drop(self.applied.subscribe().wait_for(|applied| *applied >= generation).await);
+    }
+
+    /// Leaves out a memory that cannot be read any more.
+    pub(crate) fn leave_out(&self, seq: u64) {
+        self.index.write().leave_out([seq]);
+    }
+
+    /// Returns whether a checkpoint of what is seen now is still to be written.
+    pub(crate) fn wants_checkpoint(&self) -> bool {
+        self.kept.load(Relaxed) != self.generation()
+    }
+
+    /// Notes that there is a checkpoint of the state after the write `generation`.
+    pub(crate) fn note_checkpoint(&self, generation: u64) {
+        self.kept.store(generation, Relaxed);
     }
 
     /// Lets go of everyone who waits for a write: the space was dropped, and nobody finds it any more.
@@ -204,32 +219,41 @@ impl Space {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, task::Poll};
+    use std::{sync::Arc, task::Poll, time::UNIX_EPOCH};
 
-    use super::{Metric, Shape, Space, Written};
+    use super::{Metric, Removed, Shape, Space, Written};
     use crate::{
-        index::{Index, tests::record},
+        index::{
+            Index,
+            tests::{record, seqs},
+        },
         memory::Change,
+        query::Filter,
     };
 
     fn space() -> Space {
         let shape = Shape { embedder: "hashing-1".into(), dimensions: 1, metric: Metric::Cosine };
-        Space::new(1, shape, Index::new(1, 4))
+        Space::new(1, shape, Index::new(Metric::Cosine, 1, 4))
     }
 
     fn written(change: Change) -> Written {
         Written { change: Arc::new(change), first: 1, removed: Vec::new() }
     }
 
-    fn put(id: &str, value: f32) -> Written {
-        written(Change::Put(vec![record(id, &[value])]))
+    fn put(id: &str) -> Written {
+        written(Change::Put(vec![record(id, &[1.0])]))
+    }
+
+    fn put_next(id: &str, first: u64, removed: u64) -> Written {
+        let removed = vec![Removed { seq: removed, memory: Some(record(id, &[1.0]).memory) }];
+        Written { first, removed, ..put(id) }
     }
 
     #[tokio::test]
     async fn writes_are_applied_in_the_order_of_their_commits() {
         let space = space();
-        let mut last = std::pin::pin!(space.apply(7, put("a", 7.0)));
-        let mut middle = std::pin::pin!(space.apply(6, written(Change::Forget(vec!["a".into()]))));
+        let mut last = std::pin::pin!(space.apply(7, put_next("a", 3, 2)));
+        let mut middle = std::pin::pin!(space.apply(6, put_next("a", 2, 1)));
         assert!(futures::poll!(last.as_mut()).is_pending());
         assert!(futures::poll!(middle.as_mut()).is_pending());
         assert_eq!(
@@ -237,21 +261,22 @@ mod tests {
             (4, 0),
             "nothing is seen before its predecessor"
         );
-        assert_eq!(futures::poll!(std::pin::pin!(space.apply(5, put("a", 5.0)))), Poll::Ready(()));
+        assert_eq!(futures::poll!(std::pin::pin!(space.apply(5, put("a")))), Poll::Ready(()));
         last.await;
         middle.await;
         assert_eq!(space.generation(), 7);
-        assert_eq!(space.index().get("a").unwrap().1, [7.0], "the last commit wins");
+        let left = seqs(&space.index(), &Filter::default(), UNIX_EPOCH);
+        assert_eq!(left, [3], "the last commit wins");
     }
 
     #[tokio::test]
     async fn nobody_waits_for_a_write_to_a_space_that_was_dropped() {
         let space = space();
-        let mut later = std::pin::pin!(space.apply(6, put("a", 6.0)));
+        let mut later = std::pin::pin!(space.apply(6, put("a")));
         assert!(futures::poll!(later.as_mut()).is_pending());
         space.drop_all();
         later.await;
-        space.apply(7, put("a", 7.0)).await;
+        space.apply(7, put("a")).await;
         assert_eq!(space.index().len(), 0);
     }
 }

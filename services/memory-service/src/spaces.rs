@@ -56,7 +56,8 @@ impl Spaces {
             Some(older) => older.drop_all(),
             None => {}
         }
-        let space = Arc::new(Space::new(number, shape.clone(), Index::new(shape.dimensions, 0)));
+        let space =
+            Arc::new(Space::new(number, shape.clone(), Index::new(shape.metric, shape.dimensions, 0)));
         if let Some(older) = known.spaces.insert(key.clone(), Arc::clone(&space)) {
             known.dropped.insert(older.number());
         }
@@ -80,6 +81,11 @@ impl Spaces {
         let mut spaces: Vec<_> = ours.map(|(key, space)| (key.clone(), Arc::clone(space))).collect();
         spaces.sort_by(|(left, _), (right, _)| left.cmp(right));
         spaces
+    }
+
+    /// Returns every space.
+    pub(crate) fn all(&self) -> Vec<Arc<Space>> {
+        self.0.read().spaces.values().cloned().collect()
     }
 
     /// Returns how many memories there are in all.

@@ -9,6 +9,8 @@ mod harness;
 #[cfg(test)]
 mod plans;
 #[cfg(test)]
+mod rankings;
+#[cfg(test)]
 mod refusals;
 
 use std::{collections::HashMap, time::Duration};
@@ -172,7 +174,7 @@ async fn filters_let_only_matching_memories_pass() {
         .await
         .unwrap();
     let mut ids = async |query: Query| {
-        let query = Query { text: "the same text".into(), ..query };
+        let query = Query { text: "the same text".into(), ranking: Ranking::Vector.into(), ..query };
         let answer = client
             .recall(RecallRequest { query: Some(query), ..RecallRequest::default() })
             .await
@@ -436,6 +438,6 @@ async fn an_answer_larger_than_a_message_is_refused_and_a_smaller_one_is_not() {
             .map_err(|status| status.code())
     };
     assert_eq!(recall(2).await.unwrap_err(), Code::OutOfRange);
-    assert_eq!(recalled(&recall(1).await.unwrap().into_inner()), ["a"]);
+    assert_eq!(recalled(&recall(1).await.unwrap().into_inner()), ["b"], "of one time, the last written");
     service.stop().await;
 }

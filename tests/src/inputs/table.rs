@@ -21,6 +21,7 @@ const COST: Holds = Number(0.0, f64::MAX);
 /// The one form in which a name of an answer is given.
 const ANSWER_ID: Holds = Words(&["0af7651916cd43dd8448eb211c80319c", ""]);
 const SHARE: Holds = Number(0.0, 1.0);
+const WEIGHT: Holds = Number(0.0, 1_000.0);
 const FINITE: Holds = Number(f64::MIN, f64::MAX);
 const LIMIT: Holds = Whole(0, 1_000);
 /// A plan that can be taken for every query, or none.
@@ -171,6 +172,15 @@ const TABLE: &[(&str, Holds)] = &[
     ("memory.v1.Query.agents", List(0, 64, &Text(1, 128))),
     ("memory.v1.Query.tags", List(0, 64, &Text(1, 128))),
     ("memory.v1.Query.threads", List(0, 64, &Text(1, 256))),
+    ("memory.v1.Query.ranking", RANKING),
+    ("memory.v1.Query.weights", Message { required: false }),
+    ("memory.v1.Weights.vector", WEIGHT),
+    ("memory.v1.Weights.text", WEIGHT),
+    ("memory.v1.Weights.entity", WEIGHT),
+    ("memory.v1.Weights.period", WEIGHT),
+    ("memory.v1.Weights.recency", WEIGHT),
+    ("memory.v1.Weights.importance", WEIGHT),
+    ("memory.v1.Weights.confidence", WEIGHT),
     ("memory.v1.RecallRequest.query", Message { required: false }),
     ("memory.v1.ExplainRequest.query", Message { required: false }),
     ("memory.v1.ExplainRequest.plan", PLAN),
@@ -259,11 +269,14 @@ const ROLE: Holds = Choice {
     ],
 };
 
-/// Recalls rank by no other.
-const METRIC: Holds = Choice {
+const METRIC: Holds =
+    Choice { required: false, good: &["METRIC_COSINE", "METRIC_DOT", "METRIC_EUCLIDEAN"], elsewhere: &[] };
+
+/// A good query has a text.
+const RANKING: Holds = Choice {
     required: false,
-    good: &["METRIC_COSINE"],
-    elsewhere: &[("METRIC_DOT", "metric"), ("METRIC_EUCLIDEAN", "metric")],
+    good: &["RANKING_HYBRID", "RANKING_VECTOR", "RANKING_TEXT", "RANKING_RECIPROCAL"],
+    elsewhere: &[("RANKING_NEWEST", "ranking")],
 };
 
 const SEMANTIC_MODE: Holds = Choice {

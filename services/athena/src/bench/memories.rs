@@ -51,9 +51,10 @@ pub(super) async fn restart(setup: &Setup) -> Result<Outcome> {
     setup.rounds(async || Ok(bench::restart(&mut running, &filled).await?.into())).await
 }
 
-/// Writers at full speed, and kills.
+/// Writers at full speed, and kills; checkpoints as often as can be, so that these are met too.
 pub(super) async fn kills(setup: &Setup) -> Result<Round> {
-    let mut running = Running::new(setup, &[])?;
+    let often = ["memory_checkpoint_interval=1s", "memory_checkpoint_min=1000"].map(str::to_owned);
+    let mut running = Running::new(setup, &often)?;
     let memories = setup.size.unwrap_or(WRITTEN);
     let killed = bench::kills(&mut running, Story { memories, kills: KILLS, pause: PAUSE, later: LATER });
     Ok(bench::Round::from(killed.await?).into())

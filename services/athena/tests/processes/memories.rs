@@ -53,7 +53,9 @@ impl Instance for Running {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_under_full_load_loses_and_doubles_nothing() {
-    let mut running = Running::new(&[]);
+    // Checkpoints as often as can be: a kill has to meet these too.
+    let settings = ["memory_checkpoint_interval=1s", "memory_checkpoint_min=1"].map(str::to_owned);
+    let mut running = Running::new(&settings);
     let (pause, later) = (Duration::from_millis(1031), Duration::from_millis(331));
     let story = Story { memories: 1_000, kills: 6, pause, later };
     let killed = kills(&mut running, story).await.unwrap();

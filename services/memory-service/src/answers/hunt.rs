@@ -4,7 +4,9 @@
 //! as they come about where several run at once. Every answer is compared with a look at every memory.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
+    io,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -15,13 +17,15 @@ use futures::FutureExt as _;
 
 use super::{Answers, Key, Room};
 use crate::{
+    held::Held,
     index::Index,
     memory::{Change, Memory, Record},
     plan::{Planner, Wish},
-    query::{Filter, Likeness, Query},
+    query::{Filter, Query},
     recall::{self, Answer, Means},
-    scan::Stop,
-    space::{Space, Written},
+    space::Space,
+    stop::Stop,
+    vector::{metric::Metric, pool::Pool},
 };
 
 /// Ids that memories take turns with.
@@ -51,6 +55,8 @@ struct Hunt {
     clock: Clock,
     answers: Answers,
     space: Space,
+    held: Held,
+    pool: Pool,
     planner: Planner,
     truth: BTreeMap<String, Arc<Memory>>,
     generation: u64,
@@ -72,8 +78,10 @@ impl Random {
 }
 
 /// Hunts for `steps` steps that are the same for the same `seed`.
-#[must_use]
-pub fn hunt(steps: u64, seed: u64) -> Caught {
+///
+/// # Errors
+/// The system's, if a thread cannot be started.
+pub fn hunt(steps: u64, seed: u64) -> io::Result<Caught> {
     let (clock, hand) = Clock::manual(UNIX_EPOCH + Duration::from_hours(24));
     let room = Room {
         entries: 100,
@@ -88,7 +96,9 @@ pub fn hunt(steps: u64, seed: u64) -> Caught {
         hand,
         answers: Answers::new(room, clock.clone(), None),
         clock,
-        space: Space::apart(Index::new(1, 0)),
+        space: Space::apart(Index::new(Metric::Cosine, 1, 0)),
+        held: Held::default(),
+        pool: Pool::new(1, 1)?,
         planner: Planner::default(),
         truth: BTreeMap::new(),
         generation: 0,
@@ -96,7 +106,7 @@ pub fn hunt(steps: u64, seed: u64) -> Caught {
         caught: Caught::default(),
     };
     (0..steps).for_each(|_| hunt.step());
-    hunt.caught
+    Ok(hunt.caught)
 }
 
 impl Hunt {
@@ -138,10 +148,8 @@ impl Hunt {
             Change::Put(vec![Record { memory, embedding: vec![1.0] }])
         };
         // As the engine writes: in memory, then out of the query cache. The first poll applies it, as its predecessors are there.
-        let _ = self
-            .space
-            .apply(self.generation, Written { change: Arc::new(change), first: 0, removed: Vec::new() })
-            .now_or_never();
+        let written = self.held.write(change);
+        let _ = self.space.apply(self.generation, written).now_or_never();
         self.answers.forget_before(&self.space, self.generation);
     }
 
@@ -170,14 +178,21 @@ impl Hunt {
             (self.random.below(2) == 0).then(|| UNIX_EPOCH + Duration::from_hours(self.random.below(4)));
         let filter = Filter { categories, start, ..Filter::default() };
         let limit = if self.random.below(2) == 0 { 3 } else { 100 };
-        Query { likeness: Likeness::Newest, filter, limit, include_embedding: false }.canonical()
+        Query { filter, ..Query::newest(limit) }.canonical(Metric::Cosine)
     }
 
     fn run(&self, query: &Query, now: SystemTime) -> Option<Arc<Answer>> {
-        let wanted = recall::wanted(&query.likeness, &embedding::Hashing::new(1)).now_or_never()?.ok()?;
-        let wish = Wish { threads: 1, strategy: None };
-        let means = Means { planner: &self.planner, wish, batch: 16, words: None };
-        let stop = Stop::at(Instant::now() + LONGEST);
+        let wanted = recall::wanted(query, &embedding::Hashing::new(1)).now_or_never()?.ok()?;
+        let means = Means {
+            planner: &self.planner,
+            wish: Wish { threads: 1, strategy: None },
+            batch: 16,
+            reads: 16,
+            half_life: LONGEST,
+            pool: &self.pool,
+            contents: &self.held,
+        };
+        let stop = Arc::new(Stop::at(Instant::now() + LONGEST));
         recall::run(&self.space, query, wanted, now, &means, &stop).ok().map(|ran| Arc::new(ran.answer))
     }
 
@@ -191,7 +206,9 @@ impl Hunt {
         };
         let mut expected: Vec<&Arc<Memory>> = self.truth.values().filter(passes).collect();
         let candidates = expected.len() as u64;
-        expected.sort_by(|left, right| right.time.cmp(&left.time).then_with(|| left.id.cmp(&right.id)));
+        // The content says which write made it.
+        let written = |memory: &Memory| memory.content.parse::<u64>().unwrap_or_default();
+        expected.sort_by_key(|memory| Reverse((memory.time, written(memory))));
         expected.truncate(query.limit);
         answer.candidates == candidates
             && answer.found.len() == expected.len()
@@ -205,7 +222,7 @@ mod tests {
 
     #[test]
     fn no_recall_is_served_what_is_no_longer_true() {
-        let caught = hunt(20_000, 7);
+        let caught = hunt(20_000, 7).unwrap();
         assert_eq!(caught.stale, 0, "{caught:?}");
         assert!(caught.cached > 1_000 && caught.writes > 1_000, "{caught:?}");
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -11,16 +12,16 @@ use roaring::RoaringBitmap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::asking::{self, Asking};
 use crate::{
     index::{
-        entities::Entities,
         text::Text,
         threads::{Lending, Threads},
     },
-    recall::{
-        fusion::{self, Parts, Weights},
-        period::Periods,
-    },
+    memory::{Memory, Place, Record},
+    query::{Likeness, Query, Ranking},
+    recall::fusion,
+    vector::metric::Metric,
 };
 
 /// How many memories are looked at.
@@ -44,6 +45,9 @@ pub enum Error {
     /// The embedder failed.
     #[error("the embedder failed")]
     Embedder(#[from] embedding::Error),
+    /// A recall failed.
+    #[error(transparent)]
+    Recall(#[from] asking::Error),
 }
 
 /// A conversation of the file, as LoCoMo has them.
@@ -72,13 +76,13 @@ struct Turn {
 /// The memories of one conversation.
 struct Memories {
     text: Text,
-    threads: Threads,
-    entities: Entities,
     /// By row.
     turns: Vec<Turn>,
     times: Vec<SystemTime>,
     vectors: Vec<Vec<f32>>,
     rows: RoaringBitmap,
+    /// The service's own recall of them.
+    asking: Asking,
 }
 
 /// The ways of ranking that are compared, by their keys.
@@ -88,8 +92,8 @@ const WAYS: [&str; 5] = ["dense", "bm25", "rrf", "weighted", "ours"];
 /// first ten, in percent, mean over the questions, and the details.
 ///
 /// A turn is a memory: its speaker is the entity it is about and stands before the words, its session is the thread, and the session's time is its
-/// own. `bm25` and `dense` look at the memory alone, `rrf` fuses their ranks, `weighted` is cosine + 0.03 × BM25, `ours` is the default
-/// ranking of a recall.
+/// own. `bm25` and `dense` look at the memory alone, `rrf` fuses their ranks, `weighted` is cosine + 0.03 × BM25, `ours` is a recall by its
+/// default ranking.
 ///
 /// # Errors
 /// [`Error`] if the file has another shape or no question, or the embedder fails.
@@ -107,8 +111,11 @@ pub async fn measure(data: &[u8], embedder: &dyn Embedder) -> Result<(f64, Value
             }
             questions += 1;
             let vector = embedder.embed_one(&question.question).await?;
-            for (scores, found) in memories.scores(&question.question, &vector).iter().zip(&mut found) {
-                add(&memories, scores, &evidence, found);
+            let baselines = memories.scores(&question.question, &vector);
+            let orders = baselines.iter().map(|scores| memories.order(scores));
+            let ours = memories.recall(&question.question, vector)?;
+            for (order, found) in orders.chain([ours]).zip(&mut found) {
+                add(&order, &evidence, found);
             }
         }
     }
@@ -129,48 +136,36 @@ pub async fn measure(data: &[u8], embedder: &dyn Embedder) -> Result<(f64, Value
 
 impl Memories {
     async fn read(conversation: BTreeMap<String, Value>, embedder: &dyn Embedder) -> Result<Self, Error> {
-        let mut memories = Self {
-            text: Text::new(),
-            threads: Threads::new(),
-            entities: Entities::default(),
-            turns: Vec::new(),
-            times: Vec::new(),
-            vectors: Vec::new(),
-            rows: RoaringBitmap::new(),
-        };
-        let mut contents = Vec::new();
+        let (mut turns, mut memories) = (Vec::new(), Vec::new());
         for number in 1_usize.. {
             let session = format!("session_{number}");
             let time =
                 conversation.get(&format!("{session}_date_time")).and_then(Value::as_str).and_then(time);
-            let turns = conversation.get(&session).map(Vec::<Turn>::deserialize).transpose()?;
-            if turns.is_none() && time.is_none() {
+            let in_session = conversation.get(&session).map(Vec::<Turn>::deserialize).transpose()?;
+            if in_session.is_none() && time.is_none() {
                 break;
             }
-            for (turn, position) in turns.unwrap_or_default().into_iter().zip(0_u32..) {
+            for (turn, position) in in_session.unwrap_or_default().into_iter().zip(0_u32..) {
                 let start = time.unwrap_or(SystemTime::UNIX_EPOCH);
-                contents.push(format!("{}: {}", turn.speaker, turn.text));
-                memories.add(turn, &session, position, start);
+                memories.push(memory(&turn, &session, position, start));
+                turns.push(turn);
             }
         }
-        for (content, row) in contents.iter().zip(0..) {
-            memories.text.insert(row, content);
-        }
+        let contents: Vec<&str> = memories.iter().map(|memory| memory.content.as_str()).collect();
+        let mut vectors = Vec::new();
         for batch in contents.chunks(BATCH) {
-            let batch: Vec<&str> = batch.iter().map(String::as_str).collect();
-            memories.vectors.extend(embedder.embed(&batch).await?);
+            vectors.extend(embedder.embed(batch).await?);
         }
-        Ok(memories)
-    }
-
-    fn add(&mut self, turn: Turn, session: &str, position: u32, start: SystemTime) {
-        #[expect(clippy::cast_possible_truncation, reason = "a file holds no 2^32 turns")]
-        let row = self.turns.len() as u32;
-        self.rows.insert(row);
-        self.threads.insert(session, position.into(), row);
-        self.entities.insert(&turn.speaker);
-        self.times.push(start + Duration::from_secs(position.into()));
-        self.turns.push(turn);
+        let mut text = Text::new();
+        contents.iter().zip(0..).for_each(|(content, row)| text.insert(row, content));
+        let times = memories.iter().map(|memory| memory.time).collect();
+        let records = memories.into_iter().zip(&vectors);
+        let records = records
+            .map(|(memory, vector)| Record { memory: Arc::new(memory), embedding: vector.clone() })
+            .collect();
+        let asking = Asking::new(Metric::Cosine, embedder.dimensions(), records)?;
+        let rows = (0..).take(turns.len()).collect();
+        Ok(Self { text, turns, times, vectors, rows, asking })
     }
 
     /// Returns the rows of a question's evidence. Some entries of the file name several turns, a few name none.
@@ -179,56 +174,59 @@ impl Memories {
         names.filter_map(|name| self.turns.iter().position(|turn| turn.dia_id == name)).collect()
     }
 
-    /// Returns the score of each row in each of [`WAYS`].
-    fn scores(&self, question: &str, vector: &[f32]) -> [Vec<f64>; WAYS.len()] {
+    /// Returns the score of each row in each of [`WAYS`] but the last.
+    fn scores(&self, question: &str, vector: &[f32]) -> [Vec<f64>; WAYS.len() - 1] {
         let likeness: Vec<f32> = self.vectors.iter().map(|other| dot(vector, other)).collect();
-        let search = self.text.search(question);
-        let bm25 = |lending| {
-            let mut scores = vec![0.0; likeness.len()];
-            for (row, score) in search.scores(&self.rows, self.threads.links(), lending) {
-                scores[row as usize] = score;
-            }
-            scores
-        };
-        let words = bm25(Lending::NOTHING);
-        let alone: Vec<Parts> = likeness
-            .iter()
-            .zip(&words)
-            .map(|(vector, text)| Parts { vector: *vector, text: *text, ..Parts::default() })
-            .collect();
-        let named = self.entities.named(question);
-        let periods = Periods::of(question);
-        let lent = bm25(Lending::default());
-        let most = search.most().max(f32::MIN_POSITIVE);
-        let ours = (0..likeness.len()).zip(0..).map(|(at, row)| {
-            let is_about = named.contains(self.turns[at].speaker.as_str());
-            let likeness = |row: u32| likeness[row as usize];
-            let parts = Parts {
-                vector: fusion::lent(row, self.threads.links(), Lending::default(), likeness),
-                text: lent[at] / most,
-                entity: if is_about { 1.0 / named.len() as f32 } else { 0.0 },
-                period: periods.fit(self.times[at]),
-                ..Parts::default()
-            };
-            Weights::default().score(&parts)
-        });
+        let mut words = vec![0.0; likeness.len()];
+        let (alone, search) = (Threads::new(), self.text.search(question));
+        for (row, score) in search.scores(&self.rows, alone.links(), Lending::NOTHING) {
+            words[row as usize] = score;
+        }
         let exact = |values: &[f32]| values.iter().map(|value| f64::from(*value)).collect();
-        let weighted = |parts: &Parts| f64::from(parts.vector) + 0.03 * f64::from(parts.text);
+        let weighted = |(vector, text): (&f32, &f32)| f64::from(*vector) + 0.03 * f64::from(*text);
+        let by_vector: Vec<_> = likeness.iter().map(|vector| Some(*vector)).collect();
+        let by_words: Vec<_> = words.iter().map(|text| Some(*text).filter(|text| *text > 0.0)).collect();
         [
             exact(&likeness),
             exact(&words),
-            fusion::reciprocal(&alone),
-            alone.iter().map(weighted).collect(),
-            ours.collect(),
+            fusion::reciprocal(&by_vector, &by_words),
+            likeness.iter().zip(&words).map(weighted).collect(),
         ]
+    }
+
+    /// Returns the rows in the order of their scores; equal ones newest first.
+    fn order(&self, scores: &[f64]) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        let newest = |one: &usize, other: &usize| self.times[*other].cmp(&self.times[*one]);
+        order.sort_by(|one, other| scores[*other].total_cmp(&scores[*one]).then_with(|| newest(one, other)));
+        order
+    }
+
+    /// Returns the rows that a recall finds, the best first.
+    fn recall(&self, question: &str, vector: Vec<f32>) -> Result<Vec<usize>, Error> {
+        let likeness = Likeness::Both(question.to_owned(), vector);
+        let query = Query { likeness, ranking: Ranking::Usual, ..Query::newest(DEPTHS[DEPTHS.len() - 1]) };
+        let ran = self.asking.run(&query.canonical(Metric::Cosine), None)?;
+        let row =
+            |found: &crate::recall::Found| self.turns.iter().position(|turn| turn.dia_id == *found.memory.id);
+        Ok(ran.answer.found.iter().filter_map(row).collect())
     }
 }
 
-/// Adds the share of `evidence` that is found at each depth; equal scores newest first.
-fn add(memories: &Memories, scores: &[f64], evidence: &BTreeSet<usize>, found: &mut [f64; DEPTHS.len()]) {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    let newest = |one: &usize, other: &usize| memories.times[*other].cmp(&memories.times[*one]);
-    order.sort_by(|one, other| scores[*other].total_cmp(&scores[*one]).then_with(|| newest(one, other)));
+/// Returns a turn as a memory.
+fn memory(turn: &Turn, session: &str, position: u32, start: SystemTime) -> Memory {
+    Memory {
+        id: turn.dia_id.as_str().into(),
+        content: format!("{}: {}", turn.speaker, turn.text),
+        pools: vec![turn.speaker.clone()],
+        time: start + Duration::from_secs(position.into()),
+        place: Some(Place { thread: session.to_owned(), position: position.into() }),
+        ..Memory::bare()
+    }
+}
+
+/// Adds the share of `evidence` that is found at each depth of `order`.
+fn add(order: &[usize], evidence: &BTreeSet<usize>, found: &mut [f64; DEPTHS.len()]) {
     for (depth, found) in DEPTHS.iter().zip(found) {
         let hits = order.iter().take(*depth).filter(|row| evidence.contains(row)).count();
         *found += hits as f64 / evidence.len() as f64;

@@ -4,6 +4,7 @@
 //! the rows it finds, on the service's own pool. Left out there are what lies around that: the wire, the embedder, the choice of
 //! candidates, and the store, in whose place full vectors lie in memory.
 
+pub mod asking;
 pub mod evidence;
 pub mod filtered;
 pub mod given;
@@ -24,7 +25,7 @@ use roaring::RoaringBitmap;
 
 pub use crate::answers::hunt::{Caught, hunt};
 use crate::{
-    scan::Stop,
+    stop::Stop,
     vector::{
         arena::Rows,
         code::Query,

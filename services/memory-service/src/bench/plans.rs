@@ -4,24 +4,21 @@
 //! around it), so that conditions are related as they are where an agent asks. Every query is planned, run by each plan that can
 //! be taken, and its estimate compared with what came out.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant, SystemTime},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 
 pub use super::pool_days::Error;
-use super::pool_days::{DIMENSIONS, read};
+use super::{
+    asking::{self, Asking},
+    pool_days::{DIMENSIONS, read},
+};
 use crate::{
-    index::Index,
-    memory::{Change, Memory, Record},
-    plan::{Planner, Strategy, Wish},
-    query::{Filter, Likeness, Query},
-    recall::{self, Halt, Means, Ran, calibration},
-    scan::Stop,
-    space::Space,
+    memory::{Memory, Record},
+    plan::Strategy,
+    query::{Filter, Likeness, Query, Ranking},
+    recall::Ran,
+    vector::metric::Metric,
 };
 
 /// Queries asked.
@@ -45,15 +42,12 @@ struct Tally {
 /// Those of a file that is not one of recorded pools.
 pub fn measure(file: &[u8]) -> Result<(f64, Value), Error> {
     let records = read(file)?;
-    let mut index = Index::new(DIMENSIONS, 0);
-    index.apply(&Change::Put(records.clone()), 1);
-    let (space, planner) = (Space::apart(index), Planner::default());
-    calibration::measure(&planner, DIMENSIONS, 2);
+    let asking = Asking::new(Metric::Cosine, DIMENSIONS, records.clone()).map_err(failed)?;
     let mut tallies: BTreeMap<&'static str, Tally> = BTreeMap::new();
     let (mut within, mut regrets, mut plans) = (0, Vec::new(), Vec::new());
     for number in 0..QUERIES {
         let query = asked(&records, number);
-        let ran = run(&space, &planner, &query, None)?;
+        let ran = asking.run(&query, None).map_err(failed)?;
         within += u32::from(is_within(&ran));
         let taken = ran.plan.strategy;
         tallies.entry(taken.as_str()).or_default().taken += 1;
@@ -61,7 +55,8 @@ pub fn measure(file: &[u8]) -> Result<(f64, Value), Error> {
         let mut best = f64::INFINITY;
         let mut own = f64::INFINITY;
         for strategy in Strategy::ALL {
-            let Some(forced) = forced(&space, &planner, &query, strategy)? else { continue };
+            let forced = asking.try_run(&query, Some(strategy)).map_err(failed)?;
+            let Some(forced) = forced else { continue };
             let micros = forced.plan.root.duration.unwrap_or_default().as_secs_f64() * 1e6;
             let tally = tallies.entry(strategy.as_str()).or_default();
             tally.runs += 1;
@@ -102,43 +97,8 @@ impl Tally {
     }
 }
 
-/// Runs `query` by one plan; nothing where that cannot be taken.
-fn forced(space: &Space, planner: &Planner, query: &Query, plan: Strategy) -> Result<Option<Ran>, Error> {
-    match run(space, planner, query, Some(plan)) {
-        Ok(ran) => Ok(Some(ran)),
-        Err(Halted::Unfit) => Ok(None),
-        Err(Halted::Failed(error)) => Err(error),
-    }
-}
-
-/// Why a recall has no result.
-enum Halted {
-    Unfit,
-    Failed(Error),
-}
-
-impl From<Halted> for Error {
-    fn from(halted: Halted) -> Self {
-        match halted {
-            Halted::Unfit => Self::Run("the plan cannot be taken".to_owned()),
-            Halted::Failed(error) => error,
-        }
-    }
-}
-
-fn run(space: &Space, planner: &Planner, query: &Query, plan: Option<Strategy>) -> Result<Ran, Halted> {
-    use futures::FutureExt as _;
-    let failed = |why: &str| Halted::Failed(Error::Run(why.to_owned()));
-    let embedder = embedding::Hashing::new(DIMENSIONS);
-    let wanted = recall::wanted(&query.likeness, &embedder).now_or_never();
-    let wanted = wanted.and_then(Result::ok).ok_or_else(|| failed("no embedding"))?;
-    let wish = Wish { threads: 2, strategy: plan };
-    let means = Means { planner, wish, batch: 4096, words: None };
-    let stop = Stop::at(Instant::now() + Duration::from_secs(60));
-    recall::run(space, query, wanted, SystemTime::UNIX_EPOCH, &means, &stop).map_err(|halt| match halt {
-        Halt::Unfit(_) => Halted::Unfit,
-        Halt::Stopped => failed("it took a minute"),
-    })
+fn failed(error: asking::Error) -> Error {
+    Error::Run(error.to_string())
 }
 
 /// Returns by which factor the estimate of the candidates was wrong; nothing counts as one.
@@ -194,7 +154,9 @@ fn asked(records: &[Record], number: u64) -> Query {
         filter.min_confidence = one.confidence * 0.9;
     }
     let likeness = if when(10) { Likeness::Newest } else { Likeness::Text(one.content.clone()) };
-    Query { likeness, filter, limit: 10, include_embedding: false }.canonical()
+    let ranking = if when(11) && when(12) { Ranking::Text } else { Ranking::Usual };
+    let ranking = if when(10) { Ranking::Usual } else { ranking };
+    Query { likeness, ranking, filter, ..Query::newest(10) }.canonical(Metric::Cosine)
 }
 
 /// Returns the value below which `share` of the values lie.

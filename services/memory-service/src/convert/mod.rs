@@ -17,8 +17,8 @@ pub(crate) use self::{
 use crate::{
     config::Limits,
     memory::{Claim, Draft, Expiry, Memory, VECTOR_LENGTHS, length},
-    query::{Filter, Likeness, Query},
-    recall::{Answer, Found},
+    query::{Filter, Likeness, Query, Ranking},
+    recall::{Answer, Found, fusion::Weights},
     space::SpaceKey,
 };
 
@@ -44,6 +44,9 @@ const THREAD_BYTES: usize = 256;
 /// Most names of one kind in a query.
 const QUERY_NAMES: usize = 64;
 const QUERY_TEXT_BYTES: usize = 64 << 10;
+const RANKINGS: &str =
+    "must be RANKING_HYBRID, RANKING_VECTOR, RANKING_TEXT, RANKING_NEWEST or RANKING_RECIPROCAL";
+const WEIGHTS: std::ops::RangeInclusive<f64> = 0.0..=1000.0;
 
 /// Reads a memory to store.
 pub(crate) fn draft(memory: Option<wire::Memory>, limits: Limits) -> Result<Draft, Fault> {
@@ -155,12 +158,70 @@ pub(crate) fn query(query: Option<wire::Query>, limits: Limits) -> Result<Query,
         end,
         min_confidence: query.min_confidence,
     };
-    let likeness = if query.embedding.is_empty() {
-        Likeness::Text(query.text)
-    } else {
-        Likeness::Vector(query.embedding)
+    let likeness = match (query.text.is_empty(), query.embedding.is_empty()) {
+        (true, true) => Likeness::Newest,
+        (false, true) => Likeness::Text(query.text),
+        (true, false) => Likeness::Vector(query.embedding),
+        (false, false) => Likeness::Both(query.text, query.embedding),
     };
-    check.end(Query { likeness, filter, limit, include_embedding: query.include_embedding }.canonical())
+    let ranking = ranking(&mut check, at, query.ranking, &likeness);
+    let weights = query.weights.map(|weights| self::weights(&mut check, at.field("weights"), &weights));
+    let (weights, include_embedding) = (weights.unwrap_or_default(), query.include_embedding);
+    check.end(Query { likeness, ranking, weights, filter, limit, include_embedding })
+}
+
+/// Reads what memories are ordered by, which has to go with what they are compared with.
+fn ranking(check: &mut Check, at: At<'_>, ranking: i32, likeness: &Likeness) -> Ranking {
+    let at = at.field("ranking");
+    let has_text = likeness.text().is_some();
+    match wire::Ranking::try_from(ranking) {
+        Ok(wire::Ranking::Unspecified) => Ranking::Usual,
+        Ok(wire::Ranking::Hybrid) => {
+            check.require(at, *likeness != Likeness::Newest, "RANKING_HYBRID needs text or embedding");
+            Ranking::Hybrid
+        }
+        Ok(wire::Ranking::Vector) => {
+            check.require(at, *likeness != Likeness::Newest, "RANKING_VECTOR needs text or embedding");
+            Ranking::Vector
+        }
+        Ok(wire::Ranking::Text) => {
+            check.require(at, has_text, "RANKING_TEXT needs text");
+            Ranking::Text
+        }
+        Ok(wire::Ranking::Newest) => {
+            check.require(
+                at,
+                *likeness == Likeness::Newest,
+                "RANKING_NEWEST takes neither text nor embedding",
+            );
+            Ranking::Newest
+        }
+        Ok(wire::Ranking::Reciprocal) => {
+            check.require(at, has_text, "RANKING_RECIPROCAL needs text");
+            Ranking::Ranks
+        }
+        Err(_) => {
+            check.wrong(at, RANKINGS);
+            Ranking::Usual
+        }
+    }
+}
+
+fn weights(check: &mut Check, at: At<'_>, weights: &wire::Weights) -> Weights {
+    let wire::Weights { vector, text, entity, period, recency, importance, confidence } = *weights;
+    let mut each = |name: &str, weight: f64| {
+        check.within(at.field(name), weight, WEIGHTS);
+        weight
+    };
+    Weights {
+        vector: each("vector", vector),
+        text: each("text", text),
+        entity: each("entity", entity),
+        period: each("period", period),
+        recency: each("recency", recency),
+        importance: each("importance", importance),
+        confidence: each("confidence", confidence),
+    }
 }
 
 /// Reads which space of `tenant` is meant.
@@ -239,13 +300,23 @@ pub(crate) fn memory(memory: &Arc<Memory>, embedding: Option<&[f32]>) -> wire::M
     }
 }
 
-/// Writes an answer. The search is exact, always.
+/// Writes an answer.
 pub(crate) fn recalled(answer: &Answer, cached: bool) -> wire::RecallResponse {
     let memories = answer.found.iter().map(scored).collect();
-    wire::RecallResponse { memories, candidates: answer.candidates, exact: true, cached }
+    let (candidates, error) = (answer.candidates, answer.error);
+    wire::RecallResponse { memories, candidates, exact: error == 0.0, cached, error }
 }
 
 fn scored(found: &Found) -> wire::ScoredMemory {
     let memory = memory(&found.memory, found.embedding.as_deref());
-    wire::ScoredMemory { memory: Some(memory), score: found.score }
+    let scores = found.parts.map(|parts| wire::Scores {
+        vector: parts.vector.into(),
+        text: parts.text.into(),
+        entity: parts.entity.into(),
+        period: parts.period.into(),
+        recency: parts.recency.into(),
+        importance: parts.importance.into(),
+        confidence: parts.confidence.into(),
+    });
+    wire::ScoredMemory { memory: Some(memory), score: found.score, scores }
 }

@@ -2,19 +2,27 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
+
+use journal::Reason;
 
 use super::Engine;
 use crate::{
     answers::Key,
     error::Error,
     plan::{Plan, Rejected, Strategy, Unfit, Wish},
-    query::{Likeness, Query},
-    recall::{self, Answer, Halt, Means, Ran},
-    scan::Stop,
+    query::{Query, Ranking},
+    recall::{self, Answer, Halt, Means, Ran, Wanted},
     space::{Space, SpaceKey},
+    stop::Stop,
+    store::Stored,
+    vector::metric::Metric,
 };
+
+/// How often a recall whose memories are gone from the store waits for memory to hear of it, and how long each time.
+const TRIES: u32 = 500;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// What a recall did.
 #[derive(Debug)]
@@ -65,6 +73,7 @@ impl Engine {
         budget: Option<Duration>,
     ) -> Result<(Arc<Answer>, bool), Error> {
         let memories = self.space(key);
+        let query = canonical(query, &memories)?;
         let key = Key { space: memories.number(), generation: memories.generation(), query };
         let hit = self.answers.get(&key, self.clock.now());
         memories.count(hit.is_some());
@@ -92,6 +101,7 @@ impl Engine {
     ) -> Result<Explained, Error> {
         let start = Instant::now();
         let memories = self.space(key);
+        let query = canonical(query, &memories)?;
         let would_hit_cache = self.would_hit(&memories, &query);
         let ran = self.run(&memories, query, plan, budget, false).await?;
         Ok(Explained { ran, would_hit_cache, total: start.elapsed() })
@@ -108,10 +118,12 @@ impl Engine {
         plan: Option<Strategy>,
     ) -> Result<Planned, Error> {
         let memories = self.space(key);
+        let query = canonical(query, &memories)?;
         let would_hit_cache = self.would_hit(&memories, &query);
         let (engine, now) = (Arc::clone(self), self.clock.now());
         // Off the async workers: it waits for a writer, and looks at some rows.
-        let choose = move || recall::plan(&memories, &query, now, &engine.means(plan));
+        let wish = self.wish(plan);
+        let choose = move || recall::plan(&memories, &query, now, &engine.planner, wish);
         let (plan, rejected) = self.telemetry.spawn_blocking(choose).await.map_err(Error::Task)??;
         Ok(Planned { plan, rejected, would_hit_cache })
     }
@@ -129,43 +141,86 @@ impl Engine {
         let stop = Arc::new(Stop::at(deadline));
         let guard = StopOnDrop(Arc::clone(&stop));
         let (space, now) = (Arc::clone(space), self.clock.now());
-        let embedder = match &query.likeness {
-            Likeness::Text(_) => self.embedder_of(space.shape(), is_question)?,
-            Likeness::Vector(vector) if vector.len() != space.shape().dimensions => {
-                return Err(Error::Dimensions(space.shape().dimensions));
-            }
-            Likeness::Vector(_) | Likeness::Newest => Arc::clone(&self.embedder),
+        let dimensions = space.shape().dimensions;
+        let embedder = match query.likeness.vector() {
+            Some(vector) if vector.len() != dimensions => return Err(Error::Dimensions(dimensions)),
+            None if query.ranking.by_vector() => self.embedder_of(space.shape(), is_question)?,
+            _ => Arc::clone(&self.embedder),
         };
         let scan = async {
             // Before its turn: an embedder that is waited for must not keep others from scanning.
-            let wanted = recall::wanted(&query.likeness, &*embedder).await?;
+            let wanted = recall::wanted(&query, &*embedder).await?;
             let turn = Arc::clone(&self.scans).acquire_owned().await.map_err(|_| Error::NotReady)?;
             let engine = Arc::clone(self);
             let run = move || {
                 // A caller that leaves does not end its scan at once: the turn is over when the scan is.
                 let _turn = turn;
-                recall::run(&space, &query, wanted, now, &engine.means(plan), &stop)
+                engine.until_read(&space, &query, &wanted, now, plan, &stop)
             };
-            let done = self.telemetry.spawn_blocking(run).await.map_err(Error::Task)?;
-            done.map_err(|halt| match halt {
-                Halt::Stopped => Error::TimedOut,
-                Halt::Unfit(unfit) => unfit.into(),
-            })
+            self.telemetry.spawn_blocking(run).await.map_err(Error::Task)?
         };
         let done = tokio::time::timeout_at(deadline.into(), scan).await.map_err(|_| Error::TimedOut)?;
         drop(guard);
         done
     }
 
-    fn means(&self, strategy: Option<Strategy>) -> Means<'_> {
-        let wish = Wish { threads: self.threads, strategy };
-        Means { planner: &self.planner, wish, batch: self.batch, words: None }
+    /// Runs a recall, and again where a write overtook it, or without a memory that is damaged or lost. Blocks the thread.
+    fn until_read(
+        &self,
+        space: &Space,
+        query: &Query,
+        wanted: &Wanted,
+        now: SystemTime,
+        plan: Option<Strategy>,
+        stop: &Arc<Stop>,
+    ) -> Result<Ran, Error> {
+        let (number, dimensions) = (space.number(), space.shape().dimensions);
+        let contents = Stored { store: &self.store, space: number, dimensions };
+        let means = Means {
+            planner: &self.planner,
+            wish: self.wish(plan),
+            batch: self.batch,
+            reads: self.reads,
+            half_life: self.half_life,
+            pool: &self.pool,
+            contents: &contents,
+        };
+        let mut tried = 0;
+        loop {
+            match recall::run(space, query, wanted.clone(), now, &means, stop) {
+                Ok(ran) => return Ok(ran),
+                Err(Halt::Stopped) => return Err(Error::TimedOut),
+                Err(Halt::Unfit(unfit)) => return Err(unfit.into()),
+                Err(Halt::Failed(error)) => return Err(Error::Store(Reason::Store, error)),
+                // The write is on disk, and memory has it in no time.
+                Err(Halt::Overtaken { generation, .. }) if tried < TRIES => {
+                    tried += u32::from(space.generation() == generation);
+                    std::thread::sleep(PAUSE);
+                }
+                Err(Halt::Overtaken { seq, .. } | Halt::Damaged(seq)) => {
+                    tracing::warn!(space = number, seq, "a stored memory cannot be read and is left out");
+                    self.corrupt.add(1, &[]);
+                    space.leave_out(seq);
+                }
+            }
+        }
+    }
+
+    fn wish(&self, strategy: Option<Strategy>) -> Wish {
+        Wish { threads: self.threads, strategy }
     }
 
     fn would_hit(&self, space: &Space, query: &Query) -> bool {
         let key = Key { space: space.number(), generation: space.generation(), query: query.clone() };
         self.answers.holds(&key, self.clock.now())
     }
+}
+
+/// Brings `query` into its canonical form, if the memories of `space` can be ordered so.
+fn canonical(query: Query, space: &Space) -> Result<Query, Error> {
+    let metric = space.shape().metric;
+    let query = query.canonical(metric);
+    if query.ranking == Ranking::Hybrid && metric != Metric::Cosine { Err(Error::Ranking) } else { Ok(query) }
 }
 
 #[cfg(test)]
@@ -180,8 +235,8 @@ mod tests {
     use super::StopOnDrop;
     use crate::{
         engine::tests::{newest, open},
-        scan::{Stop, Stopped},
         space::SpaceKey,
+        stop::{Stop, Stopped},
     };
 
     #[tokio::test]

@@ -6,20 +6,14 @@ use clock::Clock;
 use telemetry::Telemetry;
 
 use super::Engine;
-use crate::{
-    config::Config,
-    error::Error,
-    memory::Draft,
-    query::{Filter, Likeness, Query},
-    space::SpaceKey,
-};
+use crate::{config::Config, error::Error, memory::Draft, query::Query, space::SpaceKey};
 
 fn draft(id: &str) -> Draft {
     Draft { id: Some(id.to_owned()), category: "c".into(), content: "content".into(), ..Draft::default() }
 }
 
 pub(super) fn newest() -> Query {
-    Query { likeness: Likeness::Newest, filter: Filter::default(), limit: 10, include_embedding: false }
+    Query::newest(10)
 }
 
 pub(super) async fn open(folder: &tempfile::TempDir) -> Arc<Engine> {

@@ -41,6 +41,7 @@ impl<T: Copy> Column<T> {
     }
 
     /// Returns how many bytes the values take.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.chunks.len() * CHUNK * size_of::<T>()
     }

@@ -1,50 +1,88 @@
-//! The memories of one space as they lie in memory: rows, and the bitmaps that say which rows pass a filter.
+//! The memories of one space as they are searched: rows that are only appended, and the bitmaps that say which rows pass a filter.
+//!
+//! A memory that is written again gets a new row; rows of what is gone are dead, left out by every bitmap, and removed when there are
+//! as many of them as of live ones. Contents and full vectors are in the store alone, under the number of the row's memory.
 
-mod arena;
 pub(crate) mod column;
-#[cfg_attr(not(test), expect(dead_code, reason = "recall is wired to it next"))]
 pub(crate) mod entities;
+pub(crate) mod facts;
+mod image;
 mod narrow;
 mod postings;
-#[cfg_attr(not(test), expect(dead_code, reason = "recall is wired to it next"))]
 pub(crate) mod text;
-#[cfg_attr(not(test), expect(dead_code, reason = "recall is wired to it next"))]
 pub(crate) mod threads;
 
 use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     ops::Bound::{Excluded, Unbounded},
-    sync::Arc,
     time::SystemTime,
 };
 
 use roaring::RoaringBitmap;
 
-use arena::Arena;
-pub(crate) use arena::{CHUNK_ROWS, Rows};
+use column::Column;
+use entities::Entities;
+use facts::Facts;
 pub(crate) use narrow::{Narrow, Report, Test};
 use postings::{Buckets, Names};
+use text::{Search, Text};
+use threads::{Links, Threads};
 
 use crate::{
-    memory::{Change, Record},
+    memory::{Change, Memory},
     query::Filter,
+    space::Written,
+    store::Removed,
+    vector::{
+        arena::{Arena, Rows},
+        metric::Metric,
+    },
 };
+
+/// Dead rows from which on it pays to remove them.
+const FEW: u64 = 4096;
 
 /// The memories of one space.
 #[derive(Debug)]
 pub(crate) struct Index {
-    arena: Arena,
-    ids: HashMap<Arc<str>, u32>,
+    vectors: Arena,
+    dimensions: usize,
+    text: Text,
+    facts: Column<Facts>,
     live: RoaringBitmap,
     categories: Names,
     pools: Names,
     agents: Names,
     tags: Names,
     threads: Names,
+    neighbours: Threads,
+    entities: Entities,
     times: Buckets,
     /// Rows by when they expire.
     expiries: BTreeMap<SystemTime, RoaringBitmap>,
     generation: u64,
+}
+
+/// What a ranking looks at, as it was at one moment: what is written later does not show in it.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    /// Codes of the vectors.
+    pub(crate) rows: Rows,
+    /// What else is known of each row.
+    pub(crate) facts: Column<Facts>,
+    /// Who is whose neighbour.
+    pub(crate) links: Links,
+    /// The write after which this was the state.
+    pub(crate) generation: u64,
+}
+
+/// What the words of a question mean here.
+#[derive(Debug)]
+pub(crate) struct Words {
+    /// Their postings.
+    pub(crate) search: Search,
+    /// The rows about each entity that is named.
+    pub(crate) named: Vec<RoaringBitmap>,
 }
 
 /// When an answer holds what has not expired, and all of it.
@@ -65,16 +103,20 @@ impl Fresh {
 
 impl Index {
     /// Makes an index without memories, for vectors of `dimensions` values, whose last write was `generation`.
-    pub(crate) fn new(dimensions: usize, generation: u64) -> Self {
+    pub(crate) fn new(metric: Metric, dimensions: usize, generation: u64) -> Self {
         Self {
-            arena: Arena::new(dimensions),
-            ids: HashMap::new(),
+            vectors: Arena::new(metric, dimensions),
+            dimensions,
+            text: Text::new(),
+            facts: Column::new(Facts::NONE),
             live: RoaringBitmap::new(),
             categories: Names::default(),
             pools: Names::default(),
             agents: Names::default(),
             tags: Names::default(),
             threads: Names::default(),
+            neighbours: Threads::new(),
+            entities: Entities::default(),
             times: Buckets::default(),
             expiries: BTreeMap::new(),
             generation,
@@ -82,44 +124,53 @@ impl Index {
     }
 
     /// Applies the write that made `generation`.
-    pub(crate) fn apply(&mut self, change: &Change, generation: u64) {
-        match change {
-            Change::Put(records) => records.iter().for_each(|record| self.put(record)),
-            Change::Forget(ids) => ids.iter().for_each(|id| self.forget(id)),
+    pub(crate) fn apply(&mut self, written: &Written, generation: u64) {
+        if let Change::Put(records) = &*written.change {
+            for (record, seq) in records.iter().zip(written.first..) {
+                self.put(seq, &record.memory, &record.embedding);
+            }
         }
+        written.removed.iter().for_each(|removed| self.remove(removed));
         self.generation = generation;
+        if self.dead() > FEW.max(self.live.len()) {
+            self.compact();
+        }
     }
 
-    /// Stores one record; a memory of its id is replaced.
-    pub(crate) fn put(&mut self, record: &Record) {
-        let id = &record.memory.id;
-        let row = match self.ids.get(id).copied() {
-            Some(row) => {
-                self.unlist(row);
-                self.arena.put(row, record);
-                row
-            }
-            None => {
-                let row = self.arena.insert(record);
-                self.ids.insert(Arc::clone(id), row);
-                row
-            }
-        };
+    /// Appends a memory, whose number `seq` is greater than every number before. Its id is no concern of the index.
+    pub(crate) fn put(&mut self, seq: u64, memory: &Memory, vector: &[f32]) {
+        // 2³² rows are not reached: a space of half as many live memories would take terabytes before.
+        let Some(row) = self.vectors.push(seq, vector) else { return };
+        self.text.insert(row, &memory.content);
+        self.facts.set(row, Facts::of(memory));
         self.live.insert(row);
-        let memory = &*record.memory;
         self.categories.insert(&memory.category, row);
-        memory.pools.iter().for_each(|pool| self.pools.insert(pool, row));
+        for pool in &memory.pools {
+            self.pools.insert(pool, row);
+            self.entities.insert(pool);
+        }
         if !memory.agent.is_empty() {
             self.agents.insert(&memory.agent, row);
         }
         memory.tags.iter().for_each(|tag| self.tags.insert(tag, row));
         if let Some(place) = &memory.place {
             self.threads.insert(&place.thread, row);
+            self.neighbours.insert(&place.thread, place.position, row);
         }
         self.times.insert(memory.time, row);
         if let Some(expires) = memory.expires {
             self.expiries.entry(expires).or_default().insert(row);
         }
+    }
+
+    /// Returns how many values its vectors have.
+    pub(crate) fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    /// Returns by what they are compared.
+    pub(crate) fn metric(&self) -> Metric {
+        self.vectors.rows().metric()
     }
 
     /// Returns the write after which this is the state.
@@ -137,22 +188,31 @@ impl Index {
         self.categories.counts()
     }
 
-    /// Returns the memory of `id` with its vector.
-    #[cfg(test)]
-    pub(crate) fn get(&self, id: &str) -> Option<(Arc<crate::memory::Memory>, Vec<f32>)> {
-        let row = *self.ids.get(id)?;
-        let memory = self.arena.rows().memory(row)?;
-        Some((Arc::clone(memory), self.arena.rows().vector(row).to_vec()))
-    }
-
     /// Resolves the names and times of `filter`, so that the planner can be told of them and the candidates be picked.
     pub(crate) fn narrow<'a>(&'a self, filter: &'a Filter, now: SystemTime) -> Narrow<'a> {
         Narrow::new(self, filter, now)
     }
 
-    /// Returns the rows as they are now.
-    pub(crate) fn rows(&self) -> &Rows {
-        self.arena.rows()
+    /// Returns what a ranking looks at, as it is now.
+    pub(crate) fn view(&self) -> View {
+        View {
+            rows: self.vectors.rows().clone(),
+            facts: self.facts.clone(),
+            links: self.neighbours.links().clone(),
+            generation: self.generation,
+        }
+    }
+
+    /// Returns what the words of `text` mean here, as it is now.
+    pub(crate) fn words(&self, text: &str) -> Words {
+        let named = self.entities.named(text).into_iter();
+        let named = named.filter_map(|name| self.pools.get(name).cloned()).collect();
+        Words { search: self.text.search(text), named }
+    }
+
+    /// Returns every live row.
+    pub(crate) fn live(&self) -> &RoaringBitmap {
+        &self.live
     }
 
     /// Returns between which changes by expiry the present state lies: from the last one up to now, until the next.
@@ -163,31 +223,90 @@ impl Index {
         }
     }
 
-    fn forget(&mut self, id: &str) {
-        if let Some(row) = self.ids.remove(id) {
-            self.unlist(row);
-            self.arena.remove(row);
+    fn dead(&self) -> u64 {
+        self.vectors.rows().len() as u64 - self.live.len()
+    }
+
+    fn remove(&mut self, removed: &Removed) {
+        let row = self.vectors.rows().row(removed.seq).filter(|row| self.live.remove(*row));
+        // What could not be read when it was loaded has no row.
+        let Some(row) = row else { return };
+        match &removed.memory {
+            Some(memory) => self.unlist(row, memory),
+            None => self.leave_out([removed.seq]),
         }
     }
 
-    fn unlist(&mut self, row: u32) {
-        self.live.remove(row);
-        if let Some(memory) = self.arena.rows().memory(row) {
-            self.categories.remove(&memory.category, row);
-            memory.pools.iter().for_each(|pool| self.pools.remove(pool, row));
-            self.agents.remove(&memory.agent, row);
-            memory.tags.iter().for_each(|tag| self.tags.remove(tag, row));
-            if let Some(place) = &memory.place {
-                self.threads.remove(&place.thread, row);
-            }
-            self.times.remove(memory.time, row);
-            if let Some(Entry::Occupied(mut rows)) = memory.expires.map(|at| self.expiries.entry(at)) {
-                rows.get_mut().remove(row);
-                if rows.get().is_empty() {
-                    rows.remove();
-                }
+    fn unlist(&mut self, row: u32, memory: &Memory) {
+        self.text.remove(row, &memory.content);
+        self.categories.remove(&memory.category, row);
+        for pool in &memory.pools {
+            self.pools.remove(pool, row);
+            if self.pools.get(pool).is_none() {
+                self.entities.remove(pool);
             }
         }
+        self.agents.remove(&memory.agent, row);
+        memory.tags.iter().for_each(|tag| self.tags.remove(tag, row));
+        if let Some(place) = &memory.place {
+            self.threads.remove(&place.thread, row);
+            self.neighbours.remove(&place.thread, place.position, row);
+        }
+        self.times.remove(memory.time, row);
+        if let Some(Entry::Occupied(mut rows)) = memory.expires.map(|at| self.expiries.entry(at)) {
+            rows.get_mut().remove(row);
+            if rows.get().is_empty() {
+                rows.remove();
+            }
+        }
+    }
+
+    /// Leaves out the rows of `seqs`, of which it is not known any more what they were; slow, and once for all of them.
+    pub(crate) fn leave_out(&mut self, seqs: impl IntoIterator<Item = u64>) {
+        let rows = seqs.into_iter().filter_map(|seq| self.vectors.rows().row(seq));
+        let gone: RoaringBitmap = rows.collect();
+        self.live -= gone;
+        self.text.recount(&self.live);
+        let live = std::mem::take(&mut self.live);
+        self.names().into_iter().for_each(|names| names.retain(&live));
+        self.neighbours = self.neighbours.renumbered(|row| live.contains(row).then_some(row));
+        self.live = live;
+        self.derive();
+    }
+
+    fn names(&mut self) -> [&mut Names; 5] {
+        [&mut self.categories, &mut self.pools, &mut self.agents, &mut self.tags, &mut self.threads]
+    }
+
+    /// Makes what follows from the rest: entities, and the rows by time and by expiration.
+    fn derive(&mut self) {
+        (self.entities, self.times, self.expiries) = Default::default();
+        self.pools.iter().for_each(|(pool, _)| self.entities.insert(pool));
+        for row in &self.live {
+            let Facts { time, expires, .. } = self.facts.get(row);
+            self.times.insert(time, row);
+            if let Some(expires) = expires {
+                self.expiries.entry(expires).or_default().insert(row);
+            }
+        }
+    }
+
+    /// Removes the dead rows: the live ones are numbered anew, in their order.
+    fn compact(&mut self) {
+        let mut places = vec![None; self.vectors.rows().len()];
+        for (row, place) in self.live.iter().zip(0_u32..) {
+            places[row as usize] = Some(place);
+        }
+        let place = |row: u32| places.get(row as usize).copied().flatten();
+        self.vectors = self.vectors.compacted(self.live.iter());
+        self.text = self.text.compacted(place);
+        let mut facts = Column::new(Facts::NONE);
+        self.live.iter().zip(0..).for_each(|(row, place)| facts.set(place, self.facts.get(row)));
+        self.facts = facts;
+        self.names().into_iter().for_each(|names| names.renumber(place));
+        self.neighbours = self.neighbours.renumbered(place);
+        postings::renumber(&mut self.live, place);
+        self.derive();
     }
 }
 
@@ -200,12 +319,15 @@ pub(crate) mod tests {
 
     use roaring::RoaringBitmap;
 
-    use super::{Index, Report};
+    use super::{FEW, Index, Report};
     use crate::{
         explain::Node,
+        held::Held,
         memory::{Change, Memory, Record},
         plan::Strategy,
         query::Filter,
+        recall::contents::Contents as _,
+        vector::metric::Metric,
     };
 
     pub(crate) fn record(id: &str, embedding: &[f32]) -> Record {
@@ -226,26 +348,55 @@ pub(crate) mod tests {
         let narrow = index.narrow(filter, now);
         let picked = narrow.pick(Strategy::Filtered, None, &mut Report::of(Node::new("", "", 0.0, None)));
         let rows = picked.parts.into_iter().next().unwrap_or_default();
-        rows.into_iter()
-            .filter(|row| picked.tests.iter().all(|test| test.passes(index.rows(), *row)))
-            .collect()
+        let passes = |row: &u32| picked.tests.iter().all(|test| test.passes(&index.facts.get(*row)));
+        rows.into_iter().filter(passes).collect()
     }
 
-    fn ids(index: &Index, filter: &Filter) -> Vec<String> {
-        let rows = candidates(index, filter, UNIX_EPOCH);
-        rows.iter().map(|row| index.rows().memory(row).unwrap().id.to_string()).collect()
+    /// The numbers of the memories that pass `filter` at `now`.
+    pub(crate) fn seqs(index: &Index, filter: &Filter, now: SystemTime) -> Vec<u64> {
+        candidates(index, filter, now).iter().map(|row| index.vectors.rows().seq(row)).collect()
+    }
+
+    /// An index and what it was made of.
+    struct Made {
+        index: Index,
+        held: Held,
+    }
+
+    impl Made {
+        fn new() -> Self {
+            Self { index: Index::new(Metric::Cosine, 1, 0), held: Held::default() }
+        }
+
+        fn write(&mut self, change: Change) {
+            let generation = self.index.generation() + 1;
+            self.index.apply(&self.held.write(change), generation);
+        }
+
+        fn forget(&mut self, ids: &[&str]) {
+            self.write(Change::Forget(ids.iter().map(|id| (*id).to_owned()).collect()));
+        }
+
+        fn ids_at(&self, filter: &Filter, now: SystemTime) -> Vec<String> {
+            let memories = self.held.memories(&seqs(&self.index, filter, now)).unwrap();
+            memories.iter().map(|memory| memory.id.to_string()).collect()
+        }
+
+        fn ids(&self, filter: &Filter) -> Vec<String> {
+            self.ids_at(filter, UNIX_EPOCH)
+        }
     }
 
     #[test]
     fn a_replaced_memory_is_found_by_what_it_says_now() {
-        let mut index = Index::new(1, 0);
-        index.apply(&Change::Put(vec![record("a", &[1.0])]), 1);
+        let mut made = Made::new();
+        made.write(Change::Put(vec![record("a", &[1.0])]));
         let mut newer = record("a", &[2.0]);
         let memory = Arc::get_mut(&mut newer.memory).unwrap();
         (memory.category, memory.pools, memory.time) =
             ("d".into(), vec!["q".into()], UNIX_EPOCH + Duration::from_hours(100));
-        index.apply(&Change::Put(vec![newer]), 2);
-        let by = |filter: Filter| ids(&index, &filter).len();
+        made.write(Change::Put(vec![newer]));
+        let by = |filter: Filter| made.ids(&filter).len();
         assert_eq!(by(Filter { categories: vec!["c".into()], ..Filter::default() }), 0);
         assert_eq!(by(Filter { pools: vec!["p".into()], ..Filter::default() }), 0);
         assert_eq!(by(Filter { end: Some(UNIX_EPOCH + Duration::from_hours(99)), ..Filter::default() }), 0);
@@ -253,29 +404,78 @@ pub(crate) mod tests {
             by(Filter { categories: vec!["d".into()], pools: vec!["q".into()], ..Filter::default() }),
             1
         );
-        assert_eq!((index.len(), index.generation()), (1, 2));
-        assert_eq!(index.get("a").unwrap().1, [2.0]);
+        assert_eq!((made.index.len(), made.index.generation()), (1, 2));
+        assert!(made.index.words("p").named.is_empty(), "nothing is about it any more");
+        assert_eq!(made.index.words("of Q").named.len(), 1);
+    }
+
+    #[test]
+    fn of_an_id_that_a_write_puts_twice_the_last_stays() {
+        let mut made = Made::new();
+        made.write(Change::Put(vec![record("a", &[1.0]), record("b", &[1.0]), record("a", &[2.0])]));
+        assert_eq!(made.ids(&Filter::default()), ["b", "a"]);
     }
 
     #[test]
     fn a_forgotten_memory_is_nowhere() {
-        let mut index = Index::new(1, 0);
-        index.apply(&Change::Put(vec![record("a", &[1.0]), record("b", &[1.0])]), 1);
-        index.apply(&Change::Forget(vec!["a".into(), "unknown".into()]), 2);
-        assert!(index.get("a").is_none());
-        assert_eq!(ids(&index, &Filter::default()), ["b"]);
-        assert_eq!(index.categories().get("c"), Some(&1));
-        index.apply(&Change::Forget(vec!["b".into()]), 3);
-        assert!(index.categories().is_empty());
+        let mut made = Made::new();
+        made.write(Change::Put(vec![record("a", &[1.0]), record("b", &[1.0])]));
+        made.forget(&["a", "unknown"]);
+        assert_eq!(made.ids(&Filter::default()), ["b"]);
+        assert_eq!(made.index.categories().get("c"), Some(&1));
+        made.forget(&["b"]);
+        assert!(made.index.categories().is_empty());
+        assert!(made.index.words("content").search.is_empty());
     }
 
     #[test]
-    fn rows_in_use_are_not_touched_by_a_later_write() {
-        let mut index = Index::new(1, 0);
-        index.apply(&Change::Put(vec![record("a", &[1.0])]), 1);
-        let rows = index.rows().clone();
-        index.apply(&Change::Forget(vec!["a".into()]), 2);
-        assert!(rows.memory(0).is_some());
+    fn a_memory_that_cannot_be_read_any_more_is_found_no_more_either() {
+        let mut made = Made::new();
+        made.write(Change::Put(vec![record("a", &[1.0]), record("b", &[1.0])]));
+        let mut written = made.held.write(Change::Forget(vec!["a".into()]));
+        written.removed[0].memory = None;
+        made.index.apply(&written, 2);
+        assert_eq!(made.ids(&Filter::default()), ["b"]);
+        assert_eq!(made.ids(&Filter { pools: vec!["p".into()], ..Filter::default() }), ["b"]);
+        assert_eq!(made.index.categories().get("c"), Some(&1));
+    }
+
+    #[test]
+    fn dead_rows_are_removed_when_there_are_as_many_as_live_ones() {
+        let mut made = Made::new();
+        let name = |number: u64| (number % 50).to_string();
+        let placed = |number: u64| {
+            let mut record = record(&name(number), &[1.0]);
+            let memory = Arc::get_mut(&mut record.memory).unwrap();
+            memory.place = Some(crate::memory::Place { thread: "t".into(), position: number % 50 });
+            memory.expires = Some(UNIX_EPOCH + Duration::from_secs(100 + number));
+            record
+        };
+        for first in (0..FEW + 1000).step_by(50) {
+            made.write(Change::Put((first..first + 50).map(placed).collect()));
+            assert!(made.index.vectors.rows().len() as u64 <= FEW + 150);
+        }
+        let named = Filter { pools: vec!["p".into()], threads: vec!["t".into()], ..Filter::default() };
+        let expected: Vec<String> = (0..50).map(name).collect();
+        assert_eq!((made.ids(&named), made.ids(&Filter::default())), (expected.clone(), expected));
+        assert!(made.ids_at(&named, UNIX_EPOCH + Duration::from_secs(100 + 2 * FEW)).is_empty());
+        let rows: Vec<u32> = made.index.live.iter().collect();
+        let mut around = Vec::new();
+        let lending = super::threads::Lending { next: 1.0, second: 0.0 };
+        made.index.neighbours.links().around(rows[7], lending, |row, _| around.push(row));
+        assert_eq!(around, [rows[6], rows[8]]);
+        let scores = made.index.words("content").search;
+        assert_eq!(scores.scores(&made.index.live, made.index.neighbours.links(), lending).len(), 50);
+    }
+
+    #[test]
+    fn a_view_does_not_see_a_later_write() {
+        let mut made = Made::new();
+        made.write(Change::Put(vec![record("a", &[1.0])]));
+        let view = made.index.view();
+        made.write(Change::Put(vec![record("a", &[2.0]), record("b", &[1.0])]));
+        assert_eq!((view.rows.len(), view.generation), (1, 1));
+        assert_eq!(view.facts.len(), 1);
     }
 
     #[test]
@@ -286,24 +486,24 @@ pub(crate) mod tests {
             Arc::get_mut(&mut record.memory).unwrap().expires = Some(at(second));
             record
         };
-        let mut index = Index::new(1, 0);
-        index.apply(&Change::Put(vec![until("a", 10), until("b", 20), record("c", &[1.0])]), 1);
-        let found = |index: &Index, second| {
-            (candidates(index, &Filter::default(), at(second)).len(), index.fresh(at(second)).until)
+        let mut made = Made::new();
+        made.write(Change::Put(vec![until("a", 10), until("b", 20), record("c", &[1.0])]));
+        let found = |made: &Made, second| {
+            (made.ids_at(&Filter::default(), at(second)).len(), made.index.fresh(at(second)).until)
         };
-        assert_eq!(found(&index, 9), (3, Some(at(10))));
-        assert_eq!(found(&index, 10), (2, Some(at(20))));
-        assert_eq!(found(&index, 20), (1, None));
-        index.apply(&Change::Put(vec![record("b", &[1.0])]), 2);
-        index.apply(&Change::Forget(vec!["a".into()]), 3);
-        assert_eq!(found(&index, 0), (2, None), "what was replaced or forgotten does not expire");
+        assert_eq!(found(&made, 9), (3, Some(at(10))));
+        assert_eq!(found(&made, 10), (2, Some(at(20))));
+        assert_eq!(found(&made, 20), (1, None));
+        made.write(Change::Put(vec![record("b", &[1.0])]));
+        made.forget(&["a"]);
+        assert_eq!(found(&made, 0), (2, None), "what was replaced or forgotten does not expire");
     }
 
     #[test]
     fn confidence_is_a_lower_bound() {
-        let mut index = Index::new(1, 0);
-        index.apply(&Change::Put(vec![record("a", &[1.0])]), 1);
-        assert_eq!(ids(&index, &Filter { min_confidence: 0.5, ..Filter::default() }), ["a"]);
-        assert!(ids(&index, &Filter { min_confidence: 0.51, ..Filter::default() }).is_empty());
+        let mut made = Made::new();
+        made.write(Change::Put(vec![record("a", &[1.0])]));
+        assert_eq!(made.ids(&Filter { min_confidence: 0.5, ..Filter::default() }), ["a"]);
+        assert!(made.ids(&Filter { min_confidence: 0.51, ..Filter::default() }).is_empty());
     }
 }

@@ -7,11 +7,11 @@ use std::{
 
 use roaring::{MultiOps as _, RoaringBitmap};
 
-use super::{Index, Rows};
+use super::{Index, column::Column, facts::Facts};
 use crate::{
     explain::{Node, named},
     plan::{Condition, Cost, Kind, Sample, Seen, Statistics, Strategy, Work},
-    query::Filter,
+    query::{Filter, Ranking},
 };
 
 /// Rows of a sample at first; those of a smaller bitmap are all seen.
@@ -87,17 +87,14 @@ impl Report {
 }
 
 impl Test {
-    /// Returns whether `row` passes.
-    pub(crate) fn passes(self, rows: &Rows, row: u32) -> bool {
+    /// Returns whether a row of these facts passes.
+    pub(crate) fn passes(self, facts: &Facts) -> bool {
         match self {
-            Self::Alive(now) => {
-                rows.memory(row).is_some_and(|memory| memory.expires.is_none_or(|at| now < at))
-            }
+            Self::Alive(now) => facts.expires.is_none_or(|at| now < at),
             Self::Within(start, end) => {
-                let time = rows.time(row);
-                start.is_none_or(|start| start <= time) && end.is_none_or(|end| time < end)
+                start.is_none_or(|start| start <= facts.time) && end.is_none_or(|end| facts.time < end)
             }
-            Self::Sure(least) => rows.confidence(row) >= least,
+            Self::Sure(least) => facts.confidence >= least,
         }
     }
 
@@ -112,19 +109,19 @@ impl Test {
 }
 
 impl Part<'_> {
-    fn passes(&self, rows: &Rows, row: u32) -> bool {
+    fn passes(&self, facts: &Column<Facts>, row: u32) -> bool {
         match self.test {
-            Some(test) => test.passes(rows, row),
+            Some(test) => test.passes(&facts.get(row)),
             None => self.bitmaps.iter().any(|bitmap| bitmap.contains(row)),
         }
     }
 
     /// Returns one bitmap: of the rows that pass, of [`Kind::Expiry`] of those that do not.
-    fn bitmap(&self, rows: &Rows, buckets: &[(&RoaringBitmap, bool)]) -> Cow<'_, RoaringBitmap> {
+    fn bitmap(&self, facts: &Column<Facts>, buckets: &[(&RoaringBitmap, bool)]) -> Cow<'_, RoaringBitmap> {
         if let (Kind::Time, Some(test)) = (self.condition.kind, self.test) {
             let whole = buckets.iter().filter(|(_, beyond)| !beyond).map(|(rows, _)| *rows);
             let edges = buckets.iter().filter(|(_, beyond)| *beyond).flat_map(|(rows, _)| rows.iter());
-            let edges: RoaringBitmap = edges.filter(|row| test.passes(rows, *row)).collect();
+            let edges: RoaringBitmap = edges.filter(|row| test.passes(&facts.get(*row))).collect();
             return Cow::Owned(whole.union() | edges);
         }
         match self.bitmaps.as_slice() {
@@ -192,17 +189,18 @@ impl<'a> Narrow<'a> {
     }
 
     /// Returns what the planner is told; `words` are the rows that hold a word of the query, at most.
-    pub(crate) fn statistics(&self, ranked: bool, limit: usize, words: Option<u64>) -> Statistics {
+    pub(crate) fn statistics(&self, ranking: Ranking, limit: usize, words: Option<u64>) -> Statistics {
         let conditions: Vec<_> = self.parts.iter().map(|part| part.condition.clone()).collect();
         let mut statistics = Statistics {
             live: self.index.live.len(),
-            dimensions: self.index.rows().dimensions(),
-            ranked,
+            dimensions: if ranking.by_vector() { self.index.dimensions } else { 0 },
+            ranked: ranking != Ranking::Newest,
             limit: limit as u64,
             conditions,
             buckets: if self.timed { self.buckets.len() } else { self.index.times.len() } as u64,
             pools: self.pools.iter().map(|(pool, rows)| ((*pool).to_owned(), rows.len())).collect(),
-            words,
+            // Only by words alone can a row with one not be worse than any without.
+            words: words.filter(|_| ranking == Ranking::Text),
             sample: Sample::default(),
         };
         let all = (1 << self.parts.len()) - 1;
@@ -256,11 +254,11 @@ impl<'a> Narrow<'a> {
 
     /// Joins the bitmaps of all conditions, but for that of `left_out`; every row where there is none.
     fn joined(&self, left_out: Option<Kind>, report: &mut Report) -> RoaringBitmap {
-        let (rows, live) = (self.index.rows(), &self.index.live);
+        let (facts, live) = (&self.index.facts, &self.index.live);
         let mut candidates: Option<RoaringBitmap> = None;
         for part in self.mapped().filter(|part| Some(part.condition.kind) != left_out) {
             let (start, kind) = (Instant::now(), part.condition.kind);
-            let bitmap = part.bitmap(rows, &self.buckets);
+            let bitmap = part.bitmap(facts, &self.buckets);
             let joined = match candidates.take() {
                 None if kind == Kind::Expiry => live - &*bitmap,
                 None => bitmap.into_owned(),
@@ -278,10 +276,10 @@ impl<'a> Narrow<'a> {
     /// Walks the rows of the rarest condition and asks the others.
     fn walked(&self, report: &mut Report) -> RoaringBitmap {
         let start = Instant::now();
-        let (rows, Some(first)) = (self.index.rows(), self.mapped().next()) else {
+        let (facts, Some(first)) = (&self.index.facts, self.mapped().next()) else {
             return self.index.live.clone();
         };
-        let bitmap = first.bitmap(rows, &self.buckets);
+        let bitmap = first.bitmap(facts, &self.buckets);
         let alive;
         let walked = if first.condition.kind == Kind::Expiry {
             alive = &self.index.live - &*bitmap;
@@ -293,7 +291,7 @@ impl<'a> Narrow<'a> {
         let passes = |row: &u32| {
             passed[0] += 1;
             self.parts.iter().enumerate().skip(1).all(|(place, part)| {
-                let passes = part.passes(rows, *row);
+                let passes = part.passes(facts, *row);
                 passed[place] += u64::from(passes);
                 passes
             })
@@ -311,11 +309,11 @@ impl<'a> Narrow<'a> {
 
     /// One partition a bucket of time, the newest first.
     fn by_time(&self, report: &mut Report) -> Vec<RoaringBitmap> {
-        let (start, rows) = (Instant::now(), self.index.rows());
+        let (start, facts) = (Instant::now(), &self.index.facts);
         let others: Vec<_> = self
             .mapped()
             .filter(|part| part.condition.kind != Kind::Time)
-            .map(|part| (part.condition.kind, part.bitmap(rows, &self.buckets)))
+            .map(|part| (part.condition.kind, part.bitmap(facts, &self.buckets)))
             .collect();
         let test = self.parts.iter().filter_map(|part| part.test).find(|test| test.kind() == Kind::Time);
         let mut looked = 0;
@@ -324,7 +322,7 @@ impl<'a> Narrow<'a> {
             (buckets, looked) = (buckets + 1, looked + bucket.len());
             let mut candidates = bucket.clone();
             if let Some(test) = test.filter(|_| beyond) {
-                candidates.retain(|row| test.passes(rows, row));
+                candidates.retain(|row| test.passes(&facts.get(row)));
             }
             others.iter().for_each(|(kind, bitmap)| join(&mut candidates, *kind, bitmap));
             candidates
@@ -381,7 +379,7 @@ impl<'a> Narrow<'a> {
     }
 
     fn look(&self, base: &[&RoaringBitmap], first: Option<&Part<'_>>, from: u64, count: u64) -> Vec<Seen> {
-        let rows = self.index.rows();
+        let facts = &self.index.facts;
         let mut seen = Vec::with_capacity(usize::try_from(count).unwrap_or_default());
         let (mut bitmap, mut before) = (0, 0);
         for number in 0..count {
@@ -399,7 +397,7 @@ impl<'a> Narrow<'a> {
                 named.map_or(1, |first| first.bitmaps.iter().filter(|rows| rows.contains(row)).count());
             let passed = self.parts.iter().enumerate();
             let passed =
-                passed.fold(0, |bits, (place, part)| bits | u16::from(part.passes(rows, row)) << place);
+                passed.fold(0, |bits, (place, part)| bits | u16::from(part.passes(facts, row)) << place);
             seen.push(Seen { weight: 1.0 / held.max(1) as f64, passed });
         }
         seen

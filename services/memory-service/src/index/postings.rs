@@ -7,6 +7,8 @@ use std::{
 
 use roaring::RoaringBitmap;
 
+use super::text::bytes::{put, put_part, take, take_part};
+
 /// Width of a time bucket.
 pub(crate) const BUCKET: Duration = Duration::from_hours(6);
 
@@ -36,6 +38,45 @@ impl Names {
                 self.0.remove(name);
             }
         }
+    }
+
+    /// Returns every name with its rows.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &RoaringBitmap)> {
+        self.0.iter().map(|(name, rows)| (name.as_str(), rows))
+    }
+
+    /// Leaves only the rows in `live`.
+    pub(crate) fn retain(&mut self, live: &RoaringBitmap) {
+        self.0.retain(|_, rows| {
+            *rows &= live;
+            !rows.is_empty()
+        });
+    }
+
+    /// Returns the names as bytes for [`Names::from_bytes`].
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        put(&mut bytes, self.0.len() as u64);
+        for (name, rows) in &self.0 {
+            put_part(&mut bytes, name.as_bytes());
+            put_part(&mut bytes, &rows_to_bytes(rows));
+        }
+        bytes
+    }
+
+    /// Makes names from bytes; nothing if they are not what [`Names::to_bytes`] returned.
+    pub(crate) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+        let (bytes, mut names) = (&mut bytes, HashMap::new());
+        for _ in 0..take(bytes)? {
+            let name = str::from_utf8(take_part(bytes)?).ok()?.to_owned();
+            names.insert(name, rows_from_bytes(take_part(bytes)?)?);
+        }
+        bytes.is_empty().then_some(Self(names))
+    }
+
+    /// Gives every row the number that `place` tells; those without one go.
+    pub(crate) fn renumber(&mut self, place: impl Fn(u32) -> Option<u32>) {
+        self.0.values_mut().for_each(|rows| renumber(rows, &place));
     }
 
     /// Returns the rows that carry `name`.
@@ -84,6 +125,25 @@ impl Buckets {
             (rows, (*number == first && start.is_some()) || (*number == last && end.is_some()))
         })
     }
+}
+
+/// Returns `rows` as bytes, in the format that all implementations of Roaring share.
+pub(crate) fn rows_to_bytes(rows: &RoaringBitmap) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(rows.serialized_size());
+    // Writing into memory does not fail.
+    let _ = rows.serialize_into(&mut bytes);
+    bytes
+}
+
+/// Makes rows from bytes; nothing if they are not what [`rows_to_bytes`] returned.
+pub(crate) fn rows_from_bytes(mut bytes: &[u8]) -> Option<RoaringBitmap> {
+    let rows = RoaringBitmap::deserialize_from(&mut bytes).ok()?;
+    bytes.is_empty().then_some(rows)
+}
+
+/// Gives `rows` the numbers that `place` tells, which rise with theirs.
+pub(crate) fn renumber(rows: &mut RoaringBitmap, place: impl Fn(u32) -> Option<u32>) {
+    *rows = rows.iter().filter_map(place).collect();
 }
 
 /// Returns the number of the bucket that `time` falls into, counted from 1970; negative before.

@@ -7,7 +7,10 @@ use std::{
 
 use roaring::RoaringBitmap;
 
-use super::column::Column;
+use super::{
+    column::Column,
+    text::bytes::{put, put_part, take, take_part, take_u32},
+};
 
 /// A row that is none.
 const NONE: u32 = u32::MAX;
@@ -64,12 +67,64 @@ impl Threads {
         }
     }
 
+    /// Returns the threads as bytes for [`Threads::from_bytes`].
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        put(&mut bytes, self.members.len() as u64);
+        for (thread, members) in &self.members {
+            put_part(&mut bytes, thread.as_bytes());
+            put(&mut bytes, members.len() as u64);
+            for (position, row) in members {
+                put(&mut bytes, *position);
+                put(&mut bytes, (*row).into());
+            }
+        }
+        bytes
+    }
+
+    /// Makes threads from bytes; nothing if they are not what [`Threads::to_bytes`] returned.
+    pub(crate) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+        let (bytes, mut threads) = (&mut bytes, Self::new());
+        for _ in 0..take(bytes)? {
+            let thread = str::from_utf8(take_part(bytes)?).ok()?;
+            let mut members = Vec::new();
+            for _ in 0..take(bytes)? {
+                members.push((take(bytes)?, take_u32(bytes)?));
+            }
+            threads.link(&members);
+            threads.members.insert(thread.into(), members.into_iter().collect());
+        }
+        bytes.is_empty().then_some(threads)
+    }
+
+    /// Makes the members of a thread, given in their order, neighbours.
+    fn link(&mut self, members: &[(u64, u32)]) {
+        for pair in members.windows(2) {
+            self.links.join(Some(pair[0].1), Some(pair[1].1));
+        }
+    }
+
+    /// Returns the threads of a space whose rows have other numbers: `place` tells the new one of each.
+    pub(crate) fn renumbered(&self, place: impl Fn(u32) -> Option<u32>) -> Self {
+        let mut renumbered = Self::new();
+        for (thread, members) in &self.members {
+            let members = members.iter().filter_map(|(position, row)| Some((*position, place(*row)?)));
+            let members: Vec<_> = members.collect();
+            if !members.is_empty() {
+                renumbered.link(&members);
+                renumbered.members.insert(thread.clone(), members.into_iter().collect());
+            }
+        }
+        renumbered
+    }
+
     /// Returns the neighbours as they are now, shared.
     pub(crate) fn links(&self) -> &Links {
         &self.links
     }
 
     /// Returns the rows of `thread` in their order.
+    #[cfg(test)]
     pub(crate) fn rows(&self, thread: &str) -> impl Iterator<Item = u32> {
         self.members.get(thread).into_iter().flatten().map(|(_, row)| *row)
     }

@@ -121,6 +121,8 @@ struct Select {
     parts: f64,
     /// Whether the newest partitions come first, so that a recall of the newest need not see all.
     newest_first: bool,
+    /// Rows of a partition of which none can come after one of the rest.
+    first: Option<f64>,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "row numbers have 32 bits")]
@@ -176,6 +178,7 @@ impl Maker<'_> {
             children: self.filters(|_| None),
             parts: 1.0,
             newest_first: false,
+            first: None,
         })
     }
 
@@ -186,6 +189,7 @@ impl Maker<'_> {
             children: self.filters(|place| Some(self.narrow(place))),
             parts: 1.0,
             newest_first: false,
+            first: None,
         }
     }
 
@@ -202,6 +206,7 @@ impl Maker<'_> {
             children: self.filters(|_| None),
             parts: 1.0,
             newest_first: false,
+            first: None,
         })
     }
 
@@ -226,6 +231,7 @@ impl Maker<'_> {
             children,
             parts: buckets as f64,
             newest_first: true,
+            first: None,
         })
     }
 
@@ -251,12 +257,13 @@ impl Maker<'_> {
             children: pools.iter().map(partition).chain(self.confidence()).collect(),
             parts: pools.len() as f64,
             newest_first: false,
+            first: None,
         })
     }
 
     fn text(&self) -> Result<Select, String> {
         let Some(words) = self.statistics.words else {
-            return Err("there is no index of the query's words".to_owned());
+            return Err("memories are not ranked by words alone".to_owned());
         };
         let filtered = self.filtered();
         let mut work = filtered.work;
@@ -267,7 +274,7 @@ impl Maker<'_> {
         let detail = "candidates that hold a word of the query, before the rest";
         children.push(Node::new("words", detail, rows, Some(self.costs.estimate(&work[work.len() - 2..]))));
         let detail = "candidates with a word of the query first".to_owned();
-        Ok(Select { detail, work, children, parts: 2.0, newest_first: false })
+        Ok(Select { detail, work, children, parts: 2.0, newest_first: false, first: Some(rows) })
     }
 
     fn plan(&self, strategy: Strategy, select: Select) -> Plan {
@@ -277,10 +284,15 @@ impl Maker<'_> {
         let mut select_node =
             Node::new("select", select.detail, candidates, Some(self.costs.estimate(&select.work)));
         select_node.children = select.children;
-        let how = if self.statistics.ranked { "exact likeness" } else { "no ranking, by time" };
+        let how = match (self.statistics.ranked, self.statistics.dimensions) {
+            (false, _) => "no ranking, by time",
+            (true, 0) => "what is known without vectors",
+            (true, _) => "likeness, proven exact",
+        };
         let detail = format!("{how}, threads: {threads}");
         let scan = Node::new("scan", detail, compared, Some(self.costs.estimate(&scan_work)));
-        let detail = format!("the best {} by score, then newest, then id", self.statistics.limit);
+        let detail =
+            format!("the best {} by score, then the newest, then the last written", self.statistics.limit);
         let rank_work = [(Cost::Order, found)];
         let rank = Node::new("rank", detail, found, Some(self.costs.estimate(&rank_work)));
         let all: Vec<Work> = select.work.into_iter().chain(scan_work).chain(rank_work).collect();
@@ -297,12 +309,13 @@ impl Maker<'_> {
             let each = candidates / select.parts;
             candidates.min(self.statistics.limit as f64 + each)
         } else {
-            candidates
+            // None of the rest comes before them.
+            select.first.filter(|first| *first >= self.statistics.limit as f64).unwrap_or(candidates)
         };
-        let values = if self.statistics.ranked { self.statistics.dimensions } else { 0 };
+        let values = self.statistics.dimensions;
         let serial = comparing(compared, values, 1);
         let parallel = comparing(compared, values, self.threads);
-        let pays = self.threads > 1 && (self.statistics.ranked || !select.newest_first);
+        let pays = self.threads > 1 && values > 0;
         if pays && self.costs.estimate(&parallel) < self.costs.estimate(&serial) {
             return (compared, parallel, self.threads);
         }
@@ -437,7 +450,7 @@ mod tests {
         let plain = statistics(1_000_000, vec![condition(Kind::Category, 900_000)]);
         let wish = Wish { strategy: Some(Strategy::Text), ..FREE };
         let refused = choose(&plain, &Costs::default(), 1.0, wish).unwrap_err();
-        assert_eq!(refused.why, "there is no index of the query's words");
+        assert_eq!(refused.why, "memories are not ranked by words alone");
         let indexed = Statistics { words: Some(100), ..plain };
         let forced = choose(&indexed, &Costs::default(), 1.0, wish).unwrap();
         assert_eq!(forced.plan.root.find("words").unwrap().estimated_rows, 100.0);

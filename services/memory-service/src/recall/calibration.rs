@@ -10,12 +10,14 @@ use std::{
 use super::{Means, Wanted, run};
 use crate::{
     explain::Node,
+    held::Held,
     index::Index,
-    memory::{Memory, Record},
+    memory::{Change, Memory, Record},
     plan::{Costs, Planner, Strategy, Wish},
-    query::{Filter, Likeness, Query},
-    scan::{Stop, unit},
+    query::{Filter, Query, Ranking},
     space::Space,
+    stop::Stop,
+    vector::{metric::Metric, pool::Pool},
 };
 
 /// Name of the file in `memory_dir`.
@@ -44,11 +46,11 @@ pub(crate) fn keep(file: &Path, costs: Costs) -> io::Result<()> {
 }
 
 /// Runs every plan on made-up memories for a few milliseconds, and lets `planner` learn what its work costs.
-pub(crate) fn measure(planner: &Planner, dimensions: usize, threads: usize) {
-    let space = Space::apart(made(dimensions));
+pub(crate) fn measure(planner: &Planner, pool: &Pool, dimensions: usize, threads: usize) {
+    let (space, held) = made(dimensions);
     // Apart, so that what is learned of made-up filters does not correct estimates of real ones.
     let apart = Planner::new(planner.costs());
-    let stop = Stop::at(Instant::now() + LONGEST);
+    let stop = Arc::new(Stop::at(Instant::now() + LONGEST));
     let now = hour(HOURS);
     for turn in 0.. {
         let (strategy, ranked) = [
@@ -61,11 +63,14 @@ pub(crate) fn measure(planner: &Planner, dimensions: usize, threads: usize) {
             (Strategy::Pools, true),
         ][turn % 7];
         let filter = filter(strategy);
-        let query = Query { likeness: Likeness::Newest, filter, limit: 10, include_embedding: false };
-        let ranking = ranked.then(|| unit(&vector(dimensions, 7))).flatten();
-        let wanted = Wanted { ranking, step: Node::new("embed", "", 0.0, None) };
+        let ranking = if ranked { Ranking::Vector } else { Ranking::Newest };
+        let query = Query { ranking, filter, ..Query::newest(10) };
+        let vector = ranked.then(|| vector(dimensions, 7));
+        let wanted = Wanted { vector, step: Node::new("embed", "", 0.0, None) };
         let wish = Wish { threads: if turn % 2 == 0 { 1 } else { threads }, strategy: Some(strategy) };
-        let means = Means { planner: &apart, wish, batch: 256, words: None };
+        let half_life = Duration::from_hours(24);
+        let means =
+            Means { planner: &apart, wish, batch: 256, reads: 1024, half_life, pool, contents: &held };
         if run(&space, &query, wanted, now, &means, &stop).is_err() {
             break;
         }
@@ -90,21 +95,22 @@ fn filter(strategy: Strategy) -> Filter {
     }
 }
 
-fn made(dimensions: usize) -> Index {
-    let mut index = Index::new(dimensions, 0);
+fn made(dimensions: usize) -> (Space, Held) {
     let count = (VALUES.0 / dimensions.max(1)).clamp(1, VALUES.1) as u64;
-    for number in 0..count {
+    let record = |number: u64| {
         let memory = Memory {
             id: number.to_string().into(),
-            category: if number % 2 == 0 { "even" } else { "odd" }.to_owned(),
+            category: if number.is_multiple_of(2) { "even" } else { "odd" }.to_owned(),
             pools: vec![(number % 3).to_string()],
             time: hour(number * HOURS / count),
-            confidence: if number % 4 == 0 { 1.0 } else { 0.0 },
+            confidence: if number.is_multiple_of(4) { 1.0 } else { 0.0 },
             ..Memory::bare()
         };
-        index.put(&Record { memory: Arc::new(memory), embedding: vector(dimensions, number) });
-    }
-    index
+        Record { memory: Arc::new(memory), embedding: vector(dimensions, number) }
+    };
+    let (mut index, mut held) = (Index::new(Metric::Cosine, dimensions, 0), Held::default());
+    index.apply(&held.write(Change::Put((0..count).map(record).collect())), 1);
+    (Space::apart(index), held)
 }
 
 /// Returns a vector like no other's: steps of a multiplicative hash.
@@ -126,13 +132,16 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{FILE, keep, load, measure};
-    use crate::plan::{Costs, Planner};
+    use crate::{
+        plan::{Costs, Planner},
+        vector::pool::Pool,
+    };
 
     #[test]
     fn measuring_changes_the_costs_and_ends() {
         let planner = Planner::default();
         let start = Instant::now();
-        measure(&planner, 64, 2);
+        measure(&planner, &Pool::new(2, 4).unwrap(), 64, 2);
         assert_ne!(planner.costs(), Costs::default());
         assert!(start.elapsed() < Duration::from_secs(5), "it is bounded: {:?}", start.elapsed());
     }
@@ -143,7 +152,7 @@ mod tests {
         let file = folder.path().join(FILE);
         assert_eq!(load(&file), Costs::default());
         let planner = Planner::default();
-        measure(&planner, 64, 1);
+        measure(&planner, &Pool::new(1, 4).unwrap(), 64, 1);
         keep(&file, planner.costs()).unwrap();
         assert_eq!(load(&file), planner.costs());
         std::fs::write(&file, [0xff, 0]).unwrap();

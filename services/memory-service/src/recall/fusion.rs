@@ -70,6 +70,17 @@ impl Default for Weights {
 }
 
 impl Weights {
+    /// Returns all of them, in the order of [`Parts`].
+    pub(crate) fn values(&self) -> [f64; 7] {
+        let Self { vector, text, entity, period, recency, importance, confidence } = *self;
+        [vector, text, entity, period, recency, importance, confidence]
+    }
+
+    /// Returns how much likeness counts, of 1.
+    pub(crate) fn share(&self) -> f64 {
+        self.vector / self.sum()
+    }
+
     /// Returns the score: the weighted mean of the parts, -1 to 1; 0 if nothing has a weight.
     pub(crate) fn score(&self, parts: &Parts) -> f64 {
         let sum = self.vector * f64::from(parts.vector)
@@ -82,20 +93,8 @@ impl Weights {
         sum / self.sum()
     }
 
-    /// Returns by how much a score is off at most if the likeness it was made with is off by at most `error`. The error of a likeness with what
-    /// neighbours lend is at most the greatest of theirs, since it is a mean.
-    pub(crate) fn bound(&self, error: f64) -> f64 {
-        self.vector * error / self.sum()
-    }
-
     fn sum(&self) -> f64 {
-        let sum = self.vector
-            + self.text
-            + self.entity
-            + self.period
-            + self.recency
-            + self.importance
-            + self.confidence;
+        let sum: f64 = self.values().iter().sum();
         if sum > 0.0 { sum } else { 1.0 }
     }
 }
@@ -125,22 +124,20 @@ pub(crate) fn stated(value: f64) -> f32 {
     if value > 0.0 { value as f32 } else { UNSTATED }
 }
 
-/// Returns the reciprocal rank fusion of likeness and words, in the order of `parts`, as a share of what the best of both would have: 0 to 1. Equal
-/// parts share the better rank. A row without a word of the query has no rank by words.
+/// Returns the reciprocal rank fusion of likeness and words, row by row, as a share of what the best of both would have: 0 to 1. Equal
+/// values share the better rank; a row without a value has no rank.
 ///
-/// Unlike [`Weights::score`] this depends on the other candidates, and on every exact likeness.
-pub(crate) fn reciprocal(parts: &[Parts]) -> Vec<f64> {
-    let mut scores = vec![0.0; parts.len()];
-    let by_vector = |parts: &Parts| Some(parts.vector);
-    let by_text = |parts: &Parts| (parts.text > 0.0).then_some(parts.text);
-    add_ranks(parts, by_vector, &mut scores);
-    add_ranks(parts, by_text, &mut scores);
+/// Unlike [`Weights::score`] this depends on the other candidates.
+pub(crate) fn reciprocal(likeness: &[Option<f32>], words: &[Option<f32>]) -> Vec<f64> {
+    let mut scores = vec![0.0; likeness.len()];
+    add_ranks(likeness, &mut scores);
+    add_ranks(words, &mut scores);
     scores
 }
 
-fn add_ranks(parts: &[Parts], part: impl Fn(&Parts) -> Option<f32>, scores: &mut [f64]) {
-    let values = parts.iter().map(part).enumerate();
-    let mut ranked: Vec<(usize, f32)> = values.filter_map(|(at, value)| Some((at, value?))).collect();
+fn add_ranks(values: &[Option<f32>], scores: &mut [f64]) {
+    let values = values.iter().enumerate();
+    let mut ranked: Vec<(usize, f32)> = values.filter_map(|(at, value)| Some((at, (*value)?))).collect();
     ranked.sort_by(|one, other| other.1.total_cmp(&one.1));
     let mut rank = 1.0;
     for same in ranked.chunk_by(|one, other| one.1 == other.1) {
@@ -172,7 +169,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_score_is_the_weighted_mean_and_off_by_no_more_than_its_bound(
+        fn a_score_is_the_weighted_mean_and_off_by_the_share_of_likeness_at_most(
             values in uniform7(0.0_f32..1.0),
             given in uniform7(0.0_f64..2.0),
             error in -0.1_f32..0.1,
@@ -186,7 +183,7 @@ mod tests {
             off[0] += error;
             let error = f64::from(off[0]) - f64::from(values[0]);
             let difference = (weights.score(&parts(off)) - exact).abs();
-            prop_assert!(difference <= weights.bound(error.abs()) + 1e-15);
+            prop_assert!(difference <= weights.share() * error.abs() + 1e-15);
         }
 
         #[test]
@@ -195,7 +192,9 @@ mod tests {
                 .iter()
                 .map(|(vector, text)| Parts { vector: (*vector).into(), text: (*text).into(), ..Parts::default() })
                 .collect();
-            for (at, score) in reciprocal(&all).into_iter().enumerate() {
+            let likeness: Vec<_> = all.iter().map(|parts| Some(parts.vector)).collect();
+            let words: Vec<_> = all.iter().map(|parts| Some(parts.text).filter(|text| *text > 0.0)).collect();
+            for (at, score) in reciprocal(&likeness, &words).into_iter().enumerate() {
                 let better = |part: fn(&Parts) -> f32| all.iter().filter(|other| part(other) > part(&all[at])).count();
                 let rank = |better: usize| 1.0 / (61 + better) as f64;
                 let by_text = if all[at].text > 0.0 { rank(better(|parts| parts.text)) } else { 0.0 };
@@ -208,7 +207,7 @@ mod tests {
     #[test]
     fn without_weights_nothing_counts() {
         let nothing = weights([0.0; 7]);
-        assert_eq!((nothing.score(&parts([1.0; 7])), nothing.bound(1.0)), (0.0, 0.0));
+        assert_eq!((nothing.score(&parts([1.0; 7])), nothing.share()), (0.0, 0.0));
     }
 
     #[test]

@@ -112,8 +112,8 @@ pub(super) fn checksum(parts: &[&[u8]]) -> u64 {
     sum
 }
 
-/// Returns whole seconds since 1970, rounded down, and the nanoseconds after them.
-fn split(time: SystemTime) -> (i64, u32) {
+/// Returns the whole seconds from 1970 to `time`, rounded down, and the nanoseconds after them.
+pub(crate) fn split(time: SystemTime) -> (i64, u32) {
     let whole = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => (whole(after), after.subsec_nanos()),
@@ -124,7 +124,11 @@ fn split(time: SystemTime) -> (i64, u32) {
     }
 }
 
-fn join(seconds: i64, nanos: u32) -> Result<SystemTime, Corrupt> {
+/// Makes a time of what [`split`] returned.
+///
+/// # Errors
+/// [`Corrupt::Time`] if there is no such time.
+pub(crate) fn join(seconds: i64, nanos: u32) -> Result<SystemTime, Corrupt> {
     let whole = Duration::from_secs(seconds.unsigned_abs());
     let base = if seconds < 0 {
         SystemTime::UNIX_EPOCH.checked_sub(whole)

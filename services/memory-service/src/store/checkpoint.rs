@@ -32,19 +32,34 @@ const MARK: &str = "mark";
 /// Longest name of a part.
 const NAME_BYTES: u32 = 256;
 
-/// What can be put into a checkpoint and made from one.
-pub(crate) trait Image: Sized {
-    /// Returns its parts by name.
+/// What can be put into a checkpoint.
+pub(crate) trait Image {
+    /// Writes its parts by name.
     ///
     /// # Errors
     /// Those of `to`.
     fn save(&self, to: &mut Parts<'_>) -> io::Result<()>;
+}
 
+/// What can be made from a checkpoint.
+pub(crate) trait FromParts: Sized {
     /// Makes it from its parts; nothing if they are not of a form it knows.
     fn load(
         space: &SpaceRow,
         parts: &mut dyn FnMut() -> io::Result<Option<(String, Vec<u8>)>>,
     ) -> io::Result<Option<Self>>;
+}
+
+/// The folder of checkpoints.
+#[derive(Clone, Debug)]
+pub(crate) struct Folder(PathBuf);
+
+/// A checkpoint that is written and not named yet.
+#[derive(Debug)]
+pub(crate) struct Unnamed {
+    mark: Mark,
+    name: u128,
+    path: PathBuf,
 }
 
 /// Takes the parts of a checkpoint.
@@ -88,6 +103,25 @@ impl Parts<'_> {
     }
 }
 
+impl Folder {
+    /// Writes `image`, which holds what `mark` says, into a file; [`Store::name_checkpoint`] makes it the checkpoint. Blocks the thread.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if the file cannot be written.
+    pub(crate) fn write(&self, mark: Mark, image: &impl Image) -> Result<Unnamed, Error> {
+        let name = ulid::Ulid::generate().0;
+        let path = write(&self.0, name, mark, image).map_err(Error::Checkpoint)?;
+        Ok(Unnamed { mark, name, path })
+    }
+}
+
+impl Unnamed {
+    /// Returns the last write that it holds.
+    pub(crate) fn generation(&self) -> u64 {
+        self.mark.generation
+    }
+}
+
 impl Store {
     /// Notes from now on what is removed from `space`. Comes before what the first checkpoint is to hold is looked at.
     ///
@@ -104,18 +138,20 @@ impl Store {
         self.journal.commit(begin).await.map_err(failed)
     }
 
-    /// Writes `image`, which holds what `mark` says, and names it in the store. Blocks the thread while the file is written.
+    /// Returns where checkpoints are written.
+    pub(crate) fn checkpoints(&self) -> Folder {
+        Folder(folder(&self.path))
+    }
+
+    /// Names a checkpoint that was written, in place of the one before.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if the file cannot be written, and those of a write.
-    pub(crate) async fn checkpoint(&self, mark: Mark, image: &impl Image) -> Result<(), Error> {
-        let name = ulid::Ulid::generate().0;
-        let folder = folder(&self.path);
-        let written = write(&folder, name, mark, image);
-        let path = written.map_err(Error::Checkpoint)?;
+    /// Those of a write.
+    pub(crate) async fn name_checkpoint(&self, unnamed: Unnamed) -> Result<(), Error> {
+        let Unnamed { mark, name, path } = unnamed;
         let note = move |write: &WriteTransaction| note(write, mark, name);
         let before = self.journal.commit(note).await.map_err(failed);
-        let old = before.as_ref().map_or(path, |older| file(&folder, mark.space, *older));
+        let old = before.as_ref().map_or(path, |older| file(&folder(&self.path), mark.space, *older));
         // A file that nobody names is removed at the next start, if not now.
         drop(fs::remove_file(old));
         before.map(drop)
@@ -124,7 +160,7 @@ impl Store {
 
 /// Reads the checkpoint that the store names for `space`, with the name and generation that it notes; nothing, and a line in the
 /// log, if there is none that fits.
-pub(super) fn read<I: Image>(store: &Path, space: &SpaceRow, noted: (u128, u64)) -> Option<(I, Mark)> {
+pub(super) fn read<I: FromParts>(store: &Path, space: &SpaceRow, noted: (u128, u64)) -> Option<(I, Mark)> {
     if noted.0 == 0 {
         return None;
     }
@@ -184,7 +220,7 @@ fn write(folder: &Path, name: u128, mark: Mark, image: &impl Image) -> io::Resul
     done.map(|()| path)
 }
 
-fn open<I: Image>(path: &Path, space: &SpaceRow) -> io::Result<Option<(I, Mark)>> {
+fn open<I: FromParts>(path: &Path, space: &SpaceRow) -> io::Result<Option<(I, Mark)>> {
     let mut from = BufReader::with_capacity(1 << 20, File::open(path)?);
     if array(&mut from)? != MAGIC {
         return Ok(None);

@@ -1,6 +1,6 @@
 //! Reading: every space, a space's memories in the order of their numbers, and single rows.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::Arc};
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable as _};
 
@@ -11,7 +11,12 @@ use super::{
     tables::{IDS, RECORDS, REMOVED, SPACES, SpaceRow, VECTORS},
     write::Refused,
 };
-use crate::{error::Error, memory::Memory, space::SpaceKey, vector::source::Vectors};
+use crate::{
+    memory::Memory,
+    recall::contents::Contents,
+    space::SpaceKey,
+    vector::source::{Unread, Vectors},
+};
 
 /// Corrupt rows that are logged one by one; the rest is only counted.
 const LOGGED: u64 = 20;
@@ -121,7 +126,6 @@ impl Rows {
         Ok(row.map(|row| record::vector(key, row.value(), vector)).transpose()?.is_some())
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "who begins with a checkpoint asks for it"))]
     /// Hands over the numbers of what was removed from `space` by a write after `generation`.
     pub(super) fn removed(
         &self,
@@ -150,20 +154,46 @@ pub(crate) struct Stored<'s> {
     pub(crate) dimensions: usize,
 }
 
-impl Vectors for Stored<'_> {
-    type Error = Error;
-
-    fn read(&self, seqs: &[u64], each: &mut dyn FnMut(usize, &[f32])) -> Result<(), Error> {
+impl Stored<'_> {
+    /// Reads something of each of `seqs`; `None` of one that is not there.
+    fn each(
+        &self,
+        seqs: &[u64],
+        mut each: impl FnMut(&Rows, usize, record::Key) -> Result<Option<()>, Refused>,
+    ) -> Result<(), Unread> {
         let read = |read: &ReadTransaction| {
-            let (rows, mut vector) = (Rows::open(read)?, vec![0.0; self.dimensions]);
+            let rows = Rows::open(read)?;
             for (place, seq) in seqs.iter().enumerate() {
-                if !rows.vector((self.space, *seq), &mut vector)? {
-                    return Err(Corrupt::Dimensions.into());
+                match each(&rows, place, (self.space, *seq)) {
+                    Ok(Some(())) => {}
+                    Ok(None) => return Ok(Err(Unread::Gone(*seq))),
+                    Err(Refused::Corrupt(_)) => return Ok(Err(Unread::Damaged(*seq))),
+                    Err(error) => return Err(error),
                 }
-                each(place, &vector);
             }
-            Ok(())
+            Ok(Ok(()))
         };
-        self.store.journal.read(read).map_err(failed)
+        self.store.journal.read(read).unwrap_or_else(|error| Err(Unread::Failed(failed(error).into())))
+    }
+}
+
+impl Vectors for Stored<'_> {
+    fn read(&self, seqs: &[u64], each: &mut dyn FnMut(usize, &[f32])) -> Result<(), Unread> {
+        let mut vector = vec![0.0; self.dimensions];
+        self.each(seqs, |rows, place, key| {
+            let is_there = rows.vector(key, &mut vector)?;
+            Ok(is_there.then(|| each(place, &vector)))
+        })
+    }
+}
+
+impl Contents for Stored<'_> {
+    fn memories(&self, seqs: &[u64]) -> Result<Vec<Arc<Memory>>, Unread> {
+        let mut memories = Vec::with_capacity(seqs.len());
+        self.each(seqs, |rows, _, key| {
+            let memory = self.store.cached(rows, key)?;
+            Ok(memory.map(|memory| memories.push(memory)))
+        })?;
+        Ok(memories)
     }
 }

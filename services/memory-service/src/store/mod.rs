@@ -6,10 +6,6 @@
 //! which they reached the disk.
 
 mod bytes;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the index that a checkpoint holds is wired to the store next")
-)]
 mod checkpoint;
 mod export;
 mod legacy;
@@ -34,16 +30,18 @@ use crate::{
     memory::{Change, Memory, Record},
     space::{Shape, SpaceKey},
 };
-#[cfg_attr(not(test), expect(unused_imports, reason = "as above"))]
-pub(crate) use checkpoint::{Image, Mark, Parts};
+pub(crate) use bytes::{join, split};
+pub(crate) use checkpoint::{FromParts, Image, Mark, Parts};
 pub(crate) use export::Page;
 use load::Rows;
+pub(crate) use load::Stored;
 use record::Row;
 #[cfg(test)]
 pub(crate) use record::tests::full;
 pub(crate) use snapshot::Snapshot;
-pub(crate) use write::{Committed, Removed};
+pub(crate) use tables::SpaceRow;
 use write::Refused;
+pub(crate) use write::{Committed, Removed};
 
 /// Name of the database in `memory_dir`.
 const FILE: &str = "memory.redb";

@@ -4,7 +4,6 @@ use std::{
     error::Error as Cause,
     ops::ControlFlow,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use caching::Cache;
@@ -14,7 +13,7 @@ use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use telemetry::Telemetry;
 
 use super::{
-    FILE, Options, Store, failed, legacy,
+    FILE, Options, Store, checkpoint, failed, legacy,
     load::{self, Losses, Rows},
     quarantine, snapshot,
     tables::{
@@ -26,7 +25,6 @@ use super::{
 use crate::{
     error::Error,
     index::Index,
-    memory::Record,
     space::{Shape, Space, SpaceKey},
 };
 
@@ -126,7 +124,8 @@ async fn read_all(journal: &Journal, options: &Options, telemetry: &Telemetry) -
     let (reading, shape) = (journal.clone(), options.shape.clone());
     let adopt = move |write: &WriteTransaction| adopt(write, &shape);
     journal.commit(adopt).await.map_err(of_journal)?.map_err(Refusal::Other)?;
-    let read = move || reading.read(all).map_err(of_journal);
+    let path = options.folder.join(FILE);
+    let read = move || reading.read(|read| all(read, &path)).map_err(of_journal);
     telemetry.spawn_blocking(read).await.map_err(of_task)?
 }
 
@@ -181,19 +180,35 @@ fn adopt(write: &WriteTransaction, shape: &Shape) -> Result<Result<(), Error>, R
     Ok(Ok(()))
 }
 
-/// Reads the memories of every space.
-fn all(read: &ReadTransaction) -> Result<Loaded, Refused> {
-    let spaces = load::spaces(read)?;
+/// Makes the memories of every space: from its checkpoint, if there is one that fits, and from the rows after it.
+fn all(read: &ReadTransaction, path: &Path) -> Result<Loaded, Refused> {
     let (rows, mut losses) = (Rows::open(read)?, Losses::default());
-    let mut loaded = Loaded::default();
-    for (key, row) in spaces {
-        let mut index = Index::new(row.shape.dimensions, row.generation);
-        rows.each(&row, 0, &mut losses, |_, memory, vector| {
-            index.put(&Record { memory: Arc::new(memory), embedding: vector.to_vec() });
+    let (mut loaded, mut named) = (Loaded::default(), Vec::new());
+    let checkpoints = read.open_table(CHECKPOINTS)?;
+    for (key, row) in load::spaces(read)? {
+        let noted = checkpoints.get(row.number)?.map(|noted| noted.value());
+        let from = noted.and_then(|noted| checkpoint::read::<Index>(path, &row, noted));
+        named.extend(noted.map(|(name, _)| checkpoint::named(row.number, name)));
+        let bare = || (Index::new(row.shape.metric, row.shape.dimensions, 0), 0);
+        let (mut index, last) = match from {
+            None => bare(),
+            Some((mut index, mark)) => {
+                let mut gone = Vec::new();
+                rows.removed(row.number, mark.generation, |seq| gone.push(seq))?;
+                if !gone.is_empty() {
+                    index.leave_out(gone);
+                }
+                (index, mark.last)
+            }
+        };
+        rows.each(&row, last, &mut losses, |seq, memory, vector| {
+            index.put(seq, &memory, vector);
             ControlFlow::Continue(())
         })?;
+        index.reached(row.generation);
         loaded.spaces.push((key, Space::new(row.number, row.shape, index)));
     }
+    checkpoint::tidy(path, |file| named.iter().any(|name| name == file));
     loaded.corrupt = losses.count();
     Ok(loaded)
 }

@@ -20,8 +20,9 @@ use super::{
 use crate::{
     config::Config,
     error::Error,
-    index::tests::{candidates, record},
+    index::tests::{record, seqs as memories},
     memory::Change,
+    recall::contents::Contents as _,
     space::{Metric, Shape, Space, SpaceKey},
     vector::source::Vectors as _,
 };
@@ -68,11 +69,11 @@ fn space<'l>(loaded: &'l Loaded, tenant: &str) -> &'l Space {
     &loaded.spaces.iter().find(|(found, _)| *found == key(tenant)).unwrap().1
 }
 
-fn ids(loaded: &Loaded, tenant: &str) -> Vec<String> {
-    let index = space(loaded, tenant).index();
-    let rows = candidates(&index, &crate::query::Filter::default(), std::time::UNIX_EPOCH);
-    let memories = rows.iter().filter_map(|row| index.rows().memory(row));
-    memories.map(|memory| memory.id.to_string()).collect()
+fn ids(store: &Store, loaded: &Loaded, tenant: &str) -> Vec<String> {
+    let space = space(loaded, tenant);
+    let found = memories(&space.index(), &crate::query::Filter::default(), std::time::UNIX_EPOCH);
+    let stored = Stored { store, space: space.number(), dimensions: space.shape().dimensions };
+    stored.memories(&found).unwrap().iter().map(|memory| memory.id.to_string()).collect()
 }
 
 /// How many rows the tables of memories, vectors, ids and removals have.
@@ -104,7 +105,7 @@ async fn what_was_committed_is_loaded_and_numbered() {
     assert_eq!(commit(&store, "v", forget(&["z"])).await.generation, None);
     store.close().await;
     let (store, loaded) = open(folder.path()).await;
-    assert_eq!((ids(&loaded, "t"), space(&loaded, "t").generation()), (vec!["a".to_owned()], 3));
+    assert_eq!((ids(&store, &loaded, "t"), space(&loaded, "t").generation()), (vec!["a".to_owned()], 3));
     let (_, vector) = store.get(first.space, 2, "a").unwrap().unwrap();
     assert_eq!(vector, [0.5, 0.5]);
     assert_eq!(store.get(first.space, 2, "b").unwrap(), None);
@@ -172,7 +173,8 @@ async fn a_default_namespace_of_another_maker_is_refused_by_the_name_of_the_sett
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(ids(&open(folder.path()).await.1, "t"), ["a"], "nothing was changed or set aside");
+    let (store, loaded) = open(folder.path()).await;
+    assert_eq!(ids(&store, &loaded, "t"), ["a"], "nothing was changed or set aside");
 }
 
 #[tokio::test]
@@ -218,7 +220,10 @@ async fn a_dropped_space_is_swept_away_and_its_number_is_not_given_again() {
     assert!(store.sweep().await.unwrap(), "it takes several commits");
     store.close().await;
     let (store, loaded) = open(folder.path()).await;
-    assert_eq!((ids(&loaded, "t"), ids(&loaded, "u")), (vec!["new".to_owned()], vec!["kept".to_owned()]));
+    assert_eq!(
+        (ids(&store, &loaded, "t"), ids(&store, &loaded, "u")),
+        (vec!["new".to_owned()], vec!["kept".to_owned()])
+    );
     while store.sweep().await.unwrap() {}
     assert_eq!(rows(&store).await, [2, 2, 2, 0]);
     let dropped = |write: &WriteTransaction| Ok::<_, super::Refused>(write.open_table(DROPPED)?.len()?);

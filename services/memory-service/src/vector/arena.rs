@@ -63,6 +63,33 @@ impl Arena {
         self.append(|chunk, metric| chunk.push(seq, &Code::new(vector), metric))
     }
 
+    /// Makes an arena of chunks that [`Chunk::to_bytes`] made; nothing if they are no chunks of this metric and so many dimensions.
+    pub(crate) fn restored(
+        metric: Metric,
+        dimensions: usize,
+        chunks: impl IntoIterator<Item = Vec<u8>>,
+    ) -> Option<Self> {
+        let mut arena = Self::new(metric, dimensions);
+        for bytes in chunks {
+            let rows = &mut arena.rows;
+            if rows.last.len() > 0 {
+                // Only the last may be less than full.
+                return None;
+            }
+            let chunk = Chunk::from_bytes(&bytes, half(dimensions), metric)?;
+            let follows = rows.full.last().and_then(|before| before.seqs.last()) < chunk.seqs.first();
+            if chunk.len() > rows.chunk_rows || !follows || !chunk.seqs.is_sorted_by(|one, next| one < next) {
+                return None;
+            }
+            if chunk.len() == rows.chunk_rows {
+                Arc::make_mut(&mut rows.full).push(Arc::new(chunk));
+            } else {
+                rows.last = Arc::new(chunk);
+            }
+        }
+        Some(arena)
+    }
+
     /// Returns an arena of those rows of this one that `kept` names, in order: their new numbers count from 0.
     pub(crate) fn compacted(&self, kept: impl IntoIterator<Item = u32>) -> Self {
         let mut compacted = Self::new(self.rows.metric, self.rows.dimensions);
@@ -97,6 +124,11 @@ impl Rows {
         self.chunk_rows
     }
 
+    /// Returns the chunks, the last of which may be less than full.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.full.iter().chain([&self.last]).map(AsRef::as_ref).filter(|chunk| chunk.len() > 0)
+    }
+
     /// Returns by what the rows are compared.
     pub(crate) fn metric(&self) -> Metric {
         self.metric
@@ -106,6 +138,13 @@ impl Rows {
     pub(crate) fn seq(&self, row: u32) -> u64 {
         let (chunk, place) = self.place(row);
         chunk.seqs[place]
+    }
+
+    /// Returns the row of the vector that the store has under `seq`: they rise together.
+    pub(crate) fn row(&self, seq: u64) -> Option<u32> {
+        let number = self.full.partition_point(|chunk| chunk.seqs.last().is_some_and(|last| *last < seq));
+        let place = self.chunk(number).seqs.binary_search(&seq).ok()?;
+        u32::try_from(number * self.chunk_rows + place).ok()
     }
 
     /// Returns the chunk of that number; the last one after the full ones.
@@ -170,6 +209,40 @@ impl Chunk {
     #[cfg(feature = "bench")]
     pub(crate) fn planes(&self) -> [&[u8]; 2] {
         [&self.upper, &self.lower]
+    }
+
+    /// Returns the rows as bytes for [`Arena::restored`]: how many, then column after column.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let columns = [&self.scales, &self.coarse, &self.fine, &self.lengths];
+        let values: usize = columns.iter().map(|column| column.len() * size_of::<f32>()).sum();
+        let size = 4 + self.upper.len() + self.lower.len() + values + self.len() * size_of::<u64>();
+        let mut bytes = Vec::with_capacity(size);
+        bytes.extend_from_slice(&u32::try_from(self.len()).unwrap_or(u32::MAX).to_le_bytes());
+        self.seqs.iter().for_each(|seq| bytes.extend_from_slice(&seq.to_le_bytes()));
+        for column in columns {
+            column.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+        }
+        bytes.extend_from_slice(&self.upper);
+        bytes.extend_from_slice(&self.lower);
+        bytes
+    }
+
+    fn from_bytes(mut bytes: &[u8], half: usize, metric: Metric) -> Option<Self> {
+        fn column<const N: usize, T>(bytes: &mut &[u8], rows: usize, of: fn([u8; N]) -> T) -> Option<Vec<T>> {
+            let (column, rest) = bytes.split_at_checked(rows.checked_mul(N)?)?;
+            *bytes = rest;
+            Some(column.as_chunks::<N>().0.iter().map(|value| of(*value)).collect())
+        }
+        let bytes = &mut bytes;
+        let rows = column(bytes, 1, u32::from_le_bytes)?[0] as usize;
+        let seqs = column(bytes, rows, u64::from_le_bytes)?;
+        let mut values = || column(bytes, rows, f32::from_le_bytes);
+        let (scales, coarse, fine) = (values()?, values()?, values()?);
+        let lengths = if metric.needs_lengths() { values()? } else { Vec::new() };
+        let (upper, lower) = bytes.split_at_checked(rows.checked_mul(half)?)?;
+        let is_whole = lower.len() == upper.len();
+        let (upper, lower) = (upper.to_vec(), lower.to_vec());
+        is_whole.then_some(Self { upper, lower, scales, coarse, fine, lengths, seqs })
     }
 
     fn push(&mut self, seq: u64, code: &Code, metric: Metric) {
@@ -237,6 +310,8 @@ mod tests {
         }
         assert_eq!(arena.rows().len(), count as usize);
         assert!((0..count).all(|row| arena.rows().seq(row) == u64::from(row) * 3));
+        assert!((0..count).all(|row| arena.rows().row(u64::from(row) * 3) == Some(row)));
+        assert_eq!((arena.rows().row(1), arena.rows().row(u64::MAX)), (None, None));
     }
 
     #[test]
@@ -265,6 +340,28 @@ mod tests {
             again.push(seq.into(), &[1.0, f32::from(seq), 3.0, 4.0, 5.0]);
         }
         assert_eq!(format!("{rows:?}"), format!("{:?}", again.rows()));
+    }
+
+    #[test]
+    fn an_arena_comes_back_from_its_chunks_and_from_nothing_else() {
+        for (metric, count) in [(Metric::Cosine, 3_000_u16), (Metric::Dot, 2048), (Metric::Dot, 0)] {
+            let mut arena = Arena::new(metric, 5);
+            for seq in 0..count {
+                arena.push(seq.into(), &[1.0, f32::from(seq), 3.0, 4.0, 5.0]);
+            }
+            let chunks: Vec<_> = arena.rows().chunks().map(super::Chunk::to_bytes).collect();
+            let restored = Arena::restored(metric, 5, chunks.clone()).unwrap();
+            assert_eq!(format!("{:?}", restored.rows()), format!("{:?}", arena.rows()));
+            if count > 0 {
+                let other = if metric == Metric::Dot { Metric::Cosine } else { Metric::Dot };
+                assert!(Arena::restored(other, 5, chunks.clone()).is_none());
+                assert!(Arena::restored(metric, 70, chunks.clone()).is_none());
+                let twice = [chunks.clone(), chunks.clone()].concat();
+                assert!(Arena::restored(metric, 5, twice).is_none(), "numbers rise");
+                let cut = chunks[0][..chunks[0].len() - 1].to_vec();
+                assert!(Arena::restored(metric, 5, [cut]).is_none());
+            }
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::{
     kernel::Kernel,
     pool::{Failed, Pool},
 };
-use crate::scan::{Stop, Stopped};
+use crate::stop::{Stop, Stopped};
 
 /// Rows in doubt that a part keeps before it looks which of them still are.
 const TIDY_FROM: usize = 4096;

@@ -5,9 +5,9 @@ use std::{cmp::Ordering, sync::Arc};
 use super::{
     pool::{Failed, Pool},
     scan::{Doubt, Ended, Known, Scan},
-    source::Vectors,
+    source::{Unread, Vectors},
 };
-use crate::scan::{Stop, Stopped};
+use crate::stop::{Stop, Stopped};
 
 /// Full vectors that are read at a time once as many as are wanted have been.
 const BATCH: usize = 64;
@@ -52,7 +52,7 @@ pub(crate) struct Found {
 
 /// Why the best were not found.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unfound<E> {
+pub(crate) enum Unfound {
     /// The deadline was over, or the caller gone.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -60,8 +60,8 @@ pub(crate) enum Unfound<E> {
     #[error(transparent)]
     Failed(#[from] Failed),
     /// Full vectors could not be read.
-    #[error("vectors could not be read")]
-    Vectors(#[source] E),
+    #[error(transparent)]
+    Unread(#[from] Unread),
 }
 
 /// Finds the best of the candidates of `scan`. Blocks: the caller is off the async threads.
@@ -75,7 +75,7 @@ pub(crate) fn best<K: Known, V: Vectors>(
     vectors: &V,
     order: &impl Order,
     stop: &Arc<Stop>,
-) -> Result<Best, Unfound<V::Error>> {
+) -> Result<Best, Unfound> {
     let (mut doubts, compared) = scan.doubts(pool, wanted.limit, stop)?;
     let reads = wanted.reads.max(wanted.limit);
     let beyond = promising_first(&mut doubts, reads, order);
@@ -101,7 +101,7 @@ pub(crate) fn best<K: Known, V: Vectors>(
             let (row, score) = (batch[place], scan.rows.metric().score(&scan.query, vector));
             best.found.push(Found { row, score, total: scan.total(score, scan.known.of(row)) });
         };
-        vectors.read(&seqs, &mut add).map_err(Unfound::Vectors)?;
+        vectors.read(&seqs, &mut add)?;
         best.read += batch.len();
         best.found.sort_unstable_by(|left, right| {
             right.total.total_cmp(&left.total).then_with(|| order.compare(left.row, right.row))
@@ -126,7 +126,7 @@ fn promising_first(doubts: &mut Vec<Doubt>, most: usize, order: &impl Order) -> 
     beyond
 }
 
-impl<E> From<Ended> for Unfound<E> {
+impl From<Ended> for Unfound {
     fn from(ended: Ended) -> Self {
         match ended {
             Ended::Stopped(stopped) => Self::Stopped(stopped),

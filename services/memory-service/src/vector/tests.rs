@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     memory::length,
-    scan::{Stop, Stopped},
+    stop::{Stop, Stopped},
 };
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::Euclidean];

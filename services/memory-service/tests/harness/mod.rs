@@ -57,6 +57,11 @@ impl Service {
         (self.config, self.folder)
     }
 
+    /// The folder of the store.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        &self.config.memory_dir
+    }
+
     pub(crate) fn client(&self) -> MemoryServiceClient<Channel> {
         self.client_of(None)
     }

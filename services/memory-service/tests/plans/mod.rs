@@ -35,7 +35,7 @@ async fn explain_shows_every_step_and_counts_nothing() {
     let steps: Vec<_> = root.children.iter().map(rows).collect();
     assert_eq!(
         steps,
-        [("embed", 0), ("plan", 0), ("select", 4), ("scan", 4), ("rank", 3)]
+        [("embed", 0), ("plan", 0), ("select", 4), ("text", 4), ("scan", 4), ("rank", 3)]
             .map(|(name, rows)| (name.to_owned(), rows))
     );
     let filters: Vec<_> = root.children[2].children.iter().map(rows).collect();

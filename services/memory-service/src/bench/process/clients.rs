@@ -60,6 +60,7 @@ fn memory(made: Made) -> wire::Memory {
 
 fn request(asked: Asked) -> wire::RecallRequest {
     let query = wire::Query {
+        text: asked.text,
         embedding: asked.vector,
         categories: asked.category.into_iter().collect(),
         limit: LIMIT,

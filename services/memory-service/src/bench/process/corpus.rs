@@ -11,6 +11,8 @@ pub const DIMENSIONS: usize = vectors::DIMENSIONS;
 const CATEGORIES: u64 = 10;
 /// Memories are about as many pools.
 const POOLS: u64 = 1_000;
+/// They pay so many different rates.
+const PERCENTS: u64 = 97;
 /// Numbers from here on are those of queries: no memory has the same vector.
 const QUERIES: u64 = 1 << 40;
 const SEED: u64 = 7;
@@ -32,6 +34,8 @@ pub(super) struct Made {
 /// A query.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Asked {
+    /// Words to rank by beside the vector; empty for the vector alone.
+    pub(super) text: String,
     /// What to rank by; empty for no ranking.
     pub(super) vector: Vec<f32>,
     /// The one category that is asked for, if any.
@@ -47,7 +51,7 @@ impl Corpus {
     /// Returns memory `number`.
     pub(super) fn memory(&self, number: u64) -> Made {
         let pool = number % POOLS;
-        let (percent, thousands) = (number * 7 % 97, number * 31 % 1_013);
+        let (percent, thousands) = (number * 7 % PERCENTS, number * 31 % 1_013);
         Made {
             id: format!("memory-{number}"),
             category: category(number),
@@ -62,12 +66,20 @@ impl Corpus {
     /// Returns query `number`, which no other one equals: near a cluster, and every second one in one category only.
     pub(super) fn query(&self, number: u64) -> Asked {
         let category = (number % 2 == 1).then(|| category(number / 2));
-        Asked { vector: self.0.vector(QUERIES + number), category }
+        Asked { text: String::new(), vector: self.0.vector(QUERIES + number), category }
+    }
+
+    /// Returns the same with words, which are those of some memories.
+    pub(super) fn worded_query(&self, number: u64) -> Asked {
+        let (pool, percent) = (number * 13 % POOLS, number % PERCENTS);
+        let text =
+            format!("how much more than in the week before does pool {pool} pay, was it {percent} percent?");
+        Asked { text, ..self.query(number) }
     }
 
     /// Returns the query by the vector of memory `number`.
     pub(super) fn twin(&self, number: u64) -> Asked {
-        Asked { vector: self.0.vector(number), category: None }
+        Asked { vector: self.0.vector(number), ..Asked::default() }
     }
 }
 

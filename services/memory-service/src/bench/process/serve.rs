@@ -1,8 +1,10 @@
 //! `memory.serve`: how long a recall takes through gRPC while memories are written.
 //!
 //! A store of 50,000 memories, then 300 recalls and 1,000 writes a second side by side, both in open loop: each time counts from when the
-//! call was due. Every write is one `Remember` of a memory that is new, so there are 72,000 in the end; every recall asks something else,
-//! every second one in one of ten categories. All bring their vectors of 384 values.
+//! call was due. Every write is one `Remember` of a memory that is new, so there are 72,000 when the value is measured to its end; every
+//! recall asks something else, every second one in one of ten categories. All bring their vectors of 384 values, and the value is that of
+//! recalls by the vector alone. After that the same goes on for half as long with words in every query: the default ranking of what is asked in
+//! words, without the time that an embedder would take.
 
 use bytes::Bytes;
 use serde_json::json;
@@ -11,7 +13,7 @@ use testkit::load::{Load, Measured, Pace};
 use super::{
     Error, Round, Server, check,
     clients::{self, Client},
-    corpus::Corpus,
+    corpus::{Asked, Corpus},
     store,
 };
 
@@ -20,9 +22,10 @@ const MEMORIES: u64 = 50_000;
 /// Calls a second.
 const RECALLS: u64 = 300;
 const WRITES: u64 = 1_000;
-/// How long both loads last, in seconds, and how long before that: connections are made, costs are learned.
+/// How long both loads last, in seconds; how long before that, when connections are made and costs are learned; and how long with words.
 const SECONDS: u64 = 20;
 const WARM_UP: u64 = 2;
+const WORDED: u64 = 10;
 /// Connections of each load, and calls at a time on each: together no more than the service lets in at a time (`max_concurrent_calls`),
 /// so that none is refused; one that waits for its turn is late all the same.
 const CONNECTIONS: usize = 4;
@@ -31,22 +34,26 @@ const CALLS: usize = 25;
 /// Measures one round, on a service that was just started over an empty store and takes vectors of [`super::DIMENSIONS`] values.
 ///
 /// Details: `p50_ms`, `p95_ms` and `p99_ms` of recalls, `recalls_per_s` and `writes_per_s` that were answered, `write_p50_ms` and
-/// `write_p99_ms`, `failed` (of both), `cached` (recalls answered by the query cache, which should be none), `cores` (CPU of the service per
-/// second), `fill_s` and `memories` (at the end).
+/// `write_p99_ms`, `worded_p50_ms`, `worded_p95_ms` and `worded_p99_ms` of recalls with words, `failed` (of all loads), `cached` (recalls answered
+/// by the query cache, which should be none), `cores` (CPU of the service per second), `fill_s` and `memories` (at the end).
 ///
 /// # Errors
 /// [`Error`] if the store cannot be filled, or does not hold afterwards what was acknowledged.
 pub async fn serve(server: &Server) -> Result<Round, Error> {
     let (corpus, mut client) = (Corpus::new(MEMORIES), Client::new(server.address)?);
     let filled = store(server.address, &corpus, MEMORIES).await?;
-    let warm = both(server, &corpus, 0, WARM_UP).await?;
+    let by_vector = |number| corpus.query(number);
+    let warm = both(server, &corpus, by_vector, 0, WARM_UP).await?;
     let used = server.process.cpu()?;
-    let measured = both(server, &corpus, WARM_UP, SECONDS).await?;
+    let measured = both(server, &corpus, by_vector, WARM_UP, SECONDS).await?;
     let used = server.process.cpu()? - used;
+    let by_words = |number| corpus.worded_query(number);
+    let worded = both(server, &corpus, by_words, WARM_UP + SECONDS, WORDED).await?;
     let counts = client.counts().await?;
-    let failed = |both: &Both| both.recalls.failed + both.writes.failed;
-    if failed(&warm) + failed(&measured) == 0 {
-        let written = MEMORIES + warm.writes.answered() + measured.writes.answered();
+    let all = [&warm, &measured, &worded];
+    let failed: u64 = all.iter().map(|both| both.recalls.failed + both.writes.failed).sum();
+    if failed == 0 {
+        let written = MEMORIES + all.iter().map(|both| both.writes.answered()).sum::<u64>();
         check(&mut client, &corpus, written, written - 1).await?;
     }
     let Both { recalls, writes } = &measured;
@@ -59,9 +66,12 @@ pub async fn serve(server: &Server) -> Result<Round, Error> {
             "p99_ms": ms(recalls, 0.99),
             "writes_per_s": writes.per_second(),
             "recalls_per_s": recalls.per_second(),
-            "failed": failed(&measured),
+            "failed": failed,
             "write_p50_ms": ms(writes, 0.5),
             "write_p99_ms": ms(writes, 0.99),
+            "worded_p50_ms": ms(&worded.recalls, 0.5),
+            "worded_p95_ms": ms(&worded.recalls, 0.95),
+            "worded_p99_ms": ms(&worded.recalls, 0.99),
             "cached": counts.cached,
             "cores": used.as_secs_f64() / recalls.took.max(writes.took).as_secs_f64(),
             "fill_s": filled.took.as_secs_f64(),
@@ -77,8 +87,14 @@ struct Both {
 }
 
 /// Recalls and writes for some seconds, as if both had gone on for `passed` seconds before.
-async fn both(server: &Server, corpus: &Corpus, passed: u64, seconds: u64) -> Result<Both, Error> {
-    let recalls = |number| clients::recall(corpus.query(passed * RECALLS + number));
+async fn both(
+    server: &Server,
+    corpus: &Corpus,
+    ask: impl Fn(u64) -> Asked,
+    passed: u64,
+    seconds: u64,
+) -> Result<Both, Error> {
+    let recalls = |number| clients::recall(ask(passed * RECALLS + number));
     let writes = |number| clients::remember(corpus.memory(MEMORIES + passed * WRITES + number));
     let recalls = load(server, clients::RECALL, RECALLS, seconds, recalls);
     let writes = load(server, clients::REMEMBER, WRITES, seconds, writes);

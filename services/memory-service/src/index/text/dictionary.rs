@@ -26,6 +26,7 @@ impl Dictionary {
     }
 
     /// Returns the number of words.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
@@ -58,6 +59,7 @@ impl Dictionary {
     }
 
     /// Returns how many bytes it takes.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.spellings.capacity() + self.ends.capacity() * size_of::<usize>() + self.table.capacity() * 4
     }

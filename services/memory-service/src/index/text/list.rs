@@ -84,6 +84,7 @@ impl List {
     }
 
     /// Returns how many bytes it takes beside itself.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::One { .. } => 0,

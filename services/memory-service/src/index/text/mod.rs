@@ -4,11 +4,13 @@
 //! at once, for which its text has to be told again, so that scores never depend on what was deleted; its postings stay until
 //! [`Text::compacted`], and readers pass over them by the live rows they ask for.
 
-mod bytes;
+pub(super) mod bytes;
 mod dictionary;
 mod list;
 mod search;
 pub(crate) mod words;
+
+use roaring::RoaringBitmap;
 
 pub(crate) use self::search::Search;
 use self::{
@@ -90,6 +92,16 @@ impl Text {
         self.total = self.total.saturating_sub(self.lengths.get(row).into());
     }
 
+    /// Counts anew what only the rows in `live` have: the others are gone, and what they said is not known any more.
+    pub(crate) fn recount(&mut self, live: &RoaringBitmap) {
+        for entry in &mut self.entries {
+            entry.live = 0;
+            entry.list.each(None, |row, _| entry.live += u32::from(live.contains(row)));
+        }
+        self.live = live.len();
+        self.total = live.iter().map(|row| u64::from(self.lengths.get(row))).sum();
+    }
+
     /// Returns what is needed to score rows by the words of `query`, as they are now; later writes do not show in it.
     pub(crate) fn search(&self, query: &str) -> Search {
         let words = words::of_query(query);
@@ -124,6 +136,7 @@ impl Text {
     }
 
     /// Returns how many bytes of memory it takes.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         let lists = self.entries.iter().map(|entry| entry.list.bytes()).sum::<usize>();
         let entries = self.entries.capacity() * size_of::<Entry>();

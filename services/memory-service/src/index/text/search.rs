@@ -73,6 +73,7 @@ impl Search {
     }
 
     /// Returns true if no memory has a word of the query.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.words.is_empty()
     }

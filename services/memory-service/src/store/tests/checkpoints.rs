@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::{commit, forget, key, open, put, rows};
 use crate::store::{
-    FILE, Image, Mark, Parts, Store, checkpoint, load,
+    FILE, FromParts, Image, Mark, Parts, Store, checkpoint, load,
     tables::{CHECKPOINTS, SpaceRow},
 };
 
@@ -23,7 +23,9 @@ impl Image for Toy {
     fn save(&self, to: &mut Parts<'_>) -> io::Result<()> {
         self.0.iter().try_for_each(|(seq, id)| to.put(&seq.to_string(), id.as_bytes()))
     }
+}
 
+impl FromParts for Toy {
     fn load(
         _: &SpaceRow,
         parts: &mut dyn FnMut() -> io::Result<Option<(String, Vec<u8>)>>,
@@ -64,7 +66,7 @@ async fn take(store: &Store, folder: &Path) {
     store.log_removals(space.number).await.unwrap();
     let (toy, _, space) = start(store, folder);
     let mark = Mark { space: space.number, generation: space.generation, last: space.next - 1 };
-    store.checkpoint(mark, &toy).await.unwrap();
+    store.name_checkpoint(store.checkpoints().write(mark, &toy).unwrap()).await.unwrap();
 }
 
 /// What is there, from every row.

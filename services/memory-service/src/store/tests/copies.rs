@@ -36,11 +36,11 @@ async fn a_snapshot_holds_what_was_committed_and_a_new_store_begins_with_it() {
         Store::open(&config.store(&two()), &Clock::system(), &Telemetry::silent("memory-service")).await
     };
     let (store, loaded) = open().await.unwrap();
-    assert_eq!((ids(&loaded, "t"), loaded.spaces.len()), (vec!["a".to_owned(), "b".to_owned()], 1));
+    assert_eq!((ids(&store, &loaded, "t"), loaded.spaces.len()), (vec!["a".to_owned(), "b".to_owned()], 1));
     assert_eq!(commit(&store, "t", put(&["c"])).await.generation, Some(2));
     store.close().await;
-    let (_, loaded) = open().await.unwrap();
-    assert_eq!(ids(&loaded, "t").len(), 3, "a store that is there is not overwritten");
+    let (store, loaded) = open().await.unwrap();
+    assert_eq!(ids(&store, &loaded, "t").len(), 3, "a store that is there is not overwritten");
 }
 
 #[tokio::test]

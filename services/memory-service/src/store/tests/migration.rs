@@ -98,8 +98,8 @@ async fn a_file_of_the_first_layout_is_brought_to_the_present_one() {
     let folder = tempfile::tempdir().unwrap();
     old(folder.path(), 5_000).await;
     let (store, loaded) = open(folder.path()).await;
-    assert_eq!(ids(&loaded, "t"), ["id", "old"]);
-    assert_eq!(ids(&loaded, "many").len(), 5_000);
+    assert_eq!(ids(&store, &loaded, "t"), ["id", "old"]);
+    assert_eq!(ids(&store, &loaded, "many").len(), 5_000);
     assert_eq!((space(&loaded, "t").generation(), space(&loaded, "empty").generation()), (7, 4));
     let number = space(&loaded, "t").number();
     let (memory, vector) = store.get(number, 2, "id").unwrap().unwrap();
@@ -125,7 +125,7 @@ async fn a_migration_that_was_broken_off_goes_on() {
     assert_eq!(journal.commit(prepare).await.unwrap(), Ok(true));
     assert!(journal.commit(legacy::migrate).await.unwrap() > 0, "only a part is moved");
     journal.close().await;
-    let (_, loaded) = open(folder.path()).await;
-    assert_eq!((ids(&loaded, "t").len(), ids(&loaded, "many").len()), (2, 5_000));
+    let (store, loaded) = open(folder.path()).await;
+    assert_eq!((ids(&store, &loaded, "t").len(), ids(&store, &loaded, "many").len()), (2, 5_000));
     assert_eq!(space(&loaded, "many").generation(), 9);
 }

@@ -1,0 +1,50 @@
+//! Writes down what is in memory, so that a start need not make it from every row.
+
+use std::sync::Arc;
+
+use super::Engine;
+use crate::{error::Error, space::Space};
+
+impl Engine {
+    /// Writes checkpoints for ever, in the interval of the settings.
+    pub(crate) async fn keep_checkpoints(&self) -> std::convert::Infallible {
+        loop {
+            tokio::time::sleep(self.checkpoints).await;
+            self.checkpoint().await;
+        }
+    }
+
+    /// Writes a checkpoint of each space that is large enough and has changed since its last one.
+    pub(super) async fn checkpoint(&self) {
+        for space in self.spaces.all() {
+            let is_large = space.index().len() >= self.checkpoints_from.max(1);
+            if is_large && space.wants_checkpoint() {
+                let number = space.number();
+                if let Err(error) = self.checkpoint_of(space).await {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(
+                        error,
+                        space = number,
+                        "a checkpoint cannot be written: a start would read every row"
+                    );
+                }
+            }
+        }
+    }
+
+    async fn checkpoint_of(&self, space: Arc<Space>) -> Result<(), Error> {
+        // Before the picture is taken: what is removed after that has to be left out of it.
+        self.store.log_removals(space.number()).await?;
+        let (checkpoints, pictured) = (self.store.checkpoints(), Arc::clone(&space));
+        let write = move || {
+            let picture = pictured.index().picture();
+            let mark = picture.mark(pictured.number());
+            checkpoints.write(mark, &picture)
+        };
+        let unnamed = self.telemetry.spawn_blocking(write).await.map_err(Error::Task)??;
+        let generation = unnamed.generation();
+        self.store.name_checkpoint(unnamed).await?;
+        space.note_checkpoint(generation);
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! An index in the parts of a checkpoint.
+//!
+//! Written are the codes of the vectors, the facts, the words, the names and the threads; what follows from these is made anew.
+
+use std::io;
+
+use super::{
+    Index, Names,
+    column::Column,
+    facts::Facts,
+    postings::{rows_from_bytes, rows_to_bytes},
+    text::Text,
+    threads::Threads,
+};
+use crate::{
+    store::{FromParts, Image, Mark, Parts, SpaceRow, join, split},
+    vector::{
+        arena::{Arena, Rows},
+        metric::Metric,
+    },
+};
+
+const CHUNK: &str = "chunk";
+const FACTS: &str = "facts";
+const LIVE: &str = "live";
+const TEXT: &str = "text";
+const THREADS: &str = "threads";
+const NAMES: [&str; 5] = ["categories", "pools", "agents", "tags", "in threads"];
+/// Bytes of a row's facts.
+const FACTS_BYTES: usize = 40;
+
+/// An index as it was at one moment, to be written.
+#[derive(Debug)]
+pub(crate) struct Picture {
+    rows: Rows,
+    facts: Column<Facts>,
+    /// The other parts by name.
+    parts: Vec<(&'static str, Vec<u8>)>,
+    generation: u64,
+}
+
+impl Index {
+    /// Takes a picture; the codes and facts are shared with it, the rest is copied.
+    pub(crate) fn picture(&self) -> Picture {
+        let names = [&self.categories, &self.pools, &self.agents, &self.tags, &self.threads];
+        let mut parts = vec![
+            (LIVE, rows_to_bytes(&self.live)),
+            (TEXT, self.text.to_bytes()),
+            (THREADS, self.neighbours.to_bytes()),
+        ];
+        parts.extend(NAMES.into_iter().zip(names.map(Names::to_bytes)));
+        let (rows, facts) = (self.vectors.rows().clone(), self.facts.clone());
+        Picture { rows, facts, parts, generation: self.generation }
+    }
+
+    /// Says that this is the state after the write `generation`.
+    pub(crate) fn reached(&mut self, generation: u64) {
+        self.generation = generation;
+    }
+}
+
+impl Picture {
+    /// Returns what a checkpoint of it holds, of the space of that number.
+    pub(crate) fn mark(&self, space: u32) -> Mark {
+        let last = self.rows.len().checked_sub(1).and_then(|row| u32::try_from(row).ok());
+        Mark { space, generation: self.generation, last: last.map_or(0, |row| self.rows.seq(row)) }
+    }
+}
+
+impl Image for Picture {
+    fn save(&self, to: &mut Parts<'_>) -> io::Result<()> {
+        for chunk in self.rows.chunks() {
+            to.put(CHUNK, &chunk.to_bytes())?;
+        }
+        let rows = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
+        let facts: Vec<u8> = (0..rows).flat_map(|row| written(&self.facts.get(row))).collect();
+        to.put(FACTS, &facts)?;
+        self.parts.iter().try_for_each(|(name, bytes)| to.put(name, bytes))
+    }
+}
+
+impl FromParts for Index {
+    fn load(
+        space: &SpaceRow,
+        parts: &mut dyn FnMut() -> io::Result<Option<(String, Vec<u8>)>>,
+    ) -> io::Result<Option<Self>> {
+        let (metric, dimensions) = (space.shape.metric, space.shape.dimensions);
+        let (mut chunks, mut others) = (Vec::new(), Vec::new());
+        while let Some((name, bytes)) = parts()? {
+            if name == CHUNK { chunks.push(bytes) } else { others.push((name, bytes)) }
+        }
+        Ok(restored(metric, dimensions, chunks, &others))
+    }
+}
+
+fn restored(
+    metric: Metric,
+    dimensions: usize,
+    chunks: Vec<Vec<u8>>,
+    others: &[(String, Vec<u8>)],
+) -> Option<Index> {
+    let part =
+        |wanted: &str| others.iter().find(|(name, _)| name == wanted).map(|(_, bytes)| bytes.as_slice());
+    let mut index = Index::new(metric, dimensions, 0);
+    index.vectors = Arena::restored(metric, dimensions, chunks)?;
+    let (facts, rest) = part(FACTS)?.as_chunks::<FACTS_BYTES>();
+    let rows = index.vectors.rows().len();
+    if facts.len() != rows || !rest.is_empty() {
+        return None;
+    }
+    for (row, bytes) in (0..).zip(facts) {
+        index.facts.set(row, read(bytes)?);
+    }
+    index.live = rows_from_bytes(part(LIVE)?)?;
+    index.text = Text::from_bytes(part(TEXT)?).ok()?;
+    index.neighbours = Threads::from_bytes(part(THREADS)?)?;
+    for (names, name) in index.names().into_iter().zip(NAMES) {
+        *names = Names::from_bytes(part(name)?)?;
+    }
+    if index.live.max().is_some_and(|last| last as usize >= rows) {
+        return None;
+    }
+    index.derive();
+    Some(index)
+}
+
+/// Writes facts: time, whether it expires and when, confidence, importance.
+fn written(facts: &Facts) -> [u8; FACTS_BYTES] {
+    let mut bytes = [0; FACTS_BYTES];
+    let (seconds, nanos) = split(facts.time);
+    bytes[..8].copy_from_slice(&seconds.to_le_bytes());
+    bytes[8..12].copy_from_slice(&nanos.to_le_bytes());
+    // Nanoseconds that no time has say that it does not expire.
+    let (seconds, nanos) = facts.expires.map_or((0, u32::MAX), split);
+    bytes[12..20].copy_from_slice(&seconds.to_le_bytes());
+    bytes[20..24].copy_from_slice(&nanos.to_le_bytes());
+    bytes[24..32].copy_from_slice(&facts.confidence.to_le_bytes());
+    bytes[32..40].copy_from_slice(&facts.importance.to_le_bytes());
+    bytes
+}
+
+fn read(bytes: &[u8; FACTS_BYTES]) -> Option<Facts> {
+    let long = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+    let short = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+    let time = |seconds: u64, nanos| join(seconds.cast_signed(), nanos).ok();
+    let expires = if short(20)? == u32::MAX { None } else { Some(time(long(12)?, short(20)?)?) };
+    Some(Facts {
+        time: time(long(0)?, short(8)?)?,
+        expires,
+        confidence: f64::from_bits(long(24)?),
+        importance: f64::from_bits(long(32)?),
+    })
+}
