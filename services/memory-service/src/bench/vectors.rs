@@ -27,7 +27,7 @@ pub(super) struct Numbered {
 
 /// Numbers of a seed: SplitMix64, Steele, Lea and Flood 2014.
 #[derive(Clone, Debug)]
-struct Random(u64);
+pub(super) struct Random(u64);
 
 /// What SplitMix64 adds for each number.
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -89,10 +89,15 @@ impl Numbered {
     /// Returns vector `number`, of the clusters in turn: always the same one, whatever was asked for before.
     pub(super) fn vector(&self, number: u64) -> Vec<f32> {
         let cluster = number % self.middles.len() as u64;
-        let passed = number.wrapping_mul(DIMENSIONS as u64);
-        let mut random = Random(self.start.0.wrapping_add(STEP.wrapping_mul(passed)));
+        let mut random = self.random(number);
         let middle = usize::try_from(cluster).ok().and_then(|cluster| self.middles.get(cluster));
         middle.map_or_else(Vec::new, |middle| random.vector(middle, SPREAD))
+    }
+
+    /// Returns the numbers that vector `number` is made of, as many as it has values.
+    pub(super) fn random(&self, number: u64) -> Random {
+        let passed = number.wrapping_mul(DIMENSIONS as u64);
+        Random(self.start.0.wrapping_add(STEP.wrapping_mul(passed)))
     }
 }
 
@@ -101,7 +106,7 @@ impl Random {
         (0..clusters).map(|_| self.vector(&[0.0; DIMENSIONS], 1.0)).collect()
     }
 
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(STEP);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -11,10 +11,14 @@ pub const DIMENSIONS: usize = vectors::DIMENSIONS;
 const CATEGORIES: u64 = 10;
 /// Memories are about as many pools.
 const POOLS: u64 = 1_000;
-/// They pay so many different rates.
-const PERCENTS: u64 = 97;
+/// Words of a memory and of a query, and how many different ones there are: the n-th most frequent one comes about as often as 1/n (Zipf).
+const WORDS: usize = 16;
+const ASKED: usize = 6;
+const VOCABULARY: f64 = 20_000.0;
 /// Numbers from here on are those of queries: no memory has the same vector.
 const QUERIES: u64 = 1 << 40;
+/// And from here on those of texts.
+const TEXTS: u64 = 1 << 41;
 const SEED: u64 = 7;
 
 /// Memories and queries by number.
@@ -50,15 +54,12 @@ impl Corpus {
 
     /// Returns memory `number`.
     pub(super) fn memory(&self, number: u64) -> Made {
-        let pool = number % POOLS;
-        let (percent, thousands) = (number * 7 % PERCENTS, number * 31 % 1_013);
+        let pool = format!("pool-{}", number % POOLS);
         Made {
             id: format!("memory-{number}"),
             category: category(number),
-            content: format!(
-                "observation {number}: pool {pool} pays {percent} percent on {thousands} thousand dollars, more than in the week before"
-            ),
-            pool: format!("pool-{pool}"),
+            content: format!("{pool} {}", self.words(number, WORDS)),
+            pool,
             vector: self.0.vector(number),
         }
     }
@@ -69,12 +70,16 @@ impl Corpus {
         Asked { text: String::new(), vector: self.0.vector(QUERIES + number), category }
     }
 
-    /// Returns the same with words, which are those of some memories.
+    /// Returns the same with words, the name of a pool among them.
     pub(super) fn worded_query(&self, number: u64) -> Asked {
-        let (pool, percent) = (number * 13 % POOLS, number % PERCENTS);
-        let text =
-            format!("how much more than in the week before does pool {pool} pay, was it {percent} percent?");
+        let text = format!("pool-{} {}", number * 13 % POOLS, self.words(QUERIES + number, ASKED));
         Asked { text, ..self.query(number) }
+    }
+
+    fn words(&self, number: u64, count: usize) -> String {
+        let mut random = self.0.random(TEXTS + number);
+        let words: Vec<_> = (0..count).map(|_| word(random.next())).collect();
+        words.join(" ")
     }
 
     /// Returns the query by the vector of memory `number`.
@@ -85,6 +90,18 @@ impl Corpus {
 
 fn category(number: u64) -> String {
     format!("category-{}", number % CATEGORIES)
+}
+
+/// Returns a word by an even number: its rank is the vocabulary's size to the power of a share, so that small ranks come often.
+fn word(even: u64) -> String {
+    let share = (even >> 11) as f64 / (1_u64 << 53) as f64;
+    let mut rank = VOCABULARY.powf(share) as usize;
+    let mut word = String::new();
+    while rank > 0 {
+        word.push_str(["ba", "ko", "li", "mu", "ne", "ri", "so", "tu", "va", "ze"][rank % 10]);
+        rank /= 10;
+    }
+    word
 }
 
 #[cfg(test)]
@@ -103,6 +120,22 @@ mod tests {
         asked.sort_unstable();
         asked.dedup();
         assert_eq!(asked.len() as u64, CATEGORIES);
+    }
+
+    #[test]
+    fn a_few_words_are_frequent_and_many_are_rare() {
+        let corpus = Corpus::new(400);
+        let mut words: Vec<_> = (0..1_000)
+            .flat_map(|number| {
+                let content = corpus.memory(number).content;
+                content.split(' ').skip(1).map(str::to_owned).collect::<Vec<_>>()
+            })
+            .collect();
+        words.sort_unstable();
+        let mut counts: Vec<_> = words.chunk_by(|left, right| left == right).map(<[_]>::len).collect();
+        counts.sort_unstable();
+        assert!(counts.len() > 3_000 && counts[counts.len() / 2] <= 3, "{} different", counts.len());
+        assert!((800..1_500).contains(&counts[counts.len() - 1]), "{:?}", counts.last());
     }
 
     #[test]
