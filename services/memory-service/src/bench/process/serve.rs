@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 use serde_json::json;
-use testkit::load::{Load, Measured, Pace};
+use testkit::load::{Load, Measured, Pace, Protocol};
 
 use super::{
     Error, Round, Server, check,
@@ -26,6 +26,9 @@ const WRITES: u64 = 1_000;
 const SECONDS: u64 = 20;
 const WARM_UP: u64 = 2;
 const WORDED: u64 = 10;
+/// Recalls one after the other, when nobody writes, and the number of their first query: the loads come to no number as large.
+const ALONE: u64 = 100;
+const LATER: u64 = 1_000_000;
 /// Connections of each load, and calls at a time on each: together no more than the service lets in at a time (`max_concurrent_calls`),
 /// so that none is refused; one that waits for its turn is late all the same.
 const CONNECTIONS: usize = 4;
@@ -34,8 +37,9 @@ const CALLS: usize = 25;
 /// Measures one round, on a service that was just started over an empty store and takes vectors of [`super::DIMENSIONS`] values.
 ///
 /// Details: `p50_ms`, `p95_ms` and `p99_ms` of recalls, `recalls_per_s` and `writes_per_s` that were answered, `write_p50_ms` and
-/// `write_p99_ms`, `worded_p50_ms`, `worded_p95_ms` and `worded_p99_ms` of recalls with words, `failed` (of all loads), `cached` (recalls answered
-/// by the query cache, which should be none), `cores` (CPU of the service per second), `fill_s` and `memories` (at the end).
+/// `write_p99_ms`, `worded_p50_ms`, `worded_p95_ms` and `worded_p99_ms` of recalls with words, `alone_p50_ms` and `worded_alone_p50_ms` of
+/// recalls one after the other when nobody writes, `failed` (of all loads), `cached` (recalls answered by the query cache, which should be
+/// none), `cores` (CPU of the service per second), `fill_s` and `memories` (at the end).
 ///
 /// # Errors
 /// [`Error`] if the store cannot be filled, or does not hold afterwards what was acknowledged.
@@ -44,6 +48,8 @@ pub async fn serve(server: &Server) -> Result<Round, Error> {
     let filled = store(server.address, &corpus, MEMORIES).await?;
     let by_vector = |number| corpus.query(number);
     let warm = both(server, &corpus, by_vector, 0, WARM_UP).await?;
+    let alone = one_by_one(server, |number| corpus.query(LATER + number)).await?;
+    let worded_alone = one_by_one(server, |number| corpus.worded_query(LATER + number)).await?;
     let used = server.process.cpu()?;
     let measured = both(server, &corpus, by_vector, WARM_UP, SECONDS).await?;
     let used = server.process.cpu()? - used;
@@ -72,6 +78,8 @@ pub async fn serve(server: &Server) -> Result<Round, Error> {
             "worded_p50_ms": ms(&worded.recalls, 0.5),
             "worded_p95_ms": ms(&worded.recalls, 0.95),
             "worded_p99_ms": ms(&worded.recalls, 0.99),
+            "alone_p50_ms": ms(&alone, 0.5),
+            "worded_alone_p50_ms": ms(&worded_alone, 0.5),
             "cached": counts.cached,
             "cores": used.as_secs_f64() / recalls.took.max(writes.took).as_secs_f64(),
             "fill_s": filled.took.as_secs_f64(),
@@ -84,6 +92,13 @@ pub async fn serve(server: &Server) -> Result<Round, Error> {
 struct Both {
     recalls: Measured,
     writes: Measured,
+}
+
+/// Recalls one after the other, what `ask` says.
+async fn one_by_one(server: &Server, ask: impl Fn(u64) -> Asked) -> Result<Measured, Error> {
+    let load = load(server, clients::RECALL, ALONE, 1, |number| clients::recall(ask(number)));
+    let load = Load { protocol: Protocol::Grpc(1), connections: 1, pace: Pace::Closed, ..load };
+    Ok(load.run().await?)
 }
 
 /// Recalls and writes for some seconds, as if both had gone on for `passed` seconds before.
