@@ -3,7 +3,7 @@
 //! `scan` and `filtered` measure from a query's vector to the rows it finds, on the service's own pool. Left out are what lies around that: the wire,
 //! the embedder, the choice of candidates, and the store, in whose place full vectors lie in memory.
 
-pub mod asking;
+mod asking;
 pub mod evidence;
 pub mod filtered;
 pub mod given;
