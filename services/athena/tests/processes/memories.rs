@@ -11,9 +11,9 @@ use std::{
 
 use athena::Service;
 use contracts::memory::{
-    ExportMemoriesRequest, ForgetRequest, GetStatsRequest, Memory, RecallRequest, RememberBatchRequest,
-    RememberRequest, memory_admin_service_client::MemoryAdminServiceClient,
-    memory_service_client::MemoryServiceClient,
+    ExportMemoriesRequest, ForgetRequest, ForgettingState, GetStatsRequest, ListForgettingsRequest, Memory,
+    RecallRequest, RememberBatchRequest, RememberRequest, UndoRequest,
+    memory_admin_service_client::MemoryAdminServiceClient, memory_service_client::MemoryServiceClient,
 };
 use rpc::{Channel, ChannelOptions, Client as _};
 use telemetry::Telemetry;
@@ -26,6 +26,8 @@ const WRITERS: u32 = 16;
 /// Every so many writes one goes in a batch, and every so many an earlier memory is forgotten.
 const BATCHED: u32 = 7;
 const FORGOTTEN: u32 = 5;
+/// Forgettings that are undone at the end.
+const UNDONE: u32 = 200;
 
 /// What a writer knows of an id once its call has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ enum Known {
     Gone,
     /// The call that would have changed it was cut off: both states are right.
     Either(Option<u32>, Option<u32>),
+    /// It was forgotten, and may have come back.
+    Back,
 }
 
 /// What one writer was told, by id.
@@ -60,6 +64,8 @@ impl Run {
         let mut settings = athena::ephemeral(self.folder.path());
         settings.push("memory_port=0".to_owned());
         settings.push("max_concurrent_calls=1000".to_owned());
+        // Nothing goes but what is named.
+        settings.push("memory_max=0".to_owned());
         self.process = Some(Process::start(Service::MemoryService, &settings, &self.caller).await);
         until_serving(self.channel(), Service::MemoryService).await;
         start.elapsed()
@@ -124,6 +130,7 @@ impl Run {
             match *known {
                 Known::Kept(turn) => assert_eq!(there, Some(turn), "{id} was acknowledged"),
                 Known::Gone => assert_eq!(there, None, "{id} was forgotten"),
+                Known::Back => {}
                 Known::Either(before, after) => {
                     assert!(
                         there == before || there == after,
@@ -137,6 +144,28 @@ impl Run {
         assert!(found.len() <= named, "nothing is there that nobody wrote");
         self.counts(found.len() as u64).await;
         found.len() as u64
+    }
+
+    /// Undoes the last forgettings: of each all that it took comes back, but for what was written again.
+    async fn undo(&self, told: &mut [Told]) {
+        let mut admin = MemoryAdminServiceClient::over(self.channel());
+        let request = ListForgettingsRequest { limit: UNDONE, ..ListForgettingsRequest::default() };
+        let listed = admin.list_forgettings(request).await.unwrap().into_inner().forgettings;
+        assert!(!listed.is_empty(), "there were some");
+        let mut restored = 0;
+        for forgetting in listed {
+            assert_eq!(forgetting.state(), ForgettingState::Undoable);
+            let request = UndoRequest { forgetting: forgetting.number, ..UndoRequest::default() };
+            let done = admin.undo(request).await.unwrap().into_inner();
+            assert_eq!(done.restored + done.stayed, forgetting.memories, "nothing of it is lost");
+            restored += done.restored;
+        }
+        // Whatever came back was written before; that it is there once and can be read is left to the check.
+        for known in told.iter_mut().flat_map(Told::values_mut).filter(|known| **known == Known::Gone) {
+            *known = Known::Back;
+        }
+        let before = told.iter().flatten().filter(|(_, known)| matches!(known, Known::Kept(_))).count();
+        assert_eq!(self.check(told).await, before as u64 + restored);
     }
 
     /// What is searched is what is kept.
@@ -197,4 +226,5 @@ async fn kill_9_under_full_load_loses_and_doubles_nothing() {
         run.check(&mut told).await;
     }
     assert!(next.load(Relaxed) > 1_000, "there was load");
+    run.undo(&mut told).await;
 }
