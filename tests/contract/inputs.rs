@@ -23,13 +23,18 @@ use crate::frames::{self, Framed};
 /// The largest message of the mesh that is asked: above the largest document, and quickly sent.
 const LIMIT: usize = 4 << 20;
 
-/// Codes with which an rpc answers a good request beside OK, since there is nothing of what is asked for.
-const ALSO: [(&str, Code); 8] = [
+/// Codes with which an rpc answers a good request beside OK, since there is nothing of what is asked for, or it is there and
+/// is another.
+const ALSO: &[(&str, Code)] = &[
     ("athena.agent.v1.OrchestratorService.GetCycle", Code::NotFound),
     ("athena.llm.v1.PatternService.Reinstate", Code::NotFound),
     ("athena.llm.v1.PatternService.ReportOutcome", Code::NotFound),
+    ("athena.memory.v1.MemoryAdminService.CreateNamespace", Code::AlreadyExists),
     ("athena.memory.v1.MemoryAdminService.DropNamespace", Code::NotFound),
+    ("athena.memory.v1.MemoryAdminService.Prune", Code::Aborted),
+    ("athena.memory.v1.MemoryAdminService.Purge", Code::NotFound),
     ("athena.memory.v1.MemoryAdminService.TakeSnapshot", Code::FailedPrecondition),
+    ("athena.memory.v1.MemoryAdminService.Undo", Code::NotFound),
     ("athena.memory.v1.MemoryService.Get", Code::NotFound),
     ("athena.monitor.v1.MonitorService.GetTrace", Code::NotFound),
     ("athena.storage.v1.StorageBatcherService.Get", Code::NotFound),

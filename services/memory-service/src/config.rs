@@ -6,7 +6,13 @@ use caching::Sizing;
 use config::ByteSize;
 use embedding::{Choice, Embedder};
 
-use crate::{answers::Room, error::Error, space::Shape, store};
+use crate::{
+    answers::Room,
+    error::Error,
+    space::Shape,
+    store,
+    upkeep::{Policy, prune::Quotas},
+};
 
 config::settings! {
     /// Settings of the memory service.
@@ -60,10 +66,27 @@ config::settings! {
         /// Most full vectors that a recall reads from the store to prove that its answer is exact; where that is not enough, the answer says by how much
         /// it may be off. At least as many as it returns are read.
         pub memory_max_reads: usize = "4096", unit "vectors", range "1" to "1000000";
-        /// After how long a memory is half as recent, where recency counts in the ranking.
+        /// After how long a memory is half as recent, where recency counts in the ranking, and in what is worth keeping.
         pub memory_half_life: Duration = "30d", unit "duration", range "1s" to "36500d";
         /// Whether a scan may use every core, where that pays; otherwise one.
         pub memory_parallel_queries: bool = "true", unit "switch";
+        /// How long what was forgotten can be undone, on the agent clock; then its bytes go too. 0: it is gone at once.
+        pub memory_undo_window: Duration = "24h", unit "duration", range "0s" to "30d";
+        /// Most memories of a namespace: what is worth least beyond them goes. 0: there is no such limit.
+        pub memory_max: u64 = "50000", unit "memories", range "0" to "1000000000";
+        /// Most memories of single categories in a namespace, `category=number` with commas between. Empty: there is no such limit.
+        pub memory_quotas: Option<String> = "", unit "category=memories";
+        /// Time between two rounds of upkeep, on the agent clock: what has expired, is over a limit or can be undone no longer goes. The first
+        /// one comes a minute after the start, or after this time where that is shorter.
+        pub gc_interval: Duration = "3600s", unit "duration", range "1s" to "30d";
+        /// Most memories that one commit of upkeep forgets or removes.
+        pub memory_upkeep_batch: usize = "500", unit "memories", range "1" to "10000";
+        /// Most forgettings of a namespace that stay listed after they were undone or can be undone no longer.
+        pub memory_forgettings: usize = "1000", unit "forgettings", range "1" to "1000000";
+        /// Likeness of two vectors from which an audit compares the words of their memories.
+        pub memory_audit_likeness: f64 = "0.9", unit "cosine", range "-1" to "1";
+        /// Most pairs of memories that an audit compares.
+        pub memory_audit_pairs: usize = "100000", unit "pairs", range "0" to "100000000";
         /// Memories a recall returns if the query does not say how many.
         pub query_default_limit: u32 = "100", unit "memories", range "1" to "10000";
         /// Most memories a query may ask for.
@@ -128,6 +151,35 @@ impl Config {
         }
     }
 
+    /// Returns how memories are forgotten.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if the quotas cannot be read.
+    pub(crate) fn policy(&self) -> Result<Policy, Error> {
+        let total = if self.memory_max == 0 { u64::MAX } else { self.memory_max };
+        let quota = |text: &str| {
+            let (category, most) = text.rsplit_once('=')?;
+            Some((category.trim().to_owned(), most.trim().parse::<u64>().ok()?))
+                .filter(|(name, _)| !name.is_empty())
+        };
+        let quotas = self.memory_quotas.iter().flat_map(|all| all.split(','));
+        let categories = quotas.map(quota).collect::<Option<_>>().ok_or_else(|| {
+            let must = "must be `category=number` with commas between".to_owned();
+            Error::Setting { name: "memory_quotas", must }
+        })?;
+        #[expect(clippy::cast_possible_truncation, reason = "a threshold needs no more than f32")]
+        let likeness = self.memory_audit_likeness as f32;
+        Ok(Policy {
+            window: self.memory_undo_window,
+            quotas: Quotas { total, categories },
+            every: self.gc_interval,
+            batch: self.memory_upkeep_batch,
+            listed: self.memory_forgettings,
+            likeness,
+            pairs: self.memory_audit_pairs,
+        })
+    }
+
     /// Returns what a query may ask for.
     ///
     /// # Errors
@@ -184,6 +236,23 @@ mod tests {
     fn a_default_above_the_greatest_limit_is_refused_by_name() {
         let config = Config { query_default_limit: 11, query_max_limit: 10, ..Config::defaults() };
         assert!(matches!(config.limits(), Err(Error::Setting { name: "query_default_limit", .. })));
+    }
+
+    #[test]
+    fn quotas_are_read_category_by_category() {
+        let policy = |quotas: Option<&str>, memory_max| {
+            let memory_quotas = quotas.map(str::to_owned);
+            Config { memory_quotas, memory_max, ..Config::defaults() }.policy()
+        };
+        let none = policy(None, 0).unwrap().quotas;
+        assert_eq!((none.total, none.categories.len()), (u64::MAX, 0));
+        let some = policy(Some("decision=1000, a=b=0"), 7).unwrap().quotas;
+        let expected = [("a=b".to_owned(), 0), ("decision".to_owned(), 1000)];
+        assert_eq!((some.total, some.categories.into_iter().collect::<Vec<_>>()), (7, expected.to_vec()));
+        for wrong in ["decision", "decision=", "=5", "a=1,", "a=-1"] {
+            let refused = policy(Some(wrong), 0);
+            assert!(matches!(refused, Err(Error::Setting { name: "memory_quotas", .. })), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! The service without its wire: remember, recall, explain, get, forget, count.
 
 mod checkpoints;
+mod forgets;
 mod recalls;
+mod surveys;
+mod upkeep;
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +24,10 @@ use journal::State;
 use telemetry::{Counter, Gauge, KeyValue, Telemetry, names};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub(crate) use self::recalls::{Explained, Planned};
+pub(crate) use self::{
+    forgets::{Going, Pruned},
+    recalls::{Explained, Planned},
+};
 use crate::{
     answers::{Answers, AnswersStats},
     config::Config,
@@ -32,7 +38,8 @@ use crate::{
     recall::calibration,
     space::{Metric, Shape, Space, SpaceKey, Written},
     spaces::Spaces,
-    store::Store,
+    store::{Committed, Store},
+    upkeep::Policy,
     vector::pool::Pool,
 };
 
@@ -69,6 +76,10 @@ pub(crate) struct Engine {
     reads: usize,
     half_life: Duration,
     writes: Arc<Semaphore>,
+    policy: Policy,
+    /// One look at all memories of a space at a time: it takes a core, and some bytes of each memory.
+    looks: Arc<Semaphore>,
+    forgotten: Counter,
     hits: AtomicU64,
     misses: AtomicU64,
     hit_rate: Gauge,
@@ -165,6 +176,9 @@ impl Engine {
             reads: config.memory_max_reads,
             half_life: config.memory_half_life,
             writes: Arc::new(Semaphore::new(WRITES as usize)),
+            policy: config.policy()?,
+            looks: Arc::new(Semaphore::new(1)),
+            forgotten: telemetry.counter(names::MEMORY_FORGOTTEN),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             hit_rate: telemetry.gauge(names::CACHE_HIT_RATE),
@@ -204,17 +218,6 @@ impl Engine {
             let replaced = engine.write(key, Change::Put(records), room).await?;
             Ok(Remembered { ids, replaced })
         };
-        self.telemetry.spawn(work).await.map_err(Error::Task)?
-    }
-
-    /// Deletes the memories of `ids` (each once) and returns how many there were, once they are gone from disk, from
-    /// memory and from the query cache. Goes on if the caller leaves.
-    ///
-    /// # Errors
-    /// [`Error::Store`], and [`Error::NotReady`] once the service stops; nothing was deleted then.
-    pub(crate) async fn forget(self: &Arc<Self>, key: SpaceKey, ids: Vec<String>) -> Result<u32, Error> {
-        let (engine, room) = (Arc::clone(self), self.room().await?);
-        let work = async move { engine.write(key, Change::Forget(ids), room).await };
         self.telemetry.spawn(work).await.map_err(Error::Task)?
     }
 
@@ -266,6 +269,11 @@ impl Engine {
         self.keep_costs().await;
     }
 
+    /// Returns the agent clock's now.
+    pub(crate) fn now(&self) -> std::time::SystemTime {
+        self.clock.now()
+    }
+
     /// Returns how many values the vectors of the space of `key` have.
     pub(crate) fn dimensions(&self, key: &SpaceKey) -> usize {
         self.spaces.get(key).map_or(self.shape.dimensions, |space| space.shape().dimensions)
@@ -303,13 +311,19 @@ impl Engine {
     async fn write(&self, key: SpaceKey, change: Change, _room: OwnedSemaphorePermit) -> Result<u32, Error> {
         let change = Arc::new(change);
         let committed = self.store.commit(&key, &self.shape, &change).await?;
-        if let (Some(generation), Some(space)) = (committed.generation, self.spaces.of(&key, &committed)) {
+        let touched = committed.touched;
+        self.take_over(&key, committed, change).await;
+        Ok(touched)
+    }
+
+    /// Takes over what is on disk: into memory, then out of the query cache.
+    async fn take_over(&self, key: &SpaceKey, committed: Committed, change: Arc<Change>) {
+        if let (Some(generation), Some(space)) = (committed.generation, self.spaces.of(key, &committed)) {
             let (first, removed) = (committed.first, committed.removed);
             space.apply(generation, Written { change, first, removed }).await;
             self.answers.forget_before(&space, generation);
             self.count_all();
         }
-        Ok(committed.touched)
     }
 
     /// Writes down what the planner learned; where that fails, the next start measures again.

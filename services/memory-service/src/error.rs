@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rpc::{Code, Fault};
 
+use crate::upkeep::forgettings::Refused;
+
 /// When a caller may try again while the store is being read, or takes no writes.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -87,6 +89,23 @@ pub enum Error {
         "the vectors of this namespace are made by {0}, which this service does not run: bring the vector"
     )]
     Brought(String),
+    /// There is no forgetting of that number.
+    #[error("there is no forgetting of this number, or it is listed no longer")]
+    NoForgetting,
+    /// The time in which a forgetting could be undone is over.
+    #[error("the time in which it could be undone is over")]
+    Over,
+    /// A forgetting was undone before.
+    #[error("it was undone before")]
+    Undone,
+    /// The namespace was written to since it was looked at.
+    #[error("the namespace is at generation {now}, and not at {expected}: look at it again")]
+    Moved {
+        /// The generation that the caller knows.
+        expected: u64,
+        /// The present one.
+        now: u64,
+    },
     /// There is no namespace of that name.
     #[error("there is no namespace of this name")]
     NoNamespace,
@@ -118,11 +137,23 @@ pub enum Error {
     Task(#[source] tokio::task::JoinError),
 }
 
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Unknown => Self::NoForgetting,
+            Refused::Over => Self::Over,
+            Refused::Undone => Self::Undone,
+        }
+    }
+}
+
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         let (code, reason) = match &error {
             Error::TimedOut => (Code::DeadlineExceeded, "QUERY_TIMEOUT"),
-            Error::NotFound | Error::NoNamespace => return Self::new(Code::NotFound, error.to_string()),
+            Error::NotFound | Error::NoNamespace | Error::NoForgetting => {
+                return Self::new(Code::NotFound, error.to_string());
+            }
             Error::Wish(field, must) => return Self::invalid(format!("namespace.{field}"), must.clone()),
             Error::Dimensions(_) => (Code::InvalidArgument, "DIMENSIONS"),
             Error::Exists(_) => (Code::AlreadyExists, "NAMESPACE"),
@@ -130,6 +161,9 @@ impl From<Error> for Fault {
             Error::SnapshotDir => (Code::FailedPrecondition, "SNAPSHOT_DIR"),
             Error::SnapshotExists => (Code::AlreadyExists, "SNAPSHOT"),
             Error::Snapshot(_) => (Code::Unavailable, "SNAPSHOT_DISK"),
+            Error::Over => (Code::FailedPrecondition, "UNDO_WINDOW"),
+            Error::Undone => (Code::FailedPrecondition, "UNDONE"),
+            Error::Moved { .. } => (Code::Aborted, "GENERATION"),
             Error::Namespaces => (Code::ResourceExhausted, "NAMESPACES"),
             Error::Brought(_) => (Code::FailedPrecondition, "EMBEDDER"),
             Error::NotReady => {

@@ -21,6 +21,8 @@
 //!    kept under one cannot come to mean something else.
 //! 10. **A file that cannot be read is set aside**, whole, and a new one begun: the start neither fails for ever nor loses it. Health
 //!     and a metric say so until somebody has taken it away.
+//! 11. **What is forgotten can come back** for `memory_undo_window`: it goes to the trash in the commit that deletes it, whatever the cause, and is
+//!     removed for good after that. No forgetting takes what was written since it was planned.
 
 mod administer;
 mod answers;
@@ -44,7 +46,6 @@ mod space;
 mod spaces;
 mod stop;
 mod store;
-#[cfg_attr(not(test), expect(dead_code, reason = "the engine takes it once the store numbers memories"))]
 mod upkeep;
 mod vector;
 
@@ -89,6 +90,7 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
     let limits = config.limits()?;
     // Made by `run`; here a wrong setting ends the start before anything is opened.
     config.choice()?;
+    config.policy()?;
     let host = rpc::Host::bind(&config.host, config.memory_port, telemetry.clone(), clock.clone())
         .map_err(Error::Host)?;
     let engine: Slot = Arc::new(OnceLock::new());
@@ -140,6 +142,7 @@ impl Bound {
                 opened.calibrate().await;
                 tokio::select! {
                     never = opened.keep_checkpoints() => match never {},
+                    never = opened.keep_up() => match never {},
                     _ = ended => {}
                 }
             })

@@ -209,6 +209,15 @@ fn nanos(time: SystemTime) -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Returns the cosine of the angle between two vectors of one length, -1 to 1; 0 where one is all zero.
+pub(crate) fn cosine(one: &[f32], other: &[f32]) -> f32 {
+    let product: f64 = one.iter().zip(other).map(|(one, other)| f64::from(*one) * f64::from(*other)).sum();
+    let lengths = length(one) * length(other);
+    #[expect(clippy::cast_possible_truncation, reason = "it is -1 to 1")]
+    let cosine = (product / lengths).clamp(-1.0, 1.0) as f32;
+    if lengths > 0.0 { cosine } else { 0.0 }
+}
+
 /// Returns the Euclidean length of `vector`.
 #[must_use]
 pub(crate) fn length(vector: &[f32]) -> f64 {

@@ -74,6 +74,11 @@ impl Spaces {
         }
     }
 
+    /// Returns every space.
+    pub(crate) fn all(&self) -> Vec<(SpaceKey, Arc<Space>)> {
+        self.0.read().spaces.iter().map(|(key, space)| (key.clone(), Arc::clone(space))).collect()
+    }
+
     /// Returns the spaces of `tenant` in the order of their namespaces.
     pub(crate) fn of_tenant(&self, tenant: &str) -> Vec<(SpaceKey, Arc<Space>)> {
         let known = self.0.read();
@@ -81,11 +86,6 @@ impl Spaces {
         let mut spaces: Vec<_> = ours.map(|(key, space)| (key.clone(), Arc::clone(space))).collect();
         spaces.sort_by(|(left, _), (right, _)| left.cmp(right));
         spaces
-    }
-
-    /// Returns every space.
-    pub(crate) fn all(&self) -> Vec<Arc<Space>> {
-        self.0.read().spaces.values().cloned().collect()
     }
 
     /// Returns how many memories there are in all.

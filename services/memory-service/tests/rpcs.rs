@@ -5,6 +5,8 @@ mod admin;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod forgetting;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod plans;

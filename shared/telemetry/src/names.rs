@@ -96,6 +96,12 @@ pub const MEMORY_CORRUPT: Metric = Metric::counter(
     "{memory}",
     "Stored memories that could not be read at the start.",
 );
+/// Memories that were forgotten; attribute [`CAUSE`] = `named`, `expired`, `quota`, `prune` or `merged`.
+pub const MEMORY_FORGOTTEN: Metric = Metric::counter(
+    "athena.memory.forgotten",
+    "{memory}",
+    "Memories that were forgotten, by what made them go.",
+);
 /// Server time of a call in which a model was asked; attribute [`MODEL`].
 pub const LLM_RESPONSE_TIME: Metric =
     Metric::seconds("llm_response_time", "Server time of a call in which a model was asked.", RPC_SECONDS);
@@ -237,6 +243,8 @@ pub const COMPLETENESS: &str = "completeness";
 pub const FIELD: &str = "field";
 /// Attribute: the kind of a finding.
 pub const KIND: &str = "kind";
+/// Attribute: what made memories go.
+pub const CAUSE: &str = "cause";
 /// Attribute: why something was dropped.
 pub const REASON: &str = "reason";
 
@@ -261,6 +269,7 @@ pub const METRICS: &[Metric] = &[
     MEMORY_COUNT,
     MEMORY_CORRUPT,
     MEMORY_QUARANTINED,
+    MEMORY_FORGOTTEN,
     LLM_RESPONSE_TIME,
     FIRESTORE_OPERATIONS,
     STORAGE_REFUSED,

@@ -67,9 +67,9 @@ fn wide() -> [String; 2] {
 }
 
 impl Running {
-    /// Makes an empty store; the user's settings are stronger than `settings`.
+    /// Makes an empty store that nothing leaves but what is named; the user's settings are stronger than `settings`.
     fn new(setup: &Setup, settings: &[String]) -> Result<Self> {
-        let settings = [settings, &setup.settings].concat();
+        let settings = [&["memory_max=0".to_owned()], settings, &setup.settings].concat();
         Ok(Self { folder: tempfile::tempdir()?, settings, child: None })
     }
 

@@ -8,6 +8,7 @@ use std::{
 use embedding::Hashing;
 use futures::FutureExt as _;
 
+use super::Error;
 use crate::{
     held::Held,
     index::Index,
@@ -24,17 +25,6 @@ use crate::{
 const THREADS: usize = 2;
 /// Longest a recall may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Why a recall has no result.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Threads cannot be started.
-    #[error("threads cannot be started")]
-    Threads(#[from] std::io::Error),
-    /// It failed.
-    #[error("a recall failed: {0}")]
-    Recall(String),
-}
 
 /// Memories, and who recalls them.
 pub(super) struct Asking {

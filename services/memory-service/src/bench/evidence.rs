@@ -12,7 +12,7 @@ use roaring::RoaringBitmap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::asking::{self, Asking};
+use super::asking::Asking;
 use crate::{
     index::{
         text::Text,
@@ -47,7 +47,7 @@ pub enum Error {
     Embedder(#[from] embedding::Error),
     /// A recall failed.
     #[error(transparent)]
-    Recall(#[from] asking::Error),
+    Recall(#[from] super::Error),
 }
 
 /// A conversation of the file, as LoCoMo has them.

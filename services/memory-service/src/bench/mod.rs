@@ -4,7 +4,7 @@
 //! the rows it finds, on the service's own pool. Left out there are what lies around that: the wire, the embedder, the choice of
 //! candidates, and the store, in whose place full vectors lie in memory.
 
-pub mod asking;
+mod asking;
 pub mod evidence;
 pub mod filtered;
 pub mod given;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 pub use super::pool_days::Error;
 use super::{
-    asking::{self, Asking},
+    asking::Asking,
     pool_days::{DIMENSIONS, read},
 };
 use crate::{
@@ -97,7 +97,7 @@ impl Tally {
     }
 }
 
-fn failed(error: asking::Error) -> Error {
+fn failed(error: super::Error) -> Error {
     Error::Run(error.to_string())
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 mod explain;
+pub(crate) mod forgettings;
 pub(crate) mod lines;
 mod stats;
 

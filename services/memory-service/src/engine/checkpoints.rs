@@ -16,7 +16,7 @@ impl Engine {
 
     /// Writes a checkpoint of each space that is large enough and has changed since its last one.
     pub(super) async fn checkpoint(&self) {
-        for space in self.spaces.all() {
+        for (_, space) in self.spaces.all() {
             let is_large = space.index().len() >= self.checkpoints_from.max(1);
             if is_large && space.wants_checkpoint() {
                 let number = space.number();

@@ -99,6 +99,62 @@ impl MemoryAdminService for Admin {
         let done = import::run(engine, tenant, self.limits, request.into_inner()).await?;
         Ok(Response::new(done))
     }
+
+    async fn prune(
+        &self,
+        request: Request<wire::PruneRequest>,
+    ) -> Result<Response<wire::PruneResponse>, Status> {
+        let tenant = Caller::of(&request).tenant;
+        let wire::PruneRequest { namespace, dry_run, expected_generation, examples } = request.into_inner();
+        let (key, examples) = convert::forgettings::examples(tenant, &namespace, examples)?;
+        let pruned = self.engine()?.prune(&key, expected_generation, examples, dry_run).await;
+        Ok(Response::new(convert::forgettings::pruned(pruned.map_err(Fault::from)?)))
+    }
+
+    async fn list_forgettings(
+        &self,
+        request: Request<wire::ListForgettingsRequest>,
+    ) -> Result<Response<wire::ListForgettingsResponse>, Status> {
+        let tenant = Caller::of(&request).tenant;
+        let (key, numbers, limit) = convert::forgettings::listed(tenant, &request.into_inner())?;
+        let engine = self.engine()?;
+        let (listed, now) = (engine.listed(&key, numbers, limit).await.map_err(Fault::from)?, engine.now());
+        let forgettings = listed.iter().map(|entry| convert::forgettings::entry(entry, now)).collect();
+        Ok(Response::new(wire::ListForgettingsResponse { forgettings }))
+    }
+
+    async fn undo(
+        &self,
+        request: Request<wire::UndoRequest>,
+    ) -> Result<Response<wire::UndoResponse>, Status> {
+        let tenant = Caller::of(&request).tenant;
+        let wire::UndoRequest { namespace, forgetting } = request.into_inner();
+        let (key, number) = convert::forgettings::forgetting(tenant, &namespace, forgetting)?;
+        let (restored, stayed) = self.engine()?.undo(key, number).await.map_err(Fault::from)?;
+        Ok(Response::new(wire::UndoResponse { restored, stayed }))
+    }
+
+    async fn purge(
+        &self,
+        request: Request<wire::PurgeRequest>,
+    ) -> Result<Response<wire::PurgeResponse>, Status> {
+        Caller::of(&request).require(Role::Admin)?;
+        let (key, wire::PurgeRequest { forgetting, .. }) = opened(request, |request| &request.namespace)?;
+        let number = (forgetting > 0).then_some(forgetting);
+        let purged = self.engine()?.purge(&key, number).await.map_err(Fault::from)?;
+        Ok(Response::new(wire::PurgeResponse { purged }))
+    }
+
+    async fn audit(
+        &self,
+        request: Request<wire::AuditRequest>,
+    ) -> Result<Response<wire::AuditResponse>, Status> {
+        let tenant = Caller::of(&request).tenant;
+        let wire::AuditRequest { namespace, examples } = request.into_inner();
+        let (key, examples) = convert::forgettings::examples(tenant, &namespace, examples)?;
+        let report = self.engine()?.audit(&key, examples).await.map_err(Fault::from)?;
+        Ok(Response::new(convert::forgettings::audited(&report)))
+    }
 }
 
 /// An export on its way.

@@ -141,8 +141,9 @@ impl MemoryService for Adapter {
         let (key, request) = opened(request, |request| &request.namespace)?;
         let ids = convert::ids(request.ids)?;
         let asked = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-        let forgotten = self.engine()?.forget(key, ids).await.map_err(Fault::from)?;
-        Ok(Response::new(wire::ForgetResponse { forgotten, unknown: asked.saturating_sub(forgotten) }))
+        let (forgotten, number) = self.engine()?.forget(key, ids).await.map_err(Fault::from)?;
+        let (unknown, forgetting) = (asked.saturating_sub(forgotten), number.unwrap_or_default());
+        Ok(Response::new(wire::ForgetResponse { forgotten, unknown, forgetting }))
     }
 
     async fn get_stats(

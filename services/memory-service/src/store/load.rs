@@ -60,6 +60,13 @@ pub(super) fn spaces(read: &ReadTransaction) -> Result<Vec<(SpaceKey, SpaceRow)>
     Ok(spaces)
 }
 
+/// Returns the space of `key`.
+pub(super) fn space(read: &ReadTransaction, key: &SpaceKey) -> Result<Option<SpaceRow>, Refused> {
+    let spaces = read.open_table(SPACES)?;
+    let row = spaces.get((key.tenant.as_bytes(), key.namespace.as_bytes()))?;
+    Ok(row.map(|row| SpaceRow::decode(row.value())).transpose()?)
+}
+
 impl Rows {
     /// Opens the tables of `read`.
     pub(super) fn open(read: &ReadTransaction) -> Result<Self, Refused> {
@@ -104,6 +111,28 @@ impl Rows {
                         break;
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over the memories of `space` after number `after`, in the order of their numbers, without their vectors. What cannot be
+    /// read is left out.
+    pub(super) fn memories(
+        &self,
+        space: u32,
+        after: u64,
+        mut each: impl FnMut(u64, Memory) -> ControlFlow<()>,
+    ) -> Result<(), Refused> {
+        let Some(first) = after.checked_add(1) else { return Ok(()) };
+        for entry in self.records.range((space, first)..=(space, u64::MAX))? {
+            let (key, row) = entry?;
+            let key = key.value();
+            // A start counts and tells what it cannot read.
+            if let Ok(memory) = record::memory(key, row.value())
+                && each(key.1, memory).is_break()
+            {
+                break;
             }
         }
         Ok(())

@@ -8,6 +8,7 @@
 mod bytes;
 mod checkpoint;
 mod export;
+mod forgettings;
 mod legacy;
 mod load;
 mod open;
@@ -17,6 +18,8 @@ mod snapshot;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod trash;
+mod view;
 mod write;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -40,8 +43,9 @@ use record::Row;
 pub(crate) use record::tests::full;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use tables::SpaceRow;
-use write::Refused;
-pub(crate) use write::{Committed, Removed};
+pub(crate) use trash::{Forget, Which};
+pub(crate) use view::View;
+pub(crate) use write::{Committed, Refused, Removed};
 
 /// Name of the database in `memory_dir`.
 const FILE: &str = "memory.redb";
@@ -103,9 +107,7 @@ impl Store {
         let write =
             move |write: &WriteTransaction| write::apply(write, &key, &shape, most, &change, &mut rows);
         let done = self.journal.commit_sized(bytes, write).await.map_err(failed)?;
-        for removed in &done.removed {
-            self.cache.remove(&(done.space, removed.seq));
-        }
+        self.uncache(&done);
         Ok(done)
     }
 
@@ -177,6 +179,13 @@ impl Store {
         std::fs::metadata(&self.path).map_or(0, |file| file.len())
     }
 
+    /// Lets go of what a write removed.
+    fn uncache(&self, done: &Committed) {
+        for removed in &done.removed {
+            self.cache.remove(&(done.space, removed.seq));
+        }
+    }
+
     /// Returns the memory under `key`, decoded once.
     fn cached(&self, rows: &Rows, key: record::Key) -> Result<Option<Arc<Memory>>, Refused> {
         if let Some(hit) = self.cache.get(&key) {
@@ -196,6 +205,7 @@ fn failed(error: Failed<Refused>) -> Error {
         (_, Failed::Refused(Refused::Dimensions(dimensions))) => Error::Dimensions(dimensions),
         (_, Failed::Refused(Refused::Exists(shape))) => Error::Exists(shape.to_string()),
         (_, Failed::Refused(Refused::Full)) => Error::Namespaces,
+        (_, Failed::Refused(Refused::Forgetting(why))) => why.into(),
         (_, Failed::Refused(error)) => Error::Store(Reason::Store, Box::new(error)),
         (reason, error) => Error::Store(reason.unwrap_or(Reason::Store), Box::new(error)),
     }

@@ -17,9 +17,10 @@ use super::{
     load::{self, Losses, Rows},
     quarantine, snapshot,
     tables::{
-        CHECKPOINTS, DAMAGED, DROPPED, FORMAT, FORMAT_NAME, IDS, META, RECORDS, REMOVED, SPACES, SpaceRow,
-        VECTORS,
+        CHECKPOINTS, DAMAGED, DROPPED, FORGETTINGS, FORMAT, FORMAT_NAME, IDS, META, RECORDS, REMOVED, SPACES,
+        SpaceRow, TRASH, VECTORS,
     },
+    trash,
     write::Refused,
 };
 use crate::{
@@ -139,6 +140,9 @@ pub(super) fn prepare(write: &WriteTransaction) -> Result<Result<bool, u32>, Ref
     write.open_table(CHECKPOINTS)?;
     write.open_table(DROPPED)?;
     write.open_table(DAMAGED)?;
+    // Two that the layout began without: a store of then is one of now that nothing was forgotten in.
+    write.open_table(FORGETTINGS)?;
+    write.open_table(TRASH)?;
     let mut meta = write.open_table(META)?;
     let format = meta.get(FORMAT_NAME)?.and_then(|format| format.value().parse().ok());
     match format {
@@ -175,6 +179,8 @@ fn adopt(write: &WriteTransaction, shape: &Shape) -> Result<Result<(), Error>, R
         }
     }
     for (tenant, row) in empty {
+        // What was forgotten has vectors of the other maker: it cannot come back.
+        trash::end_all(write, row.number)?;
         spaces.insert((tenant.as_slice(), &[][..]), row.encode().as_slice())?;
     }
     Ok(Ok(()))

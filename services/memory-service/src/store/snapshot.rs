@@ -14,7 +14,7 @@ use redb::{
 
 use super::{
     Store, failed, load,
-    tables::{CHECKPOINTS, DAMAGED, IDS, META, RECORDS, REMOVED, SPACES, VECTORS},
+    tables::{CHECKPOINTS, DAMAGED, FORGETTINGS, IDS, META, RECORDS, REMOVED, SPACES, TRASH, VECTORS},
     write::Refused,
 };
 use crate::error::Error;
@@ -107,6 +107,8 @@ fn copy(read: &ReadTransaction, to: &Path) -> Result<u64, Refused> {
     table(read, &write, VECTORS, |(space, _)| spaces.contains(&space))?;
     table(read, &write, REMOVED, |(space, _)| spaces.contains(&space))?;
     table(read, &write, CHECKPOINTS, |space| spaces.contains(&space))?;
+    table(read, &write, FORGETTINGS, |(space, _)| spaces.contains(&space))?;
+    table(read, &write, TRASH, |(space, _, _)| spaces.contains(&space))?;
     let memories = write.open_table(RECORDS)?.len()?;
     write.commit()?;
     Ok(memories)

@@ -29,8 +29,15 @@ pub(super) const REMOVED: TableDefinition<'_, (u32, u64), u64> = TableDefinition
 pub(super) const CHECKPOINTS: TableDefinition<'_, u32, (u128, u64)> = TableDefinition::new("checkpoints");
 /// Spaces that were dropped and whose rows are still to be removed.
 pub(super) const DROPPED: TableDefinition<'_, u32, ()> = TableDefinition::new("dropped");
+/// Space and number of a forgetting to what is known of it.
+pub(super) const FORGETTINGS: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("forgettings");
+/// Space, number of a forgetting and number of a memory that it took, to the memory's two rows and to where its id went on.
+pub(super) const TRASH: TableDefinition<'_, (u32, u64, u64), Kept> = TableDefinition::new("trash");
 /// Tenant and id to a row of an older layout that could not be read.
 pub(super) const DAMAGED: TableDefinition<'_, (&[u8], &[u8]), &[u8]> = TableDefinition::new("damaged");
+
+/// The rows of a memory and of its vector as they were, and the number under which its id went on.
+pub(super) type Kept = (&'static [u8], &'static [u8], Option<u64>);
 
 /// What the store knows of a space.
 #[derive(Clone, Debug, PartialEq, Eq)]

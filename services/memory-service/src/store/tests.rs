@@ -4,6 +4,7 @@ mod checkpoints;
 mod copies;
 mod damage;
 mod migration;
+mod trash;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -7,11 +7,15 @@ use redb::{ReadableTable as _, ReadableTableMetadata as _, Table, WriteTransacti
 use super::{
     bytes::Corrupt,
     record::{self, Row},
-    tables::{CHECKPOINTS, DROPPED, IDS, META, NEXT_SPACE, RECORDS, REMOVED, SPACES, SpaceRow, VECTORS},
+    tables::{
+        CHECKPOINTS, DROPPED, FORGETTINGS, IDS, META, NEXT_SPACE, RECORDS, REMOVED, SPACES, SpaceRow, TRASH,
+        VECTORS,
+    },
 };
 use crate::{
-    memory::{Change, Memory},
+    memory::{Change, Memory, Record},
     space::{Shape, SpaceKey},
+    upkeep::forgettings,
 };
 
 /// Rows that one commit removes of a dropped space: a writer waits no longer than for these.
@@ -35,6 +39,9 @@ pub(crate) enum Refused {
     /// The tenant has as many spaces as it may.
     #[error("the tenant has as many namespaces as it may")]
     Full,
+    /// What was forgotten cannot come back.
+    #[error(transparent)]
+    Forgetting(#[from] forgettings::Refused),
 }
 
 impl<E: Into<redb::Error>> From<E> for Refused {
@@ -75,17 +82,17 @@ pub(super) type Rows = Vec<(Row, Row)>;
 type Numbered<'t, V> = Table<'t, (u32, u64), V>;
 
 /// The tables of one space.
-struct Tables<'t> {
-    ids: Table<'t, (u32, &'static [u8]), u64>,
-    records: Numbered<'t, &'static [u8]>,
-    vectors: Numbered<'t, &'static [u8]>,
+pub(super) struct Tables<'t> {
+    pub(super) ids: Table<'t, (u32, &'static [u8]), u64>,
+    pub(super) records: Numbered<'t, &'static [u8]>,
+    pub(super) vectors: Numbered<'t, &'static [u8]>,
     removed: Numbered<'t, u64>,
     /// Whether the space takes checkpoints, which have to be told what is gone.
     is_logged: bool,
 }
 
 impl<'t> Tables<'t> {
-    fn open(write: &'t WriteTransaction, space: u32) -> Result<Self, Refused> {
+    pub(super) fn open(write: &'t WriteTransaction, space: u32) -> Result<Self, Refused> {
         let is_logged = write.open_table(CHECKPOINTS)?.get(space)?.is_some();
         Ok(Self {
             is_logged,
@@ -96,8 +103,30 @@ impl<'t> Tables<'t> {
         })
     }
 
+    /// Puts records under the next numbers of `space`, and returns the numbers of those whose ids they took over.
+    pub(super) fn put(
+        &mut self,
+        space: &mut SpaceRow,
+        records: &[Record],
+        rows: &mut Rows,
+    ) -> Result<Vec<u64>, Refused> {
+        let mut gone = Vec::new();
+        for (record, (memory, vector)) in records.iter().zip(rows) {
+            if record.embedding.len() != space.shape.dimensions {
+                return Err(Refused::Dimensions(space.shape.dimensions));
+            }
+            let place = (space.number, space.next);
+            space.next += 1;
+            let id = (space.number, record.memory.id.as_bytes());
+            gone.extend(self.ids.insert(id, place.1)?.map(|seq| seq.value()));
+            self.records.insert(place, memory.under(place))?;
+            self.vectors.insert(place, vector.under(place))?;
+        }
+        Ok(gone)
+    }
+
     /// Removes a memory whose id leads nowhere any more, and returns what it was.
-    fn remove(&mut self, key: record::Key, generation: u64) -> Result<Removed, Refused> {
+    pub(super) fn remove(&mut self, key: record::Key, generation: u64) -> Result<Removed, Refused> {
         let row = self.records.remove(key)?;
         let memory = row.and_then(|row| record::memory(key, row.value()).ok()).map(Arc::new);
         self.vectors.remove(key)?;
@@ -129,20 +158,7 @@ pub(super) fn apply(
     let mut tables = Tables::open(write, space.number)?;
     let mut gone = Vec::new();
     match change {
-        Change::Put(records) => {
-            for (record, (memory, vector)) in records.iter().zip(rows) {
-                if record.embedding.len() != space.shape.dimensions {
-                    return Err(Refused::Dimensions(space.shape.dimensions));
-                }
-                let place = (space.number, space.next);
-                space.next += 1;
-                let id = (space.number, record.memory.id.as_bytes());
-                let before = tables.ids.insert(id, place.1)?.map(|seq| seq.value());
-                tables.records.insert(place, memory.under(place))?;
-                tables.vectors.insert(place, vector.under(place))?;
-                gone.extend(before);
-            }
-        }
+        Change::Put(records) => gone = tables.put(&mut space, records, rows)?,
         Change::Forget(ids) => {
             for id in ids {
                 let before = tables.ids.remove((space.number, id.as_bytes()))?.map(|seq| seq.value());
@@ -155,15 +171,25 @@ pub(super) fn apply(
     }
     done.touched = u32::try_from(done.removed.len()).unwrap_or(u32::MAX);
     if done.touched > 0 || matches!(change, Change::Put(_)) {
-        space.generation = generation;
-        done.generation = Some(generation);
-        put(write, key, &space)?;
+        done.end(write, key, &mut space)?;
     }
     Ok(done)
 }
 
 impl Committed {
-    fn nothing(space: u32, shape: Shape) -> Self {
+    /// Gives the write its number, and writes the row of its space.
+    pub(super) fn end(
+        &mut self,
+        write: &WriteTransaction,
+        key: &SpaceKey,
+        space: &mut SpaceRow,
+    ) -> Result<(), Refused> {
+        space.generation += 1;
+        self.generation = Some(space.generation);
+        put(write, key, space)
+    }
+
+    pub(super) fn nothing(space: u32, shape: Shape) -> Self {
         Self { space, shape, generation: None, first: 0, touched: 0, removed: Vec::new() }
     }
 }
@@ -206,6 +232,12 @@ pub(super) fn sweep(write: &WriteTransaction) -> Result<bool, Refused> {
         take(table, space, &mut left)?;
     }
     take(&mut tables.removed, space, &mut left)?;
+    take(&mut write.open_table(FORGETTINGS)?, space, &mut left)?;
+    let mut trash = write.open_table(TRASH)?;
+    for row in trash.extract_from_if((space, 0, 0)..=(space, u64::MAX, u64::MAX), |_, _| true)?.take(left) {
+        row?;
+        left -= 1;
+    }
     if left > 0 {
         dropped.remove(space)?;
     }

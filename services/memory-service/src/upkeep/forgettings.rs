@@ -1,7 +1,6 @@
 //! What was forgotten, by what, and until when it can be undone.
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -9,7 +8,7 @@ use std::{
 use crate::memory::Record;
 
 /// What made memories go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cause {
     /// Somebody named their ids.
     Named,
@@ -74,75 +73,50 @@ pub(crate) struct Kept {
     pub(crate) onward: Option<u64>,
 }
 
-/// The forgettings of a space; the last ones, and all that are not over.
-#[derive(Clone, Debug)]
-pub(crate) struct Log {
-    entries: BTreeMap<u64, Forgetting>,
-    next: u64,
-    /// How many that are over are listed still.
-    most: usize,
+impl Cause {
+    /// Every cause.
+    pub(crate) const ALL: [Self; 5] = [Self::Named, Self::Expired, Self::Quota, Self::Prune, Self::Merged];
+
+    /// Returns its name, as metrics and log lines have it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Named => "named",
+            Self::Expired => "expired",
+            Self::Quota => "quota",
+            Self::Prune => "prune",
+            Self::Merged => "merged",
+        }
+    }
 }
 
-impl Log {
-    /// Makes the log of what was kept of it; `most` forgettings that are over stay listed.
-    pub(crate) fn new(entries: impl IntoIterator<Item = Forgetting>, next: u64, most: usize) -> Self {
-        let entries = entries.into_iter().map(|entry| (entry.number, entry)).collect();
-        Self { entries, next: next.max(1), most }
-    }
-
-    /// Takes note that `memories` went at `now` by `cause`, to be undone within `window`.
-    pub(crate) fn add(
-        &mut self,
-        cause: Cause,
-        memories: u64,
-        now: SystemTime,
-        window: Duration,
-    ) -> Forgetting {
+impl Forgetting {
+    /// Takes note that `memories` went at `now` by `cause`, to be undone within `window`. Without a window they are gone for good at once.
+    pub(crate) fn new(number: u64, cause: Cause, memories: u64, now: SystemTime, window: Duration) -> Self {
         // A window that never ends within what can be told ends at once: bytes must not stay by an overflow.
         let until = now.checked_add(window).unwrap_or(now);
-        let entry = Forgetting { number: self.next, at: now, cause, memories, until, state: State::Undoable };
-        self.entries.insert(self.next, entry.clone());
-        self.next += 1;
-        entry
+        let state = if until > now { State::Undoable } else { State::Purged };
+        Self { number, at: now, cause, memories, until, state }
     }
 
-    /// Returns the forgetting of `number` if it can be undone at `now`.
+    /// Says whether it can be undone at `now`.
     ///
     /// # Errors
     /// [`Refused`] says why not.
-    pub(crate) fn undoable(&self, number: u64, now: SystemTime) -> Result<&Forgetting, Refused> {
-        let entry = self.entries.get(&number).ok_or(Refused::Unknown)?;
-        match entry.state {
+    pub(crate) fn undoable(&self, now: SystemTime) -> Result<(), Refused> {
+        match self.state {
             State::Undone => Err(Refused::Undone),
-            State::Undoable if now < entry.until => Ok(entry),
+            State::Undoable if now < self.until => Ok(()),
             State::Undoable | State::Purged => Err(Refused::Over),
         }
     }
+}
 
-    /// Returns the numbers of those whose kept memories are to be removed for good at `now`, oldest first.
-    pub(crate) fn due(&self, now: SystemTime) -> Vec<u64> {
-        let due = |entry: &&Forgetting| entry.state == State::Undoable && entry.until <= now;
-        self.entries.values().filter(due).map(|entry| entry.number).collect()
-    }
-
-    /// Takes note of what became of a forgetting, and returns the numbers that are listed no longer.
-    pub(crate) fn end(&mut self, number: u64, state: State) -> Vec<u64> {
-        if let Some(entry) = self.entries.get_mut(&number) {
-            entry.state = state;
-        }
-        let over = self.entries.values().filter(|entry| entry.state != State::Undoable);
-        let over: Vec<u64> = over.map(|entry| entry.number).collect();
-        let gone = over[..over.len().saturating_sub(self.most)].to_vec();
-        for number in &gone {
-            self.entries.remove(number);
-        }
-        gone
-    }
-
-    /// Returns at most `most` forgettings, the last first, from before `before` if that is given.
-    pub(crate) fn list(&self, before: Option<u64>, most: usize) -> Vec<&Forgetting> {
-        self.entries.range(..before.unwrap_or(u64::MAX)).rev().map(|(_, entry)| entry).take(most).collect()
-    }
+/// Returns which of `entries`, which rise by their numbers, are listed no longer: of those that are over all but the last `most`.
+pub(crate) fn surplus<'f>(entries: impl IntoIterator<Item = &'f Forgetting>, most: usize) -> Vec<u64> {
+    let over = entries.into_iter().filter(|entry| entry.state != State::Undoable);
+    let mut over: Vec<u64> = over.map(|entry| entry.number).collect();
+    over.truncate(over.len().saturating_sub(most));
+    over
 }
 
 /// Returns what an undo writes, and how many memories stay as they are since their ids were written again.
@@ -175,7 +149,7 @@ mod tests {
         time::{Duration, SystemTime, UNIX_EPOCH},
     };
 
-    use super::{Cause, Kept, Log, Refused, State, restore};
+    use super::{Cause, Forgetting, Kept, Refused, State, restore, surplus};
     use crate::memory::{Memory, Record};
 
     const HOUR: Duration = Duration::from_hours(1);
@@ -194,45 +168,34 @@ mod tests {
     }
 
     #[test]
-    fn a_forgetting_can_be_undone_until_its_window_ends_and_is_due_then() {
-        let mut log = Log::new([], 0, 10);
-        let first = log.add(Cause::Named, 2, at(0), HOUR * 2);
-        let second = log.add(Cause::Prune, 5, at(1), HOUR * 2);
-        assert_eq!((first.number, second.number, second.until), (1, 2, at(3)));
-        assert_eq!(log.undoable(1, at(1)), Ok(&first));
-        assert_eq!(log.undoable(1, at(2)), Err(Refused::Over));
-        assert_eq!((log.due(at(1)), log.due(at(2)), log.due(at(3))), (vec![], vec![1], vec![1, 2]));
-        log.end(1, State::Purged);
-        log.end(2, State::Undone);
+    fn a_forgetting_can_be_undone_until_its_window_ends() {
+        let made = Forgetting::new(7, Cause::Named, 2, at(1), HOUR * 2);
+        assert_eq!((made.number, made.until, made.state), (7, at(3), State::Undoable));
+        assert_eq!((made.undoable(at(2)), made.undoable(at(3))), (Ok(()), Err(Refused::Over)));
+        let purged = Forgetting { state: State::Purged, ..made.clone() };
+        let undone = Forgetting { state: State::Undone, ..made };
         assert_eq!(
-            (log.undoable(1, at(0)), log.undoable(2, at(2))),
+            (purged.undoable(at(2)), undone.undoable(at(2))),
             (Err(Refused::Over), Err(Refused::Undone))
         );
-        assert_eq!(log.undoable(3, at(0)), Err(Refused::Unknown));
-        assert!(log.due(at(9)).is_empty());
     }
 
     #[test]
     fn without_a_window_nothing_can_be_undone() {
-        let mut log = Log::new([], 1, 10);
         for window in [Duration::ZERO, Duration::MAX] {
-            let number = log.add(Cause::Named, 1, at(0), window).number;
-            assert_eq!(log.undoable(number, at(0)), Err(Refused::Over));
+            let made = Forgetting::new(1, Cause::Named, 1, at(0), window);
+            assert_eq!((made.state, made.undoable(at(0))), (State::Purged, Err(Refused::Over)));
         }
-        assert_eq!(log.due(at(0)), [1, 2]);
     }
 
     #[test]
     fn what_is_over_is_listed_for_a_while_and_what_is_not_always() {
-        let mut log = Log::new([], 1, 2);
-        for _ in 0..5 {
-            log.add(Cause::Expired, 1, at(0), HOUR);
-        }
-        let gone: Vec<u64> = [2, 3, 4, 5].into_iter().flat_map(|n| log.end(n, State::Purged)).collect();
-        assert_eq!(gone, [2, 3]);
-        let listed =
-            |before, most| log.list(before, most).iter().map(|entry| entry.number).collect::<Vec<_>>();
-        assert_eq!((listed(None, 9), listed(Some(5), 1)), (vec![5, 4, 1], vec![4]));
+        let mut all: Vec<_> =
+            (1..=5).map(|number| Forgetting::new(number, Cause::Expired, 1, at(0), HOUR)).collect();
+        assert!(surplus(&all, 2).is_empty());
+        all[1..].iter_mut().for_each(|entry| entry.state = State::Purged);
+        assert_eq!(surplus(&all, 2), [2, 3]);
+        assert!(surplus(&all, 4).is_empty());
     }
 
     #[test]

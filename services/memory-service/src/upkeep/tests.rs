@@ -9,7 +9,7 @@ use std::{
 use proptest::{collection::vec, prelude::*};
 
 use super::{
-    forgettings::{Cause, Kept, Log, State, restore},
+    forgettings::{Cause, Forgetting, Kept, State, restore, surplus},
     prune::{Plan, Quotas, Row, plan},
     round::{Step, steps},
     value::Reckoning,
@@ -24,13 +24,14 @@ struct Space {
     next: u64,
     memories: BTreeMap<u64, Record>,
     kept: BTreeMap<u64, Vec<Kept>>,
-    log: Log,
+    log: BTreeMap<u64, Forgetting>,
+    last: u64,
 }
 
 impl Space {
     fn new() -> Self {
-        let log = Log::new([], 1, 3);
-        Self { now: UNIX_EPOCH, next: 1, memories: BTreeMap::new(), kept: BTreeMap::new(), log }
+        let (memories, kept, log) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { now: UNIX_EPOCH, next: 1, memories, kept, log, last: 0 }
     }
 
     fn leads(&self, id: &str) -> Option<u64> {
@@ -55,9 +56,11 @@ impl Space {
     fn forget(&mut self, cause: Cause, seqs: &[u64]) {
         let gone: Vec<Record> = seqs.iter().filter_map(|seq| self.memories.remove(seq)).collect();
         if !gone.is_empty() {
-            let number = self.log.add(cause, gone.len() as u64, self.now, WINDOW).number;
+            self.last += 1;
+            let entry = Forgetting::new(self.last, cause, gone.len() as u64, self.now, WINDOW);
+            self.log.insert(self.last, entry);
             let kept = gone.into_iter().map(|record| Kept { record, onward: None });
-            self.kept.insert(number, kept.collect());
+            self.kept.insert(self.last, kept.collect());
         }
     }
 
@@ -79,26 +82,37 @@ impl Space {
     fn upkeep(&mut self) {
         let over = self.memories.iter().filter(|(_, record)| self.is_over(record));
         let over: Vec<u64> = over.map(|(seq, _)| *seq).collect();
-        for step in steps(self.log.due(self.now), &over, &self.plan(), 2) {
+        let due = self.kept.keys().copied().filter(|number| self.log[number].undoable(self.now).is_err());
+        let due: Vec<u64> = due.collect();
+        for step in steps(&due, &over, &self.plan(), 2) {
             match step {
-                Step::Purge(number) => {
-                    self.kept.remove(&number);
-                    self.log.end(number, State::Purged);
+                Step::Purge(numbers) => {
+                    for number in numbers {
+                        self.kept.remove(&number);
+                        self.end(number, State::Purged);
+                    }
                 }
                 Step::Forget(cause, seqs) => self.forget(cause, &seqs),
-                Step::Save => {}
             }
+        }
+    }
+
+    fn end(&mut self, number: u64, state: State) {
+        self.log.get_mut(&number).unwrap().state = state;
+        for gone in surplus(self.log.values(), 3) {
+            self.log.remove(&gone);
         }
     }
 
     /// Returns the ids that came back, if it can be undone.
     fn undo(&mut self, number: u64) -> Option<Vec<Arc<str>>> {
-        let cause = self.log.undoable(number, self.now).ok()?.cause;
+        let entry = self.log.get(&number).filter(|entry| entry.undoable(self.now).is_ok());
+        let cause = entry?.cause;
         let kept = self.kept.remove(&number).unwrap();
         let (back, _) = restore(cause, kept, |id| self.leads(id));
         let ids = back.iter().map(|record| Arc::clone(&record.memory.id)).collect();
         back.into_iter().for_each(|record| self.write(record));
-        self.log.end(number, State::Undone);
+        self.end(number, State::Undone);
         Some(ids)
     }
 }
@@ -154,12 +168,11 @@ proptest! {
                         prop_assert!(over || !record.memory.pinned || space.memories.contains_key(&seq));
                     }
                     prop_assert!(space.memories.len() as u64 <= QUOTAS + shown.over);
-                    let undoable = |number: &u64| space.log.undoable(*number, now).is_ok();
+                    let undoable = |number: &u64| space.log[number].undoable(now).is_ok();
                     prop_assert!(space.kept.keys().all(undoable), "no bytes stay that cannot come back");
                 }
             }
-            let listed = space.log.list(None, 100).len();
-            prop_assert!(listed <= space.kept.len() + 3);
+            prop_assert!(space.log.len() <= space.kept.len() + 3);
         }
     }
 }

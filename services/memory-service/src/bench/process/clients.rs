@@ -94,6 +94,17 @@ pub(super) struct Counts {
     pub(super) cached: u64,
 }
 
+/// What came of undoing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Undone {
+    /// Memories that had been forgotten.
+    pub(super) forgotten: u64,
+    /// Those of them that came back.
+    pub(super) restored: u64,
+    /// Those that did not, since their id was written again.
+    pub(super) stayed: u64,
+}
+
 /// A line of an export; its first, the header, has neither.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -151,6 +162,21 @@ impl Client {
     pub(super) async fn forget(&mut self, ids: Vec<String>) -> Result<(), Error> {
         let request = wire::ForgetRequest { ids, ..wire::ForgetRequest::default() };
         self.memories.forget(request).await.map(drop).map_err(failed("forgetting"))
+    }
+
+    /// Undoes the last forgettings, at most so many.
+    pub(super) async fn undo(&mut self, limit: u32) -> Result<Undone, Error> {
+        let request = wire::ListForgettingsRequest { limit, ..wire::ListForgettingsRequest::default() };
+        let listed = self.admin.list_forgettings(request).await.map_err(failed("listing forgettings"))?;
+        let mut undone = Undone::default();
+        for forgetting in listed.into_inner().forgettings {
+            let request = wire::UndoRequest { forgetting: forgetting.number, ..wire::UndoRequest::default() };
+            let done = self.admin.undo(request).await.map_err(failed("undoing"))?.into_inner();
+            undone.forgotten += forgetting.memories;
+            undone.restored += done.restored;
+            undone.stayed += done.stayed;
+        }
+        Ok(undone)
     }
 
     /// Shows `each` every memory's id and content, as the store has them.

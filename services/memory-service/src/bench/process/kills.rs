@@ -2,7 +2,7 @@
 //!
 //! Every writer keeps what it was told. After each restart the store is exported and compared with that: what was acknowledged is there as
 //! it was last written, once; what was forgotten is not; of the call that was cut off either all happened or nothing; nothing is there that
-//! nobody wrote; and what is searched is what is kept.
+//! nobody wrote; and what is searched is what is kept. In the end the last forgettings are undone.
 
 mod told;
 
@@ -20,6 +20,8 @@ use super::{Error, Instance, Round, Server, clients::Client, corpus::Asked};
 
 /// Writers, each with one call on its way.
 const WRITERS: u32 = 16;
+/// Most forgettings that are undone in the end.
+const UNDONE: u32 = 200;
 /// After so many kills their times begin anew.
 const CYCLE: u32 = 6;
 
@@ -43,6 +45,8 @@ pub struct Killed {
     pub acknowledged: u64,
     /// Ids whose forgetting was.
     pub forgotten: u64,
+    /// Memories that came back when forgettings were undone.
+    pub restored: u64,
     /// How often the service was killed.
     pub kills: u32,
     /// Memories in the end.
@@ -81,6 +85,7 @@ pub async fn kills(instance: &mut impl Instance, story: Story) -> Result<Killed,
         killed.acknowledged = acknowledged;
     }
     killed.forgotten = writers.iter().map(|writer| writer.forgotten).sum();
+    killed.undo(&mut Client::new(server.address)?, &mut writers).await?;
     instance.stop().await?;
     Ok(killed)
 }
@@ -126,6 +131,18 @@ impl Killed {
         Ok(())
     }
 
+    /// Undoes the last forgettings: of each all that it took comes back, but for what was written again.
+    async fn undo(&mut self, client: &mut Client, writers: &mut [Writer]) -> Result<(), Error> {
+        let (before, undone) = (self.kept, client.undo(UNDONE).await?);
+        self.restored = undone.restored;
+        writers.iter_mut().for_each(Writer::may_be_back);
+        let candidates = client.recall(&Asked::default()).await?.candidates;
+        self.compare(client, writers, candidates).await?;
+        self.differences.counted("back or stayed", undone.restored + undone.stayed, undone.forgotten);
+        self.differences.counted("kept after that", self.kept, before + undone.restored);
+        Ok(())
+    }
+
     /// Returns the longest time of a restart.
     fn slowest(&self) -> Duration {
         self.restarts.iter().max().copied().unwrap_or_default()
@@ -133,7 +150,7 @@ impl Killed {
 }
 
 impl From<Killed> for Round {
-    /// The value is what was lost, doubled or torn. Details: `acknowledged`, `forgotten`, `kills`, `lost`, `doubled`, `torn`, `memories` (in
+    /// The value is what was lost, doubled or torn. Details: `acknowledged`, `forgotten`, `restored` (by undoing), `kills`, `lost`, `doubled`, `torn`, `memories` (in
     /// the end), `acknowledged_per_s`, `restart_s` (after each kill), `restart_max_s`, and `wrong` (the first differences in words).
     fn from(killed: Killed) -> Self {
         let Differences { lost, doubled, torn, ref wrong } = killed.differences;
@@ -143,6 +160,7 @@ impl From<Killed> for Round {
             details: json!({
                 "acknowledged": killed.acknowledged,
                 "forgotten": killed.forgotten,
+                "restored": killed.restored,
                 "kills": killed.kills,
                 "lost": lost,
                 "doubled": doubled,

@@ -20,6 +20,8 @@ pub(super) struct Writer {
     turn: u32,
     /// The content that was acknowledged last, if it is not forgotten.
     told: Vec<Option<u32>>,
+    /// True once what was forgotten may have come back.
+    back: bool,
     /// The write that was cut off.
     unsure: Option<Write>,
     /// Memories whose writing was acknowledged.
@@ -50,7 +52,7 @@ pub struct Differences {
 
 impl Writer {
     pub(super) fn new(name: u32) -> Self {
-        Self { name, turn: 0, told: Vec::new(), unsure: None, remembered: 0, forgotten: 0 }
+        Self { name, turn: 0, told: Vec::new(), back: false, unsure: None, remembered: 0, forgotten: 0 }
     }
 
     /// Writes until a call fails.
@@ -101,6 +103,11 @@ impl Writer {
         self.told[id] = content;
     }
 
+    /// Notes that forgettings were undone: what came back was written before.
+    pub(super) fn may_be_back(&mut self) {
+        self.back = true;
+    }
+
     fn id(&self, id: usize) -> String {
         format!("{}-{id}", self.name)
     }
@@ -124,7 +131,7 @@ impl Writer {
             match after {
                 Some(after) if there == after && before != after => changed += 1,
                 Some(after) if there == before && before != after => unchanged += 1,
-                _ if there == before => {}
+                _ if there == before || (before.is_none() && self.back) => {}
                 _ => differences.lost(1, || format!("{name} was told as {before:?} and is {there:?}")),
             }
             self.told[id] = there;
@@ -143,13 +150,13 @@ impl Differences {
         }
     }
 
-    /// Notes a count that is not that of the memories on disk.
-    pub(super) fn counted(&mut self, what: &str, count: u64, kept: u64) {
-        let say = || format!("{count} memories are {what}, {kept} are kept");
-        if count < kept {
-            self.lost(kept - count, say);
-        } else if count > kept {
-            self.doubled(count - kept, say);
+    /// Notes a count that is not the expected one.
+    pub(super) fn counted(&mut self, what: &str, count: u64, expected: u64) {
+        let say = || format!("{count} memories are {what}, {expected} should be");
+        if count < expected {
+            self.lost(expected - count, say);
+        } else if count > expected {
+            self.doubled(count - expected, say);
         }
     }
 

@@ -1,0 +1,158 @@
+//! Looks at all memories of a space: what would go from it, and what is odd about it.
+
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use super::Engine;
+use crate::{
+    error::Error,
+    memory::{Memory, cosine},
+    space::SpaceKey,
+    store::{Refused, View},
+    upkeep::{
+        Policy,
+        accounts::Account,
+        audit::{Audit, Report, Scope},
+        expiries::Expiries,
+        forgettings::Cause,
+        prune::Reason,
+        survey::{Survey, Surveyor},
+    },
+};
+
+/// Tells a look whether anybody still waits for it.
+pub(super) struct Leash(Weak<()>);
+
+/// What would go from a space at one moment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Surveyed {
+    /// The number of the space.
+    pub(super) space: u32,
+    /// The last write that was seen.
+    pub(super) generation: u64,
+    /// What would go.
+    pub(super) survey: Survey,
+    /// The ids of the first ones, by why they would.
+    pub(super) examples: BTreeMap<Cause, Vec<Arc<str>>>,
+}
+
+impl Leash {
+    fn flow(&self) -> ControlFlow<()> {
+        if self.0.strong_count() > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+}
+
+impl Engine {
+    /// Runs `look` over the space of `key` as it is now, off the async workers and one at a time; nothing if there is no such space. It is
+    /// told to end when the caller has left.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the space cannot be read.
+    pub(super) async fn look<T: Send + 'static>(
+        self: &Arc<Self>,
+        key: &SpaceKey,
+        look: impl FnOnce(&View, &Leash) -> Result<T, Refused> + Send + 'static,
+    ) -> Result<Option<T>, Error> {
+        let turn = Arc::clone(&self.looks).acquire_owned().await.map_err(|_| Error::NotReady)?;
+        let (engine, key, waiting) = (Arc::clone(self), key.clone(), Arc::new(()));
+        let leash = Leash(Arc::downgrade(&waiting));
+        let run = move || {
+            // The turn is over when the look is, not when its caller leaves.
+            let _turn = turn;
+            engine.store.view(&key, |view| look(view, &leash))
+        };
+        let done = self.telemetry.spawn_blocking(run).await.map_err(Error::Task)?;
+        drop(waiting);
+        done
+    }
+
+    /// Returns what would go from the space of `key` now, with up to `examples` ids of each cause; nothing from one that was never written to.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the space cannot be read.
+    pub(super) async fn survey(self: &Arc<Self>, key: &SpaceKey, examples: usize) -> Result<Surveyed, Error> {
+        let (quotas, now, half_life) = (self.policy.quotas.clone(), self.clock.now(), self.half_life);
+        let look = move |view: &View, leash: &Leash| {
+            let mut surveyor = Surveyor::new(now, half_life);
+            view.each(0, |seq, memory| {
+                surveyor.see(seq, &memory);
+                leash.flow()
+            })?;
+            let survey = surveyor.end(&quotas);
+            let examples = named(view, &survey, examples)?;
+            Ok(Surveyed { space: view.space.number, generation: view.space.generation, survey, examples })
+        };
+        Ok(self.look(key, look).await?.unwrap_or_default())
+    }
+
+    /// Looks at what was written to the space of `key` since `expiries` last saw it.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the space cannot be read.
+    pub(super) async fn expiries(
+        self: &Arc<Self>,
+        key: &SpaceKey,
+        mut expiries: Expiries,
+    ) -> Result<Expiries, Error> {
+        let look = move |view: &View, leash: &Leash| {
+            view.each(expiries.after(), |seq, memory| {
+                expiries.see(seq, memory.expires);
+                leash.flow()
+            })?;
+            Ok(expiries)
+        };
+        Ok(self.look(key, look).await?.unwrap_or_default())
+    }
+
+    /// Audits the space of `key`, with up to `examples` of each finding. Counts as no access.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the space cannot be read.
+    pub(crate) async fn audit(self: &Arc<Self>, key: &SpaceKey, examples: usize) -> Result<Report, Error> {
+        let Policy { likeness, pairs, .. } = self.policy;
+        // Nobody counts recalls, so nothing is known to be idle.
+        let idle = Duration::MAX;
+        let scope = Scope { now: self.clock.now(), idle, threshold: likeness, pairs, examples };
+        let look = move |view: &View, leash: &Leash| audit(view, leash, scope);
+        Ok(self.look(key, look).await?.unwrap_or_default())
+    }
+}
+
+fn audit(view: &View, leash: &Leash, scope: Scope) -> Result<Report, Refused> {
+    let mut audit = Audit::new(scope);
+    view.each(0, |seq, memory| {
+        audit.see(seq, &memory, Account::default());
+        leash.flow()
+    })?;
+    for (one, other) in audit.pairs() {
+        if leash.flow().is_break() {
+            break;
+        }
+        if let (Some((one, left)), Some((other, right))) = (view.found(one)?, view.found(other)?) {
+            audit.compare(&one, &other, cosine(&left, &right));
+        }
+    }
+    Ok(audit.end())
+}
+
+/// Returns the first ids of what would go.
+fn named(view: &View, survey: &Survey, most: usize) -> Result<BTreeMap<Cause, Vec<Arc<str>>>, Refused> {
+    let by = |reason| survey.plan.doomed.iter().filter(move |doomed| doomed.reason == reason);
+    let seqs = |reason| by(reason).map(|doomed| doomed.row.seq).take(most).collect();
+    let expired: Vec<u64> = survey.expired.iter().copied().take(most).collect();
+    let causes =
+        [(Cause::Expired, expired), (Cause::Quota, seqs(Reason::Quota)), (Cause::Prune, seqs(Reason::Total))];
+    let mut named = BTreeMap::new();
+    for (cause, seqs) in causes {
+        let mut ids = Vec::new();
+        for seq in seqs {
+            ids.extend(view.memory(seq)?.map(|memory: Memory| memory.id));
+        }
+        named.insert(cause, ids);
+    }
+    Ok(named)
+}

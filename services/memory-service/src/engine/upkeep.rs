@@ -1,0 +1,87 @@
+//! Upkeep: rounds in the background, each of small commits, so that writers and recalls go on in between.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::{Engine, Pruned};
+use crate::{
+    error::Error,
+    space::{Space, SpaceKey},
+    upkeep::{expiries::Expiries, prune::Plan, round::steps},
+};
+
+/// When the first round comes, if not sooner: a start has other things to do.
+const FIRST: Duration = Duration::from_secs(60);
+
+/// What upkeep knows of a space from the rounds before.
+#[derive(Debug, Default)]
+struct Known {
+    expiries: Expiries,
+    /// The write after which nothing had to go though a quota is passed: only pins are left.
+    settled: Option<u64>,
+}
+
+impl Engine {
+    /// Keeps every space for ever, in the interval of the settings. Whoever stops it lets a commit that is on its way finish.
+    pub(crate) async fn keep_up(self: &Arc<Self>) -> std::convert::Infallible {
+        let mut known = HashMap::new();
+        self.clock.sleep(FIRST.min(self.policy.every)).await;
+        loop {
+            known = self.round(known).await;
+            self.clock.sleep(self.policy.every).await;
+        }
+    }
+
+    /// Keeps every space once. What is known of one that failed is learned anew.
+    async fn round(self: &Arc<Self>, mut known: HashMap<u32, Known>) -> HashMap<u32, Known> {
+        let mut then = HashMap::new();
+        for (key, space) in self.spaces.all() {
+            let before = known.remove(&space.number()).unwrap_or_default();
+            match self.keep(&key, &space, before).await {
+                Ok(known) => drop(then.insert(space.number(), known)),
+                Err(Error::NotReady) => break,
+                Err(error) => {
+                    let (tenant, namespace) = (&*key.tenant, &*key.namespace);
+                    tracing::warn!(%error, tenant, namespace, "upkeep of a namespace failed: the next round tries again");
+                }
+            }
+        }
+        then
+    }
+
+    /// Keeps one space: what can be undone no longer is removed, then what has expired goes, then what is over a quota. Numbers of another space
+    /// that took its name meanwhile are none of this one, and nothing goes by them.
+    async fn keep(self: &Arc<Self>, key: &SpaceKey, space: &Space, known: Known) -> Result<Known, Error> {
+        let (engine, now, number) = (Arc::clone(self), self.clock.now(), space.number());
+        let read = move || engine.store.due(number, now, engine.policy.listed);
+        let due = self.telemetry.spawn_blocking(read).await.map_err(Error::Task)??;
+        let Known { expiries, mut settled } = known;
+        let mut expiries = self.expiries(key, expiries).await?;
+        let expired = expiries.take(now);
+        let mut plan = Plan::default();
+        if settled != Some(space.generation()) && self.is_over(space) {
+            let found = self.survey(key, 0).await?;
+            settled = found.survey.plan.doomed.is_empty().then_some(found.generation);
+            plan = found.survey.plan;
+        }
+        let mut done = Pruned::default();
+        self.take(key, number, steps(&due.purge, &expired, &plan, self.policy.batch), &mut done).await?;
+        for numbers in due.unlist.chunks(self.policy.batch) {
+            self.store.unlist(number, numbers.to_vec()).await?;
+        }
+        if done.forgotten > 0 {
+            let (tenant, namespace, forgotten) = (&*key.tenant, &*key.namespace, done.forgotten);
+            tracing::info!(tenant, namespace, forgotten, "memories were forgotten by upkeep");
+        }
+        Ok(Known { expiries, settled })
+    }
+
+    /// Returns whether a space has more memories than a quota says; those that have expired and are still there count.
+    fn is_over(&self, space: &Space) -> bool {
+        let (quotas, index) = (&self.policy.quotas, space.index());
+        index.len() > quotas.total
+            || !quotas.categories.is_empty()
+                && index.categories().iter().any(|(category, count)| {
+                    quotas.categories.get(category).is_some_and(|quota| count > quota)
+                })
+    }
+}
