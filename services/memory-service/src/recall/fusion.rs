@@ -76,26 +76,19 @@ impl Weights {
         [vector, text, entity, period, recency, importance, confidence]
     }
 
-    /// Returns how much likeness counts, of 1.
-    pub(crate) fn share(&self) -> f64 {
-        self.vector / self.sum()
-    }
-
-    /// Returns the score: the weighted mean of the parts, -1 to 1; 0 if nothing has a weight.
-    pub(crate) fn score(&self, parts: &Parts) -> f64 {
-        let sum = self.vector * f64::from(parts.vector)
-            + self.text * f64::from(parts.text)
-            + self.entity * f64::from(parts.entity)
-            + self.period * f64::from(parts.period)
-            + self.recency * f64::from(parts.recency)
-            + self.importance * f64::from(parts.importance)
-            + self.confidence * f64::from(parts.confidence);
-        sum / self.sum()
-    }
-
-    fn sum(&self) -> f64 {
+    /// Returns the shares that the parts have in a score, which is the weighted mean of them: in all 1, or 0 if nothing has a weight.
+    pub(crate) fn shares(&self) -> Self {
         let sum: f64 = self.values().iter().sum();
-        if sum > 0.0 { sum } else { 1.0 }
+        let of = |weight: f64| if sum > 0.0 { weight / sum } else { 0.0 };
+        Self {
+            vector: of(self.vector),
+            text: of(self.text),
+            entity: of(self.entity),
+            period: of(self.period),
+            recency: of(self.recency),
+            importance: of(self.importance),
+            confidence: of(self.confidence),
+        }
     }
 }
 
@@ -127,7 +120,7 @@ pub(crate) fn stated(value: f64) -> f32 {
 /// Returns the reciprocal rank fusion of likeness and words, row by row, as a share of what the best of both would have: 0 to 1. Equal
 /// values share the better rank; a row without a value has no rank.
 ///
-/// Unlike [`Weights::score`] this depends on the other candidates.
+/// Unlike the weighted mean this depends on the other candidates.
 pub(crate) fn reciprocal(likeness: &[Option<f32>], words: &[Option<f32>]) -> Vec<f64> {
     let mut scores = vec![0.0; likeness.len()];
     add_ranks(likeness, &mut scores);
@@ -157,11 +150,6 @@ mod tests {
     use super::{Parts, Weights, lent, recency, reciprocal, stated};
     use crate::index::threads::{Lending, Threads};
 
-    fn parts(values: [f32; 7]) -> Parts {
-        let [vector, text, entity, period, recency, importance, confidence] = values;
-        Parts { vector, text, entity, period, recency, importance, confidence }
-    }
-
     fn weights(values: [f64; 7]) -> Weights {
         let [vector, text, entity, period, recency, importance, confidence] = values;
         Weights { vector, text, entity, period, recency, importance, confidence }
@@ -169,21 +157,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_score_is_the_weighted_mean_and_off_by_the_share_of_likeness_at_most(
-            values in uniform7(0.0_f32..1.0),
-            given in uniform7(0.0_f64..2.0),
-            error in -0.1_f32..0.1,
-        ) {
-            let weights = weights(given);
-            let expected: f64 = given.iter().zip(values).map(|(weight, value)| weight * f64::from(value)).sum::<f64>()
-                / given.iter().sum::<f64>().max(f64::MIN_POSITIVE);
-            let exact = weights.score(&parts(values));
-            prop_assert!((exact - expected).abs() < 1e-12);
-            let mut off = values;
-            off[0] += error;
-            let error = f64::from(off[0]) - f64::from(values[0]);
-            let difference = (weights.score(&parts(off)) - exact).abs();
-            prop_assert!(difference <= weights.share() * error.abs() + 1e-15);
+        fn shares_are_in_all_one_and_in_the_proportions_of_the_weights(given in uniform7(0.0_f64..2.0)) {
+            let (shares, sum) = (weights(given).shares().values(), given.iter().sum::<f64>());
+            prop_assume!(sum > 0.0);
+            for (share, weight) in shares.into_iter().zip(given) {
+                prop_assert!((share * sum - weight).abs() < 1e-12);
+            }
         }
 
         #[test]
@@ -206,8 +185,7 @@ mod tests {
 
     #[test]
     fn without_weights_nothing_counts() {
-        let nothing = weights([0.0; 7]);
-        assert_eq!((nothing.score(&parts([1.0; 7])), nothing.share()), (0.0, 0.0));
+        assert_eq!(weights([0.0; 7]).shares().values(), [0.0; 7]);
     }
 
     #[test]

@@ -185,7 +185,7 @@ impl Field {
         limit: usize,
         tools: &Tools<'_, V>,
     ) -> Result<Ranked, Unfound> {
-        let weight = self.standing.weights.share() as f32;
+        let weight = self.standing.share_of_vector() as f32;
         let best = self.search(vector, weight, self.standing.clone(), limit, tools)?;
         Ok(ranked(&best, |row, score| self.standing.parts(row, score)))
     }

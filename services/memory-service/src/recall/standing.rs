@@ -26,18 +26,25 @@ pub(crate) struct Standing {
     text: Vec<f32>,
     /// The rows about each entity that the question names.
     named: Vec<RoaringBitmap>,
+    /// What words and entities add to a row's score, as far as either says something: a scan asks every candidate.
+    said: Vec<f32>,
     periods: Periods,
     now: SystemTime,
     half_life: Duration,
-    /// How much each part counts.
-    pub(crate) weights: Weights,
+    /// How much each part counts, of 1.
+    shares: Weights,
 }
 
 impl Standing {
     /// Knows nothing of the question yet.
     pub(crate) fn new(facts: Column<Facts>, weights: Weights, now: SystemTime, half_life: Duration) -> Self {
-        let (text, named, periods) = (Vec::new(), Vec::new(), Periods::default());
-        Self { facts, text, named, periods, now, half_life, weights }
+        let (text, named, said, periods) = Default::default();
+        Self { facts, text, named, said, periods, now, half_life, shares: weights.shares() }
+    }
+
+    /// Returns how much likeness counts, of 1.
+    pub(crate) fn share_of_vector(&self) -> f64 {
+        self.shares.vector
     }
 
     /// Takes in the words of the question, `text`, for the rows in `wanted`; returns those that have one, their own or lent.
@@ -55,6 +62,13 @@ impl Standing {
         scores.into_iter().for_each(|(row, score)| self.text[row as usize] = (score / most).min(1.0));
         self.named = words.named;
         self.periods = Periods::of(text);
+        self.said = self.text.iter().map(|text| self.shares.text as f32 * text).collect();
+        let share = (self.shares.entity / self.named.len().max(1) as f64) as f32;
+        for rows in &self.named {
+            let end = rows.max().map_or(0, |last| last as usize + 1);
+            self.said.resize(self.said.len().max(end), 0.0);
+            rows.iter().for_each(|row| self.said[row as usize] += share);
+        }
         rows
     }
 
@@ -66,32 +80,32 @@ impl Standing {
     /// Returns all that speaks for `row`, whose likeness is `vector`.
     pub(crate) fn parts(&self, row: u32, vector: f32) -> Parts {
         let facts = self.facts.get(row);
-        let recency = fusion::recency(facts.time, self.now, self.half_life);
-        Parts { recency, ..self.but_recency(row, facts, vector) }
-    }
-
-    /// Returns the score of `row`, whose likeness is `vector`.
-    pub(crate) fn score(&self, row: u32, vector: f32) -> f64 {
-        let facts = self.facts.get(row);
-        let mut parts = self.but_recency(row, facts, vector);
-        // A power, for every candidate: only where it counts.
-        if self.weights.recency > 0.0 {
-            parts.recency = fusion::recency(facts.time, self.now, self.half_life);
-        }
-        self.weights.score(&parts)
-    }
-
-    fn but_recency(&self, row: u32, facts: Facts, vector: f32) -> Parts {
         let named = self.named.iter().filter(|rows| rows.contains(row)).count();
         Parts {
             vector,
             text: self.text(row),
             entity: named as f32 / self.named.len().max(1) as f32,
-            period: if self.periods.is_empty() { 0.0 } else { self.periods.fit(facts.time) },
-            recency: 0.0,
+            period: self.periods.fit(facts.time),
+            recency: fusion::recency(facts.time, self.now, self.half_life),
             importance: fusion::stated(facts.importance),
             confidence: fusion::stated(facts.confidence),
         }
+    }
+
+    /// Returns the score of `row`, whose likeness is `vector`: that of its parts, of which only what counts is computed.
+    pub(crate) fn score(&self, row: u32, vector: f32) -> f64 {
+        let (facts, shares) = (self.facts.get(row), &self.shares);
+        let mut score = shares.vector * f64::from(vector)
+            + f64::from(self.said.get(row as usize).copied().unwrap_or_default())
+            + shares.importance * f64::from(fusion::stated(facts.importance))
+            + shares.confidence * f64::from(fusion::stated(facts.confidence));
+        if !self.periods.is_empty() {
+            score += shares.period * f64::from(self.periods.fit(facts.time));
+        }
+        if shares.recency > 0.0 {
+            score += shares.recency * f64::from(fusion::recency(facts.time, self.now, self.half_life));
+        }
+        score
     }
 }
 
