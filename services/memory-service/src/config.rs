@@ -43,8 +43,8 @@ config::settings! {
         pub memory_query_cache_rare_ttl: Duration = "60s", unit "duration", range "1s" to "30d";
         /// How often a question has to be asked, within one to two `memory_query_cache_ttl`, to be frequent.
         pub memory_query_cache_frequent: u32 = "3", unit "recalls", range "1" to "1000000";
-        /// How often what is in memory of a namespace is written down beside the store, where it has changed; at a graceful end too. A start reads that and what
-        /// was written since, in place of every memory.
+        /// How often what is in memory of a namespace is written down beside the store, where it has changed; sooner once half as many memories again were written, and
+        /// at a graceful end. A start reads that and what was written since, in place of every memory.
         pub memory_checkpoint_interval: Duration = "5m", unit "duration", range "1s" to "30d";
         /// From how many memories of a namespace on; fewer are read in no time.
         pub memory_checkpoint_min: u64 = "10000", unit "memories", range "0" to "1000000000";

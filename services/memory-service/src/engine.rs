@@ -22,7 +22,7 @@ use clock::Clock;
 use embedding::{Cached, Embedder, Hashing};
 use journal::State;
 use telemetry::{Counter, Gauge, KeyValue, Telemetry, names};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use self::{
     forgets::{Going, Pruned},
@@ -89,6 +89,8 @@ pub(crate) struct Engine {
     corrupt: Counter,
     /// How often what is in memory is written down, and from how many memories of a space on.
     checkpoints: Duration,
+    /// A space has changed so much that its checkpoint should not wait.
+    far: Notify,
     checkpoints_from: u64,
     clock: Clock,
     pub(crate) telemetry: Telemetry,
@@ -186,6 +188,7 @@ impl Engine {
             quarantined: telemetry.gauge(names::MEMORY_QUARANTINED),
             corrupt: damaged,
             checkpoints: config.memory_checkpoint_interval,
+            far: Notify::new(),
             checkpoints_from: config.memory_checkpoint_min,
             clock,
             telemetry,
@@ -322,6 +325,7 @@ impl Engine {
             let (first, removed) = (committed.first, committed.removed);
             space.apply(generation, Written { change, first, removed }).await;
             self.answers.forget_before(&space, generation);
+            self.note_written(&space, first);
             self.count_all();
         }
     }

@@ -17,7 +17,12 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
 pub(crate) use crate::vector::metric::Metric;
-use crate::{index::Index, memory::Change, plan::Strategy, store::Removed};
+use crate::{
+    index::Index,
+    memory::Change,
+    plan::Strategy,
+    store::{Mark, Removed},
+};
 
 /// Whose memories, and which of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,8 +71,9 @@ pub(crate) struct Space {
     plans: [AtomicU64; Strategy::ALL.len()],
     /// Whether the query cache may hold an answer.
     answered: AtomicBool,
-    /// The write after which the last checkpoint was taken.
+    /// The write after which the last checkpoint was taken, and the last memory in it.
     kept: AtomicU64,
+    kept_last: AtomicU64,
 }
 
 impl SpaceKey {
@@ -106,6 +112,7 @@ impl Space {
             plans: Default::default(),
             answered: AtomicBool::new(false),
             kept: AtomicU64::new(0),
+            kept_last: AtomicU64::new(0),
         }
     }
 
@@ -170,9 +177,15 @@ impl Space {
         self.kept.load(Relaxed) != self.generation()
     }
 
-    /// Notes that there is a checkpoint of the state after the write `generation`.
-    pub(crate) fn note_checkpoint(&self, generation: u64) {
-        self.kept.store(generation, Relaxed);
+    /// Returns how many memories were written since the last checkpoint, where the last one got the number `seq`.
+    pub(crate) fn written_since_checkpoint(&self, seq: u64) -> u64 {
+        seq.saturating_sub(self.kept_last.load(Relaxed))
+    }
+
+    /// Notes what the last checkpoint holds.
+    pub(crate) fn note_checkpoint(&self, mark: Mark) {
+        self.kept.store(mark.generation, Relaxed);
+        self.kept_last.store(mark.last, Relaxed);
     }
 
     /// Lets go of everyone who waits for a write: the space was dropped, and nobody finds it any more.

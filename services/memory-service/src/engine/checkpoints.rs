@@ -5,12 +5,27 @@ use std::sync::Arc;
 use super::Engine;
 use crate::{error::Error, space::Space};
 
+/// So many times the memories from which on a space has checkpoints have to be written for one that does not wait.
+const FAR: u64 = 10;
+
 impl Engine {
-    /// Writes checkpoints for ever, in the interval of the settings.
+    /// Writes checkpoints for ever, in the interval of the settings, and sooner while much is written.
     pub(crate) async fn keep_checkpoints(&self) -> std::convert::Infallible {
         loop {
-            tokio::time::sleep(self.checkpoints).await;
+            tokio::select! {
+                () = tokio::time::sleep(self.checkpoints) => {}
+                () = self.far.notified() => {}
+            }
             self.checkpoint().await;
+        }
+    }
+
+    /// Notes that a write gave `seq` to a memory of `space`: a load of many must not cost a start that reads them all.
+    pub(super) fn note_written(&self, space: &Space, seq: u64) {
+        // Half as many again: what a load writes of checkpoints in all is then three times the last of them.
+        let far = (space.index().len() / 2).max(self.checkpoints_from.saturating_mul(FAR));
+        if space.written_since_checkpoint(seq) > far {
+            self.far.notify_one();
         }
     }
 
@@ -42,9 +57,9 @@ impl Engine {
             checkpoints.write(mark, &picture)
         };
         let unnamed = self.telemetry.spawn_blocking(write).await.map_err(Error::Task)??;
-        let generation = unnamed.generation();
+        let mark = unnamed.mark();
         self.store.name_checkpoint(unnamed).await?;
-        space.note_checkpoint(generation);
+        space.note_checkpoint(mark);
         Ok(())
     }
 }

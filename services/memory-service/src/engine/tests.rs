@@ -1,6 +1,6 @@
 //! The engine by itself.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use clock::Clock;
 use telemetry::Telemetry;
@@ -77,4 +77,32 @@ async fn an_answer_with_vectors_is_not_cached() {
     assert!(!engine.recall(&tenant, heavy(), None).await.unwrap().1);
     engine.recall(&tenant, newest(), None).await.unwrap();
     assert!(engine.recall(&tenant, newest(), None).await.unwrap().1);
+}
+
+#[tokio::test]
+async fn a_load_of_many_memories_has_a_checkpoint_before_the_interval_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config {
+        memory_dir: folder.path().to_owned(),
+        memory_checkpoint_interval: Duration::from_hours(24),
+        memory_checkpoint_min: 1,
+        ..Config::defaults()
+    };
+    let silent = Telemetry::silent("memory-service");
+    let engine = Engine::open(&config, silent, Clock::system()).await.unwrap();
+    let load = async {
+        let ids: Vec<String> = (0..15).map(|number| number.to_string()).collect();
+        for id in &ids {
+            engine.remember(SpaceKey::new("t", ""), vec![draft(id)]).await.unwrap();
+        }
+        let written = || std::fs::read_dir(folder.path().join("checkpoints")).map_or(0, Iterator::count);
+        while written() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = load => {}
+        never = engine.keep_checkpoints() => match never {},
+    }
+    engine.close().await;
 }

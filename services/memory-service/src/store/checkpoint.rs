@@ -116,9 +116,9 @@ impl Folder {
 }
 
 impl Unnamed {
-    /// Returns the last write that it holds.
-    pub(crate) fn generation(&self) -> u64 {
-        self.mark.generation
+    /// Returns what it holds.
+    pub(crate) fn mark(&self) -> Mark {
+        self.mark
     }
 }
 

@@ -196,6 +196,7 @@ fn all(read: &ReadTransaction, path: &Path) -> Result<Loaded, Refused> {
         let from = noted.and_then(|noted| checkpoint::read::<Index>(path, &row, noted));
         named.extend(noted.map(|(name, _)| checkpoint::named(row.number, name)));
         let bare = || (Index::new(row.shape.metric, row.shape.dimensions, 0), 0);
+        let mark = from.as_ref().map(|(_, mark)| *mark);
         let (mut index, last) = match from {
             None => bare(),
             Some((mut index, mark)) => {
@@ -212,7 +213,9 @@ fn all(read: &ReadTransaction, path: &Path) -> Result<Loaded, Refused> {
             ControlFlow::Continue(())
         })?;
         index.reached(row.generation);
-        loaded.spaces.push((key, Space::new(row.number, row.shape, index)));
+        let space = Space::new(row.number, row.shape, index);
+        mark.into_iter().for_each(|mark| space.note_checkpoint(mark));
+        loaded.spaces.push((key, space));
     }
     checkpoint::tidy(path, |file| named.iter().any(|name| name == file));
     loaded.corrupt = losses.count();
