@@ -116,8 +116,6 @@ impl Field {
         limit: usize,
         tools: &Tools<'_, V>,
     ) -> Result<Ranked, Unfound> {
-        let known = |row: u32| Some((self.standing.of(row), self.standing.parts(row, 0.0)));
-        let text = |row: u32| (self.standing.text(row), text_alone(self.standing.text(row)));
         match (ranking, vector) {
             (Ranking::Vector, Some(vector)) => self.by_vector(vector, limit, tools),
             (Ranking::Hybrid, Some(vector)) if self.view.links.is_empty() => {
@@ -125,24 +123,26 @@ impl Field {
             }
             (Ranking::Hybrid, Some(vector)) => self.by_all_and_neighbours(vector, limit, tools),
             (Ranking::Ranks, Some(vector)) => self.by_ranks(vector, limit, tools),
-            (Ranking::Hybrid, None) => self.by_known(limit, tools.stop, known),
-            (Ranking::Text | Ranking::Ranks, _) => self.by_known(limit, tools.stop, |row| Some(text(row))),
-            (Ranking::Newest | Ranking::Usual | Ranking::Vector, _) => self.newest(limit, tools.stop),
+            (Ranking::Hybrid, None) => {
+                let parts = |row, _| Some(self.standing.parts(row, 0.0));
+                self.by_known(limit, tools.stop, |row| Some(self.standing.of(row)), parts)
+            }
+            (Ranking::Text | Ranking::Ranks, _) => {
+                self.by_known(limit, tools.stop, |row| Some(self.standing.text(row)), text_alone)
+            }
+            (Ranking::Newest | Ranking::Usual | Ranking::Vector, _) => {
+                self.by_known(limit, tools.stop, |_| Some(0.0), |_, _| None)
+            }
         }
     }
 
-    fn newest(&self, limit: usize, stop: &Stop) -> Result<Ranked, Unfound> {
-        let mut ranked = self.by_known(limit, stop, |_| Some((0.0, Parts::default())))?;
-        ranked.best.iter_mut().for_each(|placed| placed.parts = None);
-        Ok(ranked)
-    }
-
-    /// Ranks rows by what is `known` of them; one of which nothing is known is left out.
+    /// Ranks rows by their scores, which need no vector, and says by which `parts` of the best; a row without a score is left out.
     fn by_known(
         &self,
         limit: usize,
         stop: &Stop,
-        known: impl Fn(u32) -> Option<(f32, Parts)>,
+        score: impl Fn(u32) -> Option<f32>,
+        parts: impl Fn(u32, f32) -> Option<Parts>,
     ) -> Result<Ranked, Unfound> {
         let (mut heap, mut compared) = (BinaryHeap::with_capacity(limit.min(1024)), 0);
         for part in &self.parts {
@@ -153,7 +153,7 @@ impl Field {
                 if seen % UNCHECKED == 0 {
                     stop.check()?;
                 }
-                if let Some((score, _)) = known(row) {
+                if let Some(score) = score(row) {
                     offer(&mut heap, Entry { score: score + 0.0, row, facts: &self.view.facts }, limit);
                 }
             }
@@ -162,7 +162,7 @@ impl Field {
         let place = |Entry { score, row, .. }: Entry<'_>| Placed {
             row,
             score: score.into(),
-            parts: known(row).map(|(_, parts)| parts),
+            parts: parts(row, score),
         };
         let best = heap.into_sorted_vec().into_iter().map(place).collect();
         Ok(Ranked { best, compared, error: 0.0 })
@@ -256,8 +256,7 @@ impl Field {
         let window = FUSED.1.max(limit.saturating_mul(FUSED.0));
         let by_vector = self.by_vector(vector, window, tools)?;
         let text = |row: u32| Some(self.standing.text(row)).filter(|text| *text > 0.0);
-        let by_text =
-            self.by_known(window, tools.stop, |row| text(row).map(|text| (text, text_alone(text))))?;
+        let by_text = self.by_known(window, tools.stop, text, text_alone)?;
         let mut rows: HashMap<u32, Parts> = HashMap::new();
         for placed in by_vector.best.iter().chain(&by_text.best) {
             let parts = rows.entry(placed.row).or_insert(Parts { vector: f32::NAN, ..Parts::default() });
@@ -358,8 +357,8 @@ fn round(score: f64) -> f64 {
     f64::from(score as f32) + 0.0
 }
 
-fn text_alone(text: f32) -> Parts {
-    Parts { text, ..Parts::default() }
+fn text_alone(_row: u32, text: f32) -> Option<Parts> {
+    Some(Parts { text, ..Parts::default() })
 }
 
 fn offer<'a>(heap: &mut BinaryHeap<Entry<'a>>, entry: Entry<'a>, limit: usize) {
