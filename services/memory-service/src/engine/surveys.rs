@@ -17,7 +17,6 @@ use crate::{
         Policy,
         accounts::Account,
         audit::{Audit, Report, Scope},
-        expiries::Expiries,
         forgettings::Cause,
         prune::Reason,
         survey::{Survey, Surveyor},
@@ -78,32 +77,13 @@ impl Engine {
         let (quotas, now, half_life) = (self.policy.quotas.clone(), self.clock.now(), self.half_life);
         let look = move |view: &View, leash: &Leash| {
             let mut surveyor = Surveyor::new(now, half_life);
-            view.each(0, |seq, memory| {
+            view.each(|seq, memory| {
                 surveyor.see(seq, &memory);
                 leash.flow()
             })?;
             let survey = surveyor.end(&quotas);
             let examples = named(view, &survey, examples)?;
             Ok(Surveyed { space: view.space.number, generation: view.space.generation, survey, examples })
-        };
-        Ok(self.look(key, look).await?.unwrap_or_default())
-    }
-
-    /// Looks at what was written to the space of `key` since `expiries` last saw it.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if the space cannot be read.
-    pub(super) async fn expiries(
-        self: &Arc<Self>,
-        key: &SpaceKey,
-        mut expiries: Expiries,
-    ) -> Result<Expiries, Error> {
-        let look = move |view: &View, leash: &Leash| {
-            view.each(expiries.after(), |seq, memory| {
-                expiries.see(seq, memory.expires);
-                leash.flow()
-            })?;
-            Ok(expiries)
         };
         Ok(self.look(key, look).await?.unwrap_or_default())
     }
@@ -124,7 +104,7 @@ impl Engine {
 
 fn audit(view: &View, leash: &Leash, scope: Scope) -> Result<Report, Refused> {
     let mut audit = Audit::new(scope);
-    view.each(0, |seq, memory| {
+    view.each(|seq, memory| {
         audit.see(seq, &memory, Account::default());
         leash.flow()
     })?;

@@ -6,38 +6,34 @@ use super::{Engine, Pruned};
 use crate::{
     error::Error,
     space::{Space, SpaceKey},
-    upkeep::{expiries::Expiries, prune::Plan, round::steps},
+    upkeep::{prune::Plan, round::steps},
 };
 
 /// When the first round comes, if not sooner: a start has other things to do.
 const FIRST: Duration = Duration::from_secs(60);
 
-/// What upkeep knows of a space from the rounds before.
-#[derive(Debug, Default)]
-struct Known {
-    expiries: Expiries,
-    /// The write after which nothing had to go though a quota is passed: only pins are left.
-    settled: Option<u64>,
-}
+/// What upkeep knows of spaces from the round before, by their numbers: the write after which nothing had to go though a quota is passed, as only
+/// pins are left.
+type Settled = HashMap<u32, u64>;
 
 impl Engine {
     /// Keeps every space for ever, in the interval of the settings. Whoever stops it lets a commit that is on its way finish.
     pub(crate) async fn keep_up(self: &Arc<Self>) -> std::convert::Infallible {
-        let mut known = HashMap::new();
+        let mut settled = Settled::new();
         self.clock.sleep(FIRST.min(self.policy.every)).await;
         loop {
-            known = self.round(known).await;
+            settled = self.round(&settled).await;
             self.clock.sleep(self.policy.every).await;
         }
     }
 
     /// Keeps every space once. What is known of one that failed is learned anew.
-    async fn round(self: &Arc<Self>, mut known: HashMap<u32, Known>) -> HashMap<u32, Known> {
-        let mut then = HashMap::new();
+    async fn round(self: &Arc<Self>, before: &Settled) -> Settled {
+        let mut then = Settled::new();
         for (key, space) in self.spaces.all() {
-            let before = known.remove(&space.number()).unwrap_or_default();
-            match self.keep(&key, &space, before).await {
-                Ok(known) => drop(then.insert(space.number(), known)),
+            let number = space.number();
+            match self.keep(&key, &space, before.get(&number).copied()).await {
+                Ok(settled) => then.extend(settled.map(|generation| (number, generation))),
                 Err(Error::NotReady) => break,
                 Err(error) => {
                     let (tenant, namespace) = (&*key.tenant, &*key.namespace);
@@ -50,13 +46,16 @@ impl Engine {
 
     /// Keeps one space: what can be undone no longer is removed, then what has expired goes, then what is over a quota. Numbers of another space
     /// that took its name meanwhile are none of this one, and nothing goes by them.
-    async fn keep(self: &Arc<Self>, key: &SpaceKey, space: &Space, known: Known) -> Result<Known, Error> {
+    async fn keep(
+        self: &Arc<Self>,
+        key: &SpaceKey,
+        space: &Space,
+        mut settled: Option<u64>,
+    ) -> Result<Option<u64>, Error> {
         let (engine, now, number) = (Arc::clone(self), self.clock.now(), space.number());
         let read = move || engine.store.due(number, now, engine.policy.listed);
         let due = self.telemetry.spawn_blocking(read).await.map_err(Error::Task)??;
-        let Known { expiries, mut settled } = known;
-        let mut expiries = self.expiries(key, expiries).await?;
-        let expired = expiries.take(now);
+        let expired = space.index().expired(now);
         let mut plan = Plan::default();
         if settled != Some(space.generation()) && self.is_over(space) {
             let found = self.survey(key, 0).await?;
@@ -72,7 +71,7 @@ impl Engine {
             let (tenant, namespace, forgotten) = (&*key.tenant, &*key.namespace, done.forgotten);
             tracing::info!(tenant, namespace, forgotten, "memories were forgotten by upkeep");
         }
-        Ok(Known { expiries, settled })
+        Ok(settled)
     }
 
     /// Returns whether a space has more memories than a quota says; those that have expired and are still there count.

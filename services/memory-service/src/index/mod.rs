@@ -215,6 +215,12 @@ impl Index {
         &self.live
     }
 
+    /// Returns the numbers of the memories that have expired at `now`, the first one first.
+    pub(crate) fn expired(&self, now: SystemTime) -> Vec<u64> {
+        let rows = self.expiries.range(..=now).flat_map(|(_, rows)| rows.iter());
+        rows.map(|row| self.vectors.rows().seq(row)).collect()
+    }
+
     /// Returns between which changes by expiry the present state lies: from the last one up to now, until the next.
     pub(crate) fn fresh(&self, now: SystemTime) -> Fresh {
         Fresh {
@@ -494,9 +500,15 @@ pub(crate) mod tests {
         assert_eq!(found(&made, 9), (3, Some(at(10))));
         assert_eq!(found(&made, 10), (2, Some(at(20))));
         assert_eq!(found(&made, 20), (1, None));
+        let expired = |made: &Made, second| made.index.expired(at(second));
+        assert_eq!(
+            (expired(&made, 9), expired(&made, 10), expired(&made, 99)),
+            (vec![], vec![1], vec![1, 2])
+        );
         made.write(Change::Put(vec![record("b", &[1.0])]));
         made.forget(&["a"]);
         assert_eq!(found(&made, 0), (2, None), "what was replaced or forgotten does not expire");
+        assert!(expired(&made, 99).is_empty());
     }
 
     #[test]

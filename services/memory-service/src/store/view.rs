@@ -1,4 +1,4 @@
-//! A space as it is at one moment, for whoever looks at all of it: plans of prunes, audits, the times at which memories expire.
+//! A space as it is at one moment, for whoever looks at all of it: plans of prunes, and audits.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -38,16 +38,12 @@ impl Store {
 }
 
 impl View {
-    /// Hands over the memories after number `after`, in the order of their numbers, as long as `each` wants more.
+    /// Hands over the memories in the order of their numbers, as long as `each` wants more.
     ///
     /// # Errors
     /// Those of the database; a memory that cannot be read is left out.
-    pub(crate) fn each(
-        &self,
-        after: u64,
-        each: impl FnMut(u64, Memory) -> ControlFlow<()>,
-    ) -> Result<(), Refused> {
-        self.rows.memories(self.space.number, after, each)
+    pub(crate) fn each(&self, each: impl FnMut(u64, Memory) -> ControlFlow<()>) -> Result<(), Refused> {
+        self.rows.memories(self.space.number, each)
     }
 
     /// Returns the memory of number `seq`, if it is there and can be read.

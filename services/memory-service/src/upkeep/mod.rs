@@ -13,7 +13,6 @@
 )]
 pub(crate) mod accounts;
 pub(crate) mod audit;
-pub(crate) mod expiries;
 pub(crate) mod forgettings;
 pub(crate) mod prune;
 #[cfg_attr(
