@@ -381,7 +381,8 @@ pub(crate) mod tests {
     use crate::{
         explain::Node,
         held::Held,
-        memory::{Change, Memory, Record},
+        hygiene::saying::Saying,
+        memory::{Change, Claim, Memory, Record},
         plan::Strategy,
         query::Filter,
         recall::contents::Contents as _,
@@ -524,6 +525,47 @@ pub(crate) mod tests {
         assert_eq!(around, [rows[6], rows[8]]);
         let scores = made.index.words("content").search;
         assert_eq!(scores.scores(&made.index.live, made.index.neighbours.links(), lending).len(), 50);
+    }
+
+    #[test]
+    fn what_says_something_and_what_contradicts_it_is_found_over_all_that_happens() {
+        let mut made = Made::new();
+        let states = |id: u64, number: u64| {
+            let mut record = record(&id.to_string(), &[1.0]);
+            let memory = Arc::get_mut(&mut record.memory).unwrap();
+            memory.content = format!("it says {}", number % 3);
+            memory.claim =
+                Some(Claim { subject: "it".into(), field: "f".into(), value: (number % 3).to_string() });
+            memory.expires = (number % 5 == 0).then(|| UNIX_EPOCH + Duration::from_secs(10));
+            record
+        };
+        // More than compaction waits for, of a few ids.
+        let rounds = 2 * FEW;
+        for round in (0..rounds).step_by(40) {
+            made.write(Change::Put((round..round + 40).map(|number| states(number % 37, number)).collect()));
+            made.forget(&[(round % 37).to_string().as_str()]);
+        }
+        let check = |made: &Made, seconds: u64| {
+            let now = UNIX_EPOCH + Duration::from_secs(seconds);
+            let mut live = seqs(&made.index, &Filter::default(), now);
+            live.reverse();
+            let memories = made.held.memories(&live).unwrap();
+            for memory in &memories {
+                let is_like = |other: &&Arc<Memory>| other.content == memory.content;
+                let of = |like: bool| -> Vec<u64> {
+                    let both = live.iter().zip(&memories).filter(|(_, other)| is_like(other) == like);
+                    both.map(|(seq, _)| *seq).take(9).collect()
+                };
+                assert_eq!(made.index.saying(Saying::of(memory), now, 9), of(true));
+                assert_eq!(made.index.against(memory.claim.as_ref().unwrap(), now, 9), of(false));
+            }
+            memories.len()
+        };
+        assert!(check(&made, 0) > check(&made, 10));
+        let mut written = made.held.write(Change::Forget(vec!["7".into(), "8".into()]));
+        written.removed.iter_mut().for_each(|removed| removed.memory = None);
+        made.index.apply(&written, made.index.generation() + 1);
+        assert!(check(&made, 0) > 0, "what could not be read any more says nothing");
     }
 
     #[test]

@@ -190,7 +190,7 @@ async fn a_request_that_is_made_again_changes_nothing() {
     let first = remember(&service, request.clone()).await;
     let before = generation(&service).await;
     let again = remember(&service, request).await;
-    assert_eq!((again.id, again.outcome(), again.forgetting), (first.id.clone(), Outcome::Merged, 0));
+    assert_eq!((&again.id, again.outcome(), again.forgetting), (&first.id, Outcome::Merged, 0));
     assert_eq!(generation(&service).await, before, "nothing was written");
     assert_eq!(get(&service, &first.id).await.said, 1);
     let named = of(memory("mine", "fees are high"));
