@@ -52,7 +52,7 @@ pub(crate) struct Remembered {
 struct Candidates {
     /// The one in these words that its agent recalled last.
     heard: Option<u64>,
-    /// Those that may say the same.
+    /// Those that may say the same; that one first.
     alike: Vec<u64>,
     /// Whether it has to be seen if there is one of its id.
     by_id: bool,
@@ -141,18 +141,18 @@ impl Engine {
         given: &[Given],
         settled: Settled,
     ) -> Result<Option<Remembered>, Error> {
-        let Settled { puts, joins, fates } = settled;
+        let Settled { puts, joins, fates, replaced } = settled;
         let ids = given.iter().zip(&fates).map(|(given, fate)| match fate {
             Fate::Stored => given.record.memory.id.to_string(),
             Fate::Merged(id) | Fate::Echo(id) => id.to_string(),
         });
-        let mut done = Remembered { ids: ids.collect(), fates, replaced: 0, forgetting: None };
+        let mut done = Remembered { ids: ids.collect(), fates, replaced, forgetting: None };
         let change = Arc::new(Change::Put(puts));
         if matches!(&*change, Change::Put(puts) if puts.is_empty()) {
             return Ok(Some(done));
         }
         if joins.is_empty() {
-            done.replaced = self.write(key, change).await?;
+            done.replaced += self.write(key, change).await?;
             return Ok(Some(done));
         }
         let said: Vec<(usize, u32)> = joins.iter().map(|join| (join.at, times(join))).collect();
@@ -168,7 +168,7 @@ impl Engine {
             }
             Merged::Done(committed, number) => {
                 let gone_on = u32::try_from(gone_on).unwrap_or(u32::MAX);
-                done.replaced = committed.touched.saturating_sub(gone_on);
+                done.replaced += committed.touched.saturating_sub(gone_on);
                 done.forgetting = Some(number);
                 let first = committed.first;
                 self.take_over(key, committed, change).await;
@@ -217,7 +217,9 @@ impl Engine {
             }
             let who = Listener { space: space.number(), agent: &record.memory.agent };
             let heard = echoes.heard(who, saying.words, now).filter(|seq| index.holds(*seq, now));
-            Candidates { heard, alike: index.saying(*saying, now, manner.most), by_id: *is_named }
+            let others =
+                index.saying(*saying, now, manner.most).into_iter().filter(|seq| heard != Some(*seq));
+            Candidates { heard, alike: heard.into_iter().chain(others).collect(), by_id: *is_named }
         };
         given.iter().map(of).collect()
     }

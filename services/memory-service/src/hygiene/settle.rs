@@ -91,6 +91,8 @@ pub(crate) struct Settled {
     pub(crate) joins: Vec<Join>,
     /// One for each memory, in their order.
     pub(crate) fates: Vec<Fate>,
+    /// Memories of the request that a later one of their id replaced.
+    pub(crate) replaced: u32,
 }
 
 /// A request while it is settled.
@@ -128,6 +130,8 @@ pub(crate) fn settle(given: &[Given], mut known: Vec<Known>, manner: Manner) -> 
         let fate = match step {
             Step::Echo(id) => Fate::Echo(id),
             Step::Store => {
+                let is_there = request.ids.contains_key(&record.memory.id);
+                request.settled.replaced += u32::from(is_there);
                 request.put(record.clone(), saying);
                 Fate::Stored
             }
@@ -333,10 +337,17 @@ mod tests {
 
     #[test]
     fn what_a_request_wrote_again_is_merged_with_no_more() {
-        let batch = [named("low", "gas is high"), given("2", "gas is low"), given("3", "gas is HIGH")];
+        let mut batch =
+            vec![named("low", "gas is high"), given("2", "gas is low"), given("3", "gas is HIGH")];
         let settled = space(vec![]).settle(&batch, MERGE);
         assert_eq!(settled.fates, [Fate::Stored, Fate::Stored, Fate::Merged("low".into())]);
-        assert_eq!(puts(&settled), [("low", "gas is HIGH"), ("2", "gas is low")]);
+        assert_eq!(
+            (puts(&settled), settled.replaced),
+            (vec![("low", "gas is HIGH"), ("2", "gas is low")], 0)
+        );
+        batch.push(named("low", "the last one"));
+        let settled = space(vec![]).settle(&batch, MERGE);
+        assert_eq!((puts(&settled)[0], settled.replaced), (("low", "the last one"), 1));
     }
 
     #[test]

@@ -536,7 +536,7 @@ pub(crate) mod tests {
             memory.content = format!("it says {}", number % 3);
             memory.claim =
                 Some(Claim { subject: "it".into(), field: "f".into(), value: (number % 3).to_string() });
-            memory.expires = (number % 5 == 0).then(|| UNIX_EPOCH + Duration::from_secs(10));
+            memory.expires = number.is_multiple_of(5).then(|| UNIX_EPOCH + Duration::from_secs(10));
             record
         };
         // More than compaction waits for, of a few ids.

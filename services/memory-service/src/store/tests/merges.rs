@@ -95,9 +95,8 @@ async fn accounts_are_kept_and_go_with_their_space() {
     store.save_accounts(space, vec![(2, None)]).await.unwrap();
     store.close().await;
     let (store, loaded) = open(folder.path()).await;
-    let accounts = super::space(&loaded, "t").accounts();
-    assert_eq!((accounts.of(1), accounts.of(2)), (account, Account::default()));
-    drop(accounts);
+    let of = |seq| super::space(&loaded, "t").accounts().of(seq);
+    assert_eq!((of(1), of(2)), (account, Account::default()));
     store.drop_space(&key("t")).await.unwrap();
     while store.sweep().await.unwrap() {}
     let count = |write: &redb::WriteTransaction| {
