@@ -102,7 +102,7 @@ config::settings! {
         /// Most memories in nearly the same words that one is compared with, the last written first.
         pub memory_near_candidates: usize = "16", unit "memories", range "1" to "10000";
         /// Most memories that recalls returned which are known as such, over all tenants, so that they are not stored back. 0: everything is stored.
-        pub memory_echo_size: usize = "10000", unit "entries", range "0" to "10000000";
+        pub memory_echo_size: usize = "50000", unit "entries", range "0" to "10000000";
         /// For how long they are, on the agent clock: what an agent recalls in one cycle it may say in the same or the next.
         pub memory_echo_ttl: Duration = "10m", unit "duration", range "0s" to "30d";
         /// Likeness of two vectors from which an audit compares the words of their memories.

@@ -130,8 +130,7 @@ pub(crate) fn settle(given: &[Given], mut known: Vec<Known>, manner: Manner) -> 
         let fate = match step {
             Step::Echo(id) => Fate::Echo(id),
             Step::Store => {
-                let is_there = request.ids.contains_key(&record.memory.id);
-                request.settled.replaced += u32::from(is_there);
+                request.replace(&record.memory.id);
                 request.put(record.clone(), saying);
                 Fate::Stored
             }
@@ -173,6 +172,14 @@ impl Request {
             Some(alike) if alike.is_heard => Step::Echo(Arc::clone(&alike.record.memory.id)),
             Some(alike) => Step::Into(alike),
             None => Step::Store,
+        }
+    }
+
+    /// Lets go of what the request put under `id`: a merge that it replaced itself cannot be undone over it.
+    fn replace(&mut self, id: &str) {
+        if let Some(at) = self.ids.get(id) {
+            self.settled.replaced += 1;
+            self.settled.joins.retain(|join| join.at != *at);
         }
     }
 
