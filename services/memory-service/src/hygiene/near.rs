@@ -1,6 +1,6 @@
 //! Whether two memories say the same.
 
-use wording::{Classes, Form, MOST_WORDS, Pairing, Text, Word, object};
+use wording::{Classes, Form, MOST_WORDS, Number, Pairing, Text, Word, object};
 
 use super::form;
 use crate::memory::Memory;
@@ -117,7 +117,7 @@ fn symbols(text: &Text) -> impl Iterator<Item = char> {
 }
 
 /// Returns the words that say something, in their order.
-pub(super) fn telling(text: &Text) -> Vec<&Word> {
+fn telling(text: &Text) -> Vec<&Word> {
     let is_slight = |word: &&Word| SLIGHT.binary_search(&word.text.as_str()).is_err();
     text.words.iter().filter(is_slight).collect()
 }
@@ -140,8 +140,22 @@ fn is_same(one: &Word, other: &Word) -> bool {
     numbers || one.text == other.text || bare(one) == bare(other)
 }
 
+/// Returns what a text has in common with every text that is near it: its telling words without endings and its numbers by value, sorted.
+/// Nothing of a text that is too long to be near another.
+pub(super) fn gist(text: &str) -> Option<Vec<String>> {
+    let text = Text::new(text);
+    if text.words.len() > MOST_WORDS {
+        return None;
+    }
+    let others = telling(&text).into_iter().filter(|word| word.form != Form::Number);
+    let others = others.map(|word| bare(word).to_owned());
+    let mut gist: Vec<String> = text.numbers.iter().map(Number::value).chain(others).collect();
+    gist.sort_unstable();
+    Some(gist)
+}
+
 /// Returns a word without its plural or possessive ending.
-pub(super) fn bare(word: &Word) -> &str {
+fn bare(word: &Word) -> &str {
     let text = word.text.strip_suffix("'s").unwrap_or(&word.text);
     let short = text.strip_suffix("es").or_else(|| text.strip_suffix('s'));
     short.filter(|short| short.len() > 2).unwrap_or(text)
