@@ -13,6 +13,7 @@ mod pool_days;
 pub mod process;
 pub mod scan;
 mod vectors;
+pub mod worded;
 
 use std::{
     cmp::Ordering,
