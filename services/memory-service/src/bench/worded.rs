@@ -61,7 +61,8 @@ fn set(
 ) -> Result<Value, Error> {
     let memories = records.len();
     let asking = Asking::new(Metric::Cosine, dimensions, records).map_err(failed)?;
-    let (mut total, mut steps, mut answers) = (Vec::new(), vec![Vec::new(); STEPS.len()], DefaultHasher::default());
+    let (mut total, mut steps, mut answers) =
+        (Vec::new(), vec![Vec::new(); STEPS.len()], DefaultHasher::default());
     for number in 0..WARM_UP + ASKED {
         let ran = asking.run(&ask(number)?, None).map_err(failed)?;
         if number < WARM_UP {
@@ -135,7 +136,8 @@ fn embedded(text: &str) -> Result<Vec<f32>, Error> {
 
 fn question(likeness: Likeness, categories: Vec<String>) -> Query {
     let filter = Filter { categories, ..Filter::default() };
-    Query { likeness, filter, ranking: Ranking::Usual, ..Query::newest(super::LIMIT) }.canonical(Metric::Cosine)
+    Query { likeness, filter, ranking: Ranking::Usual, ..Query::newest(super::LIMIT) }
+        .canonical(Metric::Cosine)
 }
 
 fn failed(error: super::Error) -> Error {

@@ -49,7 +49,7 @@ pub(crate) struct Field {
     /// Whether no row of a partition can come before one of an earlier partition.
     pub(crate) in_order: bool,
     /// What is known of rows beside their vectors.
-    pub(crate) standing: Standing,
+    pub(crate) standing: Arc<Standing>,
 }
 
 /// What a ranking may use.
@@ -186,7 +186,7 @@ impl Field {
         tools: &Tools<'_, V>,
     ) -> Result<Ranked, Unfound> {
         let weight = self.standing.share_of_vector() as f32;
-        let best = self.search(vector, weight, self.standing.clone(), limit, tools)?;
+        let best = self.search(vector, weight, Arc::clone(&self.standing), limit, tools)?;
         Ok(ranked(&best, |row, score| self.standing.parts(row, score)))
     }
 
@@ -211,23 +211,30 @@ impl Field {
         tools: &Tools<'_, V>,
     ) -> Result<Ranked, Unfound> {
         let (lending, candidates) = (Lending::default(), self.candidates());
-        let looked_at = self.view.links.with_lenders(&candidates, lending);
+        let count = u32::try_from(self.view.rows.len()).unwrap_or(u32::MAX);
+        let looked_at = self.view.links.with_lenders(&candidates, lending, count);
         let scan = self.scan(vector, 1.0, Unknown, looked_at, tools);
-        let mut likeness = vec![Interval { lower: 0.0, upper: 0.0 }; self.view.rows.len()];
-        for (row, interval) in scan.intervals(tools.pool, tools.stop)? {
-            likeness[row as usize] = interval;
-        }
-        let lent = |row, of: &dyn Fn(u32) -> f32| fusion::lent(row, &self.view.links, lending, of);
-        let bounds = candidates.iter().map(|row| {
-            let lower = lent(row, &|row| likeness[row as usize].lower);
-            let upper = lent(row, &|row| likeness[row as usize].upper);
+        let likeness = scan.intervals(tools.pool, tools.stop)?;
+        tools.stop.check()?;
+        let (links, standing) = (&self.view.links, &self.standing);
+        let total =
+            |likeness: f32, known: f32| standing.share_of_vector() * f64::from(likeness) + f64::from(known);
+        let upper = |row| fusion::lent(row, links, lending, |row| likeness[row as usize].upper);
+        let bounds = |row, known: Interval| {
+            let lower = fusion::lent(row, links, lending, |row| likeness[row as usize].lower);
             Bounds {
                 row,
-                lower: self.standing.score(row, lower) - ROUNDING,
-                upper: self.standing.score(row, upper) + ROUNDING,
+                lower: total(lower, known.lower) - ROUNDING,
+                upper: total(upper(row), known.upper) + ROUNDING,
             }
-        });
-        let shortlist = shortlist(bounds, limit);
+        };
+        let most = |row| total(upper(row), standing.most(row)) + ROUNDING;
+        let rough = shortlist(candidates.iter(), limit, most, |row| bounds(row, standing.within(row)));
+        let mut rows: Vec<u32> = rough.iter().map(|bounds| bounds.row).collect();
+        rows.sort_unstable();
+        standing.settle(&rows);
+        let exactly = |row| bounds(row, Interval { lower: standing.of(row), upper: standing.of(row) });
+        let shortlist = shortlist(rows.into_iter(), limit, |_| f64::INFINITY, exactly);
         tools.stop.check()?;
         let mut exact = Exact { field: self, scan: &scan, lending, scores: HashMap::new() };
         exact.read(shortlist.iter().take(limit).map(|bounds| bounds.row), tools.vectors)?;
