@@ -216,25 +216,7 @@ impl Field {
         let scan = self.scan(vector, 1.0, Unknown, looked_at, tools);
         let likeness = scan.intervals(tools.pool, tools.stop)?;
         tools.stop.check()?;
-        let (links, standing) = (&self.view.links, &self.standing);
-        let total =
-            |likeness: f32, known: f32| standing.share_of_vector() * f64::from(likeness) + f64::from(known);
-        let upper = |row| fusion::lent(row, links, lending, |row| likeness[row as usize].upper);
-        let bounds = |row, known: Interval| {
-            let lower = fusion::lent(row, links, lending, |row| likeness[row as usize].lower);
-            Bounds {
-                row,
-                lower: total(lower, known.lower) - ROUNDING,
-                upper: total(upper(row), known.upper) + ROUNDING,
-            }
-        };
-        let most = |row| total(upper(row), standing.most(row)) + ROUNDING;
-        let rough = shortlist(candidates.iter(), limit, most, |row| bounds(row, standing.within(row)));
-        let mut rows: Vec<u32> = rough.iter().map(|bounds| bounds.row).collect();
-        rows.sort_unstable();
-        standing.settle(&rows);
-        let exactly = |row| bounds(row, Interval { lower: standing.of(row), upper: standing.of(row) });
-        let shortlist = shortlist(rows.into_iter(), limit, |_| f64::INFINITY, exactly);
+        let shortlist = self.shortlist(&candidates, &likeness, lending, limit);
         tools.stop.check()?;
         let mut exact = Exact { field: self, scan: &scan, lending, scores: HashMap::new() };
         exact.read(shortlist.iter().take(limit).map(|bounds| bounds.row), tools.vectors)?;
@@ -251,6 +233,45 @@ impl Field {
         };
         let best = settled.best.iter().map(place).collect();
         Ok(Ranked { best, compared: candidates.len(), error: settled.gap })
+    }
+
+    /// Returns the candidates that may be among the `limit` best; `likeness` is each row's own, and what is known of the rest is settled.
+    ///
+    /// From the cheapest bound to the dearest: a mean of likenesses is no greater than the greatest of all, and no greater than the mean of their
+    /// upper bounds; what facts add is no more than they can.
+    fn shortlist(
+        &self,
+        candidates: &RoaringBitmap,
+        likeness: &[Interval],
+        lending: Lending,
+        limit: usize,
+    ) -> Vec<Bounds> {
+        let (links, standing, share) = (&self.view.links, &self.standing, self.standing.share_of_vector());
+        let lower = |row| fusion::lent(row, links, lending, |row| likeness[row as usize].lower);
+        let upper = |row| fusion::lent(row, links, lending, |row| likeness[row as usize].upper);
+        let greatest = likeness.iter().fold(-1.0_f32, |greatest, interval| greatest.max(interval.upper));
+        let most = |likeness: f32, known: f32| share * f64::from(likeness) + f64::from(known) + ROUNDING;
+        let bounds = |row, upper: f32, known: Interval| Bounds {
+            row,
+            lower: share * f64::from(lower(row)) + f64::from(known.lower) - ROUNDING,
+            upper: most(upper, known.upper),
+        };
+        let roughly = |row, least| {
+            let known = standing.most(row);
+            if most(greatest, known) < least {
+                return None;
+            }
+            let upper = upper(row);
+            (most(upper, known) >= least).then(|| bounds(row, upper, standing.within(row)))
+        };
+        let mut rows: Vec<u32> =
+            shortlist(candidates.iter(), limit, roughly).iter().map(|bounds| bounds.row).collect();
+        rows.sort_unstable();
+        standing.settle(&rows);
+        shortlist(rows.into_iter(), limit, |row, _| {
+            let known = standing.of(row);
+            Some(bounds(row, upper(row), Interval { lower: known, upper: known }))
+        })
     }
 
     /// Fuses the ranks of the best by vector and of the best by words.

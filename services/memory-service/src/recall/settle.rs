@@ -31,26 +31,18 @@ pub(crate) struct Settled {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Score(f64);
 
-/// Drops the rows of which `limit` others are surely better, and returns the rest, the greatest upper bound first. `most` is no less than the
-/// upper of `bounds`, and takes less time.
+/// Drops the rows of which `limit` others are surely better, and returns the rest, the greatest upper bound first. `bounds` is told what `limit`
+/// rows surely reach, and need not work out those of a row that does not.
 pub(crate) fn shortlist(
     rows: impl Iterator<Item = u32>,
     limit: usize,
-    most: impl Fn(u32) -> f64,
-    bounds: impl Fn(u32) -> Bounds,
+    bounds: impl Fn(u32, f64) -> Option<Bounds>,
 ) -> Vec<Bounds> {
     let mut lowest: BinaryHeap<Reverse<Score>> = BinaryHeap::with_capacity(limit + 1);
     let mut kept: Vec<Bounds> = Vec::new();
-    // What as many rows as are wanted surely reach.
     let mut least = f64::NEG_INFINITY;
     for row in rows {
-        if most(row) < least {
-            continue;
-        }
-        let row = bounds(row);
-        if row.upper < least {
-            continue;
-        }
+        let Some(row) = bounds(row, least).filter(|row| row.upper >= least) else { continue };
         kept.push(row);
         lowest.push(Reverse(Score(row.lower)));
         if lowest.len() > limit {
@@ -138,13 +130,13 @@ mod tests {
             limit in 1_usize..12,
         ) {
             let scores: BTreeMap<u32, f64> = rows.iter().zip(0..).map(|(row, at)| (at, f64::from(row.0))).collect();
-            let bounds = |row: u32| {
+            let bounds = |row: u32, least: f64| {
                 let (score, below, above) = rows[row as usize];
                 let (score, below, above) = (f64::from(score), f64::from(below), f64::from(above));
-                Bounds { row, lower: score - below, upper: score + above }
+                let bounds = Bounds { row, lower: score - below, upper: score + above };
+                Some(bounds).filter(|bounds| row % 2 == 0 || bounds.upper >= least)
             };
-            let most = |row: u32| bounds(row).upper + f64::from(row % 3);
-            let list = shortlist((0..).take(rows.len()), limit, most, bounds);
+            let list = shortlist((0..).take(rows.len()), limit, bounds);
             let exact = |row: u32| Ok::<_, Infallible>(scores[&row]);
             let settled = settle(&list, limit, usize::MAX, exact, |one, other| other.cmp(&one)).unwrap();
             let mut expected: Vec<(u32, f64)> = scores.clone().into_iter().collect();
@@ -169,8 +161,8 @@ mod tests {
 
     #[test]
     fn what_is_known_exactly_needs_no_more_than_the_best() {
-        let bounds = |row| Bounds { row, lower: f64::from(row), upper: f64::from(row) };
-        let list = shortlist(0..1000, 10, f64::from, bounds);
+        let bounds = |row, _| Some(Bounds { row, lower: f64::from(row), upper: f64::from(row) });
+        let list = shortlist(0..1000, 10, bounds);
         assert_eq!(list.len(), 10);
         assert_eq!(list[0].row, 999);
     }
