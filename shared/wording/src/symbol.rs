@@ -49,7 +49,8 @@ pub(crate) fn read(raw: &str, words: &[Neighbour<'_>]) -> Vec<Symbol> {
     for place in 0..=words.len() {
         let before = place.checked_sub(1).and_then(|before| words.get(before));
         let after = words.get(place);
-        let (start, end) = (before.map_or(0, |word| word.place.1), after.map_or(raw.len(), |word| word.place.0));
+        let (start, end) =
+            (before.map_or(0, |word| word.place.1), after.map_or(raw.len(), |word| word.place.0));
         let between = &raw[start..end];
         symbols.extend(between.split_whitespace().filter_map(|text| {
             let token = Token {

@@ -274,7 +274,8 @@ mod tests {
 
     #[test]
     fn spelling_tells_names_codes_and_numbers_from_words() {
-        let found = forms("What is WETH's APR in pool B of Aerodrome v2, 1,000.5 or 16GB at 0xAb12 by max_fee?");
+        let found =
+            forms("What is WETH's APR in pool B of Aerodrome v2, 1,000.5 or 16GB at 0xAb12 by max_fee?");
         let named = |form| {
             found.iter().filter(|(_, own)| *own == form).map(|(text, _)| text.as_str()).collect::<Vec<_>>()
         };
