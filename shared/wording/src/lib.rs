@@ -17,7 +17,7 @@ pub use self::{
     lexicon::Classes,
     number::Number,
     pairing::{Gap, Pairing, Side},
-    sameness::{Sameness, compare},
+    sameness::{Sameness, bare, compare, telling},
     symbol::Symbol,
     text::{Form, Text, Word},
 };

@@ -46,8 +46,9 @@ pub fn compare(one: &str, other: &str) -> Sameness {
     if is_near { Sameness::Near } else { Sameness::Alike }
 }
 
-/// Returns the words that say something, in their order.
-fn telling(text: &Text) -> Vec<&Word> {
+/// Returns the words that say something, in their order: without articles, the present tense of "to be" and what only shades a sentence.
+#[must_use]
+pub fn telling(text: &Text) -> Vec<&Word> {
     let is_slight = |word: &&Word| SLIGHT.binary_search(&word.text.as_str()).is_err();
     text.words.iter().filter(is_slight).collect()
 }
@@ -66,13 +67,16 @@ fn is_in_order(one: &[&Word], other: &[&Word]) -> bool {
 
 /// Returns true if two words are one, or one in singular and plural. Numbers are: their values were compared in their order.
 fn is_same(one: &Word, other: &Word) -> bool {
-    let bare = |word: &Word| {
-        let text = word.text.strip_suffix("'s").unwrap_or(&word.text);
-        let short = text.strip_suffix("es").or_else(|| text.strip_suffix('s'));
-        short.filter(|short| short.len() > 2).unwrap_or(text).to_owned()
-    };
     let numbers = one.form == Form::Number && other.form == Form::Number;
     numbers || one.text == other.text || bare(one) == bare(other)
+}
+
+/// Returns a word without its plural or possessive ending.
+#[must_use]
+pub fn bare(word: &Word) -> &str {
+    let text = word.text.strip_suffix("'s").unwrap_or(&word.text);
+    let short = text.strip_suffix("es").or_else(|| text.strip_suffix('s'));
+    short.filter(|short| short.len() > 2).unwrap_or(text)
 }
 
 #[cfg(test)]

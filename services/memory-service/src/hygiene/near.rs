@@ -52,26 +52,41 @@ pub(crate) fn compare(one: &Memory, other: &Memory, likeness: f32, threshold: f3
 }
 
 /// Returns what of all but the wording tells two memories apart.
-pub(crate) fn apart(one: &Memory, other: &Memory) -> Option<&'static str> {
+fn apart(one: &Memory, other: &Memory) -> Option<&'static str> {
+    let scope = one.category == other.category
+        && one.agent == other.agent
+        && one.place == other.place
+        && are_pools_the_same(one, other);
+    if scope { conflict(one, other) } else { Some("scope") }
+}
+
+/// Returns true if `newer` says what `older` says, spelling apart, of the same pools; whatever its category, agent or place in a thread.
+pub(crate) fn repeats(newer: &Memory, older: &Memory) -> bool {
+    form::content(&newer.content) == form::content(&older.content)
+        && are_pools_the_same(newer, older)
+        && conflict(newer, older).is_none()
+}
+
+/// Returns of what two memories state different values.
+fn conflict(one: &Memory, other: &Memory) -> Option<&'static str> {
+    let claim = one.claim.as_ref().zip(other.claim.as_ref()).is_none_or(|(one, other)| one == other);
+    let agrees =
+        |(name, value): (&String, &String)| other.metadata.get(name).is_none_or(|other| other == value);
+    match (claim, one.metadata.iter().all(agrees)) {
+        (false, _) => Some("claim"),
+        (_, false) => Some("metadata"),
+        _ => None,
+    }
+}
+
+fn are_pools_the_same(one: &Memory, other: &Memory) -> bool {
     let pools = |memory: &Memory| {
         let mut pools = memory.pools.clone();
         pools.sort_unstable();
         pools.dedup();
         pools
     };
-    let scope = one.category == other.category
-        && one.agent == other.agent
-        && one.place == other.place
-        && pools(one) == pools(other);
-    let claim = one.claim.as_ref().zip(other.claim.as_ref()).is_none_or(|(one, other)| one == other);
-    let agrees =
-        |(name, value): (&String, &String)| other.metadata.get(name).is_none_or(|other| other == value);
-    match (scope, claim, one.metadata.iter().all(agrees)) {
-        (false, _, _) => Some("scope"),
-        (_, false, _) => Some("claim"),
-        (_, _, false) => Some("metadata"),
-        _ => None,
-    }
+    pools(one) == pools(other)
 }
 
 #[cfg(test)]
