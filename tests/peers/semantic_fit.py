@@ -161,7 +161,7 @@ class Pairs:
         self.sets, self.labels, self.guarded, self.ranks = map(column, ("set", "label", "guarded", "rank"))
         self.questions = [row["group"] for row in rows]
         self.features = column("features").astype(np.float32)
-        self.alone = [row["alone"] for row in rows]
+        self.alone = [sorted(set(row["alone"])) for row in rows]
         self.weights = np.array([self.settings.weights[row["set"], row["label"]] for row in rows])
         self.net_shares = np.where(self.sets == "paraphrase", NET_PARAPHRASES, 1.0)
         self.inputs = None

@@ -1,4 +1,4 @@
-//! The learned part of the decision: boosted trees over the features and a small network over the vectors.
+//! The learned part of the decision: boosted trees over the features, weights of the words left over and a small network over the vectors.
 
 use std::collections::{BTreeSet, HashMap};
 
