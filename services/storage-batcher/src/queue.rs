@@ -1,18 +1,18 @@
-//! What waits for the sink, in memory: one folded write a document, at most one of them on its way.
+//! What waits for the sink, in memory: folded writes of each document, one wherever one does, and at most one of them on its way.
 //!
 //! A document is *ready* when it waits and nothing of it is on its way, so a later state can never overtake an earlier one. Ready
 //! documents stand in the order of their first write. The queue is the memory of the journal: it holds nothing that is not on disk.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     ops::Bound::{Excluded, Unbounded},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use crate::{
-    document::{Change, Key, Priority},
-    fold::Folded,
+    change::Change,
+    document::{Key, Priority},
     ledger::Weight,
 };
 
@@ -58,7 +58,7 @@ pub struct Entry {
     /// The document.
     pub key: Key,
     /// What is to be sent.
-    pub folded: Folded,
+    pub change: Change,
     /// The journal's records it stands for, oldest first.
     pub records: Vec<u64>,
     /// What it stands for.
@@ -76,8 +76,8 @@ pub struct Entry {
 pub struct Overlay {
     /// On its way; may have arrived.
     pub flight: Option<Arc<Entry>>,
-    /// Waiting.
-    pub waiting: Option<Arc<Entry>>,
+    /// Waiting, oldest first: more than one where no single write does what they do.
+    pub waiting: VecDeque<Arc<Entry>>,
 }
 
 /// Holds every document that waits.
@@ -98,7 +98,7 @@ impl From<Accepted> for Entry {
     fn from(write: Accepted) -> Self {
         let mut entry = Self {
             key: write.key,
-            folded: Folded::from(write.change),
+            change: write.change,
             records: vec![write.sequence],
             weight: write.weight,
             since: write.at,
@@ -117,18 +117,31 @@ impl Entry {
         self.records.first().copied().unwrap_or_default()
     }
 
-    fn fold(&mut self, write: Accepted) {
-        let so_far = std::mem::replace(&mut self.folded, Folded::Delete);
-        self.folded = so_far.then(write.change);
+    /// Takes `write` in.
+    ///
+    /// # Errors
+    /// `write` itself if no single write does both.
+    pub fn fold(&mut self, mut write: Accepted) -> Result<(), Box<Accepted>> {
+        if let Err(apart) = self.change.then(write.change) {
+            write.change = apart;
+            return Err(Box::new(write));
+        }
         self.records.push(write.sequence);
         self.weight.add(&write.weight);
         self.journal_bytes += write.journal_bytes;
         self.measure();
+        Ok(())
+    }
+
+    /// Returns the place of its last write.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.records.last().copied().unwrap_or_default()
     }
 
     fn measure(&mut self) {
         let Key { tenant, collection, id } = &self.key;
-        self.bytes = WRITE_OVERHEAD + tenant.len() + collection.len() + id.len() + self.folded.size();
+        self.bytes = WRITE_OVERHEAD + tenant.len() + collection.len() + id.len() + self.change.size();
     }
 }
 
@@ -136,16 +149,18 @@ impl Overlay {
     /// Returns whether the sink may hold another state than the caller must see.
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        self.flight.is_some() || self.waiting.is_some()
+        self.entries().next().is_some()
     }
 
     /// Returns whether this overlay decides the document whatever the sink holds.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        [&self.flight, &self.waiting]
-            .into_iter()
-            .flatten()
-            .any(|entry| !matches!(entry.folded, Folded::Patch(_)))
+        self.entries().any(|entry| entry.change.is_whole())
+    }
+
+    /// Returns what the sink does not hold yet, in order.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.flight.iter().chain(&self.waiting)
     }
 }
 
@@ -173,24 +188,44 @@ impl Queue {
         if write.priority == Priority::High {
             self.due_through = self.due_through.max(write.sequence);
         }
-        let slot = self.slots.entry(write.key.clone()).or_insert_with(|| {
-            *self.documents.entry(Arc::clone(&write.key.tenant)).or_default() += 1;
-            Overlay::default()
-        });
-        let blocked = slot.flight.is_some();
-        if let Some(waiting) = &mut slot.waiting {
-            // Out of the ready first: a copy is made only while a reader holds the entry.
-            if !blocked && let Some(ready) = self.ready.remove(&waiting.first()) {
-                self.ready_bytes -= ready.bytes;
-            }
-            Arc::make_mut(waiting).fold(write);
-        } else {
-            slot.waiting = Some(Arc::new(Entry::from(write)));
+        let slot = Self::slot(&mut self.slots, &mut self.documents, &write.key);
+        // Only the oldest of those that wait is ready. Out of the ready first: a copy is made only while a reader holds the entry.
+        let is_ready = slot.flight.is_none() && slot.waiting.len() < 2;
+        if is_ready
+            && let Some(waiting) = slot.waiting.front()
+            && let Some(ready) = self.ready.remove(&waiting.first())
+        {
+            self.ready_bytes -= ready.bytes;
         }
-        if !blocked && let Some(waiting) = &slot.waiting {
+        let apart = match slot.waiting.back_mut() {
+            Some(waiting) => Arc::make_mut(waiting).fold(write),
+            None => Err(Box::new(write)),
+        };
+        if let Err(write) = apart {
+            slot.waiting.push_back(Arc::new(Entry::from(*write)));
+        }
+        if is_ready && let Some(waiting) = slot.waiting.front() {
             self.ready_bytes += waiting.bytes;
             self.ready.insert(waiting.first(), Arc::clone(waiting));
         }
+    }
+
+    /// Takes in what was on its way when the service ended, before anything else of its document.
+    pub fn resume(&mut self, entry: &Arc<Entry>) {
+        self.last = self.last.max(entry.last());
+        self.journal_bytes += entry.journal_bytes;
+        Self::slot(&mut self.slots, &mut self.documents, &entry.key).flight = Some(Arc::clone(entry));
+    }
+
+    fn slot<'a>(
+        slots: &'a mut BTreeMap<Key, Overlay>,
+        documents: &mut HashMap<Arc<str>, u64>,
+        key: &Key,
+    ) -> &'a mut Overlay {
+        slots.entry(key.clone()).or_insert_with(|| {
+            *documents.entry(Arc::clone(&key.tenant)).or_default() += 1;
+            Overlay::default()
+        })
     }
 
     /// Makes everything accepted so far due; returns the place up to which.
@@ -224,7 +259,7 @@ impl Queue {
         for entry in &batch {
             self.ready.remove(&entry.first());
             if let Some(slot) = self.slots.get_mut(&entry.key) {
-                slot.flight = slot.waiting.take();
+                slot.flight = slot.waiting.pop_front();
             }
         }
         self.ready_bytes -= bytes;
@@ -238,7 +273,7 @@ impl Queue {
             self.journal_bytes = self.journal_bytes.saturating_sub(entry.journal_bytes);
             let Some(slot) = self.slots.get_mut(&entry.key) else { continue };
             slot.flight = None;
-            if let Some(waiting) = &slot.waiting {
+            if let Some(waiting) = slot.waiting.front() {
                 self.ready_bytes += waiting.bytes;
                 self.ready.insert(waiting.first(), Arc::clone(waiting));
             } else {
@@ -283,7 +318,7 @@ impl Queue {
             .slots
             .iter()
             .filter(|(key, _)| *key.tenant == *tenant)
-            .filter_map(|(_, slot)| slot.waiting.clone())
+            .flat_map(|(_, slot)| slot.waiting.iter().cloned())
             .collect();
         waiting.sort_by_key(|entry| entry.first());
         waiting
@@ -295,8 +330,7 @@ impl Queue {
         self.slots
             .iter()
             .filter(|(key, _)| *key.tenant == *tenant)
-            .flat_map(|(_, slot)| [&slot.flight, &slot.waiting])
-            .flatten()
+            .flat_map(|(_, slot)| slot.entries())
             .filter(|entry| entry.first() <= through)
             .count() as u64
     }
@@ -359,8 +393,8 @@ mod tests {
 
     use super::{Accepted, Entry, Limits, MAX_BATCH_BYTES, Queue};
     use crate::{
-        document::{Change, Fields, Key, Priority, Value},
-        fold::Folded,
+        change::Change,
+        document::{Fields, Key, Priority, Value},
         ledger::Weight,
     };
 
@@ -370,7 +404,7 @@ mod tests {
         Accepted {
             sequence,
             key: Key::new("default", "pools", id),
-            change: Change::Merge(Fields::from([("n".to_owned(), Value::Integer(number))])),
+            change: Change::merge(Fields::from([("n".to_owned(), Value::Integer(number))])),
             priority,
             at: UNIX_EPOCH,
             weight: Weight { writes: 1, ..Weight::default() },
@@ -443,8 +477,8 @@ mod tests {
         queue.land(&batch);
         let next = queue.next_batch(UNIX_EPOCH).expect("ready now");
         assert_eq!(next[0].records, [2, 3]);
-        let expected = Change::Merge(Fields::from([("n".to_owned(), Value::Integer(3))]));
-        assert_eq!(next[0].folded, Folded::from(expected));
+        let expected = Change::merge(Fields::from([("n".to_owned(), Value::Integer(3))]));
+        assert_eq!(next[0].change, Change::from(expected));
         queue.land(&next);
         assert!(queue.is_empty());
         assert_eq!((queue.journal_bytes(), queue.documents("default"), queue.ready_bytes), (0, 0, 0));
