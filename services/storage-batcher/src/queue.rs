@@ -3,24 +3,20 @@
 //! A document is *ready* when it waits and nothing of it is on its way, so a later state can never overtake an earlier one. Ready
 //! documents stand in the order of their first write. The queue is the memory of the journal: it holds nothing that is not on disk.
 
+mod entry;
+
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     ops::Bound::{Excluded, Unbounded},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use crate::{
-    change::Change,
-    document::{Key, Priority},
-    ledger::Weight,
-};
+pub use self::entry::{Accepted, Entry, Overlay};
+use crate::document::{Key, Priority};
 
 /// Most bytes of one request to the sink: Firestore takes 10 MiB, half a mebibyte is left for what the estimate misses.
 pub const MAX_BATCH_BYTES: usize = 9 * 1024 * 1024 + 512 * 1024;
-
-/// Bytes of a write beside its names and fields.
-const WRITE_OVERHEAD: usize = 200;
 
 /// When a batch goes out.
 #[derive(Clone, Copy, Debug)]
@@ -31,53 +27,6 @@ pub struct Limits {
     pub bytes: usize,
     /// How long a write waits for others.
     pub interval: Duration,
-}
-
-/// One accepted write, on disk under its sequence.
-#[derive(Clone, Debug)]
-pub struct Accepted {
-    /// Its place in the journal; grows with every write.
-    pub sequence: u64,
-    /// The document.
-    pub key: Key,
-    /// What is done to it.
-    pub change: Change,
-    /// How soon.
-    pub priority: Priority,
-    /// When it was accepted, on the agent clock.
-    pub at: SystemTime,
-    /// What it stands for.
-    pub weight: Weight,
-    /// Its bytes in the journal.
-    pub journal_bytes: u64,
-}
-
-/// Writes to one document, folded into one.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// The document.
-    pub key: Key,
-    /// What is to be sent.
-    pub change: Change,
-    /// The journal's records it stands for, oldest first.
-    pub records: Vec<u64>,
-    /// What it stands for.
-    pub weight: Weight,
-    /// When the first of its writes was accepted.
-    pub since: SystemTime,
-    /// Its bytes in a request to the sink, by estimate.
-    pub bytes: usize,
-    /// Its bytes in the journal.
-    pub journal_bytes: u64,
-}
-
-/// What the sink does not hold yet of one document.
-#[derive(Clone, Debug, Default)]
-pub struct Overlay {
-    /// On its way; may have arrived.
-    pub flight: Option<Arc<Entry>>,
-    /// Waiting, oldest first: more than one where no single write does what they do.
-    pub waiting: VecDeque<Arc<Entry>>,
 }
 
 /// Holds every document that waits.
@@ -92,76 +41,6 @@ pub struct Queue {
     journal_bytes: u64,
     landings: u64,
     documents: HashMap<Arc<str>, u64>,
-}
-
-impl From<Accepted> for Entry {
-    fn from(write: Accepted) -> Self {
-        let mut entry = Self {
-            key: write.key,
-            change: write.change,
-            records: vec![write.sequence],
-            weight: write.weight,
-            since: write.at,
-            bytes: 0,
-            journal_bytes: write.journal_bytes,
-        };
-        entry.measure();
-        entry
-    }
-}
-
-impl Entry {
-    /// Returns the place of its first write, by which it is found among the ready.
-    #[must_use]
-    pub fn first(&self) -> u64 {
-        self.records.first().copied().unwrap_or_default()
-    }
-
-    /// Takes `write` in.
-    ///
-    /// # Errors
-    /// `write` itself if no single write does both.
-    pub fn fold(&mut self, mut write: Accepted) -> Result<(), Box<Accepted>> {
-        if let Err(apart) = self.change.then(write.change) {
-            write.change = apart;
-            return Err(Box::new(write));
-        }
-        self.records.push(write.sequence);
-        self.weight.add(&write.weight);
-        self.journal_bytes += write.journal_bytes;
-        self.measure();
-        Ok(())
-    }
-
-    /// Returns the place of its last write.
-    #[must_use]
-    pub fn last(&self) -> u64 {
-        self.records.last().copied().unwrap_or_default()
-    }
-
-    fn measure(&mut self) {
-        let Key { tenant, collection, id } = &self.key;
-        self.bytes = WRITE_OVERHEAD + tenant.len() + collection.len() + id.len() + self.change.size();
-    }
-}
-
-impl Overlay {
-    /// Returns whether the sink may hold another state than the caller must see.
-    #[must_use]
-    pub fn is_pending(&self) -> bool {
-        self.entries().next().is_some()
-    }
-
-    /// Returns whether this overlay decides the document whatever the sink holds.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.entries().any(|entry| entry.change.is_whole())
-    }
-
-    /// Returns what the sink does not hold yet, in order.
-    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.flight.iter().chain(&self.waiting)
-    }
 }
 
 impl Queue {
@@ -393,7 +272,7 @@ mod tests {
 
     use super::{Accepted, Entry, Limits, MAX_BATCH_BYTES, Queue};
     use crate::{
-        change::Change,
+        change::{Change, Node, Tree},
         document::{Fields, Key, Priority, Value},
         ledger::Weight,
     };
@@ -478,10 +357,33 @@ mod tests {
         let next = queue.next_batch(UNIX_EPOCH).expect("ready now");
         assert_eq!(next[0].records, [2, 3]);
         let expected = Change::merge(Fields::from([("n".to_owned(), Value::Integer(3))]));
-        assert_eq!(next[0].change, Change::from(expected));
+        assert_eq!(next[0].change, expected);
         queue.land(&next);
         assert!(queue.is_empty());
         assert_eq!((queue.journal_bytes(), queue.documents("default"), queue.ready_bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_does_not_fold_waits_behind_the_first_and_counts_for_itself() {
+        let removal = Tree::from([("n".to_owned(), Node::Remove)]);
+        let inner = Tree::from([("m".to_owned(), Node::Within(removal))]);
+        let nested = |node| Change::Patch(Tree::from([("m".to_owned(), node)]));
+        let made = Node::Within(Tree::from([("n".to_owned(), Node::Now)]));
+        let mut queue = Queue::new(LIMITS, 0);
+        let changes = [nested(made), Change::Patch(inner), Change::merge(Fields::new())];
+        for (sequence, change) in (1..).zip(changes) {
+            queue.push(Accepted { change, ..write(sequence, "a", 0, Priority::Normal) });
+        }
+        assert_eq!((queue.len(), queue.documents("default"), queue.outstanding("default", 3)), (1, 1, 2));
+        queue.make_due();
+        let first = queue.next_batch(UNIX_EPOCH).expect("due");
+        assert_eq!(first[0].records, [1]);
+        assert!(queue.next_batch(UNIX_EPOCH).is_none());
+        queue.land(&first);
+        let second = queue.next_batch(UNIX_EPOCH).expect("due since it was accepted");
+        assert_eq!(second[0].records, [2, 3]);
+        queue.land(&second);
+        assert_eq!((queue.len(), queue.ready_bytes, queue.journal_bytes()), (0, 0, 0));
     }
 
     #[test]

@@ -214,8 +214,51 @@ fn value_from(value: Wire) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::{document_name, fields_from, fields_to};
-    use crate::document::{Fields, Key, Value};
+    use std::time::UNIX_EPOCH;
+
+    use super::{Operation, document_name, fields_from, fields_to, write};
+    use crate::{
+        change::{Change, Node, Number, Transform},
+        document::{Fields, Key, Priority, Value},
+        ledger::Weight,
+        queue::{Accepted, Entry},
+    };
+
+    #[test]
+    fn a_change_is_one_write_of_mask_values_and_transforms() {
+        let tree = |nodes: Vec<(&str, Node)>| {
+            nodes.into_iter().map(|(name, node)| (name.to_owned(), node)).collect()
+        };
+        let put = |number| Node::Put(Value::Integer(number));
+        let increment = Node::Transforms(vec![Transform::Increment(Number::Integer(1))]);
+        let within = tree(vec![("a.b", put(1)), ("gone", Node::Remove), ("n", increment)]);
+        let whole = tree(vec![("at", Node::Now), ("x", put(2))]);
+        let change = Change::Patch(tree(vec![("0x12", Node::Within(within)), ("m", Node::Whole(whole))]));
+        let entry = |change| {
+            Entry::from(Accepted {
+                sequence: 1,
+                key: Key::new("default", "pools", "0x1"),
+                change,
+                priority: Priority::Normal,
+                at: UNIX_EPOCH,
+                weight: Weight::default(),
+                journal_bytes: 1,
+            })
+        };
+        let sent = write("r", &entry(change));
+        assert_eq!(sent.update_mask.unwrap().field_paths, ["`0x12`.`a.b`", "`0x12`.gone", "m"]);
+        let transforms: Vec<_> =
+            sent.update_transforms.into_iter().map(|transform| transform.field_path).collect();
+        assert_eq!(transforms, ["`0x12`.n", "m.at"]);
+        let Some(Operation::Update(document)) = sent.operation else { panic!("an update") };
+        let map = |name: &str, number| Value::Map(Fields::from([(name.to_owned(), Value::Integer(number))]));
+        let expected = Fields::from([("0x12".to_owned(), map("a.b", 1)), ("m".to_owned(), map("x", 2))]);
+        assert_eq!(fields_from(document.fields), expected);
+        let set = write("r", &entry(Change::set(Fields::new())));
+        assert!(set.update_mask.is_none(), "a set replaces the document");
+        let merge = write("r", &entry(Change::merge(Fields::new())));
+        assert!(merge.update_mask.is_some_and(|mask| mask.field_paths.is_empty()), "a merge never does");
+    }
 
     #[test]
     fn only_the_default_tenant_lies_at_the_root() {
