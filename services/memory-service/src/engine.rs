@@ -5,6 +5,7 @@ mod forgets;
 mod recalls;
 mod surveys;
 mod upkeep;
+mod writes;
 
 use std::{
     collections::BTreeMap,
@@ -24,9 +25,11 @@ use journal::State;
 use telemetry::{Counter, Gauge, KeyValue, Telemetry, names};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use self::writes::Hygiene;
 pub(crate) use self::{
     forgets::{Going, Pruned},
     recalls::{Explained, Planned},
+    writes::Remembered,
 };
 use crate::{
     answers::{Answers, AnswersStats},
@@ -39,7 +42,7 @@ use crate::{
     space::{Metric, Shape, Space, SpaceKey, Written},
     spaces::Spaces,
     store::{Committed, Store},
-    upkeep::Policy,
+    upkeep::{Policy, accounts::Account},
     vector::pool::Pool,
 };
 
@@ -76,6 +79,7 @@ pub(crate) struct Engine {
     reads: usize,
     half_life: Duration,
     writes: Arc<Semaphore>,
+    hygiene: Hygiene,
     policy: Policy,
     /// One look at all memories of a space at a time: it takes a core, and some bytes of each memory.
     looks: Arc<Semaphore>,
@@ -94,15 +98,6 @@ pub(crate) struct Engine {
     checkpoints_from: u64,
     clock: Clock,
     pub(crate) telemetry: Telemetry,
-}
-
-/// What was stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Remembered {
-    /// The ids, in the order of the drafts.
-    pub(crate) ids: Vec<String>,
-    /// Memories that replaced an earlier one.
-    pub(crate) replaced: u32,
 }
 
 /// Statistics of one space.
@@ -178,6 +173,7 @@ impl Engine {
             reads: config.memory_max_reads,
             half_life: config.memory_half_life,
             writes: Arc::new(Semaphore::new(WRITES as usize)),
+            hygiene: Hygiene::new(config),
             policy: config.policy()?,
             looks: Arc::new(Semaphore::new(1)),
             forgotten: telemetry.counter(names::MEMORY_FORGOTTEN),
@@ -205,26 +201,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Stores `drafts` in one commit and returns once they are on disk and found by every recall. Goes on if the caller leaves.
-    ///
-    /// # Errors
-    /// [`Error::Embedder`], [`Error::Store`], and [`Error::NotReady`] once the service stops; nothing was stored then.
-    pub(crate) async fn remember(
-        self: &Arc<Self>,
-        key: SpaceKey,
-        drafts: Vec<Draft>,
-    ) -> Result<Remembered, Error> {
-        let (engine, room) = (Arc::clone(self), self.room().await?);
-        let work = async move {
-            let records = engine.complete(&key, drafts).await?;
-            let ids = records.iter().map(|record| record.memory.id.to_string()).collect();
-            let replaced = engine.write(key, Change::Put(records), room).await?;
-            Ok(Remembered { ids, replaced })
-        };
-        self.telemetry.spawn(work).await.map_err(Error::Task)?
-    }
-
-    /// Returns the memory of `id` with its vector.
+    /// Returns the memory of `id` with its vector, and how often it was recalled and said. Counts as no recall.
     ///
     /// # Errors
     /// [`Error::NotFound`], and [`Error::Store`] if it cannot be read.
@@ -232,12 +209,17 @@ impl Engine {
         self: &Arc<Self>,
         key: &SpaceKey,
         id: String,
-    ) -> Result<(Arc<Memory>, Vec<f32>), Error> {
+    ) -> Result<(Arc<Memory>, Vec<f32>, Account), Error> {
         let (engine, space) = (Arc::clone(self), self.spaces.get(key).ok_or(Error::NotFound)?);
-        let read = move || engine.store.get(space.number(), space.shape().dimensions, &id);
+        let read = move || {
+            let found = engine.store.get(space.number(), space.shape().dimensions, &id)?;
+            let seq = engine.store.seq(space.number(), &id)?;
+            let account = seq.map(|seq| space.accounts().of(seq)).unwrap_or_default();
+            Ok::<_, Error>(found.map(|(memory, vector)| (memory, vector, account)))
+        };
         let found = self.telemetry.spawn_blocking(read).await.map_err(Error::Task)??;
         let now = self.clock.now();
-        found.filter(|(memory, _)| memory.expires.is_none_or(|at| now < at)).ok_or(Error::NotFound)
+        found.filter(|(memory, ..)| memory.expires.is_none_or(|at| now < at)).ok_or(Error::NotFound)
     }
 
     /// Returns the statistics of the space of `key`.
@@ -301,6 +283,7 @@ impl Engine {
         let _all = self.writes.acquire_many(WRITES).await;
         self.writes.close();
         self.checkpoint().await;
+        self.save_accounts().await;
         self.keep_costs().await;
         self.store.close().await;
     }
@@ -311,11 +294,10 @@ impl Engine {
     }
 
     /// The one way in which a space's memories change: on disk, then in memory, then out of the query cache.
-    async fn write(&self, key: SpaceKey, change: Change, _room: OwnedSemaphorePermit) -> Result<u32, Error> {
-        let change = Arc::new(change);
-        let committed = self.store.commit(&key, &self.shape, &change).await?;
+    async fn write(&self, key: &SpaceKey, change: Arc<Change>) -> Result<u32, Error> {
+        let committed = self.store.commit(key, &self.shape, &change).await?;
         let touched = committed.touched;
-        self.take_over(&key, committed, change).await;
+        self.take_over(key, committed, change).await;
         Ok(touched)
     }
 

@@ -13,12 +13,12 @@ use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use telemetry::Telemetry;
 
 use super::{
-    FILE, Options, Store, checkpoint, failed, legacy,
+    FILE, Options, Store, accounts, checkpoint, failed, legacy,
     load::{self, Losses, Rows},
     quarantine, snapshot,
     tables::{
-        CHECKPOINTS, DAMAGED, DROPPED, FORGETTINGS, FORMAT, FORMAT_NAME, IDS, META, RECORDS, REMOVED, SPACES,
-        SpaceRow, TRASH, VECTORS,
+        ACCOUNTS, CHECKPOINTS, DAMAGED, DROPPED, FORGETTINGS, FORMAT, FORMAT_NAME, IDS, META, RECORDS,
+        REMOVED, SPACES, SpaceRow, TRASH, VECTORS,
     },
     trash,
     write::Refused,
@@ -27,6 +27,7 @@ use crate::{
     error::Error,
     index::Index,
     space::{Shape, Space, SpaceKey},
+    upkeep::accounts::Accounts,
 };
 
 /// What a store held when it was opened.
@@ -140,9 +141,10 @@ pub(super) fn prepare(write: &WriteTransaction) -> Result<Result<bool, u32>, Ref
     write.open_table(CHECKPOINTS)?;
     write.open_table(DROPPED)?;
     write.open_table(DAMAGED)?;
-    // Two that the layout began without: a store of then is one of now that nothing was forgotten in.
+    // Three that the layout began without: a store of then is one of now that nothing was forgotten in, or recalled from.
     write.open_table(FORGETTINGS)?;
     write.open_table(TRASH)?;
+    write.open_table(ACCOUNTS)?;
     let mut meta = write.open_table(META)?;
     let format = meta.get(FORMAT_NAME)?.and_then(|format| format.value().parse().ok());
     match format {
@@ -214,6 +216,7 @@ fn all(read: &ReadTransaction, path: &Path) -> Result<Loaded, Refused> {
         })?;
         index.reached(row.generation);
         let space = Space::new(row.number, row.shape, index);
+        *space.accounts() = Accounts::new(accounts::saved(read, space.number())?);
         mark.into_iter().for_each(|mark| space.note_checkpoint(mark));
         loaded.spaces.push((key, space));
     }

@@ -14,7 +14,9 @@ use redb::{
 
 use super::{
     Store, failed, load,
-    tables::{CHECKPOINTS, DAMAGED, FORGETTINGS, IDS, META, RECORDS, REMOVED, SPACES, TRASH, VECTORS},
+    tables::{
+        ACCOUNTS, CHECKPOINTS, DAMAGED, FORGETTINGS, IDS, META, RECORDS, REMOVED, SPACES, TRASH, VECTORS,
+    },
     write::Refused,
 };
 use crate::error::Error;
@@ -109,6 +111,7 @@ fn copy(read: &ReadTransaction, to: &Path) -> Result<u64, Refused> {
     table(read, &write, CHECKPOINTS, |space| spaces.contains(&space))?;
     table(read, &write, FORGETTINGS, |(space, _)| spaces.contains(&space))?;
     table(read, &write, TRASH, |(space, _, _)| spaces.contains(&space))?;
+    table(read, &write, ACCOUNTS, |(space, _)| spaces.contains(&space))?;
     let memories = write.open_table(RECORDS)?.len()?;
     write.commit()?;
     Ok(memories)
