@@ -155,7 +155,9 @@ impl Draft {
             self.group.deltas.accept(row, 1);
             self.append(bytes, record);
         }
-        self.group.keys.extend(keys.values().cloned());
+        let mut known: Vec<_> = keys.values().cloned().collect();
+        known.sort_by_key(|known| known.sequence);
+        self.group.keys.extend(known);
         self.keys.entry(Arc::clone(tenant)).or_default().extend(keys);
         Ok(sequences)
     }
@@ -167,26 +169,31 @@ impl Draft {
         tenant: &Arc<str>,
         writes: &[NewWrite],
     ) -> Result<(Vec<u64>, Keyed), Error> {
+        let print = |write: &NewWrite| {
+            let key = write.idempotency_key.as_ref()?;
+            Some((Arc::clone(key), keys::fingerprint(&write.key, &write.change)))
+        };
+        // Before the lock: a large write takes its time.
+        let prints: Vec<_> = writes.iter().map(print).collect();
         let state = shared.state.lock();
         let drafted = self.keys.get(tenant);
         let mut keys: Keyed = HashMap::new();
         let mut sequences = Vec::with_capacity(writes.len());
         let mut last = self.group.last_sequence;
-        for (place, write) in writes.iter().enumerate() {
-            let Some(key) = &write.idempotency_key else {
+        for (place, print) in prints.into_iter().enumerate() {
+            let Some((key, fingerprint)) = print else {
                 last += 1;
                 sequences.push(last);
                 continue;
             };
-            let fingerprint = keys::fingerprint(&write.key, &write.change);
-            let here = keys.get(key).or_else(|| drafted.and_then(|drafted| drafted.get(key)));
-            match here.or_else(|| state.keys.get(tenant, key, self.now)) {
+            let here = keys.get(&key).or_else(|| drafted.and_then(|drafted| drafted.get(&key)));
+            match here.or_else(|| state.keys.get(tenant, &key, self.now)) {
                 Some(known) if known.fingerprint == fingerprint => sequences.push(known.sequence),
                 Some(_) => return Err(Error::KeyReused { place }),
                 None => {
                     last += 1;
                     sequences.push(last);
-                    let (tenant, key, accepted) = (Arc::clone(tenant), Arc::clone(key), micros(self.now));
+                    let (tenant, accepted) = (Arc::clone(tenant), micros(self.now));
                     let known =
                         Known { tenant, key: Arc::clone(&key), sequence: last, fingerprint, accepted };
                     keys.insert(key, known);
