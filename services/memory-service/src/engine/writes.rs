@@ -227,22 +227,19 @@ impl Engine {
     /// Reads what has to be known about a memory. Blocks the thread.
     fn read(&self, space: &Space, given: &Given, candidates: Candidates) -> Result<Known, Error> {
         let Candidates { heard, alike, by_id } = candidates;
-        let (memory, dimensions) = (&given.record.memory, space.shape().dimensions);
-        let stored = Stored { store: &self.store, space: space.number(), dimensions };
-        let mut known = Known::default();
-        if by_id {
-            // One that cannot be read is there: writing its id repairs it.
-            known.is_there = !matches!(self.store.get(space.number(), dimensions, &memory.id), Ok(None));
-        }
-        if let Some(record) = heard.map(|seq| record(&stored, seq)).transpose()?.flatten() {
-            let is_echo = near::repeats(memory, &record.memory);
-            known.repeats = is_echo.then(|| Arc::clone(&record.memory.id));
-        }
+        let memory = &given.record.memory;
+        let stored =
+            Stored { store: &self.store, space: space.number(), dimensions: space.shape().dimensions };
+        let mut known = Vec::with_capacity(alike.len());
         for seq in alike {
             let is_heard = heard == Some(seq);
-            known.alike.extend(record(&stored, seq)?.map(|record| Alike { seq, record, is_heard }));
+            known.extend(record(&stored, seq)?.map(|record| Alike { seq, record, is_heard }));
         }
-        Ok(known)
+        let heard = known.iter().find(|alike| alike.is_heard).map(|alike| &alike.record.memory);
+        let repeats = heard.filter(|heard| near::repeats(memory, heard)).map(|heard| Arc::clone(&heard.id));
+        // One that cannot be read is there: writing its id repairs it.
+        let is_there = by_id && !matches!(self.store.seq(space.number(), &memory.id), Ok(None));
+        Ok(Known { is_there, repeats, alike: known })
     }
 }
 

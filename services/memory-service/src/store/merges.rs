@@ -10,7 +10,6 @@ use redb::{ReadableTable as _, WriteTransaction};
 use super::{
     Store, failed,
     forgettings::{encode, next},
-    record::Row,
     tables::{FORGETTINGS, SpaceRow, TRASH},
     write::{self, Committed, Refused, Tables},
 };
@@ -51,12 +50,9 @@ impl Store {
     /// Those of [`Store::commit`]; nothing was written then.
     pub(crate) async fn merge(&self, key: &SpaceKey, shape: &Shape, merge: Merge) -> Result<Merged, Error> {
         let (key, shape, most) = (key.clone(), shape.clone(), self.namespaces);
-        let encoded = |record: &Record| (Row::memory(&record.memory), Row::vector(&record.embedding));
-        let mut rows: write::Rows = merge.puts().iter().map(encoded).collect();
-        let parts = merge.joins.iter().flat_map(|join| &join.parts);
-        let mut parts: write::Rows = parts.map(encoded).collect();
-        let all = rows.iter().chain(&parts);
-        let bytes = all.map(|(memory, vector)| memory.len() + vector.len()).sum();
+        let mut rows = write::encoded(merge.puts());
+        let mut parts = write::encoded(merge.joins.iter().flat_map(|join| &join.parts));
+        let bytes = write::size(&rows) + write::size(&parts);
         let apply =
             move |write: &WriteTransaction| apply(write, (&key, &shape, most), &merge, &mut rows, &mut parts);
         let done = self.journal.commit_sized(bytes, apply).await.map_err(failed)?;

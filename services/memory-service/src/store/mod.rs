@@ -32,7 +32,7 @@ use redb::WriteTransaction;
 
 use crate::{
     error::Error,
-    memory::{Change, Memory, Record},
+    memory::{Change, Memory},
     space::{Shape, SpaceKey},
 };
 pub(crate) use bytes::{join, split};
@@ -41,7 +41,6 @@ pub(crate) use export::Page;
 use load::Rows;
 pub(crate) use load::Stored;
 pub(crate) use merges::{Merge, Merged};
-use record::Row;
 #[cfg(test)]
 pub(crate) use record::tests::full;
 pub(crate) use snapshot::Snapshot;
@@ -99,14 +98,11 @@ impl Store {
     ) -> Result<Committed, Error> {
         let (key, shape, change, most) = (key.clone(), shape.clone(), Arc::clone(change), self.namespaces);
         // Encoded before the writer thread has it: that thread is what every writer waits for.
-        let mut rows: write::Rows = match &*change {
-            Change::Put(records) => {
-                let row = |record: &Record| (Row::memory(&record.memory), Row::vector(&record.embedding));
-                records.iter().map(row).collect()
-            }
+        let mut rows = match &*change {
+            Change::Put(records) => write::encoded(records),
             Change::Forget(_) => Vec::new(),
         };
-        let bytes = rows.iter().map(|(memory, vector)| memory.len() + vector.len()).sum();
+        let bytes = write::size(&rows);
         let write =
             move |write: &WriteTransaction| write::apply(write, &key, &shape, most, &change, &mut rows);
         let done = self.journal.commit_sized(bytes, write).await.map_err(failed)?;

@@ -14,9 +14,9 @@ use redb::{ReadableTable as _, WriteTransaction};
 use super::{
     Store, failed,
     forgettings::{all, encode, entry, next},
-    record::{self, Row},
+    record,
     tables::{FORGETTINGS, SpaceRow, TRASH},
-    write::{Committed, Refused, Tables, find},
+    write::{self, Committed, Refused, Tables, find},
 };
 use crate::{
     error::Error,
@@ -208,8 +208,7 @@ fn undo(write: &WriteTransaction, key: &SpaceKey, number: u64, now: SystemTime) 
     let mut committed =
         Committed { first: space.next, ..Committed::nothing(space.number, space.shape.clone()) };
     if !records.is_empty() {
-        let row = |record: &Record| (Row::memory(&record.memory), Row::vector(&record.embedding));
-        let mut rows = records.iter().map(row).collect();
+        let mut rows = write::encoded(&records);
         for seq in tables.put(&mut space, &records, &mut rows)? {
             committed.removed.push(tables.remove((space.number, seq), space.generation + 1)?);
         }

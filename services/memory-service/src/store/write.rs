@@ -79,6 +79,17 @@ pub(crate) struct Removed {
 /// The rows of a record, encoded before the writer thread has it.
 pub(super) type Rows = Vec<(Row, Row)>;
 
+/// Encodes `records`.
+pub(super) fn encoded<'r>(records: impl IntoIterator<Item = &'r Record>) -> Rows {
+    let rows = |record: &Record| (Row::memory(&record.memory), Row::vector(&record.embedding));
+    records.into_iter().map(rows).collect()
+}
+
+/// Returns the bytes of `rows`.
+pub(super) fn size(rows: &[(Row, Row)]) -> usize {
+    rows.iter().map(|(memory, vector)| memory.len() + vector.len()).sum()
+}
+
 type Numbered<'t, V> = Table<'t, (u32, u64), V>;
 
 /// The tables of one space.
