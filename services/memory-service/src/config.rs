@@ -9,7 +9,7 @@ use embedding::{Choice, Embedder};
 use crate::{
     answers::Room,
     error::Error,
-    space::Shape,
+    shape::Shape,
     store,
     upkeep::{Policy, prune::Quotas},
 };

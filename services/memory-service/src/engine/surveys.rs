@@ -9,10 +9,10 @@ use std::{
 
 use super::Engine;
 use crate::{
+    backend::{Backend, View},
     error::Error,
-    memory::{Memory, cosine},
-    space::SpaceKey,
-    store::{Refused, View},
+    memory::cosine,
+    shape::SpaceKey,
     upkeep::{
         Policy,
         accounts::Account,
@@ -45,7 +45,7 @@ impl Leash {
     }
 }
 
-impl Engine {
+impl<B: Backend> Engine<B> {
     /// Runs `look` over the space of `key` as it is now, off the async workers and one at a time; nothing if there is no such space. It is
     /// told to end when the caller has left.
     ///
@@ -54,17 +54,17 @@ impl Engine {
     pub(super) async fn look<T: Send + 'static>(
         self: &Arc<Self>,
         key: &SpaceKey,
-        look: impl FnOnce(&View, &Leash) -> Result<T, Refused> + Send + 'static,
+        look: impl FnOnce(&dyn View, &Leash) -> Result<T, Error> + Send + 'static,
     ) -> Result<Option<T>, Error> {
         let turn = Arc::clone(&self.looks).acquire_owned().await.map_err(|_| Error::NotReady)?;
-        let (engine, key, waiting) = (Arc::clone(self), key.clone(), Arc::new(()));
+        let waiting = Arc::new(());
         let leash = Leash(Arc::downgrade(&waiting));
-        let run = move || {
+        let look = move |view: &dyn View| {
             // The turn is over when the look is, not when its caller leaves.
             let _turn = turn;
-            engine.store.view(&key, |view| look(view, &leash))
+            look(view, &leash)
         };
-        let done = self.telemetry.spawn_blocking(run).await.map_err(Error::Task)?;
+        let done = self.store.look(key, look).await;
         drop(waiting);
         done
     }
@@ -75,15 +75,16 @@ impl Engine {
     /// [`Error::Store`] if the space cannot be read.
     pub(super) async fn survey(self: &Arc<Self>, key: &SpaceKey, examples: usize) -> Result<Surveyed, Error> {
         let (quotas, now, half_life) = (self.policy.quotas.clone(), self.clock.now(), self.half_life);
-        let look = move |view: &View, leash: &Leash| {
+        let look = move |view: &dyn View, leash: &Leash| {
             let mut surveyor = Surveyor::new(now, half_life);
-            view.each(|seq, memory| {
+            view.each(0, &mut |seq, memory| {
                 surveyor.see(seq, &memory);
                 leash.flow()
             })?;
             let survey = surveyor.end(&quotas);
             let examples = named(view, &survey, examples)?;
-            Ok(Surveyed { space: view.space.number, generation: view.space.generation, survey, examples })
+            let (space, generation) = view.space();
+            Ok(Surveyed { space, generation, survey, examples })
         };
         Ok(self.look(key, look).await?.unwrap_or_default())
     }
@@ -97,14 +98,14 @@ impl Engine {
         // Nobody counts recalls, so nothing is known to be idle.
         let idle = Duration::MAX;
         let scope = Scope { now: self.clock.now(), idle, threshold: likeness, pairs, examples };
-        let look = move |view: &View, leash: &Leash| audit(view, leash, scope);
+        let look = move |view: &dyn View, leash: &Leash| audit(view, leash, scope);
         Ok(self.look(key, look).await?.unwrap_or_default())
     }
 }
 
-fn audit(view: &View, leash: &Leash, scope: Scope) -> Result<Report, Refused> {
+fn audit(view: &dyn View, leash: &Leash, scope: Scope) -> Result<Report, Error> {
     let mut audit = Audit::new(scope);
-    view.each(|seq, memory| {
+    view.each(0, &mut |seq, memory| {
         audit.see(seq, &memory, Account::default());
         leash.flow()
     })?;
@@ -112,7 +113,9 @@ fn audit(view: &View, leash: &Leash, scope: Scope) -> Result<Report, Refused> {
         if leash.flow().is_break() {
             break;
         }
-        if let (Some((one, left)), Some((other, right))) = (view.found(one)?, view.found(other)?) {
+        let memories = (view.memory(one)?, view.memory(other)?);
+        let vectors = (view.vector(one)?, view.vector(other)?);
+        if let ((Some(one), Some(other)), (Some(left), Some(right))) = (memories, vectors) {
             audit.compare(&one, &other, cosine(&left, &right));
         }
     }
@@ -120,7 +123,7 @@ fn audit(view: &View, leash: &Leash, scope: Scope) -> Result<Report, Refused> {
 }
 
 /// Returns the first ids of what would go.
-fn named(view: &View, survey: &Survey, most: usize) -> Result<BTreeMap<Cause, Vec<Arc<str>>>, Refused> {
+fn named(view: &dyn View, survey: &Survey, most: usize) -> Result<BTreeMap<Cause, Vec<Arc<str>>>, Error> {
     let by = |reason| survey.plan.doomed.iter().filter(move |doomed| doomed.reason == reason);
     let seqs = |reason| by(reason).map(|doomed| doomed.row.seq).take(most).collect();
     let expired: Vec<u64> = survey.expired.iter().copied().take(most).collect();
@@ -130,7 +133,7 @@ fn named(view: &View, survey: &Survey, most: usize) -> Result<BTreeMap<Cause, Ve
     for (cause, seqs) in causes {
         let mut ids = Vec::new();
         for seq in seqs {
-            ids.extend(view.memory(seq)?.map(|memory: Memory| memory.id));
+            ids.extend(view.memory(seq)?.map(|memory| memory.id));
         }
         named.insert(cause, ids);
     }

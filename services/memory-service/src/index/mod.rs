@@ -31,12 +31,11 @@ use threads::{Links, Threads};
 use crate::{
     memory::{Change, Memory},
     query::Filter,
-    space::Written,
-    store::Removed,
     vector::{
         arena::{Arena, Rows},
         metric::Metric,
     },
+    written::{Removed, Written},
 };
 
 /// Dead rows from which on it pays to remove them.

@@ -11,7 +11,7 @@ use crate::{
     convert::{self, BATCH},
     engine::Engine,
     memory::Draft,
-    space::SpaceKey,
+    shape::SpaceKey,
 };
 
 /// Longest line.

@@ -21,7 +21,7 @@ use super::{
     tables::{CHECKPOINTS, REMOVED, SpaceRow},
     write::Refused,
 };
-use crate::error::Error;
+use crate::{error::Error, shape::Shape};
 
 /// The folder beside the store's file.
 const FOLDER: &str = "checkpoints";
@@ -45,7 +45,7 @@ pub(crate) trait Image {
 pub(crate) trait FromParts: Sized {
     /// Makes it from its parts; nothing if they are not of a form it knows.
     fn load(
-        space: &SpaceRow,
+        shape: &Shape,
         parts: &mut dyn FnMut() -> io::Result<Option<(String, Vec<u8>)>>,
     ) -> io::Result<Option<Self>>;
 }
@@ -234,7 +234,7 @@ fn open<I: FromParts>(path: &Path, space: &SpaceRow) -> io::Result<Option<(I, Ma
         ended = part.is_none();
         Ok(part)
     };
-    let image = I::load(space, &mut next)?;
+    let image = I::load(&space.shape, &mut next)?;
     while !ended && image.is_some() {
         let part = part(&mut from)?;
         ended = part.is_none();
