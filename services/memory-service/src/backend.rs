@@ -9,7 +9,8 @@
 //! 3. **A write has a number.** Each that changes a space makes its generation, one more than the last; what is answered says of which one
 //!    it is.
 //! 4. **A memory has a number** in its space that only grows; one that is written again gets a new one.
-//! 5. **A forgetting can be undone** within its window, and nothing that was written since is overwritten by that. After a purge it cannot.
+//! 5. **A forgetting can be undone** within its window, and nothing that was written since is overwritten by that. After a purge it cannot, and after an erasure
+//!    nothing that the backend wrote holds its bytes.
 //! 6. **Spaces never mix**: what is written to one of a tenant is found in no other, and vectors of another length are refused.
 
 #[cfg(test)]
@@ -193,6 +194,13 @@ pub(crate) trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
 
     /// Counts what is in `space`.
     fn census(&self, space: &Self::Space) -> Census;
+
+    /// Makes the bytes of what was removed for good go from wherever the backend wrote them: `at_once`, or where enough time has passed since
+    /// the last time. Returns whether something was to go.
+    ///
+    /// # Errors
+    /// Those of a write; what was removed stays removed, and the next time it is tried again.
+    fn erase(&self, now: SystemTime, at_once: bool) -> impl Future<Output = Result<bool, Error>> + Send;
 
     /// Finishes the writes that are on their way and takes no more.
     fn close(&self) -> impl Future<Output = ()> + Send;

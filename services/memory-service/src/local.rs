@@ -1,6 +1,7 @@
 //! The backend of this process: the store on disk, and what is searched of it in memory.
 
 mod checkpoints;
+mod erase;
 mod recalls;
 
 use std::{
@@ -30,7 +31,7 @@ use crate::{
     space::Space,
     spaces::Spaces,
     stop::Stop,
-    store::{Committed, Snapshot, Store},
+    store::{Committed, Snapshot, Store, tidy_snapshots},
     upkeep::forgettings::Forgetting,
     vector::pool::Pool,
     written::Written,
@@ -70,6 +71,12 @@ struct Inner {
     checkpoints_from: u64,
     /// A space has changed so much that its checkpoint should not wait.
     far: Notify,
+    /// Checkpoints are written one at a time.
+    picturing: tokio::sync::Mutex<()>,
+    /// The file is rewritten by one at a time, at least so long after the last time, keeping so many bytes of what is written meanwhile.
+    erasing: tokio::sync::Mutex<()>,
+    erase_every: Duration,
+    erase_bytes: usize,
     telemetry: Telemetry,
 }
 
@@ -95,9 +102,14 @@ impl Local {
         corrupt.add(loaded.corrupt, &[]);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = if config.memory_parallel_queries { cores } else { 1 };
-        let learned = config.memory_dir.join(calibration::FILE);
+        let (learned, snapshots) =
+            (config.memory_dir.join(calibration::FILE), config.memory_snapshot_dir.clone());
         let file = learned.clone();
-        let costs = telemetry.spawn_blocking(move || calibration::load(&file)).await.map_err(Error::Task)?;
+        let costs = telemetry.spawn_blocking(move || {
+            snapshots.iter().for_each(|folder| tidy_snapshots(folder));
+            calibration::load(&file)
+        });
+        let costs = costs.await.map_err(Error::Task)?;
         let local = Self(Arc::new(Inner {
             store,
             spaces,
@@ -115,6 +127,10 @@ impl Local {
             checkpoints: config.memory_checkpoint_interval,
             checkpoints_from: config.memory_checkpoint_min,
             far: Notify::new(),
+            picturing: tokio::sync::Mutex::default(),
+            erasing: tokio::sync::Mutex::default(),
+            erase_every: config.memory_erase_interval,
+            erase_bytes: usize::try_from(config.memory_erase_bytes.bytes()).unwrap_or(usize::MAX),
             telemetry,
         }));
         let (memories, store_bytes) = (local.memories(), local.0.store.bytes());
@@ -341,6 +357,11 @@ impl Backend for Local {
             bytes: self.0.store.bytes(),
             costs: self.0.planner.costs().named().collect(),
         }
+    }
+
+    async fn erase(&self, now: SystemTime, at_once: bool) -> Result<bool, Error> {
+        let every = if at_once { Duration::ZERO } else { self.0.erase_every };
+        self.erase_after(now, every).await
     }
 
     async fn close(&self) {

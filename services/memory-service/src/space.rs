@@ -108,6 +108,16 @@ impl Space {
         }
     }
 
+    /// Returns whether there is a checkpoint of it.
+    pub(crate) fn has_checkpoint(&self) -> bool {
+        self.kept.load(Relaxed) != 0
+    }
+
+    /// Removes the dead rows.
+    pub(crate) fn compact(&self) {
+        self.index.write().compact();
+    }
+
     /// Returns whether a checkpoint of what is seen now is still to be written.
     pub(crate) fn wants_checkpoint(&self) -> bool {
         self.kept.load(Relaxed) != self.generation()

@@ -345,6 +345,11 @@ impl Backend for Naive {
         Census { categories, ..Census::default() }
     }
 
+    async fn erase(&self, _: SystemTime, _: bool) -> Result<bool, Error> {
+        // What is removed from memory is gone.
+        Ok(false)
+    }
+
     async fn close(&self) {
         self.closed.store(true, SeqCst);
     }

@@ -108,7 +108,17 @@ impl<B: Backend> Engine<B> {
             }
             None => self.store.due(&space, None, self.policy.listed).await?.purge,
         };
-        self.purge_all(space.number(), &numbers).await
+        let purged = self.purge_all(space.number(), &numbers).await?;
+        if purged > 0 {
+            let engine = Arc::clone(self);
+            // Behind the caller's back: it rewrites the whole file.
+            self.telemetry.spawn(async move {
+                if let Err(error) = engine.store.erase(engine.clock.now(), true).await {
+                    tracing::warn!(%error, "what was purged is still in the file: upkeep tries again");
+                }
+            });
+        }
+        Ok(purged)
     }
 
     /// Removes for good what the forgettings of `numbers` took, some in each commit.

@@ -42,6 +42,9 @@ impl<B: Backend> Engine<B> {
                 }
             }
         }
+        if let Err(error) = self.store.erase(self.clock.now(), false).await {
+            tracing::warn!(%error, "what was removed for good is still in the file: the next round tries again");
+        }
         then
     }
 

@@ -296,8 +296,13 @@ impl Index {
         }
     }
 
+    /// Returns whether there are dead rows.
+    pub(crate) fn has_dead(&self) -> bool {
+        self.dead() > 0
+    }
+
     /// Removes the dead rows: the live ones are numbered anew, in their order.
-    fn compact(&mut self) {
+    pub(crate) fn compact(&mut self) {
         let mut places = vec![None; self.vectors.rows().len()];
         for (row, place) in self.live.iter().zip(0_u32..) {
             places[row as usize] = Some(place);

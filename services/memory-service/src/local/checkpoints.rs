@@ -47,7 +47,9 @@ impl Local {
         }
     }
 
-    async fn checkpoint_of(&self, space: Arc<Space>) -> Result<(), Error> {
+    pub(super) async fn checkpoint_of(&self, space: Arc<Space>) -> Result<(), Error> {
+        // One at a time: an older one must not be named after a newer one.
+        let _turn = self.0.picturing.lock().await;
         // Before the picture is taken: what is removed after that has to be left out of it.
         self.0.store.log_removals(space.number()).await?;
         let pictured = Arc::clone(&space);

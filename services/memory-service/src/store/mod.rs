@@ -7,6 +7,7 @@
 
 mod bytes;
 mod checkpoint;
+mod erase;
 mod forgettings;
 mod legacy;
 mod load;
@@ -41,7 +42,7 @@ pub(crate) use open::FromRows;
 use record::Row;
 #[cfg(test)]
 pub(crate) use record::tests::full;
-pub(crate) use snapshot::Snapshot;
+pub(crate) use snapshot::{Snapshot, tidy as tidy_snapshots};
 pub(crate) use write::Committed;
 use write::Refused;
 

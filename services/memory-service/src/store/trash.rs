@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::SystemTime};
 use redb::{ReadableTable as _, WriteTransaction};
 
 use super::{
-    Store, failed,
+    Store, erase, failed,
     forgettings::{all, encode, entry, next},
     record::{self, Row},
     tables::{FORGETTINGS, SpaceRow, TRASH},
@@ -108,6 +108,9 @@ fn forget(write: &WriteTransaction, key: &SpaceKey, forget: &Forget) -> Result<F
     }
     if done.ids.is_empty() {
         return Ok(done);
+    }
+    if forget.window.is_zero() {
+        erase::leave(write)?;
     }
     let count = done.ids.len() as u64;
     let entry = Forgetting::new(number, forget.cause, count, forget.at, forget.window);
@@ -212,6 +215,9 @@ fn purge(write: &WriteTransaction, space: u32, numbers: &[u64], most: usize) -> 
             break;
         }
         done.ended += 1;
+    }
+    if done.removed > 0 {
+        erase::leave(write)?;
     }
     Ok(done)
 }

@@ -6,6 +6,7 @@ use redb::{ReadableTable as _, ReadableTableMetadata as _, Table, WriteTransacti
 
 use super::{
     bytes::Corrupt,
+    erase,
     record::{self, Row},
     tables::{
         CHECKPOINTS, DROPPED, FORGETTINGS, IDS, META, NEXT_SPACE, RECORDS, REMOVED, SPACES, SpaceRow, TRASH,
@@ -162,6 +163,9 @@ pub(super) fn apply(
         done.removed.push(tables.remove((space.number, seq), generation)?);
     }
     done.touched = u32::try_from(done.removed.len()).unwrap_or(u32::MAX);
+    if done.touched > 0 {
+        erase::leave(write)?;
+    }
     if done.touched > 0 || matches!(change, Change::Put(_)) {
         done.end(write, key, &mut space)?;
     }
@@ -231,6 +235,9 @@ pub(super) fn sweep(write: &WriteTransaction) -> Result<bool, Refused> {
     for row in trash.extract_from_if((space, 0, 0)..=(space, u64::MAX, u64::MAX), |_, _| true)?.take(left) {
         row?;
         left -= 1;
+    }
+    if left < DROPPED_AT_ONCE {
+        erase::leave(write)?;
     }
     if left > 0 {
         dropped.remove(space)?;

@@ -30,7 +30,7 @@ enum Event {
     /// Undoes one of the last forgettings.
     Undo(u64),
     Purge(u64),
-    Ask(Query, u64),
+    Ask(Box<Query>, u64),
 }
 
 prop_compose! {
@@ -67,7 +67,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => vec(0..12_u32, 1..4).prop_map(|ids| Event::Forget(ids.iter().map(u32::to_string).collect())),
         1 => (1..5_u64).prop_map(Event::Undo),
         1 => (1..5_u64).prop_map(Event::Purge),
-        5 => (some_query(), 0..9_u64).prop_map(|(query, now)| Event::Ask(query, now)),
+        5 => (some_query(), 0..9_u64).prop_map(|(query, now)| Event::Ask(Box::new(query), now)),
     ]
 }
 
@@ -124,7 +124,7 @@ async fn agree<B: Backend>(one: &Hand<B>, other: &Hand<Naive>, event: &Event) ->
         }
         Event::Ask(query, now) => {
             let (left, right) =
-                (one.ask(query.clone(), at(*now)).await, other.ask(query.clone(), at(*now)).await);
+                (one.ask((**query).clone(), at(*now)).await, other.ask((**query).clone(), at(*now)).await);
             let told = |answer: &Answer| {
                 let scores: Vec<f64> = answer.found.iter().map(|found| found.score).collect();
                 (answer.candidates, named(answer), scores)
