@@ -28,8 +28,9 @@ use std::{
 
 use crate::{
     error::Error,
+    hygiene::settle::{self, Given, Join, Manner},
     known::Known,
-    memory::{Memory, Record},
+    memory::{Change, Memory, Record},
     plan::{Plan, Rejected, Strategy},
     query::Query,
     recall::{Ran, Wanted},
@@ -37,6 +38,9 @@ use crate::{
     stop::Stop,
     upkeep::forgettings::{Cause, Forgetting},
 };
+
+/// Most memories that an answer names as contradicting one of it, as the contract has it.
+pub(crate) const CONTRADICTING: usize = 16;
 
 /// A memory with its vector.
 pub(crate) type Found = (Arc<Memory>, Vec<f32>);
@@ -84,6 +88,32 @@ pub(crate) trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
         shape: &Shape,
         records: Vec<Record>,
     ) -> impl Future<Output = Result<Done, Error>> + Send;
+
+    /// Stores what several memories became, as [`Backend::put`], and keeps what they were as a forgetting does. Nothing, once the write that came in
+    /// between is found, where a memory that was to become a part is another one since, or gone.
+    ///
+    /// # Errors
+    /// Those of [`Backend::put`]; nothing was written then.
+    fn merge(
+        &self,
+        key: &SpaceKey,
+        shape: &Shape,
+        merge: Merge,
+    ) -> impl Future<Output = Result<Option<Joined>, Error>> + Send;
+
+    /// Returns what is known of `space` about each memory of `given` that may become one with another at `now`; of `heard` is the number of the
+    /// memory in its words that its agent recalled last.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if memories cannot be read.
+    fn alike(
+        &self,
+        space: &Arc<Self::Space>,
+        given: &Arc<Vec<Given>>,
+        heard: Vec<Option<u64>>,
+        manner: Manner,
+        now: SystemTime,
+    ) -> impl Future<Output = Result<Vec<settle::Known>, Error>> + Send;
 
     /// Forgets memories of the space of `key`, and returns once they are found no more, with the number of the forgetting; absent if
     /// there was nothing to forget.
@@ -148,7 +178,7 @@ pub(crate) trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
         listed: usize,
     ) -> impl Future<Output = Result<Due, Error>> + Send;
 
-    /// Returns the memory of `id`; also one that has expired and is still there.
+    /// Returns the memory of `id` and its number; also one that has expired and is still there.
     ///
     /// # Errors
     /// [`Error::Store`] if it cannot be read.
@@ -156,7 +186,7 @@ pub(crate) trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
         &self,
         space: &Arc<Self::Space>,
         id: String,
-    ) -> impl Future<Output = Result<Option<Found>, Error>> + Send;
+    ) -> impl Future<Output = Result<Option<(u64, Found)>, Error>> + Send;
 
     /// Answers `question`, and ends early once `stop` says so.
     ///
@@ -241,6 +271,40 @@ pub(crate) struct Done {
     pub(crate) generation: Option<u64>,
     /// Memories that were there before: replaced by a put, deleted by a forget.
     pub(crate) touched: u32,
+}
+
+/// What several memories became.
+#[derive(Clone, Debug)]
+pub(crate) struct Merge {
+    /// The records to put, as a [`Change::Put`].
+    pub(crate) change: Arc<Change>,
+    /// Those of them that are several memories in one.
+    pub(crate) joins: Vec<Join>,
+    /// When, on the agent clock.
+    pub(crate) at: SystemTime,
+    /// How long it can be undone; none: what was merged is gone at once.
+    pub(crate) window: Duration,
+}
+
+/// A merge that is kept and found.
+#[derive(Clone, Debug)]
+pub(crate) struct Joined {
+    /// The write.
+    pub(crate) done: Done,
+    /// The number of the first record that was put; the others follow it.
+    pub(crate) first: u64,
+    /// The number of the forgetting that undoes it.
+    pub(crate) number: u64,
+}
+
+impl Merge {
+    /// Returns the records to put.
+    pub(crate) fn puts(&self) -> &[Record] {
+        match &*self.change {
+            Change::Put(records) => records,
+            Change::Forget(_) => &[],
+        }
+    }
 }
 
 /// What is to be forgotten.

@@ -4,6 +4,7 @@ mod forgets;
 mod recalls;
 mod surveys;
 mod upkeep;
+mod writes;
 
 use std::{
     collections::BTreeMap,
@@ -20,19 +21,21 @@ use embedding::{Cached, Embedder, Hashing};
 use telemetry::{Counter, Gauge, KeyValue, Telemetry, names};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::writes::Hygiene;
 pub(crate) use self::{
     forgets::{Going, Pruned},
     recalls::{Explained, Planned},
+    writes::Remembered,
 };
 use crate::{
     answers::{Answers, AnswersStats},
-    backend::{Backend, Census, Done, Found},
+    backend::{Backend, Census, Done},
     config::Config,
     error::Error,
     local::Local,
-    memory::{Draft, Record},
+    memory::{Draft, Memory, Record},
     shape::{Metric, Shape, SpaceKey},
-    upkeep::Policy,
+    upkeep::{Policy, accounts::Account},
 };
 
 /// Writes that may be on their way at a time; more wait for room.
@@ -52,6 +55,7 @@ pub(crate) struct Engine<B = Local> {
     query_timeout: Duration,
     half_life: Duration,
     writes: Arc<Semaphore>,
+    hygiene: Hygiene,
     policy: Policy,
     /// One look at all memories of a space at a time: it takes a core, and some bytes of each memory.
     looks: Arc<Semaphore>,
@@ -63,15 +67,6 @@ pub(crate) struct Engine<B = Local> {
     quarantined: Gauge,
     clock: Clock,
     pub(crate) telemetry: Telemetry,
-}
-
-/// What was stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Remembered {
-    /// The ids, in the order of the drafts.
-    pub(crate) ids: Vec<String>,
-    /// Memories that replaced an earlier one.
-    pub(crate) replaced: u32,
 }
 
 /// Statistics of one space.
@@ -159,6 +154,7 @@ impl<B: Backend> Engine<B> {
             query_timeout: config.query_timeout,
             half_life: config.memory_half_life,
             writes: Arc::new(Semaphore::new(WRITES as usize)),
+            hygiene: Hygiene::new(config),
             policy: config.policy()?,
             looks: Arc::new(Semaphore::new(1)),
             forgotten: telemetry.counter(names::MEMORY_FORGOTTEN),
@@ -174,33 +170,20 @@ impl<B: Backend> Engine<B> {
         Ok(engine)
     }
 
-    /// Stores `drafts` in one commit and returns once they are on disk and found by every recall. Goes on if the caller leaves.
-    ///
-    /// # Errors
-    /// [`Error::Embedder`], [`Error::Store`], and [`Error::NotReady`] once the service stops; nothing was stored then.
-    pub(crate) async fn remember(
-        self: &Arc<Self>,
-        key: SpaceKey,
-        drafts: Vec<Draft>,
-    ) -> Result<Remembered, Error> {
-        let (engine, room) = (Arc::clone(self), self.room().await?);
-        let work = async move {
-            let records = engine.complete(&key, drafts).await?;
-            let ids = records.iter().map(|record| record.memory.id.to_string()).collect();
-            let replaced = engine.write(key, records, room).await?;
-            Ok(Remembered { ids, replaced })
-        };
-        self.telemetry.spawn(work).await.map_err(Error::Task)?
-    }
-
-    /// Returns the memory of `id` with its vector.
+    /// Returns the memory of `id` with its vector, and how often it was recalled and said. Counts as no recall.
     ///
     /// # Errors
     /// [`Error::NotFound`], and [`Error::Store`] if it cannot be read.
-    pub(crate) async fn get(&self, key: &SpaceKey, id: String) -> Result<Found, Error> {
+    pub(crate) async fn get(
+        &self,
+        key: &SpaceKey,
+        id: String,
+    ) -> Result<(Arc<Memory>, Vec<f32>, Account), Error> {
         let space = self.store.find(key).ok_or(Error::NotFound)?;
         let (found, now) = (self.store.get(&space, id).await?, self.clock.now());
-        found.filter(|(memory, _)| memory.expires.is_none_or(|at| now < at)).ok_or(Error::NotFound)
+        let (seq, (memory, vector)) = found.ok_or(Error::NotFound)?;
+        let is_there = memory.expires.is_none_or(|at| now < at);
+        is_there.then(|| (memory, vector, space.accounts().of(seq))).ok_or(Error::NotFound)
     }
 
     /// Returns the statistics of the space of `key`.
@@ -252,13 +235,8 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Stores `records`, and returns how many memories they replaced.
-    async fn write(
-        &self,
-        key: SpaceKey,
-        records: Vec<Record>,
-        _room: OwnedSemaphorePermit,
-    ) -> Result<u32, Error> {
-        let done = self.store.put(&key, &self.shape, records).await?;
+    async fn write(&self, key: &SpaceKey, records: Vec<Record>) -> Result<u32, Error> {
+        let done = self.store.put(key, &self.shape, records).await?;
         self.take_over(&done);
         Ok(done.touched)
     }

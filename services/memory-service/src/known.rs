@@ -8,9 +8,10 @@ use std::sync::{
     },
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
-use crate::{plan::Strategy, shape::Shape};
+use crate::{plan::Strategy, shape::Shape, upkeep::accounts::Accounts};
 
 /// The memories of all spaces of a backend.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,8 @@ pub(crate) struct Known {
     misses: AtomicU64,
     /// How often each plan was run, in the order of [`Strategy::ALL`].
     plans: [AtomicU64; Strategy::ALL.len()],
+    /// How often its memories were recalled and said.
+    accounts: Mutex<Accounts>,
     /// Whether the query cache may hold an answer.
     answered: AtomicBool,
 }
@@ -52,6 +55,7 @@ impl Known {
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             plans: Default::default(),
+            accounts: Mutex::default(),
             answered: AtomicBool::new(false),
         }
     }
@@ -98,6 +102,11 @@ impl Known {
     pub(crate) async fn wait_for(&self, generation: u64) {
         // The sender is ours, so the wait ends only when the generation is reached.
         drop(self.generation.subscribe().wait_for(|seen| *seen >= generation).await);
+    }
+
+    /// Returns how often its memories were recalled and said, for a short look or change.
+    pub(crate) fn accounts(&self) -> MutexGuard<'_, Accounts> {
+        self.accounts.lock()
     }
 
     /// Notes that the query cache holds an answer.

@@ -3,6 +3,7 @@
 mod checkpoints;
 mod erase;
 mod recalls;
+mod settles;
 
 use std::{
     num::NonZero,
@@ -18,9 +19,10 @@ use telemetry::{Counter, Telemetry, names};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::{
-    backend::{Backend, Census, Done, Due, Forget, Found, Purged, Question, Restored, View},
+    backend::{Backend, Census, Done, Due, Forget, Found, Joined, Merge, Purged, Question, Restored, View},
     config::Config,
     error::Error,
+    hygiene::settle::{self, Given, Manner},
     index::Index,
     known::Total,
     memory::{Change, Record},
@@ -31,7 +33,7 @@ use crate::{
     space::Space,
     spaces::Spaces,
     stop::Stop,
-    store::{Committed, Snapshot, Store, tidy_snapshots},
+    store::{Committed, Merged, Snapshot, Store, tidy_snapshots},
     upkeep::forgettings::Forgetting,
     vector::pool::Pool,
     written::Written,
@@ -71,6 +73,8 @@ struct Inner {
     checkpoints_from: u64,
     /// A space has changed so much that its checkpoint should not wait.
     far: Notify,
+    /// Most accounts of memories that one commit saves.
+    saved: usize,
     /// Checkpoints are written one at a time.
     picturing: tokio::sync::Mutex<()>,
     /// The file is rewritten by one at a time, at least so long after the last time, keeping so many bytes of what is written meanwhile.
@@ -96,6 +100,7 @@ impl Local {
         let spaces = Spaces::default();
         for space in loaded.spaces {
             let made = spaces.load(space.key, space.number, space.shape, space.memories);
+            *made.accounts() = space.accounts;
             space.mark.into_iter().for_each(|mark| made.note_checkpoint(mark));
         }
         let corrupt = telemetry.counter(names::MEMORY_CORRUPT);
@@ -127,6 +132,7 @@ impl Local {
             checkpoints: config.memory_checkpoint_interval,
             checkpoints_from: config.memory_checkpoint_min,
             far: Notify::new(),
+            saved: config.memory_upkeep_batch,
             picturing: tokio::sync::Mutex::default(),
             erasing: tokio::sync::Mutex::default(),
             erase_every: config.memory_erase_interval,
@@ -270,6 +276,43 @@ impl Backend for Local {
         Ok(self.take_over(key, committed, change).await)
     }
 
+    async fn merge(&self, key: &SpaceKey, shape: &Shape, merge: Merge) -> Result<Option<Joined>, Error> {
+        let change = Arc::clone(&merge.change);
+        match self.0.store.merge(key, shape, merge).await? {
+            Merged::Moved(generation) => {
+                if let Some(space) = self.find(key) {
+                    space.wait_for(generation).await;
+                }
+                Ok(None)
+            }
+            Merged::Done(committed, number) => {
+                let first = committed.first;
+                let done = self.take_over(key, committed, change).await;
+                Ok(Some(Joined { done, first, number }))
+            }
+        }
+    }
+
+    async fn alike(
+        &self,
+        space: &Arc<Space>,
+        given: &Arc<Vec<Given>>,
+        heard: Vec<Option<u64>>,
+        manner: Manner,
+        now: SystemTime,
+    ) -> Result<Vec<settle::Known>, Error> {
+        let candidates = settles::candidates(space, given, &heard, manner, now);
+        if candidates.iter().all(settles::Candidates::is_none) {
+            return Ok(Vec::new());
+        }
+        let (space, given) = (Arc::clone(space), Arc::clone(given));
+        let read = move |local: &Inner| {
+            let all = given.iter().zip(candidates);
+            all.map(|(given, candidates)| local.known(&space, given, candidates)).collect()
+        };
+        self.off(read).await
+    }
+
     async fn forget(&self, key: &SpaceKey, forget: Forget) -> Result<(Done, Option<u64>), Error> {
         let done = self.0.store.forget(key, forget).await?;
         let number = done.number;
@@ -310,9 +353,15 @@ impl Backend for Local {
         self.off(read).await
     }
 
-    async fn get(&self, space: &Arc<Space>, id: String) -> Result<Option<Found>, Error> {
+    async fn get(&self, space: &Arc<Space>, id: String) -> Result<Option<(u64, Found)>, Error> {
         let (number, dimensions) = (space.number(), space.shape().dimensions);
-        self.off(move |local| local.store.get(number, dimensions, &id)).await
+        let read = move |local: &Inner| {
+            let found = local.store.get(number, dimensions, &id)?;
+            // One that went in between has no account, as one that was never recalled.
+            let seq = local.store.seq(number, &id)?.unwrap_or_default();
+            Ok(found.map(|found| (seq, found)))
+        };
+        self.off(read).await
     }
 
     async fn recall(&self, space: &Arc<Space>, question: Question, stop: &Arc<Stop>) -> Result<Ran, Error> {
@@ -366,6 +415,7 @@ impl Backend for Local {
 
     async fn close(&self) {
         self.checkpoint().await;
+        self.save_accounts().await;
         self.keep_costs().await;
         self.0.store.close().await;
     }

@@ -27,6 +27,7 @@ use self::{
 };
 use crate::{
     explain::Node,
+    hygiene::saying::Saying,
     index::{Fresh, Report, Test, View, column::Column, facts::Facts},
     memory::{Memory, length},
     plan::{Cost, Plan, Planner, Rejected, Run, Strategy, Unfit, Wish, comparing},
@@ -62,6 +63,12 @@ pub(crate) struct Found {
     pub(crate) parts: Option<Parts>,
     /// The memory's vector, if it was asked for.
     pub(crate) embedding: Option<Vec<f32>>,
+    /// Its number.
+    pub(crate) seq: u64,
+    /// What it says.
+    pub(crate) saying: Saying,
+    /// The ids of memories that contradict it, the last written first; told by whoever asks for them.
+    pub(crate) against: Vec<Arc<str>>,
 }
 
 /// What the candidates are compared with, in numbers.
@@ -272,6 +279,9 @@ fn read(view: &View, best: &[Placed], query: &Query, contents: &impl Contents) -
         score: placed.score,
         parts: placed.parts,
         embedding,
+        seq: view.rows.seq(placed.row),
+        saying: view.sayings.get(placed.row),
+        against: Vec::new(),
     });
     Ok(found.collect())
 }

@@ -87,6 +87,7 @@ impl Space {
             let mut next = self.generation().saturating_add(1);
             while let Some(written) = early.remove(&next) {
                 self.change(|index| index.apply(&written, next));
+                self.accounts().follow(&written);
                 self.known.reached(next);
                 next += 1;
             }

@@ -57,7 +57,7 @@ async fn the_engine_serves_from_any_backend() {
     let key = SpaceKey::new("t", "");
     let draft =
         |id: &str| Draft { id: Some(id.to_owned()), content: "gas is low".to_owned(), ..Draft::default() };
-    engine.remember(key.clone(), vec![draft("a"), draft("b")]).await.unwrap();
+    engine.remember(key.clone(), vec![draft("a"), draft("b")], None).await.unwrap();
     let recall = async || engine.recall(&key, Query::newest(9), None).await.unwrap();
     assert_eq!((named(&recall().await.0), recall().await.1), (strings(&["b", "a"]), true));
     let (forgotten, number) = engine.forget(key.clone(), strings(&["a"])).await.unwrap();
@@ -83,6 +83,7 @@ async fn suite<B: Backend>(open: impl AsyncFn() -> B) {
     questions::what_has_expired_is_found_no_more(hand("expiry")).await;
     forgetting::what_is_forgotten_comes_back_until_it_is_purged(hand("forgetting")).await;
     forgetting::an_undo_overwrites_nothing(hand("undo")).await;
+    forgetting::what_becomes_one_comes_apart_again(hand("merging")).await;
     forgetting::what_is_over_is_due(hand("due")).await;
     histories::whatever_happens_it_answers_as_a_look_at_every_memory(hand("random")).await;
     writes::a_closed_backend_takes_no_writes(hand("closed")).await;
@@ -147,7 +148,7 @@ impl<B: Backend> Hand<B> {
     async fn content(&self, id: &str) -> Option<String> {
         let space = self.store.find(&self.key).unwrap();
         let found = self.store.get(&space, id.to_owned()).await.unwrap();
-        found.map(|(memory, _)| memory.content.clone())
+        found.map(|(_, (memory, _))| memory.content.clone())
     }
 
     fn number(&self) -> u32 {

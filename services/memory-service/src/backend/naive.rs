@@ -13,10 +13,19 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Backend, Census, Done, Due, Forget, Found, Purged, Question, Restored, View, Which};
+use super::{
+    Backend, CONTRADICTING, Census, Done, Due, Forget, Found, Joined, Merge, Purged, Question, Restored,
+    View, Which,
+};
 use crate::{
     error::Error,
     explain::Node,
+    hygiene::{
+        claims::Claims,
+        near,
+        saying::Saying,
+        settle::{self, Alike, Duplicates, Given, Manner},
+    },
     index::Fresh,
     known::{Known, Total},
     memory::{Memory, Record},
@@ -25,7 +34,7 @@ use crate::{
     recall::{self, Answer, Ran},
     shape::{Metric, Shape, SpaceKey},
     stop::Stop,
-    upkeep::forgettings::{Forgetting, Kept, Refused, State, restore, surplus},
+    upkeep::forgettings::{Cause, Forgetting, Kept, Refused, State, restore, surplus},
 };
 
 /// Most namespaces of a tenant.
@@ -52,8 +61,8 @@ struct Inner {
     last: u64,
     records: BTreeMap<u64, Record>,
     log: BTreeMap<u64, Forgetting>,
-    /// What forgettings took, by their numbers and those of the memories.
-    trash: BTreeMap<(u64, u64), Record>,
+    /// What forgettings took, by their numbers and those of the memories, and where their ids went on.
+    trash: BTreeMap<(u64, u64), (Record, Option<u64>)>,
 }
 
 impl Deref for Place {
@@ -167,6 +176,67 @@ impl Backend for Naive {
         Ok(space.done(&inner, replaced, true))
     }
 
+    async fn merge(&self, key: &SpaceKey, shape: &Shape, merge: Merge) -> Result<Option<Joined>, Error> {
+        let (space, _) = self.make(key, shape)?;
+        let mut inner = space.inner.lock();
+        if merge.joins.iter().filter_map(|join| join.older).any(|seq| !inner.records.contains_key(&seq)) {
+            return Ok(None);
+        }
+        let number = 1 + inner.log.keys().next_back().copied().unwrap_or_default();
+        let parts: usize = merge.joins.iter().map(|join| join.parts.len()).sum();
+        let (first, mut memories) = (inner.last + parts as u64 + 1, 0);
+        for join in &merge.joins {
+            let onward = Some(first + join.at as u64);
+            let older = join.older.and_then(|seq| Some((seq, inner.records.get(&seq)?.clone())));
+            let mut kept: Vec<(u64, Record)> = older.into_iter().collect();
+            for part in &join.parts {
+                inner.last += 1;
+                kept.push((inner.last, part.clone()));
+            }
+            memories += kept.len() as u64;
+            if !merge.window.is_zero() {
+                inner.trash.extend(kept.into_iter().map(|(seq, record)| ((number, seq), (record, onward))));
+            }
+        }
+        let entry = Forgetting::new(number, Cause::Merged, memories, merge.at, merge.window);
+        inner.log.insert(number, entry);
+        let replaced = merge.puts().iter().filter(|record| inner.put((*record).clone())).count();
+        Ok(Some(Joined { done: space.done(&inner, replaced, true), first, number }))
+    }
+
+    async fn alike(
+        &self,
+        space: &Arc<Place>,
+        given: &Arc<Vec<Given>>,
+        heard: Vec<Option<u64>>,
+        manner: Manner,
+        now: SystemTime,
+    ) -> Result<Vec<settle::Known>, Error> {
+        let inner = space.inner.lock();
+        let is_live = |record: &&Record| record.memory.expires.is_none_or(|at| now < at);
+        let known = |(given, heard): (&Given, Option<u64>)| {
+            if manner.of(given.is_named) == Duplicates::Keep {
+                return settle::Known::default();
+            }
+            let said = heard.and_then(|seq| inner.records.get(&seq)).filter(is_live);
+            let heard = heard.filter(|_| said.is_some());
+            let repeats = said.filter(|said| near::repeats(&given.record.memory, &said.memory));
+            let same = inner.records.iter().rev().filter(|(seq, record)| {
+                heard != Some(**seq) && is_live(record) && Saying::of(&record.memory) == given.saying
+            });
+            let first = heard.zip(said).into_iter();
+            let alike = first.chain(same.take(manner.most).map(|(seq, record)| (*seq, record)));
+            settle::Known {
+                is_there: given.is_named && inner.seq(&given.record.memory.id).is_some(),
+                repeats: repeats.map(|said| Arc::clone(&said.memory.id)),
+                alike: alike
+                    .map(|(seq, record)| Alike { seq, record: record.clone(), is_heard: heard == Some(seq) })
+                    .collect(),
+            }
+        };
+        Ok(given.iter().zip(heard).map(known).collect())
+    }
+
     async fn forget(&self, key: &SpaceKey, forget: Forget) -> Result<(Done, Option<u64>), Error> {
         self.check()?;
         let nothing = Done { space: None, generation: None, touched: 0 };
@@ -183,7 +253,7 @@ impl Backend for Naive {
             if let Some(record) = inner.records.remove(&seq) {
                 gone += 1;
                 if forget.window > Duration::ZERO {
-                    inner.trash.insert((number, seq), record);
+                    inner.trash.insert((number, seq), (record, None));
                 }
             }
         }
@@ -203,8 +273,8 @@ impl Backend for Naive {
         let of = |(of, _): &(u64, u64)| *of == number;
         let (took, left) = std::mem::take(&mut inner.trash).into_iter().partition(|(place, _)| of(place));
         inner.trash = left;
-        let took: BTreeMap<(u64, u64), Record> = took;
-        let kept = took.into_values().map(|record| Kept { record, onward: None }).collect();
+        let took: BTreeMap<(u64, u64), (Record, Option<u64>)> = took;
+        let kept = took.into_values().map(|(record, onward)| Kept { record, onward }).collect();
         let (records, stayed) = restore(entry.cause, kept, |id| inner.seq(id));
         let back = records.len();
         for record in records {
@@ -274,10 +344,10 @@ impl Backend for Naive {
         })
     }
 
-    async fn get(&self, space: &Arc<Place>, id: String) -> Result<Option<Found>, Error> {
+    async fn get(&self, space: &Arc<Place>, id: String) -> Result<Option<(u64, Found)>, Error> {
         let inner = space.inner.lock();
-        let record = inner.seq(&id).and_then(|seq| inner.records.get(&seq));
-        Ok(record.map(|record| (Arc::clone(&record.memory), record.embedding.clone())))
+        let found = inner.seq(&id).and_then(|seq| Some((seq, inner.records.get(&seq)?)));
+        Ok(found.map(|(seq, record)| (seq, (Arc::clone(&record.memory), record.embedding.clone()))))
     }
 
     async fn recall(&self, space: &Arc<Place>, asked: Question, stop: &Arc<Stop>) -> Result<Ran, Error> {
@@ -302,7 +372,27 @@ impl Backend for Naive {
                 .then_with(|| (Reverse(one.1), Reverse(one.2)).cmp(&(Reverse(other.1), Reverse(other.2))))
         });
         let candidates = scored.len() as u64;
-        let found = scored.into_iter().take(query.limit).map(|(score, _, _, record)| recall::Found {
+        let mut claims = Claims::default();
+        let live: BTreeMap<u64, Arc<str>> = inner
+            .records
+            .iter()
+            .filter(|(_, record)| record.memory.expires.is_none_or(|at| now < at))
+            .map(|(seq, record)| (*seq, Arc::clone(&record.memory.id)))
+            .collect();
+        for (seq, record) in &inner.records {
+            record.memory.claim.iter().for_each(|claim| claims.insert(*seq, claim));
+        }
+        let against = |memory: &Memory| -> Vec<Arc<str>> {
+            let seqs = memory
+                .claim
+                .iter()
+                .flat_map(|claim| claims.against(claim, CONTRADICTING, |seq| live.contains_key(&seq)));
+            seqs.filter_map(|seq| live.get(&seq).cloned()).collect()
+        };
+        let found = scored.into_iter().take(query.limit).map(|(score, _, seq, record)| recall::Found {
+            seq,
+            saying: Saying::of(&record.memory),
+            against: against(&record.memory),
             memory: Arc::clone(&record.memory),
             score,
             parts: None,

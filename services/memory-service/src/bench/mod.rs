@@ -12,6 +12,7 @@ pub mod plans;
 mod pool_days;
 pub mod process;
 pub mod scan;
+pub mod settling;
 mod vectors;
 
 use std::{

@@ -10,6 +10,7 @@ use crate::{
     answers::Key,
     backend::{Backend, Question},
     error::Error,
+    hygiene::echo::Listener,
     known::Known,
     plan::{Plan, Rejected, Strategy},
     query::{Query, Ranking},
@@ -67,10 +68,12 @@ impl<B: Backend> Engine<B> {
         memories.count(hit.is_some());
         self.note_read(hit.is_some());
         if let Some(answer) = hit {
+            self.note_recalled(&memories, &key.query, &answer);
             return Ok((answer, true));
         }
         let ran = self.run(&memories, key.query.clone(), None, budget, true).await?;
         let answer = Arc::new(ran.answer);
+        self.note_recalled(&memories, &key.query, &answer);
         self.answers.keep(&memories, key.query, &answer);
         Ok((answer, false))
     }
@@ -110,6 +113,22 @@ impl<B: Backend> Engine<B> {
         let would_hit_cache = self.would_hit(&memories, &query);
         let (plan, rejected) = self.store.plan(&memories, query, self.clock.now(), plan).await?;
         Ok(Planned { plan, rejected, would_hit_cache })
+    }
+
+    /// Counts a recall of what it returned, and hears it: so that it is not stored back as something new.
+    fn note_recalled(&self, space: &Known, query: &Query, answer: &Answer) {
+        if answer.found.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        space.accounts().recalled(answer.found.iter().map(|found| found.seq), now);
+        let agent = match &*query.filter.agents {
+            [agent] => agent,
+            _ => "",
+        };
+        let who = Listener { space: space.number(), agent };
+        let said = answer.found.iter().map(|found| (found.saying.words, found.seq));
+        self.hygiene.echoes.lock().hear(who, said, now);
     }
 
     async fn run(

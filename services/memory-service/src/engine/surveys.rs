@@ -4,18 +4,17 @@ use std::{
     collections::BTreeMap,
     ops::ControlFlow,
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use super::Engine;
 use crate::{
     backend::{Backend, View},
     error::Error,
+    known::Known,
     memory::cosine,
     shape::SpaceKey,
     upkeep::{
         Policy,
-        accounts::Account,
         audit::{Audit, Report, Scope},
         forgettings::Cause,
         prune::Reason,
@@ -94,19 +93,18 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// [`Error::Store`] if the space cannot be read.
     pub(crate) async fn audit(self: &Arc<Self>, key: &SpaceKey, examples: usize) -> Result<Report, Error> {
-        let Policy { likeness, pairs, .. } = self.policy;
-        // Nobody counts recalls, so nothing is known to be idle.
-        let idle = Duration::MAX;
+        let Policy { likeness, pairs, idle, .. } = self.policy;
         let scope = Scope { now: self.clock.now(), idle, threshold: likeness, pairs, examples };
-        let look = move |view: &dyn View, leash: &Leash| audit(view, leash, scope);
+        let space = self.space(key);
+        let look = move |view: &dyn View, leash: &Leash| audit(view, leash, scope, &space);
         Ok(self.look(key, look).await?.unwrap_or_default())
     }
 }
 
-fn audit(view: &dyn View, leash: &Leash, scope: Scope) -> Result<Report, Error> {
+fn audit(view: &dyn View, leash: &Leash, scope: Scope, space: &Known) -> Result<Report, Error> {
     let mut audit = Audit::new(scope);
     view.each(0, &mut |seq, memory| {
-        audit.see(seq, &memory, Account::default());
+        audit.see(seq, &memory, space.accounts().of(seq));
         leash.flow()
     })?;
     for (one, other) in audit.pairs() {

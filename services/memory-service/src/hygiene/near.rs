@@ -1,6 +1,6 @@
 //! Whether two memories say the same.
 
-use wording::{Classes, Form, MOST_WORDS, Pairing, Text, Word, object};
+use wording::{Classes, Form, MOST_WORDS, Number, Pairing, Text, Word, object};
 
 use super::form;
 use crate::memory::Memory;
@@ -71,26 +71,41 @@ pub(crate) fn wordings(one: &str, other: &str) -> Sameness {
 }
 
 /// Returns what of all but the wording tells two memories apart.
-pub(crate) fn apart(one: &Memory, other: &Memory) -> Option<&'static str> {
+fn apart(one: &Memory, other: &Memory) -> Option<&'static str> {
+    let scope = one.category == other.category
+        && one.agent == other.agent
+        && one.place == other.place
+        && are_pools_the_same(one, other);
+    if scope { conflict(one, other) } else { Some("scope") }
+}
+
+/// Returns true if `newer` says what `older` says, spelling apart, of the same pools; whatever its category, agent or place in a thread.
+pub(crate) fn repeats(newer: &Memory, older: &Memory) -> bool {
+    form::content(&newer.content) == form::content(&older.content)
+        && are_pools_the_same(newer, older)
+        && conflict(newer, older).is_none()
+}
+
+/// Returns of what two memories state different values.
+fn conflict(one: &Memory, other: &Memory) -> Option<&'static str> {
+    let claim = one.claim.as_ref().zip(other.claim.as_ref()).is_none_or(|(one, other)| one == other);
+    let agrees =
+        |(name, value): (&String, &String)| other.metadata.get(name).is_none_or(|other| other == value);
+    match (claim, one.metadata.iter().all(agrees)) {
+        (false, _) => Some("claim"),
+        (_, false) => Some("metadata"),
+        _ => None,
+    }
+}
+
+fn are_pools_the_same(one: &Memory, other: &Memory) -> bool {
     let pools = |memory: &Memory| {
         let mut pools = memory.pools.clone();
         pools.sort_unstable();
         pools.dedup();
         pools
     };
-    let scope = one.category == other.category
-        && one.agent == other.agent
-        && one.place == other.place
-        && pools(one) == pools(other);
-    let claim = one.claim.as_ref().zip(other.claim.as_ref()).is_none_or(|(one, other)| one == other);
-    let agrees =
-        |(name, value): (&String, &String)| other.metadata.get(name).is_none_or(|other| other == value);
-    match (scope, claim, one.metadata.iter().all(agrees)) {
-        (false, _, _) => Some("scope"),
-        (_, false, _) => Some("claim"),
-        (_, _, false) => Some("metadata"),
-        _ => None,
-    }
+    pools(one) == pools(other)
 }
 
 /// Returns the characters beside letters and digits that say something: "C" is not "C++", and "> 5" not "< 5".
@@ -121,13 +136,29 @@ fn is_in_order(one: &[&Word], other: &[&Word]) -> bool {
 
 /// Returns true if two words are one, or one in singular and plural. Numbers are: their values were compared in their order.
 fn is_same(one: &Word, other: &Word) -> bool {
-    let bare = |word: &Word| {
-        let text = word.text.strip_suffix("'s").unwrap_or(&word.text);
-        let short = text.strip_suffix("es").or_else(|| text.strip_suffix('s'));
-        short.filter(|short| short.len() > 2).unwrap_or(text).to_owned()
-    };
     let numbers = one.form == Form::Number && other.form == Form::Number;
     numbers || one.text == other.text || bare(one) == bare(other)
+}
+
+/// Returns what a text has in common with every text that is near it: its telling words without endings and its numbers by value, sorted.
+/// Nothing of a text that is too long to be near another.
+pub(super) fn gist(text: &str) -> Option<Vec<String>> {
+    let text = Text::new(text);
+    if text.words.len() > MOST_WORDS {
+        return None;
+    }
+    let others = telling(&text).into_iter().filter(|word| word.form != Form::Number);
+    let others = others.map(|word| bare(word).to_owned());
+    let mut gist: Vec<String> = text.numbers.iter().map(Number::value).chain(others).collect();
+    gist.sort_unstable();
+    Some(gist)
+}
+
+/// Returns a word without its plural or possessive ending.
+fn bare(word: &Word) -> &str {
+    let text = word.text.strip_suffix("'s").unwrap_or(&word.text);
+    let short = text.strip_suffix("es").or_else(|| text.strip_suffix('s'));
+    short.filter(|short| short.len() > 2).unwrap_or(text)
 }
 
 #[cfg(test)]

@@ -84,8 +84,8 @@ mod tests {
         let (key, other) = (SpaceKey::new("t", ""), SpaceKey::new("t", "other"));
         let vector: Vec<u8> = VECTOR.iter().flat_map(|value| value.to_le_bytes()).collect();
         let rest = (0..50).map(|number| draft(&format!("{number}"), "it stays zanzibarok", [1.0; 4]));
-        engine.remember(key.clone(), rest.collect()).await.unwrap();
-        engine.remember(key.clone(), vec![draft("gone", "the quokkavelt", VECTOR)]).await.unwrap();
+        engine.remember(key.clone(), rest.collect(), None).await.unwrap();
+        engine.remember(key.clone(), vec![draft("gone", "the quokkavelt", VECTOR)], None).await.unwrap();
         engine.remember(key.clone(), vec![draft("late", "an oldnumbat", [2.0; 4])]).await.unwrap();
         engine.remember(key.clone(), vec![draft("late", "a new one", [3.0; 4])]).await.unwrap();
         engine.remember(other.clone(), vec![draft("d", "a droppedwombat", [4.0; 4])]).await.unwrap();

@@ -1,18 +1,22 @@
 //! A recall until what it found is read.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use journal::Reason;
 
 use super::Inner;
 use crate::{
-    backend::Question,
+    backend::{CONTRADICTING, Question},
     error::Error,
     plan::{Unfit, Wish},
-    recall::{self, Halt, Means, Ran},
+    recall::{self, Found, Halt, Means, Ran, contents::Contents},
     space::Space,
     stop::Stop,
     store::Stored,
+    vector::source::Unread,
 };
 
 /// How often a recall whose memories are gone from the store waits for memory to hear of it, and how long each time.
@@ -48,7 +52,10 @@ impl Inner {
         let mut tried = 0;
         loop {
             match recall::run(space, query, wanted.clone(), *now, &means, stop) {
-                Ok(ran) => return Ok(ran),
+                Ok(mut ran) => {
+                    contradict(space, &contents, &mut ran.answer.found, *now)?;
+                    return Ok(ran);
+                }
                 Err(Halt::Stopped) => return Err(Error::TimedOut),
                 Err(Halt::Unfit(unfit)) => return Err(unfit.into()),
                 Err(Halt::Failed(error)) => return Err(Error::Store(Reason::Store, error)),
@@ -65,4 +72,33 @@ impl Inner {
             }
         }
     }
+}
+
+/// Tells of each memory that was found which others contradict it. Nothing that was written meanwhile is missed: an answer is served until
+/// the next write alone.
+fn contradict(
+    space: &Space,
+    contents: &impl Contents,
+    found: &mut [Found],
+    now: SystemTime,
+) -> Result<(), Error> {
+    let claims = found.iter_mut().filter(|found| found.memory.claim.is_some());
+    let told: Vec<(&mut Found, Vec<u64>)> = {
+        let index = space.index();
+        let against = |found: &Found| {
+            let claim = found.memory.claim.as_ref();
+            claim.map(|claim| index.against(claim, now, CONTRADICTING)).unwrap_or_default()
+        };
+        claims.map(|found| (against(found), found)).map(|(seqs, found)| (found, seqs)).collect()
+    };
+    for (found, seqs) in told {
+        for seq in seqs {
+            match contents.memories(&[seq]) {
+                Ok(memories) => found.against.extend(memories.iter().map(|memory| Arc::clone(&memory.id))),
+                Err(Unread::Gone(_) | Unread::Damaged(_)) => {}
+                Err(Unread::Failed(error)) => return Err(Error::Store(Reason::Store, error)),
+            }
+        }
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@ use crate::{
     config::Limits,
     convert::{self, BATCH},
     engine::Engine,
+    hygiene::settle::Duplicates,
     memory::Draft,
     shape::SpaceKey,
 };
@@ -118,7 +119,9 @@ impl Import {
         if drafts.is_empty() {
             return Ok(());
         }
-        let done = self.engine.remember(self.key.clone(), drafts).await?;
+        // What was exported beside each other comes back so.
+        let keep = Some(Duplicates::Keep);
+        let done = self.engine.remember(self.key.clone(), drafts, keep).await?;
         self.done.memories += done.ids.len() as u64;
         self.done.replaced += u64::from(done.replaced);
         Ok(())

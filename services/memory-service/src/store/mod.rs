@@ -5,12 +5,14 @@
 //! A write and the generation it makes are one commit, so the generation numbers a space's writes without a gap, in the order in
 //! which they reached the disk.
 
+mod accounts;
 mod bytes;
 mod checkpoint;
 mod erase;
 mod forgettings;
 mod legacy;
 mod load;
+mod merges;
 mod open;
 mod quarantine;
 mod record;
@@ -38,6 +40,7 @@ pub(crate) use bytes::{join, split};
 pub(crate) use checkpoint::{FromParts, Image, Mark, Parts};
 use load::Rows;
 pub(crate) use load::Stored;
+pub(crate) use merges::Merged;
 pub(crate) use open::FromRows;
 use record::Row;
 #[cfg(test)]
@@ -153,6 +156,14 @@ impl Store {
             Ok(Some((memory, vector)))
         };
         self.journal.read(read).map_err(failed)
+    }
+
+    /// Returns the number of the memory of `id`. Blocks the thread.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if it cannot be read.
+    pub(crate) fn seq(&self, space: u32, id: &str) -> Result<Option<u64>, Error> {
+        self.journal.read(|read| Rows::open(read)?.seq(space, id)).map_err(failed)
     }
 
     /// Returns whether the store takes writes.

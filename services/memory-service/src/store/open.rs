@@ -13,12 +13,12 @@ use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use telemetry::Telemetry;
 
 use super::{
-    FILE, FromParts, Mark, Options, Store, checkpoint, failed, legacy,
+    FILE, FromParts, Mark, Options, Store, accounts, checkpoint, failed, legacy,
     load::{self, Losses, Rows},
     quarantine, snapshot,
     tables::{
-        CHECKPOINTS, DAMAGED, DROPPED, FORGETTINGS, FORMAT, FORMAT_NAME, IDS, META, RECORDS, REMOVED, SPACES,
-        SpaceRow, TRASH, VECTORS,
+        ACCOUNTS, CHECKPOINTS, DAMAGED, DROPPED, FORGETTINGS, FORMAT, FORMAT_NAME, IDS, META, RECORDS,
+        REMOVED, SPACES, SpaceRow, TRASH, VECTORS,
     },
     trash,
     write::Refused,
@@ -27,6 +27,7 @@ use crate::{
     error::Error,
     memory::Memory,
     shape::{Shape, SpaceKey},
+    upkeep::accounts::Accounts,
 };
 
 /// What a start makes of the memories of a space: from its checkpoint, or bare, then from what came after.
@@ -63,6 +64,8 @@ pub(crate) struct LoadedSpace<I> {
     pub(crate) shape: Shape,
     /// Its readable memories.
     pub(crate) memories: I,
+    /// How often they were recalled and said.
+    pub(crate) accounts: Accounts,
     /// The checkpoint that they were made from, if there was one.
     pub(crate) mark: Option<Mark>,
 }
@@ -175,9 +178,10 @@ pub(super) fn prepare(write: &WriteTransaction) -> Result<Result<bool, u32>, Ref
     write.open_table(CHECKPOINTS)?;
     write.open_table(DROPPED)?;
     write.open_table(DAMAGED)?;
-    // Two that the layout began without: a store of then is one of now that nothing was forgotten in.
+    // Three that the layout began without: a store of then is one of now that nothing was forgotten in, or recalled from.
     write.open_table(FORGETTINGS)?;
     write.open_table(TRASH)?;
+    write.open_table(ACCOUNTS)?;
     let mut meta = write.open_table(META)?;
     let format = meta.get(FORMAT_NAME)?.and_then(|format| format.value().parse().ok());
     match format {
@@ -244,7 +248,8 @@ fn all<I: FromRows>(read: &ReadTransaction, path: &Path) -> Result<Loaded<I>, Re
             ControlFlow::Continue(())
         })?;
         memories.reached(row.generation);
-        spaces.push(LoadedSpace { key, number: row.number, shape: row.shape, memories, mark });
+        let accounts = Accounts::new(accounts::saved(read, row.number)?);
+        spaces.push(LoadedSpace { key, number: row.number, shape: row.shape, memories, accounts, mark });
     }
     checkpoint::tidy(path, |file| named.iter().any(|name| name == file));
     Ok(Loaded { spaces, corrupt: losses.count(), quarantined: Vec::new() })

@@ -14,7 +14,9 @@ use redb::{
 
 use super::{
     Store, erase, failed, load,
-    tables::{CHECKPOINTS, DAMAGED, FORGETTINGS, IDS, META, RECORDS, REMOVED, SPACES, TRASH, VECTORS},
+    tables::{
+        ACCOUNTS, CHECKPOINTS, DAMAGED, FORGETTINGS, IDS, META, RECORDS, REMOVED, SPACES, TRASH, VECTORS,
+    },
     write::Refused,
 };
 use crate::error::Error;
@@ -134,6 +136,7 @@ pub(super) fn copy(read: &ReadTransaction, write: &WriteTransaction) -> Result<(
     table(read, write, CHECKPOINTS, |space| spaces.contains(&space))?;
     table(read, write, FORGETTINGS, |(space, _)| spaces.contains(&space))?;
     table(read, write, TRASH, |(space, _, _)| spaces.contains(&space))?;
+    table(read, write, ACCOUNTS, |(space, _)| spaces.contains(&space))?;
     Ok(())
 }
 

@@ -1,9 +1,13 @@
 //! What is forgotten: gone, back, gone for good.
 
-use super::{Hand, at, ids, records, saying, strings};
+use std::sync::Arc;
+
+use super::{HOUR, Hand, at, ids, record, records, saying, shape, strings};
 use crate::{
-    backend::{Backend, Which},
+    backend::{Backend, Merge, Which},
     error::Error,
+    hygiene::settle::Join,
+    memory::Change,
     upkeep::forgettings::{Cause, State},
 };
 
@@ -82,4 +86,27 @@ pub(super) async fn what_is_over_is_due(hand: Hand<impl Backend>) {
     let one = hand.store.forgettings(space.number(), 2..4, 1).await.unwrap();
     assert_eq!((one[0].number, one[0].until, one.len()), (3, at(3), 1));
     assert_eq!(hand.forget_ids(&["d"], 1).await, 4, "no number is given twice");
+}
+
+pub(super) async fn what_becomes_one_comes_apart_again(hand: Hand<impl Backend>) {
+    hand.put([saying("a", "as it was"), records(&["b"])].concat()).await;
+    let seqs = hand.seqs().await;
+    let merge = |older: u64| Merge {
+        change: Arc::new(Change::Put(saying("a", "in one"))),
+        joins: vec![Join { at: 0, older: Some(older), parts: vec![record("new")] }],
+        at: at(0),
+        window: HOUR * 2,
+    };
+    let joined = hand.store.merge(&hand.key, &shape(4), merge(seqs[0])).await.unwrap().unwrap();
+    assert_eq!((joined.done.generation, joined.done.touched, joined.number), (Some(2), 1, 1));
+    assert_eq!(hand.seqs().await, [seqs[1], joined.first]);
+    assert_eq!(
+        (hand.all().await, hand.content("a").await.as_deref()),
+        (strings(&["a", "b"]), Some("in one"))
+    );
+    let moved = hand.store.merge(&hand.key, &shape(4), merge(seqs[0])).await.unwrap();
+    assert!(moved.is_none() && hand.generation() == 2, "what it was to go on from is another one");
+    let restored = hand.store.undo(&hand.key, joined.number, at(1)).await.unwrap();
+    assert_eq!(restored.back + restored.stayed, 2);
+    assert_eq!(hand.content("a").await.as_deref(), Some("as it was"));
 }
