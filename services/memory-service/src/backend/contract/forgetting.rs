@@ -107,6 +107,6 @@ pub(super) async fn what_becomes_one_comes_apart_again(hand: Hand<impl Backend>)
     let moved = hand.store.merge(&hand.key, &shape(4), merge(seqs[0])).await.unwrap();
     assert!(moved.is_none() && hand.generation() == 2, "what it was to go on from is another one");
     let restored = hand.store.undo(&hand.key, joined.number, at(1)).await.unwrap();
-    assert_eq!(restored.back + restored.stayed, 2);
+    assert_eq!((restored.back, restored.stayed, hand.all().await), (2, 0, strings(&["a", "b", "new"])));
     assert_eq!(hand.content("a").await.as_deref(), Some("as it was"));
 }
