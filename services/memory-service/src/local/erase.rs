@@ -86,9 +86,9 @@ mod tests {
         let rest = (0..50).map(|number| draft(&format!("{number}"), "it stays zanzibarok", [1.0; 4]));
         engine.remember(key.clone(), rest.collect(), None).await.unwrap();
         engine.remember(key.clone(), vec![draft("gone", "the quokkavelt", VECTOR)], None).await.unwrap();
-        engine.remember(key.clone(), vec![draft("late", "an oldnumbat", [2.0; 4])]).await.unwrap();
-        engine.remember(key.clone(), vec![draft("late", "a new one", [3.0; 4])]).await.unwrap();
-        engine.remember(other.clone(), vec![draft("d", "a droppedwombat", [4.0; 4])]).await.unwrap();
+        engine.remember(key.clone(), vec![draft("late", "an oldnumbat", [2.0; 4])], None).await.unwrap();
+        engine.remember(key.clone(), vec![draft("late", "a new one", [3.0; 4])], None).await.unwrap();
+        engine.remember(other.clone(), vec![draft("d", "a droppedwombat", [4.0; 4])], None).await.unwrap();
         engine.store.checkpoint().await;
         assert_eq!(found(folder.path(), b"quokkavelt"), 2, "in the file and in the checkpoint");
         assert!(found(folder.path(), &vector) == 1 && found(folder.path(), b"pool-gone") == 2);
@@ -107,7 +107,7 @@ mod tests {
         for bytes in [b"quokkavelt", &vector[..], b"pool-gone"] {
             assert_eq!(found(folder.path(), bytes), 0);
         }
-        engine.remember(key.clone(), vec![draft("after", "written after", [5.0; 4])]).await.unwrap();
+        engine.remember(key.clone(), vec![draft("after", "written after", [5.0; 4])], None).await.unwrap();
         engine.close().await;
         assert_eq!(found(folder.path(), b"quokkavelt"), 0);
         let engine = open(folder.path()).await;
@@ -123,7 +123,7 @@ mod tests {
         let key = SpaceKey::new("t", "");
         let replace = async || {
             for _ in 0..2 {
-                engine.remember(key.clone(), vec![draft("a", "a", [1.0; 4])]).await.unwrap();
+                engine.remember(key.clone(), vec![draft("a", "a", [1.0; 4])], None).await.unwrap();
             }
         };
         replace().await;
