@@ -1,8 +1,11 @@
 //! Makes the bytes of what was removed for good really go: from the store's file, and from checkpoints.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
-use super::Local;
+use super::{Inner, Local};
 use crate::error::Error;
 
 impl Local {
@@ -17,13 +20,22 @@ impl Local {
         for (_, space) in self.0.spaces.all() {
             // Words, names and codes of what is gone lie in a checkpoint until it is made without dead rows.
             if space.has_checkpoint() && space.index().has_dead() {
-                let compacted = std::sync::Arc::clone(&space);
-                self.off(move |_| Ok(compacted.compact())).await?;
+                let compacted = Arc::clone(&space);
+                let compact = move |_: &Inner| {
+                    compacted.compact();
+                    Ok(())
+                };
+                self.off(compact).await?;
                 self.checkpoint_of(space).await?;
             }
         }
         let most = self.0.erase_bytes;
         let done = self.off(move |local| local.store.rewrite(most)).await?;
+        {
+            // Of spaces that were dropped. One that is being written has no name yet.
+            let _turn = self.0.picturing.lock().await;
+            self.off(|local| local.store.tidy_checkpoints()).await?;
+        }
         self.0.store.end_erasing(now).await?;
         let (before, after) = done.bytes;
         let (took, held, again) = (start.elapsed(), done.held, done.again);
@@ -104,7 +116,7 @@ mod tests {
         assert_eq!(engine.purge(&key, None).await.unwrap(), 1);
         // The purge does it by itself: whoever comes second finds nothing to do.
         engine.store.erase(engine.now(), true).await.unwrap();
-        for bytes in [b"quokkavelt", &vector[..], b"pool-gone"] {
+        for bytes in [&b"quokkavelt"[..], &vector, b"pool-gone"] {
             assert_eq!(found(folder.path(), bytes), 0);
         }
         engine.remember(key.clone(), vec![draft("after", "written after", [5.0; 4])], None).await.unwrap();

@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use redb::{ReadableTable as _, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 
 use super::{
     Store, bytes, failed, snapshot,
@@ -141,6 +141,24 @@ impl Store {
     /// Returns where checkpoints are written.
     pub(crate) fn checkpoints(&self) -> Folder {
         Folder(folder(&self.path))
+    }
+
+    /// Removes the files of checkpoints that the store does not name. Blocks the thread; no checkpoint may be written meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if it cannot be read which those are.
+    pub(crate) fn tidy_checkpoints(&self) -> Result<(), Error> {
+        let read = |read: &ReadTransaction| {
+            let mut names = Vec::new();
+            for entry in read.open_table(CHECKPOINTS)?.iter()? {
+                let (space, noted) = entry?;
+                names.push(named(space.value(), noted.value().0));
+            }
+            Ok(names)
+        };
+        let names = self.journal.read(read).map_err(failed)?;
+        tidy(&self.path, |file| names.iter().any(|name| name == file));
+        Ok(())
     }
 
     /// Names a checkpoint that was written, in place of the one before.
