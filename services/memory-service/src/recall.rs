@@ -230,15 +230,21 @@ pub(crate) fn run<C: Contents>(
     }
     if let (Some((text, words)), Some(all)) = (words, parts.first()) {
         let start = Instant::now();
-        let heard = standing.hear(text, words, all, &view.links);
+        // Where a vector speaks too, words that nearly all rows have need not be read in order to find the best.
+        let telling = ranking == Ranking::Hybrid && vector.is_some() && !words.search.is_sparse(all.len());
+        let heard = if telling {
+            standing.hear_telling(text, words, &view.links)
+        } else {
+            standing.hear(text, words, all, &view.links).len()
+        };
         let mut step = Node::new("text", "words, entities and dates of the query", 0.0, None);
-        (step.rows, step.duration) = (Some(heard.len()), Some(start.elapsed()));
+        (step.rows, step.duration) = (Some(heard), Some(start.elapsed()));
         let scan = report.root.children.iter().position(|child| child.name == "scan");
         report.root.children.insert(scan.unwrap_or_default(), step);
     }
 
     let (start, threads) = (Instant::now(), choice.plan.threads);
-    let field = Field { view, parts, in_order, standing };
+    let field = Field { view, parts, in_order, standing: Arc::new(standing) };
     let batch = if threads > 1 { means.batch as u64 } else { u64::MAX };
     let tools = Tools { pool: means.pool, batch, reads: means.reads, vectors: means.contents, stop };
     let overtaken = |unread| Halt::of(unread, field.view.generation);

@@ -14,6 +14,7 @@ pub mod process;
 pub mod scan;
 pub mod settling;
 mod vectors;
+pub mod worded;
 
 use std::{
     cmp::Ordering,

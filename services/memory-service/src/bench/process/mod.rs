@@ -5,7 +5,7 @@
 //! before and after by counts, and by looking for a memory by its own vector.
 
 mod clients;
-mod corpus;
+pub(super) mod corpus;
 mod kills;
 mod restart;
 mod serve;
