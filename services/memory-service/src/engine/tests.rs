@@ -6,7 +6,7 @@ use clock::Clock;
 use telemetry::Telemetry;
 
 use super::Engine;
-use crate::{config::Config, error::Error, memory::Draft, query::Query, space::SpaceKey};
+use crate::{config::Config, error::Error, memory::Draft, query::Query, shape::SpaceKey};
 
 fn draft(id: &str) -> Draft {
     Draft { id: Some(id.to_owned()), category: "c".into(), content: "content".into(), ..Draft::default() }
@@ -102,7 +102,7 @@ async fn a_load_of_many_memories_has_a_checkpoint_before_the_interval_is_over() 
     };
     tokio::select! {
         () = load => {}
-        never = engine.keep_checkpoints() => match never {},
+        never = engine.store.keep_checkpoints() => match never {},
     }
     engine.close().await;
 }

@@ -11,7 +11,7 @@ use rpc::{Caller, Fault, Role, time};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Slot, import, opened};
-use crate::{config::Limits, convert, engine::Engine, error::Error, space::SpaceKey};
+use crate::{config::Limits, convert, engine::Engine, error::Error, shape::SpaceKey};
 
 /// Serves `athena.memory.v1.MemoryAdminService`.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl MemoryAdminService for Admin {
         Caller::of(&request).require(Role::Admin)?;
         let name = convert::admin::name(request.into_inner().name)?;
         let start = Instant::now();
-        let taken = self.engine()?.snapshot(&name).await.map_err(Fault::from)?;
+        let taken = self.engine()?.store.snapshot(&name).await.map_err(Fault::from)?;
         let duration = Some(time::duration_to_proto(start.elapsed()));
         let (bytes, memories) = (taken.bytes, taken.memories);
         Ok(Response::new(wire::TakeSnapshotResponse { bytes, memories, duration }))

@@ -12,7 +12,7 @@ use crate::{
     engine::Engine,
     hygiene::settle::Duplicates,
     memory::Draft,
-    space::SpaceKey,
+    shape::SpaceKey,
 };
 
 /// Longest line.

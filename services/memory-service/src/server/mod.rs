@@ -19,7 +19,7 @@ use tracing::{Instrument as _, Span, field::Empty};
 
 pub(crate) use admin::Admin;
 
-use crate::{config::Limits, convert, engine::Engine, error::Error, recall::Answer, space::SpaceKey};
+use crate::{config::Limits, convert, engine::Engine, error::Error, recall::Answer, shape::SpaceKey};
 
 /// The engine, once the store is read. Until then calls are answered with UNAVAILABLE.
 pub(crate) type Slot = Arc<OnceLock<Arc<Engine>>>;

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     memory::Memory,
     recall::contents::Contents,
-    space::SpaceKey,
+    shape::SpaceKey,
     vector::source::{Unread, Vectors},
 };
 
@@ -116,13 +116,16 @@ impl Rows {
         Ok(())
     }
 
-    /// Hands over the memories of `space` in the order of their numbers, without their vectors. What cannot be read is left out.
+    /// Hands over the memories of `space` after number `after` in the order of their numbers, without their vectors. What cannot be read is
+    /// left out.
     pub(super) fn memories(
         &self,
         space: u32,
-        mut each: impl FnMut(u64, Memory) -> ControlFlow<()>,
+        after: u64,
+        each: &mut dyn FnMut(u64, Memory) -> ControlFlow<()>,
     ) -> Result<(), Refused> {
-        for entry in self.records.range((space, 0)..=(space, u64::MAX))? {
+        let Some(first) = after.checked_add(1) else { return Ok(()) };
+        for entry in self.records.range((space, first)..=(space, u64::MAX))? {
             let (key, row) = entry?;
             let key = key.value();
             // A start counts and tells what it cannot read.

@@ -1,38 +1,19 @@
 //! Writes in which memories become one: what they were goes to the trash in the commit that puts the one.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
-
 use redb::{ReadableTable as _, WriteTransaction};
 
 use super::{
-    Store, failed,
+    Store, erase, failed,
     forgettings::{encode, next},
     tables::{FORGETTINGS, SpaceRow, TRASH},
     write::{self, Committed, Refused, Tables},
 };
 use crate::{
+    backend::Merge,
     error::Error,
-    hygiene::settle::Join,
-    memory::{Change, Record},
-    space::{Shape, SpaceKey},
+    shape::{Shape, SpaceKey},
     upkeep::forgettings::{Cause, Forgetting},
 };
-
-/// What is to be written.
-#[derive(Clone, Debug)]
-pub(crate) struct Merge {
-    /// The records to put, as a [`Change::Put`].
-    pub(crate) change: Arc<Change>,
-    /// Those of them that are several memories in one.
-    pub(crate) joins: Vec<Join>,
-    /// When, on the agent clock.
-    pub(crate) at: SystemTime,
-    /// How long it can be undone; none: what was merged is gone at once.
-    pub(crate) window: Duration,
-}
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,15 +44,6 @@ impl Store {
     }
 }
 
-impl Merge {
-    fn puts(&self) -> &[Record] {
-        match &*self.change {
-            Change::Put(records) => records,
-            Change::Forget(_) => &[],
-        }
-    }
-}
-
 fn apply(
     write: &WriteTransaction,
     (key, shape, most): (&SpaceKey, &Shape, u32),
@@ -88,6 +60,9 @@ fn apply(
         return Ok(Merged::Moved(space.generation));
     }
     let number = keep(write, &mut space, merge, parts)?;
+    if merge.window.is_zero() {
+        erase::leave(write)?;
+    }
     write::put(write, key, &space)?;
     let committed = write::apply(write, key, shape, most, &merge.change, rows)?;
     Ok(Merged::Done(committed, number))

@@ -8,7 +8,7 @@
 mod accounts;
 mod bytes;
 mod checkpoint;
-mod export;
+mod erase;
 mod forgettings;
 mod legacy;
 mod load;
@@ -31,29 +31,25 @@ use journal::{Failed, Journal, Reason, State};
 use redb::WriteTransaction;
 
 use crate::{
+    backend::Found,
     error::Error,
     memory::{Change, Memory},
-    space::{Shape, SpaceKey},
+    shape::{Shape, SpaceKey},
 };
 pub(crate) use bytes::{join, split};
 pub(crate) use checkpoint::{FromParts, Image, Mark, Parts};
-pub(crate) use export::Page;
 use load::Rows;
 pub(crate) use load::Stored;
-pub(crate) use merges::{Merge, Merged};
+pub(crate) use merges::Merged;
+pub(crate) use open::FromRows;
 #[cfg(test)]
 pub(crate) use record::tests::full;
-pub(crate) use snapshot::Snapshot;
-pub(crate) use tables::SpaceRow;
-pub(crate) use trash::{Forget, Which};
-pub(crate) use view::View;
-pub(crate) use write::{Committed, Refused, Removed};
+pub(crate) use snapshot::{Snapshot, tidy as tidy_snapshots};
+pub(crate) use write::Committed;
+use write::Refused;
 
 /// Name of the database in `memory_dir`.
 const FILE: &str = "memory.redb";
-
-/// A memory with its vector.
-pub(crate) type Found = (Arc<Memory>, Vec<f32>);
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -206,14 +202,29 @@ impl Store {
     }
 }
 
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Dimensions(dimensions) => Self::Dimensions(dimensions),
+            Refused::Exists(shape) => Self::Exists(shape.to_string()),
+            Refused::Full => Self::Namespaces,
+            Refused::Forgetting(why) => why.into(),
+            error => Self::Store(Reason::Store, Box::new(error)),
+        }
+    }
+}
+
 fn failed(error: Failed<Refused>) -> Error {
+    failed_by(error)
+}
+
+fn failed_by<E>(error: Failed<E>) -> Error
+where
+    E: Into<Error> + std::error::Error + Send + Sync + 'static,
+{
     match (error.reason(), error) {
         (Some(Reason::Closed), _) => Error::NotReady,
-        (_, Failed::Refused(Refused::Dimensions(dimensions))) => Error::Dimensions(dimensions),
-        (_, Failed::Refused(Refused::Exists(shape))) => Error::Exists(shape.to_string()),
-        (_, Failed::Refused(Refused::Full)) => Error::Namespaces,
-        (_, Failed::Refused(Refused::Forgetting(why))) => why.into(),
-        (_, Failed::Refused(error)) => Error::Store(Reason::Store, Box::new(error)),
+        (_, Failed::Refused(error)) => error.into(),
         (reason, error) => Error::Store(reason.unwrap_or(Reason::Store), Box::new(error)),
     }
 }

@@ -13,7 +13,7 @@ use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use telemetry::Telemetry;
 
 use super::{
-    FILE, Options, Store, accounts, checkpoint, failed, legacy,
+    FILE, FromParts, Mark, Options, Store, accounts, checkpoint, failed, legacy,
     load::{self, Losses, Rows},
     quarantine, snapshot,
     tables::{
@@ -25,20 +25,49 @@ use super::{
 };
 use crate::{
     error::Error,
-    index::Index,
-    space::{Shape, Space, SpaceKey},
+    memory::Memory,
+    shape::{Shape, SpaceKey},
     upkeep::accounts::Accounts,
 };
 
+/// What a start makes of the memories of a space: from its checkpoint, or bare, then from what came after.
+pub(crate) trait FromRows: FromParts {
+    /// Makes it of no memories, for vectors of `shape`.
+    fn bare(shape: &Shape) -> Self;
+    /// Takes a memory, whose number is greater than every one before.
+    fn put(&mut self, seq: u64, memory: &Memory, vector: &[f32]);
+    /// Leaves out what is there no more.
+    fn leave_out(&mut self, seqs: Vec<u64>);
+    /// Hears that this is the state after the write `generation`.
+    fn reached(&mut self, generation: u64);
+}
+
 /// What a store held when it was opened.
-#[derive(Debug, Default)]
-pub(crate) struct Loaded {
-    /// The spaces, with their readable memories.
-    pub(crate) spaces: Vec<(SpaceKey, Space)>,
+#[derive(Debug)]
+pub(crate) struct Loaded<I> {
+    /// The spaces.
+    pub(crate) spaces: Vec<LoadedSpace<I>>,
     /// Memories that could not be read.
     pub(crate) corrupt: u64,
     /// Files that were set aside, now or earlier, because they could not be read.
     pub(crate) quarantined: Vec<PathBuf>,
+}
+
+/// A space as it was on disk.
+#[derive(Debug)]
+pub(crate) struct LoadedSpace<I> {
+    /// Whose it is.
+    pub(crate) key: SpaceKey,
+    /// Its number.
+    pub(crate) number: u32,
+    /// What its vectors are.
+    pub(crate) shape: Shape,
+    /// Its readable memories.
+    pub(crate) memories: I,
+    /// How often they were recalled and said.
+    pub(crate) accounts: Accounts,
+    /// The checkpoint that they were made from, if there was one.
+    pub(crate) mark: Option<Mark>,
 }
 
 /// Why a file was not opened.
@@ -55,11 +84,11 @@ impl Store {
     /// # Errors
     /// [`Error::Open`], [`Error::Store`], [`Error::Later`], or [`Error::Maker`] if the vectors of a default namespace do not fit
     /// the settings, which it names.
-    pub(crate) async fn open(
+    pub(crate) async fn open<I: FromRows + Send + 'static>(
         options: &Options,
         clock: &Clock,
         telemetry: &Telemetry,
-    ) -> Result<(Self, Loaded), Error> {
+    ) -> Result<(Self, Loaded<I>), Error> {
         let path = options.folder.join(FILE);
         let opened = match open(options, clock, telemetry).await {
             Err(Refusal::Damaged(error)) => {
@@ -86,7 +115,11 @@ fn set_aside(path: &Path, error: &(dyn Cause + Send + Sync + 'static)) -> Result
     Ok(())
 }
 
-async fn open(options: &Options, clock: &Clock, telemetry: &Telemetry) -> Result<(Store, Loaded), Refusal> {
+async fn open<I: FromRows + Send + 'static>(
+    options: &Options,
+    clock: &Clock,
+    telemetry: &Telemetry,
+) -> Result<(Store, Loaded<I>), Refusal> {
     let path = options.folder.join(FILE);
     let (opened, journal, from) = (path.clone(), options.journal.clone(), options.restore.clone());
     let restore = move || {
@@ -117,7 +150,11 @@ async fn open(options: &Options, clock: &Clock, telemetry: &Telemetry) -> Result
     }
 }
 
-async fn read_all(journal: &Journal, options: &Options, telemetry: &Telemetry) -> Result<Loaded, Refusal> {
+async fn read_all<I: FromRows + Send + 'static>(
+    journal: &Journal,
+    options: &Options,
+    telemetry: &Telemetry,
+) -> Result<Loaded<I>, Refusal> {
     let is_old = journal.commit(prepare).await.map_err(of_journal)?;
     let format = is_old.map_err(|format| Refusal::Other(Error::Later(format)))?;
     if format {
@@ -189,40 +226,33 @@ fn adopt(write: &WriteTransaction, shape: &Shape) -> Result<Result<(), Error>, R
 }
 
 /// Makes the memories of every space: from its checkpoint, if there is one that fits, and from the rows after it.
-fn all(read: &ReadTransaction, path: &Path) -> Result<Loaded, Refused> {
+fn all<I: FromRows>(read: &ReadTransaction, path: &Path) -> Result<Loaded<I>, Refused> {
     let (rows, mut losses) = (Rows::open(read)?, Losses::default());
-    let (mut loaded, mut named) = (Loaded::default(), Vec::new());
+    let (mut spaces, mut named) = (Vec::new(), Vec::new());
     let checkpoints = read.open_table(CHECKPOINTS)?;
     for (key, row) in load::spaces(read)? {
         let noted = checkpoints.get(row.number)?.map(|noted| noted.value());
-        let from = noted.and_then(|noted| checkpoint::read::<Index>(path, &row, noted));
+        let from = noted.and_then(|noted| checkpoint::read::<I>(path, &row, noted));
         named.extend(noted.map(|(name, _)| checkpoint::named(row.number, name)));
-        let bare = || (Index::new(row.shape.metric, row.shape.dimensions, 0), 0);
-        let mark = from.as_ref().map(|(_, mark)| *mark);
-        let (mut index, last) = match from {
-            None => bare(),
-            Some((mut index, mark)) => {
-                let mut gone = Vec::new();
-                rows.removed(row.number, mark.generation, |seq| gone.push(seq))?;
-                if !gone.is_empty() {
-                    index.leave_out(gone);
-                }
-                (index, mark.last)
+        let (mut memories, mark) =
+            from.map_or_else(|| (I::bare(&row.shape), None), |(memories, mark)| (memories, Some(mark)));
+        if let Some(mark) = mark {
+            let mut gone = Vec::new();
+            rows.removed(row.number, mark.generation, |seq| gone.push(seq))?;
+            if !gone.is_empty() {
+                memories.leave_out(gone);
             }
-        };
-        rows.each(&row, last, &mut losses, |seq, memory, vector| {
-            index.put(seq, &memory, vector);
+        }
+        rows.each(&row, mark.map_or(0, |mark| mark.last), &mut losses, |seq, memory, vector| {
+            memories.put(seq, &memory, vector);
             ControlFlow::Continue(())
         })?;
-        index.reached(row.generation);
-        let space = Space::new(row.number, row.shape, index);
-        *space.accounts() = Accounts::new(accounts::saved(read, space.number())?);
-        mark.into_iter().for_each(|mark| space.note_checkpoint(mark));
-        loaded.spaces.push((key, space));
+        memories.reached(row.generation);
+        let accounts = Accounts::new(accounts::saved(read, row.number)?);
+        spaces.push(LoadedSpace { key, number: row.number, shape: row.shape, memories, accounts, mark });
     }
     checkpoint::tidy(path, |file| named.iter().any(|name| name == file));
-    loaded.corrupt = losses.count();
-    Ok(loaded)
+    Ok(Loaded { spaces, corrupt: losses.count(), quarantined: Vec::new() })
 }
 
 impl SpaceRow {

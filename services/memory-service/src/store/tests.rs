@@ -16,16 +16,19 @@ use telemetry::Telemetry;
 use super::{
     Committed, Options, Store,
     load::Stored,
-    open::Loaded,
+    open::{Loaded, LoadedSpace},
     tables::{DROPPED, IDS, RECORDS, REMOVED, VECTORS},
 };
 use crate::{
     config::Config,
     error::Error,
-    index::tests::{record, seqs as memories},
+    index::{
+        Index,
+        tests::{record, seqs as memories},
+    },
     memory::Change,
     recall::contents::Contents as _,
-    space::{Metric, Shape, Space, SpaceKey},
+    shape::{Metric, Shape, SpaceKey},
     vector::source::Vectors as _,
 };
 
@@ -41,13 +44,13 @@ fn key(tenant: &str) -> SpaceKey {
     SpaceKey::new(tenant, "")
 }
 
-async fn open_as(folder: &Path, shape: &Shape) -> Result<(Store, Loaded), Error> {
+async fn open_as(folder: &Path, shape: &Shape) -> Result<(Store, Loaded<Index>), Error> {
     let config = Config { memory_dir: folder.to_owned(), memory_namespaces: 3, ..Config::defaults() };
     let options = Options { cached_for: Duration::from_secs(60), ..config.store(shape) };
     Store::open(&options, &Clock::system(), &Telemetry::silent("memory-service")).await
 }
 
-async fn open(folder: &Path) -> (Store, Loaded) {
+async fn open(folder: &Path) -> (Store, Loaded<Index>) {
     open_as(folder, &two()).await.unwrap()
 }
 
@@ -67,14 +70,14 @@ fn forget(ids: &[&str]) -> Change {
     Change::Forget(ids.iter().map(|id| (*id).to_owned()).collect())
 }
 
-fn space<'l>(loaded: &'l Loaded, tenant: &str) -> &'l Space {
-    &loaded.spaces.iter().find(|(found, _)| *found == key(tenant)).unwrap().1
+fn space<'l>(loaded: &'l Loaded<Index>, tenant: &str) -> &'l LoadedSpace<Index> {
+    loaded.spaces.iter().find(|space| space.key == key(tenant)).unwrap()
 }
 
-fn ids(store: &Store, loaded: &Loaded, tenant: &str) -> Vec<String> {
+fn ids(store: &Store, loaded: &Loaded<Index>, tenant: &str) -> Vec<String> {
     let space = space(loaded, tenant);
-    let found = memories(&space.index(), &crate::query::Filter::default(), std::time::UNIX_EPOCH);
-    let stored = Stored { store, space: space.number(), dimensions: space.shape().dimensions };
+    let found = memories(&space.memories, &crate::query::Filter::default(), std::time::UNIX_EPOCH);
+    let stored = Stored { store, space: space.number, dimensions: space.shape.dimensions };
     stored.memories(&found).unwrap().iter().map(|memory| memory.id.to_string()).collect()
 }
 
@@ -107,7 +110,10 @@ async fn what_was_committed_is_loaded_and_numbered() {
     assert_eq!(commit(&store, "v", forget(&["z"])).await.generation, None);
     store.close().await;
     let (store, loaded) = open(folder.path()).await;
-    assert_eq!((ids(&store, &loaded, "t"), space(&loaded, "t").generation()), (vec!["a".to_owned()], 3));
+    assert_eq!(
+        (ids(&store, &loaded, "t"), space(&loaded, "t").memories.generation()),
+        (vec!["a".to_owned()], 3)
+    );
     let (_, vector) = store.get(first.space, 2, "a").unwrap().unwrap();
     assert_eq!(vector, [0.5, 0.5]);
     assert_eq!(store.get(first.space, 2, "b").unwrap(), None);

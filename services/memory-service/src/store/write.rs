@@ -6,6 +6,7 @@ use redb::{ReadableTable as _, ReadableTableMetadata as _, Table, WriteTransacti
 
 use super::{
     bytes::Corrupt,
+    erase,
     record::{self, Row},
     tables::{
         ACCOUNTS, CHECKPOINTS, DROPPED, FORGETTINGS, IDS, META, NEXT_SPACE, RECORDS, REMOVED, SPACES,
@@ -13,9 +14,10 @@ use super::{
     },
 };
 use crate::{
-    memory::{Change, Memory, Record},
-    space::{Shape, SpaceKey},
+    memory::{Change, Record},
+    shape::{Shape, SpaceKey},
     upkeep::forgettings,
+    written::Removed,
 };
 
 /// Rows that one commit removes of a dropped space: a writer waits no longer than for these.
@@ -53,10 +55,10 @@ impl<E: Into<redb::Error>> From<E> for Refused {
 /// What a write did.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Committed {
-    /// The number of the space.
+    /// The number of the space; 0 where there is none.
     pub(crate) space: u32,
-    /// What its vectors are.
-    pub(crate) shape: Shape,
+    /// What its vectors are, if it is there.
+    pub(crate) shape: Option<Shape>,
     /// The number of the write; absent if it changed nothing.
     pub(crate) generation: Option<u64>,
     /// The number of the first record that was put; the others follow it.
@@ -65,15 +67,6 @@ pub(crate) struct Committed {
     pub(crate) touched: u32,
     /// What they were, and what the write itself put and replaced again.
     pub(crate) removed: Vec<Removed>,
-}
-
-/// A memory that is in the store no longer.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Removed {
-    /// The number it had.
-    pub(crate) seq: u64,
-    /// What it was; absent where its row could not be read any more.
-    pub(crate) memory: Option<Arc<Memory>>,
 }
 
 /// The rows of a record, encoded before the writer thread has it.
@@ -160,10 +153,10 @@ pub(super) fn apply(
     let stored = find(write, key)?;
     let mut space = match (stored, change) {
         (Some(space), _) => space,
-        (None, Change::Forget(_)) => return Ok(Committed::nothing(0, shape.clone())),
+        (None, Change::Forget(_)) => return Ok(Committed::nothing(None)),
         (None, Change::Put(_)) => make(write, key, shape, most)?,
     };
-    let mut done = Committed::nothing(space.number, space.shape.clone());
+    let mut done = Committed::nothing(Some(&space));
     done.first = space.next;
     let generation = space.generation + 1;
     let mut tables = Tables::open(write, space.number)?;
@@ -181,6 +174,9 @@ pub(super) fn apply(
         done.removed.push(tables.remove((space.number, seq), generation)?);
     }
     done.touched = u32::try_from(done.removed.len()).unwrap_or(u32::MAX);
+    if done.touched > 0 {
+        erase::leave(write)?;
+    }
     if done.touched > 0 || matches!(change, Change::Put(_)) {
         done.end(write, key, &mut space)?;
     }
@@ -200,8 +196,10 @@ impl Committed {
         put(write, key, space)
     }
 
-    pub(super) fn nothing(space: u32, shape: Shape) -> Self {
-        Self { space, shape, generation: None, first: 0, touched: 0, removed: Vec::new() }
+    /// Begins with a write that changed nothing of `space` yet.
+    pub(super) fn nothing(space: Option<&SpaceRow>) -> Self {
+        let (number, shape) = (space.map_or(0, |space| space.number), space.map(|space| space.shape.clone()));
+        Self { space: number, shape, generation: None, first: 0, touched: 0, removed: Vec::new() }
     }
 }
 
@@ -249,6 +247,9 @@ pub(super) fn sweep(write: &WriteTransaction) -> Result<bool, Refused> {
     for row in trash.extract_from_if((space, 0, 0)..=(space, u64::MAX, u64::MAX), |_, _| true)?.take(left) {
         row?;
         left -= 1;
+    }
+    if left < DROPPED_AT_ONCE {
+        erase::leave(write)?;
     }
     if left > 0 {
         dropped.remove(space)?;
