@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -52,7 +52,7 @@ const FAULTS: [Fault; 6] = [
 pub struct Emulator {
     address: SocketAddr,
     injected: Arc<AtomicU64>,
-    calm: Arc<AtomicU64>,
+    calm: Arc<AtomicBool>,
     running: JoinHandle<()>,
 }
 
@@ -62,15 +62,29 @@ impl Emulator {
     /// # Errors
     /// If no port can be had.
     pub async fn start(seed: u64) -> io::Result<Self> {
+        Self::on(0, seed).await
+    }
+
+    /// Starts one without faults.
+    ///
+    /// # Errors
+    /// If the port is taken.
+    pub async fn quiet(port: u16) -> io::Result<Self> {
+        let emulator = Self::on(port, 0).await?;
+        emulator.calm();
+        Ok(emulator)
+    }
+
+    async fn on(port: u16, seed: u64) -> io::Result<Self> {
         let admin = hidane::Admin::default();
-        let listeners = hidane::bind("127.0.0.1", 0).await?;
+        let listeners = hidane::bind("127.0.0.1", port).await?;
         let address = listeners[0].local_addr()?;
-        let (injected, calm) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let (injected, calm) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
         let random = Arc::new(Mutex::new(StdRng::seed_from_u64(seed)));
         let (count, is_calm) = (Arc::clone(&injected), Arc::clone(&calm));
         let layer = axum::middleware::from_fn(move |request: Request, next: Next| {
             let writes = ["/BatchWrite", "/Commit"].iter().any(|end| request.uri().path().ends_with(end));
-            let is_spared = !writes || is_calm.load(Relaxed) > 0;
+            let is_spared = !writes || is_calm.load(Relaxed);
             let fault = if is_spared { None } else { draw(&mut random.lock()) };
             count.fetch_add(u64::from(fault.is_some()), Relaxed);
             spoil(fault, request, next)
@@ -96,7 +110,7 @@ impl Emulator {
 
     /// Fails no more.
     pub(super) fn calm(&self) {
-        self.calm.store(1, Relaxed);
+        self.calm.store(true, Relaxed);
     }
 }
 
