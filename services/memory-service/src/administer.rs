@@ -2,9 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use embedding::Embedder as _;
-use embedding::Hashing;
-
 use crate::{
     engine::Engine,
     error::Error,
@@ -12,8 +9,8 @@ use crate::{
     store::{Page, Snapshot},
 };
 
-/// Pause after a commit of a sweep that failed.
-const AGAIN: Duration = Duration::from_secs(1);
+/// Pause after a commit in the background that failed.
+pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 
 /// Bytes of a page of an export, about.
 const PAGE_BYTES: usize = 1 << 20;
@@ -48,7 +45,8 @@ impl Engine {
     /// # Errors
     /// [`Error::Wish`] if there is no such shape, [`Error::Exists`], [`Error::Namespaces`], and those of a write.
     pub(crate) async fn create(self: &Arc<Self>, key: SpaceKey, wish: Wish) -> Result<(Listed, bool), Error> {
-        let (engine, room, shape) = (Arc::clone(self), self.room().await?, self.shape_of(wish)?);
+        let shape = self.shape_of(wish).map_err(|(field, must)| Error::Wish(field, must))?;
+        let (engine, room) = (Arc::clone(self), self.room().await?);
         let work = async move {
             let _room = room;
             let (number, made) = engine.store.create(&key, &shape).await?;
@@ -95,19 +93,23 @@ impl Engine {
     /// Removes the rows of dropped spaces in the background, a few in each commit, so that writers go on meanwhile.
     pub(crate) fn sweep(self: &Arc<Self>) {
         let engine = Arc::clone(self);
-        self.telemetry.spawn(async move {
-            loop {
-                match engine.store.sweep().await {
-                    Ok(true) => {}
-                    Ok(false) | Err(Error::NotReady) => break,
-                    Err(error) => {
-                        tracing::warn!(%error, "the rows of a dropped namespace cannot be removed yet");
-                        // Real time: it is the disk that is waited for.
-                        tokio::time::sleep(AGAIN).await;
-                    }
+        let sweep = async move { engine.until_done(async || engine.store.sweep().await).await };
+        self.telemetry.spawn(sweep);
+    }
+
+    /// Removes some rows after others, until `remove` says that there are no more.
+    pub(crate) async fn until_done(&self, remove: impl AsyncFn() -> Result<bool, Error>) {
+        loop {
+            match remove().await {
+                Ok(true) => {}
+                Ok(false) | Err(Error::NotReady) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "rows that nobody reads any more cannot be removed yet");
+                    // Real time: it is the disk that is waited for.
+                    tokio::time::sleep(AGAIN).await;
                 }
             }
-        });
+        }
     }
 
     /// Writes a snapshot of the whole store under `name`. Goes on if the caller leaves.
@@ -157,25 +159,38 @@ impl Engine {
         }
     }
 
-    fn shape_of(&self, wish: Wish) -> Result<Shape, Error> {
+    /// Returns by what a space is re-embedded: by `embedder` (empty: that of the settings), of `dimensions` (0: as it has them).
+    ///
+    /// # Errors
+    /// [`Error::Aim`] if nobody here makes such vectors.
+    pub(crate) fn aim(&self, embedder: String, dimensions: usize) -> Result<Shape, Error> {
+        if embedder == Shape::BROUGHT {
+            return Err(Error::Aim("embedder", "must make vectors".to_owned()));
+        }
+        let wish = Wish { embedder, dimensions, metric: Metric::Cosine };
+        self.shape_of(wish).map_err(|(field, must)| Error::Aim(field, must))
+    }
+
+    /// Returns what is wished for, or the field that says what cannot be, and what it must be.
+    fn shape_of(&self, wish: Wish) -> Result<Shape, (&'static str, String)> {
         let Wish { embedder, dimensions, metric } = wish;
-        let ours = embedder.is_empty() || embedder == self.shape.embedder;
-        let made = if ours {
-            Shape { metric, ..self.shape.clone() }
+        let ours = [Some(self.shape.clone()), self.makers.next_shape()].into_iter().flatten();
+        let ours = ours.into_iter().find(|shape| embedder.is_empty() || embedder == shape.embedder);
+        let made = if let Some(shape) = ours {
+            Shape { metric, ..shape }
         } else if embedder == Shape::BROUGHT {
             Shape { embedder, dimensions, metric }
         } else {
             let values = embedder.strip_prefix("hashing-").and_then(|values| values.parse().ok());
-            let values = values.filter(|values| Shape::DIMENSIONS.contains(values));
-            let values = values.ok_or(Error::Wish("embedder", "is not one that runs here".to_owned()))?;
-            Shape { embedder: Hashing::new(values).name().to_owned(), dimensions: values, metric }
+            let made = values.map(|dimensions| Shape { embedder, dimensions, metric });
+            made.filter(Shape::is_hashing).ok_or(("embedder", "is not one that runs here".to_owned()))?
         };
         if !Shape::DIMENSIONS.contains(&made.dimensions) {
-            return Err(Error::Wish("dimensions", "must be from 16 to 4,096".to_owned()));
+            return Err(("dimensions", "must be from 16 to 4,096".to_owned()));
         }
         if dimensions != 0 && dimensions != made.dimensions {
             let must = format!("must be {}, as the embedder {} says", made.dimensions, made.embedder);
-            return Err(Error::Wish("dimensions", must));
+            return Err(("dimensions", must));
         }
         Ok(made)
     }

@@ -2,7 +2,9 @@
 
 mod checkpoints;
 mod forgets;
+mod makers;
 mod recalls;
+mod reembeds;
 mod surveys;
 mod upkeep;
 
@@ -17,17 +19,19 @@ use std::{
     time::Duration,
 };
 
-use caching::{Cache, Resize};
+use caching::Resize;
 use clock::Clock;
-use embedding::{Cached, Embedder, Hashing};
+use embedding::Embedder;
 use journal::State;
 use telemetry::{Counter, Gauge, KeyValue, Telemetry, names};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use self::{
     forgets::{Going, Pruned},
     recalls::{Explained, Planned},
+    reembeds::Reembedding,
 };
+use self::makers::Makers;
 use crate::{
     answers::{Answers, AnswersStats},
     config::Config,
@@ -36,7 +40,7 @@ use crate::{
     memory::{Change, Draft, Memory, Record},
     plan::Planner,
     recall::calibration,
-    space::{Metric, Shape, Space, SpaceKey, Written},
+    space::{Gate, Shape, Space, SpaceKey, Written},
     spaces::Spaces,
     store::{Committed, Store},
     upkeep::Policy,
@@ -59,10 +63,10 @@ pub(crate) struct Engine {
     planner: Arc<Planner>,
     /// Where what the planner learned is kept.
     learned: PathBuf,
-    /// Embeds what is remembered.
-    embedder: Arc<dyn Embedder>,
-    /// Embeds what is asked, and keeps it: questions come again.
-    questions: Arc<Cached>,
+    /// Who embeds what is remembered and what is asked.
+    pub(crate) makers: Makers,
+    /// A re-embedding began.
+    begun: Notify,
     query_timeout: Duration,
     /// Threads a large scan is split over.
     threads: usize,
@@ -105,6 +109,15 @@ pub(crate) struct Remembered {
     pub(crate) replaced: u32,
 }
 
+/// Records that are ready to be stored.
+struct Made {
+    records: Vec<Record>,
+    /// Which of them brought their vectors.
+    brought: Vec<bool>,
+    /// What the other vectors were made for.
+    shape: Shape,
+}
+
 /// Statistics of one space.
 #[derive(Clone, Debug)]
 pub(crate) struct Stats {
@@ -135,20 +148,25 @@ impl Engine {
         telemetry: Telemetry,
         clock: Clock,
     ) -> Result<Arc<Self>, Error> {
-        let embedder = config.make_embedder().await?;
-        let shape = Shape {
-            embedder: embedder.name().to_owned(),
-            dimensions: embedder.dimensions(),
-            metric: Metric::Cosine,
-        };
-        let (store, loaded) = Store::open(&config.store(&shape), &clock, &telemetry).await?;
+        let makers = Makers::of_settings(config, &clock).await?;
+        Self::open_with(config, makers, telemetry, clock).await
+    }
+
+    /// As [`Engine::open`], with these embedders.
+    async fn open_with(
+        config: &Config,
+        makers: Makers,
+        telemetry: Telemetry,
+        clock: Clock,
+    ) -> Result<Arc<Self>, Error> {
+        let shape = makers.shape();
+        let options = config.store(&shape, makers.next_shape());
+        let (store, loaded) = Store::open(&options, &clock, &telemetry).await?;
         let damaged = telemetry.counter(names::MEMORY_CORRUPT);
         damaged.add(loaded.corrupt, &[]);
         let (corrupt, quarantined) = (loaded.corrupt, loaded.quarantined.len());
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = if config.memory_parallel_queries { cores } else { 1 };
-        let questions =
-            Cache::new(config.memory_embedding_cache_size, config.memory_query_cache_ttl, clock.clone());
         let capacity = telemetry.gauge(names::CACHE_CAPACITY);
         show(&capacity, config.memory_query_cache_size);
         let resized = move |resize: &Resize| {
@@ -167,8 +185,8 @@ impl Engine {
             answers: Answers::new(config.answers(), clock.clone(), Some(Arc::new(resized))),
             planner: Arc::new(Planner::new(costs)),
             learned,
-            questions: Arc::new(Cached::new(Arc::clone(&embedder), questions)),
-            embedder,
+            makers,
+            begun: Notify::new(),
             query_timeout: config.query_timeout,
             threads,
             batch: config.memory_query_batch_size,
@@ -202,24 +220,39 @@ impl Engine {
             "memories are loaded"
         );
         engine.sweep();
+        engine.sweep_sets().await?;
         Ok(engine)
     }
 
-    /// Stores `drafts` in one commit and returns once they are on disk and found by every recall. Goes on if the caller leaves.
+    /// Stores `drafts` in one commit and returns once they are on disk and found by every recall. Their vectors, where they bring any, are of
+    /// `shape`; absent: of the space's. Goes on if the caller leaves.
     ///
     /// # Errors
-    /// [`Error::Embedder`], [`Error::Store`], and [`Error::NotReady`] once the service stops; nothing was stored then.
+    /// [`Error::Embedder`], [`Error::Reembedded`] if the space is not of `shape`, [`Error::Store`], and [`Error::NotReady`] once the service
+    /// stops; nothing was stored then.
     pub(crate) async fn remember(
         self: &Arc<Self>,
         key: SpaceKey,
         drafts: Vec<Draft>,
+        shape: Option<Shape>,
     ) -> Result<Remembered, Error> {
         let (engine, room) = (Arc::clone(self), self.room().await?);
         let work = async move {
-            let records = engine.complete(&key, drafts).await?;
-            let ids = records.iter().map(|record| record.memory.id.to_string()).collect();
-            let replaced = engine.write(key, Change::Put(records), room).await?;
-            Ok(Remembered { ids, replaced })
+            let _room = room;
+            let is_fixed = shape.is_some();
+            let mut made = engine.complete(shape.unwrap_or_else(|| engine.shape(&key)), drafts).await?;
+            let ids = made.records.iter().map(|record| record.memory.id.to_string()).collect();
+            loop {
+                let change = Arc::new(Change::Put(made.records));
+                match engine.write(&key, &made.shape, &change).await {
+                    // The space changed to other vectors after these were made.
+                    Err(Error::Reembedded) if !is_fixed => {
+                        let Change::Put(records) = Arc::unwrap_or_clone(change) else { continue };
+                        made = engine.complete_anew(engine.shape(&key), Made { records, ..made }).await?;
+                    }
+                    replaced => return Ok(Remembered { ids, replaced: replaced? }),
+                }
+            }
         };
         self.telemetry.spawn(work).await.map_err(Error::Task)?
     }
@@ -234,7 +267,7 @@ impl Engine {
         id: String,
     ) -> Result<(Arc<Memory>, Vec<f32>), Error> {
         let (engine, space) = (Arc::clone(self), self.spaces.get(key).ok_or(Error::NotFound)?);
-        let read = move || engine.store.get(space.number(), space.shape().dimensions, &id);
+        let read = move || engine.store.get(space.site(), &id);
         let found = self.telemetry.spawn_blocking(read).await.map_err(Error::Task)??;
         let now = self.clock.now();
         found.filter(|(memory, _)| memory.expires.is_none_or(|at| now < at)).ok_or(Error::NotFound)
@@ -263,7 +296,7 @@ impl Engine {
     /// Measures what the planner's kinds of work cost here, and keeps it. Takes a few milliseconds off the async workers.
     pub(crate) async fn calibrate(&self) {
         let (planner, pool, threads) = (Arc::clone(&self.planner), Arc::clone(&self.pool), self.threads);
-        let dimensions = self.embedder.dimensions();
+        let dimensions = self.shape.dimensions;
         let measure = move || calibration::measure(&planner, &pool, dimensions, threads);
         if let Err(error) = self.telemetry.spawn_blocking(measure).await {
             tracing::warn!(%error, "the costs of plans could not be measured");
@@ -311,12 +344,18 @@ impl Engine {
     }
 
     /// The one way in which a space's memories change: on disk, then in memory, then out of the query cache.
-    async fn write(&self, key: SpaceKey, change: Change, _room: OwnedSemaphorePermit) -> Result<u32, Error> {
-        let change = Arc::new(change);
-        let committed = self.store.commit(&key, &self.shape, &change).await?;
+    async fn write(&self, key: &SpaceKey, shape: &Shape, change: &Arc<Change>) -> Result<u32, Error> {
+        let _gate = self.gate(key).await;
+        let committed = self.store.commit(key, shape, change).await?;
         let touched = committed.touched;
-        self.take_over(&key, committed, change).await;
+        self.take_over(key, committed, Arc::clone(change)).await;
         Ok(touched)
+    }
+
+    /// Goes through the gate of the space of `key`, if it is there: until this is dropped, it does not change to other vectors.
+    async fn gate(&self, key: &SpaceKey) -> Option<OwnedRwLockReadGuard<()>> {
+        let gate: Arc<Gate> = self.spaces.get(key)?.gate();
+        Some(gate.read_owned().await)
     }
 
     /// Takes over what is on disk: into memory, then out of the query cache.
@@ -339,35 +378,35 @@ impl Engine {
         }
     }
 
-    /// Completes `drafts`; what comes without a vector is embedded in one batch.
-    async fn complete(&self, key: &SpaceKey, drafts: Vec<Draft>) -> Result<Vec<Record>, Error> {
+    /// Completes `drafts`; what comes without a vector is embedded for `shape` in one batch.
+    async fn complete(&self, shape: Shape, drafts: Vec<Draft>) -> Result<Made, Error> {
+        let brought: Vec<bool> = drafts.iter().map(|draft| draft.embedding.is_some()).collect();
         let bare = drafts.iter().filter(|draft| draft.embedding.is_none());
         let texts: Vec<&str> = bare.map(|draft| draft.content.as_str()).collect();
-        let mut vectors = if texts.is_empty() {
-            Vec::new().into_iter()
-        } else {
-            self.embedder_of(self.space(key).shape(), false)?.embed(&texts).await?.into_iter()
-        };
+        let mut vectors = self.embed(&shape, &texts).await?.into_iter();
         let now = self.clock.now();
         let complete = |draft: Draft| {
             let vector = || vectors.next().unwrap_or_default();
             draft.complete(now, || ulid::Ulid::from_datetime(now).to_string(), vector)
         };
-        Ok(drafts.into_iter().map(complete).collect())
+        Ok(Made { records: drafts.into_iter().map(complete).collect(), brought, shape })
     }
 
-    /// Returns who makes the vectors of `shape`; for questions, who also keeps them.
-    fn embedder_of(&self, shape: &Shape, is_question: bool) -> Result<Arc<dyn Embedder>, Error> {
-        if shape.embedder == self.shape.embedder && shape.dimensions == self.shape.dimensions {
-            let questions: Arc<dyn Embedder> = Arc::clone(&self.questions) as Arc<dyn Embedder>;
-            return Ok(if is_question { questions } else { Arc::clone(&self.embedder) });
-        }
-        // Made in no time, and from the name alone.
-        let hashing = Hashing::new(shape.dimensions);
-        if hashing.name() == shape.embedder {
-            return Ok(Arc::new(hashing));
-        }
-        Err(Error::Brought(shape.embedder.clone()))
+    /// Embeds for `shape` what was embedded for another.
+    async fn complete_anew(&self, shape: Shape, mut made: Made) -> Result<Made, Error> {
+        let ours = made.records.iter_mut().zip(&made.brought).filter(|(_, brought)| !**brought);
+        let (texts, places): (Vec<_>, Vec<_>) = ours
+            .map(|(record, _)| (Arc::clone(&record.memory), &mut record.embedding))
+            .unzip();
+        let texts: Vec<&str> = texts.iter().map(|memory| memory.content.as_str()).collect();
+        let vectors = self.embed(&shape, &texts).await?;
+        places.into_iter().zip(vectors).for_each(|(place, vector)| *place = vector);
+        Ok(Made { shape, ..made })
+    }
+
+    /// Embeds `texts` for `shape`.
+    async fn embed(&self, shape: &Shape, texts: &[&str]) -> Result<Vec<Vec<f32>>, Error> {
+        if texts.is_empty() { Ok(Vec::new()) } else { Ok(self.makers.of(shape, false)?.embed(texts).await?) }
     }
 
     /// Returns the space of `key`; one without memories if nothing was ever written to it.

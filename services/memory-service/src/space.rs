@@ -21,7 +21,7 @@ use crate::{
     index::Index,
     memory::Change,
     plan::Strategy,
-    store::{Mark, Removed},
+    store::{Mark, Removed, Site},
 };
 
 /// Whose memories, and which of them.
@@ -55,11 +55,18 @@ pub(crate) struct Written {
     pub(crate) removed: Vec<Removed>,
 }
 
+/// Lets many writers in, or one who needs to be alone.
+pub(crate) type Gate = tokio::sync::RwLock<()>;
+
 /// The memories of one space.
 #[derive(Debug)]
 pub(crate) struct Space {
     number: u32,
     shape: Shape,
+    /// The set that its vectors lie in.
+    vectors: u32,
+    /// Who writes holds it for reading until the write is seen; who changes the space to another set holds it alone.
+    gate: Arc<Gate>,
     index: RwLock<Index>,
     /// Writes that are on disk and whose predecessor has not been applied yet, by generation.
     early: Mutex<BTreeMap<u64, Written>>,
@@ -88,6 +95,12 @@ impl Shape {
     pub(crate) const BROUGHT: &'static str = "none";
     /// Values that a vector may have.
     pub(crate) const DIMENSIONS: RangeInclusive<usize> = 16..=4096;
+
+    /// Returns whether its vectors are made without a model, by what every service has.
+    pub(crate) fn is_hashing(&self) -> bool {
+        let Self { embedder, dimensions, .. } = self;
+        Self::DIMENSIONS.contains(dimensions) && *embedder == format!("hashing-{dimensions}")
+    }
 }
 
 impl fmt::Display for Shape {
@@ -104,6 +117,8 @@ impl Space {
         Self {
             number,
             shape,
+            vectors: number,
+            gate: Arc::default(),
             index: RwLock::new(index),
             early: Mutex::default(),
             applied,
@@ -113,6 +128,24 @@ impl Space {
             answered: AtomicBool::new(false),
             kept: AtomicU64::new(0),
             kept_last: AtomicU64::new(0),
+        }
+    }
+
+    /// Says in which set its vectors lie, if that is not the one of its own number.
+    #[must_use]
+    pub(crate) fn in_set(self, vectors: u32) -> Self {
+        Self { vectors, ..self }
+    }
+
+    /// Makes what takes the place of this space once its vectors are made anew: of another shape, in the set `vectors`, as `index` has them.
+    pub(crate) fn successor(&self, shape: Shape, vectors: u32, index: Index) -> Self {
+        let count = |counter: &AtomicU64| AtomicU64::new(counter.load(Relaxed));
+        Self {
+            gate: Arc::clone(&self.gate),
+            hits: count(&self.hits),
+            misses: count(&self.misses),
+            plans: self.plans.each_ref().map(count),
+            ..Self::new(self.number, shape, index).in_set(vectors)
         }
     }
 
@@ -130,6 +163,21 @@ impl Space {
     /// Returns what its vectors are.
     pub(crate) fn shape(&self) -> &Shape {
         &self.shape
+    }
+
+    /// Returns where its rows lie.
+    pub(crate) fn site(&self) -> Site {
+        Site { space: self.number, vectors: self.vectors, dimensions: self.shape.dimensions }
+    }
+
+    /// Returns what writers hold for reading.
+    pub(crate) fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.gate)
+    }
+
+    /// Returns whether it was dropped, or another has taken its place.
+    pub(crate) fn is_over(&self) -> bool {
+        self.generation() == u64::MAX
     }
 
     /// Returns the number of the last write that is seen.
@@ -155,7 +203,10 @@ impl Space {
     pub(crate) async fn apply(&self, generation: u64, written: Written) {
         {
             let mut early = self.early.lock();
-            early.insert(generation, written);
+            // A space that took another's place may have been made of it.
+            if generation > self.generation() {
+                early.insert(generation, written);
+            }
             let mut next = self.generation().saturating_add(1);
             while let Some(written) = early.remove(&next) {
                 self.index.write().apply(&written, next);
@@ -188,7 +239,7 @@ impl Space {
         self.kept_last.store(mark.last, Relaxed);
     }
 
-    /// Lets go of everyone who waits for a write: the space was dropped, and nobody finds it any more.
+    /// Lets go of everyone who waits for a write: the space was dropped or replaced, and nobody finds it any more.
     pub(crate) fn drop_all(&self) {
         // Under this lock, so that no write that is being applied sets the generation back.
         let _early = self.early.lock();

@@ -64,6 +64,15 @@ impl Spaces {
         Some(space)
     }
 
+    /// Puts `next` in the place of `older`, which it was made of; not if that was dropped since.
+    pub(crate) fn replace(&self, key: &SpaceKey, older: &Space, next: Space) {
+        let mut known = self.0.write();
+        if let Some(space) = known.spaces.get_mut(key).filter(|space| space.number() == older.number()) {
+            *space = Arc::new(next);
+        }
+        older.drop_all();
+    }
+
     /// Forgets a space that was dropped on disk.
     pub(crate) fn dropped(&self, key: &SpaceKey, number: u32) {
         let mut known = self.0.write();

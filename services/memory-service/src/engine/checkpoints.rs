@@ -53,7 +53,7 @@ impl Engine {
         let (checkpoints, pictured) = (self.store.checkpoints(), Arc::clone(&space));
         let write = move || {
             let picture = pictured.index().picture();
-            let mark = picture.mark(pictured.number());
+            let mark = picture.mark(pictured.site());
             checkpoints.write(mark, &picture)
         };
         let unnamed = self.telemetry.spawn_blocking(write).await.map_err(Error::Task)??;

@@ -69,6 +69,7 @@ impl Engine {
         let (engine, room) = (Arc::clone(self), self.room().await?);
         let work = async move {
             let _room = room;
+            let _gate = engine.gate(&key).await;
             let forget = Forget { which, cause, at: engine.clock.now(), window: engine.policy.window };
             let done = engine.store.forget(&key, &engine.shape, forget).await?;
             engine.forgotten.add(done.ids.len() as u64, &[KeyValue::new(names::CAUSE, cause.as_str())]);
@@ -88,6 +89,7 @@ impl Engine {
         let (engine, room) = (Arc::clone(self), self.room().await?);
         let work = async move {
             let _room = room;
+            let _gate = engine.gate(&key).await;
             let done = engine.store.undo(&key, number, engine.clock.now()).await?;
             let back = done.records.len() as u64;
             engine.take_over(&key, done.committed, Arc::new(Change::Put(done.records))).await;

@@ -72,19 +72,27 @@ impl Engine {
         query: Query,
         budget: Option<Duration>,
     ) -> Result<(Arc<Answer>, bool), Error> {
-        let memories = self.space(key);
-        let query = canonical(query, &memories)?;
-        let key = Key { space: memories.number(), generation: memories.generation(), query };
-        let hit = self.answers.get(&key, self.clock.now());
-        memories.count(hit.is_some());
-        self.note_read(hit.is_some());
-        if let Some(answer) = hit {
-            return Ok((answer, true));
+        let mut query = query;
+        loop {
+            let memories = self.space(key);
+            query = canonical(query, &memories)?;
+            let key = Key { space: memories.number(), generation: memories.generation(), query };
+            let hit = self.answers.get(&key, self.clock.now());
+            memories.count(hit.is_some());
+            self.note_read(hit.is_some());
+            if let Some(answer) = hit {
+                return Ok((answer, true));
+            }
+            let answer = match self.run(&memories, key.query.clone(), None, budget, true).await {
+                Err(Error::Reembedded) => {
+                    query = key.query;
+                    continue;
+                }
+                ran => Arc::new(ran?.answer),
+            };
+            self.answers.keep(&memories, key.query, &answer);
+            return Ok((answer, false));
         }
-        let ran = self.run(&memories, key.query.clone(), None, budget, true).await?;
-        let answer = Arc::new(ran.answer);
-        self.answers.keep(&memories, key.query, &answer);
-        Ok((answer, false))
     }
 
     /// Runs `query` past every cache, by `plan` or by the cheapest, and counts nothing.
@@ -100,11 +108,16 @@ impl Engine {
         budget: Option<Duration>,
     ) -> Result<Explained, Error> {
         let start = Instant::now();
-        let memories = self.space(key);
-        let query = canonical(query, &memories)?;
-        let would_hit_cache = self.would_hit(&memories, &query);
-        let ran = self.run(&memories, query, plan, budget, false).await?;
-        Ok(Explained { ran, would_hit_cache, total: start.elapsed() })
+        let mut query = query;
+        loop {
+            let memories = self.space(key);
+            query = canonical(query, &memories)?;
+            let would_hit_cache = self.would_hit(&memories, &query);
+            match self.run(&memories, query.clone(), plan, budget, false).await {
+                Err(Error::Reembedded) => {}
+                ran => return Ok(Explained { ran: ran?, would_hit_cache, total: start.elapsed() }),
+            }
+        }
     }
 
     /// Says how `query` would be run, by `plan` or by the cheapest, and runs nothing.
@@ -144,8 +157,8 @@ impl Engine {
         let dimensions = space.shape().dimensions;
         let embedder = match query.likeness.vector() {
             Some(vector) if vector.len() != dimensions => return Err(Error::Dimensions(dimensions)),
-            None if query.ranking.by_vector() => self.embedder_of(space.shape(), is_question)?,
-            _ => Arc::clone(&self.embedder),
+            None if query.ranking.by_vector() => self.makers.of(space.shape(), is_question)?,
+            _ => self.makers.ours(),
         };
         let scan = async {
             // Before its turn: an embedder that is waited for must not keep others from scanning.
@@ -174,8 +187,8 @@ impl Engine {
         plan: Option<Strategy>,
         stop: &Arc<Stop>,
     ) -> Result<Ran, Error> {
-        let (number, dimensions) = (space.number(), space.shape().dimensions);
-        let contents = Stored { store: &self.store, space: number, dimensions };
+        let number = space.number();
+        let contents = Stored { store: &self.store, site: space.site() };
         let means = Means {
             planner: &self.planner,
             wish: self.wish(plan),
@@ -192,6 +205,8 @@ impl Engine {
                 Err(Halt::Stopped) => return Err(Error::TimedOut),
                 Err(Halt::Unfit(unfit)) => return Err(unfit.into()),
                 Err(Halt::Failed(error)) => return Err(Error::Store(Reason::Store, error)),
+                // Another took its place, or it was dropped: what is written by now is none of this one's.
+                Err(Halt::Overtaken { .. }) if space.is_over() => return Err(Error::Reembedded),
                 // The write is on disk, and memory has it in no time.
                 Err(Halt::Overtaken { generation, .. }) if tried < TRIES => {
                     tried += u32::from(space.generation() == generation);

@@ -13,7 +13,7 @@ use super::{
     threads::Threads,
 };
 use crate::{
-    store::{FromParts, Image, Mark, Parts, SpaceRow, join, split},
+    store::{FromParts, Image, Mark, Parts, Site, SpaceRow, join, split},
     vector::{
         arena::{Arena, Rows},
         metric::Metric,
@@ -60,10 +60,11 @@ impl Index {
 }
 
 impl Picture {
-    /// Returns what a checkpoint of it holds, of the space of that number.
-    pub(crate) fn mark(&self, space: u32) -> Mark {
+    /// Returns what a checkpoint of it holds, of the space at that site.
+    pub(crate) fn mark(&self, Site { space, vectors, .. }: Site) -> Mark {
         let last = self.rows.len().checked_sub(1).and_then(|row| u32::try_from(row).ok());
-        Mark { space, generation: self.generation, last: last.map_or(0, |row| self.rows.seq(row)) }
+        let last = last.map_or(0, |row| self.rows.seq(row));
+        Mark { space, vectors, generation: self.generation, last }
     }
 }
 

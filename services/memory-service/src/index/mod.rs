@@ -7,6 +7,7 @@ pub(crate) mod column;
 pub(crate) mod entities;
 pub(crate) mod facts;
 mod image;
+mod left;
 mod narrow;
 mod postings;
 pub(crate) mod text;

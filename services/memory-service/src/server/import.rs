@@ -10,8 +10,9 @@ use crate::{
     config::Limits,
     convert::{self, BATCH},
     engine::Engine,
+    error::Error,
     memory::Draft,
-    space::SpaceKey,
+    space::{Shape, SpaceKey},
 };
 
 /// Longest line.
@@ -50,6 +51,8 @@ struct Import {
     engine: Arc<Engine>,
     key: SpaceKey,
     limits: Limits,
+    /// What the vectors of the lines are.
+    shape: Option<Shape>,
     /// What came of a line whose end has not come yet.
     rest: Vec<u8>,
     /// The number of the line.
@@ -62,7 +65,7 @@ struct Import {
 impl Import {
     fn new(engine: Arc<Engine>, key: SpaceKey, limits: Limits) -> Self {
         let done = wire::ImportMemoriesResponse::default();
-        Self { engine, key, limits, rest: Vec::new(), number: 0, drafts: Vec::new(), bytes: 0, done }
+        Self { engine, key, limits, shape: None, rest: Vec::new(), number: 0, drafts: Vec::new(), bytes: 0, done }
     }
 
     async fn take(&mut self, bytes: &[u8]) -> Result<(), Fault> {
@@ -97,6 +100,7 @@ impl Import {
         if self.number == 1 {
             let shape = convert::lines::shape(line).map_err(|what| self.wrong(&what))?;
             self.limits.dimensions = shape.dimensions;
+            self.shape = Some(shape.clone());
             return Ok(self.engine.admit(&self.key, shape).await?);
         }
         if line.trim_ascii().is_empty() {
@@ -118,10 +122,19 @@ impl Import {
         if drafts.is_empty() {
             return Ok(());
         }
-        let done = self.engine.remember(self.key.clone(), drafts).await?;
+        let done = match self.engine.remember(self.key.clone(), drafts, self.shape.clone()).await {
+            Err(Error::Reembedded) => return Err(self.mixed().into()),
+            done => done?,
+        };
         self.done.memories += done.ids.len() as u64;
         self.done.replaced += u64::from(done.replaced);
         Ok(())
+    }
+
+    /// Says that the namespace changed to other vectors than the lines have.
+    fn mixed(&self) -> Error {
+        let given = self.shape.as_ref().map(ToString::to_string).unwrap_or_default();
+        Error::Mixed { given, ours: self.engine.shape(&self.key).to_string() }
     }
 
     fn wrong(&self, what: &str) -> Fault {

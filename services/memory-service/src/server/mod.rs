@@ -80,7 +80,7 @@ impl MemoryService for Adapter {
     ) -> Result<Response<wire::RememberResponse>, Status> {
         let (key, request) = opened(request, |request| &request.namespace)?;
         let draft = convert::draft(request.memory, self.limits_of(&key)?)?;
-        let done = self.engine()?.remember(key, vec![draft]).await.map_err(Fault::from)?;
+        let done = self.engine()?.remember(key, vec![draft], None).await.map_err(Fault::from)?;
         let id = done.ids.into_iter().next().unwrap_or_default();
         Ok(Response::new(wire::RememberResponse { id, replaced: done.replaced > 0 }))
     }
@@ -91,7 +91,7 @@ impl MemoryService for Adapter {
     ) -> Result<Response<wire::RememberBatchResponse>, Status> {
         let (key, request) = opened(request, |request| &request.namespace)?;
         let drafts = convert::drafts(request.memories, self.limits_of(&key)?)?;
-        let done = self.engine()?.remember(key, drafts).await.map_err(Fault::from)?;
+        let done = self.engine()?.remember(key, drafts, None).await.map_err(Fault::from)?;
         Ok(Response::new(wire::RememberBatchResponse { ids: done.ids, replaced: done.replaced }))
     }
 

@@ -33,10 +33,11 @@ impl Store {
     /// # Errors
     /// [`Error::Store`] if the store cannot be read.
     pub(crate) fn page(&self, space: &Space, after: u64, bytes: usize) -> Result<Page, Error> {
-        let row = SpaceRow { number: space.number(), generation: 0, next: 0, shape: space.shape().clone() };
+        let (number, vectors, shape) = (space.number(), space.site().vectors, space.shape().clone());
+        let row = SpaceRow { number, generation: 0, next: 0, shape, vectors, coming: None };
         let read = |read: &redb::ReadTransaction| {
             let (mut page, mut losses, mut taken) = (Page::default(), Losses::default(), 0);
-            Rows::open(read)?.each(&row, after, &mut losses, |seq, memory, vector| {
+            Rows::open(read)?.each(&row, (after, u64::MAX), &mut losses, |seq, memory, vector| {
                 taken += weight(&memory, vector);
                 page.records.push(Record { memory: Arc::new(memory), embedding: vector.to_vec() });
                 if taken < bytes {

@@ -102,6 +102,7 @@ fn add(write: &WriteTransaction, key: &SpaceKey, shape: &Shape, records: &[Recor
         space.next += 1;
         ids.insert((space.number, record.memory.id.as_bytes()), place.1)?;
         rows.insert(place, Row::memory(&record.memory).under(place))?;
+        let place = (space.vectors, place.1);
         vectors.insert(place, Row::vector(&record.embedding).under(place))?;
     }
     put(write, key, &space)

@@ -9,11 +9,13 @@ mod bytes;
 mod checkpoint;
 mod export;
 mod forgettings;
+mod job;
 mod legacy;
 mod load;
 mod open;
 mod quarantine;
 mod record;
+mod reembeddings;
 mod snapshot;
 mod tables;
 #[cfg(test)]
@@ -37,10 +39,11 @@ pub(crate) use bytes::{join, split};
 pub(crate) use checkpoint::{FromParts, Image, Mark, Parts};
 pub(crate) use export::Page;
 use load::Rows;
-pub(crate) use load::Stored;
+pub(crate) use load::{Site, Stored};
 use record::Row;
 #[cfg(test)]
 pub(crate) use record::tests::full;
+pub(crate) use reembeddings::{Base, Changed, Page as Unembedded};
 pub(crate) use snapshot::Snapshot;
 pub(crate) use tables::SpaceRow;
 pub(crate) use trash::{Forget, Which};
@@ -64,6 +67,8 @@ pub(crate) struct Options {
     pub(crate) journal: journal::Options,
     /// What the vectors of a tenant's default namespace are.
     pub(crate) shape: Shape,
+    /// What else they may be: another embedder that runs, beside every `hashing-`.
+    pub(crate) other: Option<Shape>,
     /// Most namespaces of a tenant.
     pub(crate) namespaces: u32,
     /// Most decoded memories kept.
@@ -77,16 +82,19 @@ pub(crate) struct Options {
 pub(crate) struct Store {
     journal: Journal,
     path: PathBuf,
+    /// What a space is made of that is first written to.
+    shape: Shape,
     namespaces: u32,
     /// Decoded memories by space and number: what a number leads to never changes.
     cache: Cache<(u32, u64), Arc<Memory>>,
 }
 
 impl Store {
-    /// Writes `change` to the space of `key`, which is made of `shape` if it is missing, and returns once it is on disk.
+    /// Writes `change`, whose vectors were made under `shape`, to the space of `key`, and returns once it is on disk. A space that is missing is
+    /// made of the shape of the settings.
     ///
     /// # Errors
-    /// [`Error::Shape`] where vectors of another length are put, [`Error::Namespaces`], [`Error::Store`], or [`Error::NotReady`]
+    /// [`Error::Reembedded`] where the space is of another shape, [`Error::Dimensions`] where vectors of another length are put, [`Error::Namespaces`], [`Error::Store`], or [`Error::NotReady`]
     /// once the store is closed; nothing was written then.
     pub(crate) async fn commit(
         &self,
@@ -94,7 +102,8 @@ impl Store {
         shape: &Shape,
         change: &Arc<Change>,
     ) -> Result<Committed, Error> {
-        let (key, shape, change, most) = (key.clone(), shape.clone(), Arc::clone(change), self.namespaces);
+        let (key, shape, change) = (key.clone(), shape.clone(), Arc::clone(change));
+        let (fresh, most) = (self.shape.clone(), self.namespaces);
         // Encoded before the writer thread has it: that thread is what every writer waits for.
         let mut rows: write::Rows = match &*change {
             Change::Put(records) => {
@@ -105,7 +114,7 @@ impl Store {
         };
         let bytes = rows.iter().map(|(memory, vector)| memory.len() + vector.len()).sum();
         let write =
-            move |write: &WriteTransaction| write::apply(write, &key, &shape, most, &change, &mut rows);
+            move |write: &WriteTransaction| write::apply(write, (&key, &fresh, most), &shape, &change, &mut rows);
         let done = self.journal.commit_sized(bytes, write).await.map_err(failed)?;
         self.uncache(&done);
         Ok(done)
@@ -139,19 +148,20 @@ impl Store {
         self.journal.commit(write::sweep).await.map_err(failed)
     }
 
-    /// Returns the memory of `id`, with its vector of `dimensions` values. Blocks the thread.
+    /// Returns the memory of `id` with its vector. Blocks the thread.
     ///
     /// # Errors
     /// [`Error::Store`] if it cannot be read.
-    pub(crate) fn get(&self, space: u32, dimensions: usize, id: &str) -> Result<Option<Found>, Error> {
+    pub(crate) fn get(&self, site: Site, id: &str) -> Result<Option<Found>, Error> {
+        let space = site.space;
         let read = |read: &redb::ReadTransaction| {
             let rows = Rows::open(read)?;
             let Some(seq) = rows.seq(space, id)? else { return Ok(None) };
             let Some(memory) = self.cached(&rows, (space, seq))? else {
                 return Err(bytes::Corrupt::Length.into());
             };
-            let mut vector = vec![0.0; dimensions];
-            if *memory.id != *id || !rows.vector((space, seq), &mut vector)? {
+            let mut vector = vec![0.0; site.dimensions];
+            if *memory.id != *id || !rows.vector((site.vectors, seq), &mut vector)? {
                 return Err(bytes::Corrupt::Checksum.into());
             }
             Ok(Some((memory, vector)))
@@ -203,6 +213,10 @@ fn failed(error: Failed<Refused>) -> Error {
     match (error.reason(), error) {
         (Some(Reason::Closed), _) => Error::NotReady,
         (_, Failed::Refused(Refused::Dimensions(dimensions))) => Error::Dimensions(dimensions),
+        (_, Failed::Refused(Refused::Shape(_))) => Error::Reembedded,
+        (_, Failed::Refused(Refused::NoNamespace)) => Error::NoNamespace,
+        (_, Failed::Refused(Refused::NoReembedding)) => Error::NoReembedding,
+        (_, Failed::Refused(Refused::Reembedding(by))) => Error::Reembedding(by),
         (_, Failed::Refused(Refused::Exists(shape))) => Error::Exists(shape.to_string()),
         (_, Failed::Refused(Refused::Full)) => Error::Namespaces,
         (_, Failed::Refused(Refused::Forgetting(why))) => why.into(),

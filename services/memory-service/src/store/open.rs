@@ -13,12 +13,12 @@ use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use telemetry::Telemetry;
 
 use super::{
-    FILE, Options, Store, checkpoint, failed, legacy,
+    FILE, Mark, Options, Store, checkpoint, failed, legacy,
     load::{self, Losses, Rows},
-    quarantine, snapshot,
+    quarantine, reembeddings, snapshot,
     tables::{
-        CHECKPOINTS, DAMAGED, DROPPED, FORGETTINGS, FORMAT, FORMAT_NAME, IDS, META, RECORDS, REMOVED, SPACES,
-        SpaceRow, TRASH, VECTORS,
+        CHECKPOINTS, DAMAGED, DROPPED, FORGETTINGS, FORMAT, FORMAT_NAME, IDS, JOBS, META, OLD_SETS, RECORDS,
+        REMOVED, SPACES, SpaceRow, TRASH, VECTORS,
     },
     trash,
     write::Refused,
@@ -105,8 +105,8 @@ async fn open(options: &Options, clock: &Clock, telemetry: &Telemetry) -> Result
     match read_all(&journal, options, telemetry).await {
         Ok(loaded) => {
             let cache = Cache::new(options.cached, options.cached_for, clock.clone());
-            let namespaces = options.namespaces;
-            Ok((Store { journal, path, namespaces, cache }, loaded))
+            let (shape, namespaces) = (options.shape.clone(), options.namespaces);
+            Ok((Store { journal, path, shape, namespaces, cache }, loaded))
         }
         Err(refusal) => {
             // Whoever tries again, with another setting or another file, finds this one free.
@@ -122,8 +122,8 @@ async fn read_all(journal: &Journal, options: &Options, telemetry: &Telemetry) -
     if format {
         migrate(journal).await?;
     }
-    let (reading, shape) = (journal.clone(), options.shape.clone());
-    let adopt = move |write: &WriteTransaction| adopt(write, &shape);
+    let (reading, shape, other) = (journal.clone(), options.shape.clone(), options.other.clone());
+    let adopt = move |write: &WriteTransaction| adopt(write, &shape, other.as_ref());
     journal.commit(adopt).await.map_err(of_journal)?.map_err(Refusal::Other)?;
     let path = options.folder.join(FILE);
     let read = move || reading.read(|read| all(read, &path)).map_err(of_journal);
@@ -143,13 +143,17 @@ pub(super) fn prepare(write: &WriteTransaction) -> Result<Result<bool, u32>, Ref
     // Two that the layout began without: a store of then is one of now that nothing was forgotten in.
     write.open_table(FORGETTINGS)?;
     write.open_table(TRASH)?;
+    // Two that came with layout 3, as did what the row of a space says of its sets of vectors.
+    write.open_table(JOBS)?;
+    write.open_table(OLD_SETS)?;
     let mut meta = write.open_table(META)?;
     let format = meta.get(FORMAT_NAME)?.and_then(|format| format.value().parse().ok());
     match format {
         Some(format) if format > FORMAT => Ok(Err(format)),
-        Some(_) => Ok(Ok(false)),
+        Some(FORMAT) => Ok(Ok(false)),
         None if legacy::is_here(write)? => Ok(Ok(true)),
-        None => {
+        // The rows of layout 2 are read as they are.
+        Some(_) | None => {
             meta.insert(FORMAT_NAME, FORMAT.to_string().as_str())?;
             Ok(Ok(false))
         }
@@ -163,8 +167,13 @@ async fn migrate(journal: &Journal) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Checks that the vectors of default namespaces are of `shape`; one without memories takes it on.
-fn adopt(write: &WriteTransaction, shape: &Shape) -> Result<Result<(), Error>, Refused> {
+/// Checks that somebody here makes the vectors of default namespaces: who makes those of `shape`, the `other`, or hashing. One without
+/// memories takes `shape` on.
+fn adopt(
+    write: &WriteTransaction,
+    shape: &Shape,
+    other: Option<&Shape>,
+) -> Result<Result<(), Error>, Refused> {
     let (mut spaces, records) = (write.open_table(SPACES)?, write.open_table(RECORDS)?);
     let mut empty = Vec::new();
     for entry in spaces.iter()? {
@@ -173,12 +182,16 @@ fn adopt(write: &WriteTransaction, shape: &Shape) -> Result<Result<(), Error>, R
         let row = SpaceRow::decode(row.value())?;
         if let (true, Err(error)) = (namespace.is_empty(), row.fits(shape)) {
             if records.range((row.number, 0)..=(row.number, u64::MAX))?.next().is_some() {
+                if row.shape.is_hashing() || other.is_some_and(|other| row.fits(other).is_ok()) {
+                    continue;
+                }
                 return Ok(Err(error));
             }
             empty.push((tenant.to_vec(), SpaceRow { shape: shape.clone(), ..row }));
         }
     }
-    for (tenant, row) in empty {
+    for (tenant, mut row) in empty {
+        reembeddings::abandon(write, &mut row)?;
         // What was forgotten has vectors of the other maker: it cannot come back.
         trash::end_all(write, row.number)?;
         spaces.insert((tenant.as_slice(), &[][..]), row.encode().as_slice())?;
@@ -195,31 +208,43 @@ fn all(read: &ReadTransaction, path: &Path) -> Result<Loaded, Refused> {
         let noted = checkpoints.get(row.number)?.map(|noted| noted.value());
         let from = noted.and_then(|noted| checkpoint::read::<Index>(path, &row, noted));
         named.extend(noted.map(|(name, _)| checkpoint::named(row.number, name)));
-        let bare = || (Index::new(row.shape.metric, row.shape.dimensions, 0), 0);
         let mark = from.as_ref().map(|(_, mark)| *mark);
-        let (mut index, last) = match from {
-            None => bare(),
-            Some((mut index, mark)) => {
-                let mut gone = Vec::new();
-                rows.removed(row.number, mark.generation, |seq| gone.push(seq))?;
-                if !gone.is_empty() {
-                    index.leave_out(gone);
-                }
-                (index, mark.last)
-            }
-        };
-        rows.each(&row, last, &mut losses, |seq, memory, vector| {
-            index.put(seq, &memory, vector);
-            ControlFlow::Continue(())
-        })?;
-        index.reached(row.generation);
-        let space = Space::new(row.number, row.shape, index);
+        let index = catch_up(&rows, &row, from, u64::MAX, &mut losses)?;
+        let space = Space::new(row.number, row.shape, index).in_set(row.vectors);
         mark.into_iter().for_each(|mark| space.note_checkpoint(mark));
         loaded.spaces.push((key, space));
     }
     checkpoint::tidy(path, |file| named.iter().any(|name| name == file));
     loaded.corrupt = losses.count();
     Ok(loaded)
+}
+
+/// Brings what is known of a space as of a moment before, or nothing, to what its rows say: what was removed since is left out, and the
+/// memories after the last one that is known are added, up to number `upto`.
+pub(super) fn catch_up(
+    rows: &Rows,
+    space: &SpaceRow,
+    from: Option<(Index, Mark)>,
+    upto: u64,
+    losses: &mut Losses,
+) -> Result<Index, Refused> {
+    let mark = from.as_ref().map(|(_, mark)| *mark);
+    let bare = || Index::new(space.shape.metric, space.shape.dimensions, 0);
+    let mut index = from.map_or_else(bare, |(index, _)| index);
+    if let Some(mark) = mark {
+        let mut gone = Vec::new();
+        rows.removed(space.number, mark.generation, |seq| gone.push(seq))?;
+        if !gone.is_empty() {
+            index.leave_out(gone);
+        }
+    }
+    let last = mark.map_or(0, |mark| mark.last);
+    rows.each(space, (last, upto), losses, |seq, memory, vector| {
+        index.put(seq, &memory, vector);
+        ControlFlow::Continue(())
+    })?;
+    index.reached(space.generation);
+    Ok(index)
 }
 
 impl SpaceRow {

@@ -14,7 +14,7 @@ use redb::{
 
 use super::{
     Store, failed, load,
-    tables::{CHECKPOINTS, DAMAGED, FORGETTINGS, IDS, META, RECORDS, REMOVED, SPACES, TRASH, VECTORS},
+    tables::{CHECKPOINTS, DAMAGED, FORGETTINGS, IDS, JOBS, META, RECORDS, REMOVED, SPACES, TRASH, VECTORS},
     write::Refused,
 };
 use crate::error::Error;
@@ -93,18 +93,22 @@ fn with_end(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-/// Copies the tables, without the rows of dropped spaces; returns how many memories there are.
+/// Copies the tables, without the rows of dropped spaces and of sets that nobody reads any more; returns how many memories there are.
 fn copy(read: &ReadTransaction, to: &Path) -> Result<u64, Refused> {
     let database = Database::builder().set_cache_size(CACHE_BYTES).create(to)?;
     let mut write = database.begin_write()?;
     write.set_quick_repair(true);
-    let spaces: HashSet<u32> = load::spaces(read)?.iter().map(|(_, space)| space.number).collect();
+    let rows = load::spaces(read)?;
+    let spaces: HashSet<u32> = rows.iter().map(|(_, space)| space.number).collect();
+    let sets: HashSet<u32> =
+        rows.iter().flat_map(|(_, space)| [Some(space.vectors), space.coming]).flatten().collect();
     table(read, &write, META, |_| true)?;
     table(read, &write, SPACES, |_| true)?;
     table(read, &write, DAMAGED, |_| true)?;
     table(read, &write, IDS, |(space, _)| spaces.contains(&space))?;
     table(read, &write, RECORDS, |(space, _)| spaces.contains(&space))?;
-    table(read, &write, VECTORS, |(space, _)| spaces.contains(&space))?;
+    table(read, &write, VECTORS, |(set, _)| sets.contains(&set))?;
+    table(read, &write, JOBS, |space| spaces.contains(&space))?;
     table(read, &write, REMOVED, |(space, _)| spaces.contains(&space))?;
     table(read, &write, CHECKPOINTS, |space| spaces.contains(&space))?;
     table(read, &write, FORGETTINGS, |(space, _)| spaces.contains(&space))?;

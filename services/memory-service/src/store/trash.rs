@@ -140,13 +140,14 @@ fn forget(
     };
     let Some(mut space) = find(write, key)? else { return Ok(nothing(0, shape.clone())) };
     let mut done = nothing(space.number, space.shape.clone());
-    let mut tables = Tables::open(write, space.number)?;
+    let mut tables = Tables::open(write, &space)?;
     let (mut log, mut trash) = (write.open_table(FORGETTINGS)?, write.open_table(TRASH)?);
     let number = next(&log, space.number)?;
     for (id, seq) in wanted(&tables, space.number, &forget.which)? {
         let place = (space.number, seq);
         if !forget.window.is_zero()
-            && let (Some(memory), Some(vector)) = (tables.records.get(place)?, tables.vectors.get(place)?)
+            && let Some(memory) = tables.records.get(place)?
+            && let Some(vector) = tables.vectors.get((space.vectors, seq))?
         {
             trash.insert((space.number, number, seq), (memory.value(), vector.value(), None))?;
         }
@@ -196,7 +197,7 @@ fn undo(write: &WriteTransaction, key: &SpaceKey, number: u64, now: SystemTime) 
     let entry = entry(&log, space.number, number)?.ok_or(Over::Unknown)?;
     entry.undoable(now)?;
     let (kept, lost) = take(write, &space, number)?;
-    let mut tables = Tables::open(write, space.number)?;
+    let mut tables = Tables::open(write, &space)?;
     let mut leads = HashMap::new();
     for kept in &kept {
         let id = &kept.record.memory.id;
@@ -228,9 +229,12 @@ fn take(write: &WriteTransaction, space: &SpaceRow, number: u64) -> Result<(Vec<
     let all = (space.number, number, 0)..=(space.number, number, u64::MAX);
     for row in trash.extract_from_if(all, |_, _| true)? {
         let (place, row) = row?;
-        let (key, (memory, vector, onward)) = ((space.number, place.value().2), row.value());
+        let seq = place.value().2;
+        let (key, (memory, vector, onward)) = ((space.number, seq), row.value());
         let mut embedding = vec![0.0; space.shape.dimensions];
-        let read = record::vector(key, vector, &mut embedding).and_then(|()| record::memory(key, memory));
+        // Of the set of now: a change of sets ends what was forgotten before it.
+        let read = record::vector((space.vectors, seq), vector, &mut embedding);
+        let read = read.and_then(|()| record::memory(key, memory));
         match read {
             Ok(memory) => kept.push(Kept { record: Record { memory: Arc::new(memory), embedding }, onward }),
             Err(error) => {

@@ -43,7 +43,7 @@ impl View {
     /// # Errors
     /// Those of the database; a memory that cannot be read is left out.
     pub(crate) fn each(&self, each: impl FnMut(u64, Memory) -> ControlFlow<()>) -> Result<(), Refused> {
-        self.rows.memories(self.space.number, each)
+        self.rows.memories(self.space.number, 0, each)
     }
 
     /// Returns the memory of number `seq`, if it is there and can be read.
@@ -59,7 +59,7 @@ impl View {
     /// # Errors
     /// Those of the database.
     pub(crate) fn found(&self, seq: u64) -> Result<Option<Found>, Refused> {
-        let (key, mut vector) = ((self.space.number, seq), vec![0.0; self.space.shape.dimensions]);
+        let (key, mut vector) = ((self.space.vectors, seq), vec![0.0; self.space.shape.dimensions]);
         let memory = self.memory(seq)?;
         let is_there = readable(self.rows.vector(key, &mut vector))? == Some(true);
         Ok(memory.filter(|_| is_there).map(|memory| (Arc::new(memory), vector)))

@@ -125,9 +125,14 @@ impl Job {
         self.state = State::Waiting { failures, until: now + pause, reason };
     }
 
+    /// Returns whether it is not over.
+    pub(crate) fn runs(&self) -> bool {
+        !matches!(self.state, State::Changed | State::Cancelled)
+    }
+
     /// Ends the job if it is not over; returns whether it was not.
     pub(crate) fn cancel(&mut self) -> bool {
-        let runs = !matches!(self.state, State::Changed | State::Cancelled);
+        let runs = self.runs();
         if runs {
             self.state = State::Cancelled;
         }
