@@ -39,6 +39,20 @@ pub(crate) struct Listed {
     pub(crate) generation: u64,
 }
 
+/// Returns whether there is more to remove, where a commit removed some rows; at once unless it failed.
+pub(crate) async fn goes_on(removed: Result<bool, Error>) -> bool {
+    match removed {
+        Ok(more) => more,
+        Err(Error::NotReady) => false,
+        Err(error) => {
+            tracing::warn!(%error, "rows that nobody reads any more cannot be removed yet");
+            // Real time: it is the disk that is waited for.
+            tokio::time::sleep(AGAIN).await;
+            true
+        }
+    }
+}
+
 impl Engine {
     /// Makes the space of `key`, or finds it of the same shape; also says whether it was made. Goes on if the caller leaves.
     ///
@@ -93,23 +107,7 @@ impl Engine {
     /// Removes the rows of dropped spaces in the background, a few in each commit, so that writers go on meanwhile.
     pub(crate) fn sweep(self: &Arc<Self>) {
         let engine = Arc::clone(self);
-        let sweep = async move { engine.until_done(async || engine.store.sweep().await).await };
-        self.telemetry.spawn(sweep);
-    }
-
-    /// Removes some rows after others, until `remove` says that there are no more.
-    pub(crate) async fn until_done(&self, remove: impl AsyncFn() -> Result<bool, Error>) {
-        loop {
-            match remove().await {
-                Ok(true) => {}
-                Ok(false) | Err(Error::NotReady) => break,
-                Err(error) => {
-                    tracing::warn!(%error, "rows that nobody reads any more cannot be removed yet");
-                    // Real time: it is the disk that is waited for.
-                    tokio::time::sleep(AGAIN).await;
-                }
-            }
-        }
+        self.telemetry.spawn(async move { while goes_on(engine.store.sweep().await).await {} });
     }
 
     /// Writes a snapshot of the whole store under `name`. Goes on if the caller leaves.
@@ -123,13 +121,21 @@ impl Engine {
         taken.map_err(Error::Task)?
     }
 
-    /// Reads some memories of the space of `key`, after number `after`.
+    /// Reads some memories of the space of `key`, whose vectors are of `shape`, after number `after`.
     ///
     /// # Errors
-    /// [`Error::Store`] if they cannot be read.
-    pub(crate) async fn page(self: &Arc<Self>, key: &SpaceKey, after: u64) -> Result<Page, Error> {
+    /// [`Error::Reembedded`] if they are others by now, [`Error::Store`] if they cannot be read.
+    pub(crate) async fn page(
+        self: &Arc<Self>,
+        key: &SpaceKey,
+        shape: &Shape,
+        after: u64,
+    ) -> Result<Page, Error> {
         let (engine, space) = (Arc::clone(self), self.spaces.get(key));
         let Some(space) = space else { return Ok(Page::default()) };
+        if space.shape() != shape {
+            return Err(Error::Reembedded);
+        }
         let read = move || engine.store.page(&space, after, PAGE_BYTES);
         self.telemetry.spawn_blocking(read).await.map_err(Error::Task)?
     }

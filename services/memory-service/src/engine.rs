@@ -21,17 +21,16 @@ use std::{
 
 use caching::Resize;
 use clock::Clock;
-use embedding::Embedder;
 use journal::State;
 use telemetry::{Counter, Gauge, KeyValue, Telemetry, names};
 use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedSemaphorePermit, Semaphore};
 
+use self::makers::Makers;
 pub(crate) use self::{
     forgets::{Going, Pruned},
     recalls::{Explained, Planned},
     reembeds::Reembedding,
 };
-use self::makers::Makers;
 use crate::{
     answers::{Answers, AnswersStats},
     config::Config,
@@ -247,8 +246,11 @@ impl Engine {
                 match engine.write(&key, &made.shape, &change).await {
                     // The space changed to other vectors after these were made.
                     Err(Error::Reembedded) if !is_fixed => {
-                        let Change::Put(records) = Arc::unwrap_or_clone(change) else { continue };
-                        made = engine.complete_anew(engine.shape(&key), Made { records, ..made }).await?;
+                        made.records = match Arc::unwrap_or_clone(change) {
+                            Change::Put(records) => records,
+                            Change::Forget(_) => Vec::new(),
+                        };
+                        made = engine.complete_anew(engine.shape(&key), made).await?;
                     }
                     replaced => return Ok(Remembered { ids, replaced: replaced? }),
                 }
@@ -395,9 +397,8 @@ impl Engine {
     /// Embeds for `shape` what was embedded for another.
     async fn complete_anew(&self, shape: Shape, mut made: Made) -> Result<Made, Error> {
         let ours = made.records.iter_mut().zip(&made.brought).filter(|(_, brought)| !**brought);
-        let (texts, places): (Vec<_>, Vec<_>) = ours
-            .map(|(record, _)| (Arc::clone(&record.memory), &mut record.embedding))
-            .unzip();
+        let (texts, places): (Vec<_>, Vec<_>) =
+            ours.map(|(record, _)| (Arc::clone(&record.memory), &mut record.embedding)).unzip();
         let texts: Vec<&str> = texts.iter().map(|memory| memory.content.as_str()).collect();
         let vectors = self.embed(&shape, &texts).await?;
         places.into_iter().zip(vectors).for_each(|(place, vector)| *place = vector);

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 mod explain;
 pub(crate) mod forgettings;
 pub(crate) mod lines;
+pub(crate) mod reembed;
 mod stats;
 
 use std::{sync::Arc, time::Duration};

@@ -4,10 +4,16 @@
 //! when none is missing, while everybody goes on; the change itself has the namespace for itself, and catches up with what was written
 //! meanwhile as a start catches up with a checkpoint.
 
-use std::{collections::HashMap, convert::Infallible, sync::Arc, time::SystemTime};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::Engine;
 use crate::{
+    administer::{AGAIN, goes_on},
     error::Error,
     space::{Shape, Space, SpaceKey},
     store::{Base, Changed},
@@ -61,7 +67,7 @@ impl Engine {
             let now = engine.clock.now();
             let job = engine.store.begin_reembedding(&key, &aim.embedder, aim.dimensions, now).await?;
             engine.begun.notify_one();
-            Ok(engine.stands(&key, job))
+            Ok(engine.stands(&key, job).await)
         };
         self.telemetry.spawn(work).await.map_err(Error::Task)?
     }
@@ -71,9 +77,10 @@ impl Engine {
     /// # Errors
     /// [`Error::NoNamespace`], [`Error::NoReembedding`], and [`Error::Store`] if it cannot be read.
     pub(crate) async fn reembedding(self: &Arc<Self>, key: SpaceKey) -> Result<Reembedding, Error> {
-        let engine = Arc::clone(self);
-        let read = move || engine.store.reembedding(&key).map(|job| engine.stands(&key, job));
-        self.telemetry.spawn_blocking(read).await.map_err(Error::Task)?
+        let (engine, wanted) = (Arc::clone(self), key.clone());
+        let read = move || engine.store.reembedding(&wanted);
+        let job = self.telemetry.spawn_blocking(read).await.map_err(Error::Task)??;
+        Ok(self.stands(&key, job).await)
     }
 
     /// Ends the re-embedding of the space of `key` if it runs, and returns how it stands. Goes on if the caller leaves.
@@ -87,9 +94,9 @@ impl Engine {
             let job = engine.store.cancel_reembedding(&key).await?;
             if job.state == State::Cancelled {
                 // Nobody reads from it but who makes an index of it, in vain.
-                engine.remove_set(job.set, std::time::Duration::ZERO);
+                engine.remove_set(job.set, Duration::ZERO);
             }
-            Ok(engine.stands(&key, job))
+            Ok(engine.stands(&key, job).await)
         };
         self.telemetry.spawn(work).await.map_err(Error::Task)?
     }
@@ -108,7 +115,7 @@ impl Engine {
                 Err(error) => {
                     tracing::warn!(%error, "re-embedding cannot go on yet");
                     // Real time: it is the disk that is waited for.
-                    tokio::time::sleep(crate::administer::AGAIN).await;
+                    tokio::time::sleep(AGAIN).await;
                 }
             }
         }
@@ -122,7 +129,9 @@ impl Engine {
         bases.retain(|space, _| running.iter().any(|(number, _)| number == space));
         let (mut next, spaces) = (Next::Never, self.spaces.all());
         for (number, job) in running {
-            let Some((key, space)) = spaces.iter().find(|(_, space)| space.number() == number) else { continue };
+            let Some((key, space)) = spaces.iter().find(|(_, space)| space.number() == number) else {
+                continue;
+            };
             match (job.want(self.clock.now()), &next) {
                 (Want::Nothing, _) | (Want::Pause(_), Next::Now) => continue,
                 (Want::Pause(until), Next::At(time)) => next = Next::At(until.min(*time)),
@@ -165,17 +174,13 @@ impl Engine {
     }
 
     /// Embeds the next memories of a job and brings their vectors; returns the job as it stands then. An embedder that fails makes it pause.
-    async fn embed_page(
-        self: &Arc<Self>,
-        key: &SpaceKey,
-        space: &Space,
-        mut job: Job,
-    ) -> Result<Job, Error> {
+    async fn embed_page(self: &Arc<Self>, key: &SpaceKey, space: &Space, mut job: Job) -> Result<Job, Error> {
         let (engine, number, after) = (Arc::clone(self), space.number(), job.after);
         let read = move || engine.store.after(number, after, engine.policy.batch);
         let page = self.telemetry.spawn_blocking(read).await.map_err(Error::Task)??;
         let seqs: Vec<u64> = page.iter().map(|(seq, _)| *seq).collect();
-        let readable = page.iter().filter_map(|(seq, memory)| Some((*seq, memory.as_ref()?.content.as_str())));
+        let readable =
+            page.iter().filter_map(|(seq, memory)| Some((*seq, memory.as_ref()?.content.as_str())));
         let (embedded, texts): (Vec<u64>, Vec<&str>) = readable.unzip();
         let shape = aimed(space, &job);
         let made = self.embed(&shape, &texts).await.and_then(|vectors| whole(vectors, &texts, &shape));
@@ -234,12 +239,7 @@ impl Engine {
     }
 
     /// Makes the index of a job's vectors, or brings one up to date, off the async workers.
-    async fn remade(
-        self: &Arc<Self>,
-        key: &SpaceKey,
-        job: &Job,
-        base: Option<Base>,
-    ) -> Result<Base, Error> {
+    async fn remade(self: &Arc<Self>, key: &SpaceKey, job: &Job, base: Option<Base>) -> Result<Base, Error> {
         let (engine, key, job) = (Arc::clone(self), key.clone(), job.clone());
         let make = move || engine.store.remake(&key, &job, base);
         self.telemetry.spawn_blocking(make).await.map_err(Error::Task)?
@@ -253,23 +253,27 @@ impl Engine {
         let engine = Arc::clone(self);
         let read = move || engine.store.old_sets();
         let sets = self.telemetry.spawn_blocking(read).await.map_err(Error::Task)??;
-        sets.into_iter().for_each(|set| self.remove_set(set, std::time::Duration::ZERO));
+        sets.into_iter().for_each(|set| self.remove_set(set, Duration::ZERO));
         Ok(())
     }
 
     /// Removes the vectors of a set in the background, some in each commit, not before `pause` is over.
-    fn remove_set(self: &Arc<Self>, set: u32, pause: std::time::Duration) {
+    fn remove_set(self: &Arc<Self>, set: u32, pause: Duration) {
         let engine = Arc::clone(self);
         self.telemetry.spawn(async move {
             // Real time: so long do recalls take at most.
             tokio::time::sleep(pause).await;
-            engine.until_done(async || engine.store.remove_set(set).await).await;
+            while goes_on(engine.store.remove_set(set).await).await {}
         });
     }
 
-    fn stands(&self, key: &SpaceKey, job: Job) -> Reembedding {
-        let after = || self.spaces.get(key).map_or(0, |space| space.index().after(job.after));
-        let left = if job.state == State::Changed { 0 } else { after() };
+    async fn stands(&self, key: &SpaceKey, job: Job) -> Reembedding {
+        if job.state == State::Changed {
+            // Whoever hears of the change sees it.
+            drop(self.gate(key).await);
+            return Reembedding { job, left: 0 };
+        }
+        let left = self.spaces.get(key).map_or(0, |space| space.index().after(job.after));
         Reembedding { job, left }
     }
 }

@@ -65,7 +65,17 @@ struct Import {
 impl Import {
     fn new(engine: Arc<Engine>, key: SpaceKey, limits: Limits) -> Self {
         let done = wire::ImportMemoriesResponse::default();
-        Self { engine, key, limits, shape: None, rest: Vec::new(), number: 0, drafts: Vec::new(), bytes: 0, done }
+        Self {
+            engine,
+            key,
+            limits,
+            shape: None,
+            rest: Vec::new(),
+            number: 0,
+            drafts: Vec::new(),
+            bytes: 0,
+            done,
+        }
     }
 
     async fn take(&mut self, bytes: &[u8]) -> Result<(), Fault> {

@@ -43,7 +43,7 @@ pub(crate) use load::{Site, Stored};
 use record::Row;
 #[cfg(test)]
 pub(crate) use record::tests::full;
-pub(crate) use reembeddings::{Base, Changed, Page as Unembedded};
+pub(crate) use reembeddings::{Base, Changed};
 pub(crate) use snapshot::Snapshot;
 pub(crate) use tables::SpaceRow;
 pub(crate) use trash::{Forget, Which};
@@ -113,8 +113,9 @@ impl Store {
             Change::Forget(_) => Vec::new(),
         };
         let bytes = rows.iter().map(|(memory, vector)| memory.len() + vector.len()).sum();
-        let write =
-            move |write: &WriteTransaction| write::apply(write, (&key, &fresh, most), &shape, &change, &mut rows);
+        let write = move |write: &WriteTransaction| {
+            write::apply(write, (&key, &fresh, most), &shape, &change, &mut rows)
+        };
         let done = self.journal.commit_sized(bytes, write).await.map_err(failed)?;
         self.uncache(&done);
         Ok(done)

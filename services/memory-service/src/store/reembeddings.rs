@@ -6,7 +6,9 @@
 
 use std::{fs, time::SystemTime};
 
-use redb::{ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
+#[cfg(test)]
+use redb::ReadableTableMetadata as _;
+use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 
 use super::{
     Mark, Store, checkpoint, failed, job,
@@ -127,6 +129,13 @@ impl Store {
             sets.iter()?.map(|entry| Ok(entry?.0.value())).collect::<Result<_, Refused>>()
         };
         self.journal.read(read).map_err(failed)
+    }
+
+    /// Returns how many vectors there are in all, of whatever set.
+    #[cfg(test)]
+    pub(crate) async fn vectors(&self) -> u64 {
+        let count = |write: &WriteTransaction| Ok::<_, Refused>(write.open_table(VECTORS)?.len()?);
+        self.journal.commit(count).await.unwrap_or(u64::MAX)
     }
 
     /// Returns the re-embeddings that run, by the numbers of their spaces. Blocks the thread.
@@ -272,7 +281,8 @@ fn change(
 ) -> Result<Option<(Changed, Option<(u32, u128)>)>, Refused> {
     let mut space = running(write, key, &job)?;
     let number = space.number;
-    let bare = write.open_table(RECORDS)?.range((number, job.after + 1)..=(number, u64::MAX))?.next().is_some();
+    let bare =
+        write.open_table(RECORDS)?.range((number, job.after + 1)..=(number, u64::MAX))?.next().is_some();
     let is_late = bare || space.generation != generation;
     job.changed(!is_late);
     keep(write, number, &job)?;

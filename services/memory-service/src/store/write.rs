@@ -275,7 +275,11 @@ pub(super) fn sweep(write: &WriteTransaction) -> Result<bool, Refused> {
 }
 
 /// Removes up to `left` rows of `space`, or of a set of that number.
-pub(super) fn take<V: redb::Value>(table: &mut Numbered<'_, V>, space: u32, left: &mut usize) -> Result<(), Refused> {
+pub(super) fn take<V: redb::Value>(
+    table: &mut Numbered<'_, V>,
+    space: u32,
+    left: &mut usize,
+) -> Result<(), Refused> {
     for row in table.extract_from_if((space, 0)..=(space, u64::MAX), |_, _| true)?.take(*left) {
         row?;
         *left -= 1;

@@ -33,7 +33,7 @@ async fn a_snapshot_holds_what_was_committed_and_a_new_store_begins_with_it() {
         ..Config::defaults()
     };
     let open = async || {
-        Store::open(&config.store(&two()), &Clock::system(), &Telemetry::silent("memory-service")).await
+        Store::open(&config.store(&two(), None), &Clock::system(), &Telemetry::silent("memory-service")).await
     };
     let (store, loaded) = open().await.unwrap();
     assert_eq!((ids(&store, &loaded, "t"), loaded.spaces.len()), (vec!["a".to_owned(), "b".to_owned()], 1));
@@ -52,7 +52,8 @@ async fn a_snapshot_that_is_not_there_ends_the_start() {
         ..Config::defaults()
     };
     let opened =
-        Store::open(&config.store(&two()), &Clock::system(), &Telemetry::silent("memory-service")).await;
+        Store::open(&config.store(&two(), None), &Clock::system(), &Telemetry::silent("memory-service"))
+            .await;
     assert!(matches!(opened, Err(Error::Snapshot(_))), "{opened:?}");
     assert!(!folder.path().join(FILE).exists());
 }
