@@ -24,7 +24,7 @@ use crate::{
     query::{Likeness, Query, Ranking},
     recall::{Answer, Found},
     space::SpaceKey,
-    upkeep::reembed::State,
+    upkeep::reembed::{Job, State},
 };
 
 /// Values of every vector: only their makers tell them apart.
@@ -406,6 +406,46 @@ async fn a_write_that_was_embedded_before_the_change_is_embedded_again() {
     assert!(matches!(lines, Err(Error::Reembedded)), "lines of an export say of whom their vectors are");
     remember(&engine, said(3)).await;
     check(&engine, &all(4), true).await;
+}
+
+#[tokio::test]
+async fn writers_wait_for_a_job_that_came_too_late_too_often_and_recalls_do_not() {
+    let house = House::new(|_| {});
+    let turned = Turned::new(0);
+    let engine = house.open(&turned).await;
+    fill(&engine, 3).await;
+    let late = Job { state: State::Embedding(3), ..begin(&engine).await.job };
+    engine.store.bring(&key(), late, Vec::new()).await.unwrap();
+    let gate = engine.spaces.get(&key()).unwrap().gate();
+    let work = async {
+        while gate.try_read().is_ok() {
+            tokio::task::yield_now().await;
+        }
+        assert!(!finds(&engine, 1).await);
+        let writing = remember(&engine, said(3));
+        turned.allowed.add_permits(ANY);
+        writing.await;
+    };
+    beside(&engine, work).await;
+    assert_eq!(turned.made.load(SeqCst), 4, "three of before, and the write");
+    assert!(is_changed(&stands(&engine).await));
+    check(&engine, &all(4), true).await;
+}
+
+#[tokio::test]
+async fn a_recall_whose_memory_goes_after_the_change_is_asked_again() {
+    let house = House::new(|_| {});
+    let engine = house.open(&Turned::new(ANY)).await;
+    fill(&engine, 3).await;
+    let old = engine.spaces.get(&key()).unwrap();
+    begin(&engine).await;
+    beside(&engine, until(&engine, is_changed)).await;
+    let newest = || Query { include_embedding: true, ..Query::newest(9) };
+    let ran = engine.run(&old, newest(), None, None, false).await.unwrap();
+    assert_eq!((ran.answer.found.len(), is_new(&ran.answer)), (3, false), "it ends as it began");
+    engine.forget(key(), vec!["1".into()]).await.unwrap();
+    let ran = engine.run(&old, newest(), None, None, false).await;
+    assert!(matches!(ran, Err(Error::Reembedded)), "{ran:?}");
 }
 
 #[tokio::test]
