@@ -13,6 +13,7 @@ const PROTOS: &[&str] = &[
     "athena/llm/v1/llm.proto",
     "athena/llm/v1/pattern.proto",
     "athena/memory/v1/admin.proto",
+    "athena/memory/v1/cache.proto",
     "athena/memory/v1/memory.proto",
     "athena/monitor/v1/monitor.proto",
     "athena/storage/v1/storage.proto",

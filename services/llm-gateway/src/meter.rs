@@ -7,7 +7,7 @@ use std::{
 
 use caching::{Resize, Told};
 use parking_lot::Mutex;
-use telemetry::{Counter, Gauge, Histogram, KeyValue, Telemetry, names};
+use telemetry::{Counter, CounterSeries, Gauge, Histogram, HistogramSeries, KeyValue, Telemetry, names};
 
 use crate::served::{By, Phases};
 
@@ -22,16 +22,16 @@ const OWN: &str = "gateway";
 /// Counts items, calls and money.
 #[derive(Debug)]
 pub struct Meter {
-    items: Counter,
+    /// In the order of [`By::ALL`].
+    items: [CounterSeries; By::ALL.len()],
     calls: Counter,
     cost: Counter,
     hit_rate: Gauge,
     capacity: Gauge,
     response_time: Histogram,
-    phases: Histogram,
-    /// Attributes of the phases, in their order, and of our own.
-    phase_names: [[KeyValue; 1]; 5],
-    own: [KeyValue; 1],
+    /// In their order, and our own.
+    phases: [HistogramSeries; 5],
+    own: HistogramSeries,
     counted: Mutex<Counted>,
 }
 
@@ -78,16 +78,18 @@ impl Meter {
     /// Makes the instruments of one gateway.
     #[must_use]
     pub fn new(telemetry: &Telemetry) -> Self {
+        let items = telemetry.counter(names::LLM_ITEMS);
+        let phases = telemetry.histogram(names::LLM_PHASE);
+        let phase = |name| phases.series(&[KeyValue::new(names::PHASE, name)]);
         Self {
-            items: telemetry.counter(names::LLM_ITEMS),
+            items: By::ALL.map(|by| items.series(&[KeyValue::new(names::SERVED, by.as_str())])),
             calls: telemetry.counter(names::LLM_UPSTREAM_CALLS),
             cost: telemetry.counter(names::LLM_COST),
             hit_rate: telemetry.gauge(names::CACHE_HIT_RATE),
             capacity: telemetry.gauge(names::CACHE_CAPACITY),
             response_time: telemetry.histogram(names::LLM_RESPONSE_TIME),
-            phases: telemetry.histogram(names::LLM_PHASE),
-            phase_names: Phases::default().named().map(|(name, _)| [KeyValue::new(names::PHASE, name)]),
-            own: [KeyValue::new(names::PHASE, OWN)],
+            phases: Phases::default().named().map(|(name, _)| phase(name)),
+            own: phase(OWN),
             counted: Mutex::default(),
         }
     }
@@ -106,7 +108,7 @@ impl Meter {
             let moves = |ratio: &f64| shown.is_none_or(|shown| (shown - ratio).abs() >= RATE_STEP);
             totals.hit_ratio().filter(moves).inspect(|ratio| *shown = Some(*ratio))
         };
-        self.items.add(count, &[KeyValue::new(names::SERVED, by.as_str())]);
+        self.items[by as usize].add(count);
         if let Some(ratio) = moved {
             self.hit_rate.set(ratio, &[KeyValue::new(names::CACHE, CACHE)]);
         }
@@ -115,12 +117,12 @@ impl Meter {
     /// Records what the `total` of an answered call was spent on: once for each phase that happened, and once for what is left.
     pub fn phases(&self, phases: &Phases, total: Duration) {
         let mut own = total;
-        for ((_, took), attributes) in phases.named().into_iter().zip(&self.phase_names) {
+        for ((_, took), series) in phases.named().into_iter().zip(&self.phases) {
             let Some(took) = took else { continue };
-            self.phases.record(took.as_secs_f64(), attributes);
+            series.record(took.as_secs_f64());
             own = own.saturating_sub(took);
         }
-        self.phases.record(own.as_secs_f64(), &self.own);
+        self.own.record(own.as_secs_f64());
     }
 
     /// Shows how many answers the response cache holds at most.

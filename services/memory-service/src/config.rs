@@ -9,10 +9,21 @@ use embedding::{Choice, Embedder};
 use crate::{
     answers::Room,
     error::Error,
+    hygiene::settle::{Duplicates, Manner},
     space::Shape,
     store,
     upkeep::{Policy, prune::Quotas},
 };
+
+config::choice! {
+    /// What is done with a memory that says what another one says.
+    pub enum DuplicateHandling {
+        /// It is stored beside it.
+        Keep = "keep",
+        /// The two become one.
+        Merge = "merge",
+    }
+}
 
 config::settings! {
     /// Settings of the memory service.
@@ -86,10 +97,23 @@ config::settings! {
         pub memory_upkeep_batch: usize = "500", unit "memories", range "1" to "10000";
         /// Most forgettings of a namespace that stay listed after they were undone or can be undone no longer.
         pub memory_forgettings: usize = "1000", unit "forgettings", range "1" to "1000000";
+        /// What becomes of a memory that comes without an id and says what another one says: `merge` makes one of both and stores no echo of a recall, `keep`
+        /// stores it beside. A request can say otherwise.
+        pub memory_duplicates: DuplicateHandling = "merge", unit "word";
+        /// Likeness of two vectors from which two memories in nearly the same words are merged; below it only spellings of the same words are.
+        pub memory_near_likeness: f64 = "0.9", unit "cosine", range "-1" to "1";
+        /// Most memories in nearly the same words that one is compared with, the last written first.
+        pub memory_near_candidates: usize = "16", unit "memories", range "1" to "10000";
+        /// Most memories that recalls returned which are known as such, over all tenants, so that they are not stored back. 0: everything is stored.
+        pub memory_echo_size: usize = "50000", unit "entries", range "0" to "10000000";
+        /// For how long they are, on the agent clock: what an agent recalls in one cycle it may say in the same or the next.
+        pub memory_echo_ttl: Duration = "10m", unit "duration", range "0s" to "30d";
         /// Likeness of two vectors from which an audit compares the words of their memories.
         pub memory_audit_likeness: f64 = "0.9", unit "cosine", range "-1" to "1";
         /// Most pairs of memories that an audit compares.
         pub memory_audit_pairs: usize = "100000", unit "pairs", range "0" to "100000000";
+        /// How long a memory must neither have happened nor been recalled for an audit to call it idle.
+        pub memory_audit_idle: Duration = "30d", unit "duration", range "1s" to "36500d";
         /// Memories a recall returns if the query does not say how many.
         pub query_default_limit: u32 = "100", unit "memories", range "1" to "10000";
         /// Most memories a query may ask for.
@@ -181,7 +205,19 @@ impl Config {
             listed: self.memory_forgettings,
             likeness,
             pairs: self.memory_audit_pairs,
+            idle: self.memory_audit_idle,
         })
+    }
+
+    /// Returns how what is handed in is settled where a request does not say.
+    pub(crate) fn manner(&self) -> Manner {
+        let otherwise = match self.memory_duplicates {
+            DuplicateHandling::Keep => Duplicates::Keep,
+            DuplicateHandling::Merge => Duplicates::Merge,
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "a threshold needs no more than f32")]
+        let threshold = self.memory_near_likeness as f32;
+        Manner { asked: None, otherwise, threshold, most: self.memory_near_candidates }
     }
 
     /// Returns what a query may ask for.

@@ -1,12 +1,14 @@
 //! The service without its wire: remember, recall, explain, get, forget, count.
 
 mod checkpoints;
+mod completes;
 mod forgets;
 mod makers;
 mod recalls;
 mod reembeds;
 mod surveys;
 mod upkeep;
+mod writes;
 
 use std::{
     collections::BTreeMap,
@@ -25,24 +27,25 @@ use journal::State;
 use telemetry::{Counter, Gauge, KeyValue, Telemetry, names};
 use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedSemaphorePermit, Semaphore};
 
-use self::makers::Makers;
 pub(crate) use self::{
     forgets::{Going, Pruned},
     recalls::{Explained, Planned},
     reembeds::Reembedding,
+    writes::Remembered,
 };
+use self::{makers::Makers, writes::Hygiene};
 use crate::{
     answers::{Answers, AnswersStats},
     config::Config,
     error::Error,
     index::Index,
-    memory::{Change, Draft, Memory, Record},
+    memory::{Change, Memory},
     plan::Planner,
     recall::calibration,
     space::{Gate, Shape, Space, SpaceKey, Written},
     spaces::Spaces,
     store::{Committed, Store},
-    upkeep::Policy,
+    upkeep::{Policy, accounts::Account},
     vector::pool::Pool,
 };
 
@@ -79,6 +82,7 @@ pub(crate) struct Engine {
     reads: usize,
     half_life: Duration,
     writes: Arc<Semaphore>,
+    hygiene: Hygiene,
     policy: Policy,
     /// One look at all memories of a space at a time: it takes a core, and some bytes of each memory.
     looks: Arc<Semaphore>,
@@ -97,24 +101,6 @@ pub(crate) struct Engine {
     checkpoints_from: u64,
     clock: Clock,
     pub(crate) telemetry: Telemetry,
-}
-
-/// What was stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Remembered {
-    /// The ids, in the order of the drafts.
-    pub(crate) ids: Vec<String>,
-    /// Memories that replaced an earlier one.
-    pub(crate) replaced: u32,
-}
-
-/// Records that are ready to be stored.
-struct Made {
-    records: Vec<Record>,
-    /// Which of them brought their vectors.
-    brought: Vec<bool>,
-    /// What the other vectors were made for.
-    shape: Shape,
 }
 
 /// Statistics of one space.
@@ -195,6 +181,7 @@ impl Engine {
             reads: config.memory_max_reads,
             half_life: config.memory_half_life,
             writes: Arc::new(Semaphore::new(WRITES as usize)),
+            hygiene: Hygiene::new(config),
             policy: config.policy()?,
             looks: Arc::new(Semaphore::new(1)),
             forgotten: telemetry.counter(names::MEMORY_FORGOTTEN),
@@ -223,43 +210,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Stores `drafts` in one commit and returns once they are on disk and found by every recall. Their vectors, where they bring any, are of
-    /// `shape`; absent: of the space's. Goes on if the caller leaves.
-    ///
-    /// # Errors
-    /// [`Error::Embedder`], [`Error::Reembedded`] if the space is not of `shape`, [`Error::Store`], and [`Error::NotReady`] once the service
-    /// stops; nothing was stored then.
-    pub(crate) async fn remember(
-        self: &Arc<Self>,
-        key: SpaceKey,
-        drafts: Vec<Draft>,
-        shape: Option<Shape>,
-    ) -> Result<Remembered, Error> {
-        let (engine, room) = (Arc::clone(self), self.room().await?);
-        let work = async move {
-            let _room = room;
-            let is_fixed = shape.is_some();
-            let mut made = engine.complete(shape.unwrap_or_else(|| engine.shape(&key)), drafts).await?;
-            let ids = made.records.iter().map(|record| record.memory.id.to_string()).collect();
-            loop {
-                let change = Arc::new(Change::Put(made.records));
-                match engine.write(&key, &made.shape, &change).await {
-                    // The space changed to other vectors after these were made.
-                    Err(Error::Reembedded) if !is_fixed => {
-                        made.records = match Arc::unwrap_or_clone(change) {
-                            Change::Put(records) => records,
-                            Change::Forget(_) => Vec::new(),
-                        };
-                        made = engine.complete_anew(engine.shape(&key), made).await?;
-                    }
-                    replaced => return Ok(Remembered { ids, replaced: replaced? }),
-                }
-            }
-        };
-        self.telemetry.spawn(work).await.map_err(Error::Task)?
-    }
-
-    /// Returns the memory of `id` with its vector.
+    /// Returns the memory of `id` with its vector, and how often it was recalled and said. Counts as no recall.
     ///
     /// # Errors
     /// [`Error::NotFound`], and [`Error::Store`] if it cannot be read.
@@ -267,12 +218,17 @@ impl Engine {
         self: &Arc<Self>,
         key: &SpaceKey,
         id: String,
-    ) -> Result<(Arc<Memory>, Vec<f32>), Error> {
+    ) -> Result<(Arc<Memory>, Vec<f32>, Account), Error> {
         let (engine, space) = (Arc::clone(self), self.spaces.get(key).ok_or(Error::NotFound)?);
-        let read = move || engine.store.get(space.site(), &id);
+        let read = move || {
+            let found = engine.store.get(space.site(), &id)?;
+            let seq = engine.store.seq(space.number(), &id)?;
+            let account = seq.map(|seq| space.accounts().of(seq)).unwrap_or_default();
+            Ok::<_, Error>(found.map(|(memory, vector)| (memory, vector, account)))
+        };
         let found = self.telemetry.spawn_blocking(read).await.map_err(Error::Task)??;
         let now = self.clock.now();
-        found.filter(|(memory, _)| memory.expires.is_none_or(|at| now < at)).ok_or(Error::NotFound)
+        found.filter(|(memory, ..)| memory.expires.is_none_or(|at| now < at)).ok_or(Error::NotFound)
     }
 
     /// Returns the statistics of the space of `key`.
@@ -336,6 +292,7 @@ impl Engine {
         let _all = self.writes.acquire_many(WRITES).await;
         self.writes.close();
         self.checkpoint().await;
+        self.save_accounts().await;
         self.keep_costs().await;
         self.store.close().await;
     }
@@ -378,36 +335,6 @@ impl Engine {
         if let Ok(Err(error)) = kept {
             tracing::warn!(%error, "the costs of plans could not be kept");
         }
-    }
-
-    /// Completes `drafts`; what comes without a vector is embedded for `shape` in one batch.
-    async fn complete(&self, shape: Shape, drafts: Vec<Draft>) -> Result<Made, Error> {
-        let brought: Vec<bool> = drafts.iter().map(|draft| draft.embedding.is_some()).collect();
-        let bare = drafts.iter().filter(|draft| draft.embedding.is_none());
-        let texts: Vec<&str> = bare.map(|draft| draft.content.as_str()).collect();
-        let mut vectors = self.embed(&shape, &texts).await?.into_iter();
-        let now = self.clock.now();
-        let complete = |draft: Draft| {
-            let vector = || vectors.next().unwrap_or_default();
-            draft.complete(now, || ulid::Ulid::from_datetime(now).to_string(), vector)
-        };
-        Ok(Made { records: drafts.into_iter().map(complete).collect(), brought, shape })
-    }
-
-    /// Embeds for `shape` what was embedded for another.
-    async fn complete_anew(&self, shape: Shape, mut made: Made) -> Result<Made, Error> {
-        let ours = made.records.iter_mut().zip(&made.brought).filter(|(_, brought)| !**brought);
-        let (texts, places): (Vec<_>, Vec<_>) =
-            ours.map(|(record, _)| (Arc::clone(&record.memory), &mut record.embedding)).unzip();
-        let texts: Vec<&str> = texts.iter().map(|memory| memory.content.as_str()).collect();
-        let vectors = self.embed(&shape, &texts).await?;
-        places.into_iter().zip(vectors).for_each(|(place, vector)| *place = vector);
-        Ok(Made { shape, ..made })
-    }
-
-    /// Embeds `texts` for `shape`.
-    async fn embed(&self, shape: &Shape, texts: &[&str]) -> Result<Vec<Vec<f32>>, Error> {
-        if texts.is_empty() { Ok(Vec::new()) } else { Ok(self.makers.of(shape, false)?.embed(texts).await?) }
     }
 
     /// Returns the space of `key`; one without memories if nothing was ever written to it.

@@ -24,6 +24,8 @@
 //!     and a metric say so until somebody has taken it away.
 //! 11. **What is forgotten can come back** for `memory_undo_window`: it goes to the trash in the commit that deletes it, whatever the cause, and is
 //!     removed for good after that. No forgetting takes what was written since it was planned.
+//! 12. **What says the same finds itself.** What a memory says is a number ([`hygiene::saying`]), and rows are listed by it: a write looks up
+//!     what may say the same without comparing any, and the commit refuses if that has changed since.
 
 mod administer;
 mod answers;
@@ -35,7 +37,6 @@ mod engine;
 mod error;
 mod explain;
 mod held;
-#[cfg_attr(not(test), expect(dead_code, reason = "the engine takes it once the store numbers memories"))]
 mod hygiene;
 mod index;
 mod memory;
@@ -60,7 +61,10 @@ use journal::State;
 use telemetry::Telemetry;
 use tokio::sync::{oneshot, watch};
 
-pub use crate::{config::Config, error::Error};
+pub use crate::{
+    config::{Config, DuplicateHandling},
+    error::Error,
+};
 use crate::{
     engine::Engine,
     server::{Adapter, Admin, Slot},

@@ -27,6 +27,7 @@ use self::{
 };
 use crate::{
     explain::Node,
+    hygiene::saying::Saying,
     index::{Fresh, Report, Test, View, column::Column, facts::Facts},
     memory::{Memory, length},
     plan::{Cost, Plan, Planner, Rejected, Run, Strategy, Unfit, Wish, comparing},
@@ -62,6 +63,12 @@ pub(crate) struct Found {
     pub(crate) parts: Option<Parts>,
     /// The memory's vector, if it was asked for.
     pub(crate) embedding: Option<Vec<f32>>,
+    /// Its number.
+    pub(crate) seq: u64,
+    /// What it says.
+    pub(crate) saying: Saying,
+    /// The ids of memories that contradict it, the last written first; told by whoever asks for them.
+    pub(crate) against: Vec<Arc<str>>,
 }
 
 /// What the candidates are compared with, in numbers.
@@ -215,15 +222,21 @@ pub(crate) fn run<C: Contents>(
     }
     if let (Some((text, words)), Some(all)) = (words, parts.first()) {
         let start = Instant::now();
-        let heard = standing.hear(text, words, all, &view.links);
+        // Where a vector speaks too, words that nearly all rows have need not be read in order to find the best.
+        let telling = ranking == Ranking::Hybrid && vector.is_some() && !words.search.is_sparse(all.len());
+        let heard = if telling {
+            standing.hear_telling(text, words, &view.links)
+        } else {
+            standing.hear(text, words, all, &view.links).len()
+        };
         let mut step = Node::new("text", "words, entities and dates of the query", 0.0, None);
-        (step.rows, step.duration) = (Some(heard.len()), Some(start.elapsed()));
+        (step.rows, step.duration) = (Some(heard), Some(start.elapsed()));
         let scan = report.root.children.iter().position(|child| child.name == "scan");
         report.root.children.insert(scan.unwrap_or_default(), step);
     }
 
     let (start, threads) = (Instant::now(), choice.plan.threads);
-    let field = Field { view, parts, in_order, standing };
+    let field = Field { view, parts, in_order, standing: Arc::new(standing) };
     let batch = if threads > 1 { means.batch as u64 } else { u64::MAX };
     let tools = Tools { pool: means.pool, batch, reads: means.reads, vectors: means.contents, stop };
     let overtaken = |unread| Halt::of(unread, field.view.generation);
@@ -264,6 +277,9 @@ fn read(view: &View, best: &[Placed], query: &Query, contents: &impl Contents) -
         score: placed.score,
         parts: placed.parts,
         embedding,
+        seq: view.rows.seq(placed.row),
+        saying: view.sayings.get(placed.row),
+        against: Vec::new(),
     });
     Ok(found.collect())
 }

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
 pub(crate) use crate::vector::metric::Metric;
@@ -22,6 +22,7 @@ use crate::{
     memory::Change,
     plan::Strategy,
     store::{Mark, Removed, Site},
+    upkeep::accounts::Accounts,
 };
 
 /// Whose memories, and which of them.
@@ -76,6 +77,8 @@ pub(crate) struct Space {
     misses: AtomicU64,
     /// How often each plan was run, in the order of [`Strategy::ALL`].
     plans: [AtomicU64; Strategy::ALL.len()],
+    /// How often its memories were recalled and said.
+    accounts: Arc<Mutex<Accounts>>,
     /// Whether the query cache may hold an answer.
     answered: AtomicBool,
     /// The write after which the last checkpoint was taken, and the last memory in it.
@@ -125,6 +128,7 @@ impl Space {
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             plans: Default::default(),
+            accounts: Arc::default(),
             answered: AtomicBool::new(false),
             kept: AtomicU64::new(0),
             kept_last: AtomicU64::new(0),
@@ -142,6 +146,7 @@ impl Space {
         let count = |counter: &AtomicU64| AtomicU64::new(counter.load(Relaxed));
         Self {
             gate: Arc::clone(&self.gate),
+            accounts: Arc::clone(&self.accounts),
             hits: count(&self.hits),
             misses: count(&self.misses),
             plans: self.plans.each_ref().map(count),
@@ -210,12 +215,23 @@ impl Space {
             let mut next = self.generation().saturating_add(1);
             while let Some(written) = early.remove(&next) {
                 self.index.write().apply(&written, next);
+                self.accounts.lock().follow(&written);
                 self.applied.send_replace(next);
                 next += 1;
             }
         }
+        self.reached(generation).await;
+    }
+
+    /// Waits until the write that made `generation` is seen, or the space is dropped.
+    pub(crate) async fn reached(&self, generation: u64) {
         // The sender is ours, so the wait ends only when the generation is reached.
         drop(self.applied.subscribe().wait_for(|applied| *applied >= generation).await);
+    }
+
+    /// Returns how often its memories were recalled and said, for a short look or change.
+    pub(crate) fn accounts(&self) -> MutexGuard<'_, Accounts> {
+        self.accounts.lock()
     }
 
     /// Leaves out a memory that cannot be read any more.

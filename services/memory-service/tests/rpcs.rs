@@ -9,6 +9,8 @@ mod forgetting;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod hygiene;
+#[cfg(test)]
 mod plans;
 #[cfg(test)]
 mod rankings;

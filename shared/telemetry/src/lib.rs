@@ -31,7 +31,7 @@ mod value;
 pub use captured::Captured;
 pub use error::Error;
 pub use log::{LogFormat, LogSink};
-pub use metrics::{Counter, Gauge, Histogram};
+pub use metrics::{Counter, CounterSeries, Gauge, Histogram, HistogramSeries};
 pub use opentelemetry::{Array, Context, Key, KeyValue, Value};
 pub use opentelemetry_sdk::trace::SpanData;
 pub use options::{GenAi, Headers, Options, Sampling};

@@ -35,6 +35,23 @@ impl Counter {
             self.0.each(|counter| counter.add(value, attributes));
         }
     }
+
+    /// Returns the counter of one series, which adds without looking it up. It shows 0 until something is added.
+    #[must_use]
+    pub fn series(&self, attributes: &[KeyValue]) -> CounterSeries {
+        CounterSeries(self.0.map(|counter| counter.bind(attributes)))
+    }
+}
+
+/// Adds to one series of a [`Counter`]. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct CounterSeries(Both<opentelemetry::metrics::BoundCounter<f64>>);
+
+impl CounterSeries {
+    /// Adds a number of things.
+    pub fn add(&self, value: u64) {
+        self.0.each(|counter| counter.add(value as f64));
+    }
 }
 
 /// Records values of a distribution, in OTLP and in Prometheus text. Cheap to clone.
@@ -45,6 +62,23 @@ impl Histogram {
     /// Records a value, in the metric's unit.
     pub fn record(&self, value: f64, attributes: &[KeyValue]) {
         self.0.each(|histogram| histogram.record(value, attributes));
+    }
+
+    /// Returns the distribution of one series, which records without looking it up. It shows 0 values until one is recorded.
+    #[must_use]
+    pub fn series(&self, attributes: &[KeyValue]) -> HistogramSeries {
+        HistogramSeries(self.0.map(|histogram| histogram.bind(attributes)))
+    }
+}
+
+/// Records values of one series of a [`Histogram`]. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct HistogramSeries(Both<opentelemetry::metrics::BoundHistogram<f64>>);
+
+impl HistogramSeries {
+    /// Records a value, in the metric's unit.
+    pub fn record(&self, value: f64) {
+        self.0.each(|histogram| histogram.record(value));
     }
 }
 
@@ -72,6 +106,10 @@ impl<I> Both<I> {
         if let Some(pushed) = &self.pushed {
             record(pushed);
         }
+    }
+
+    fn map<J>(&self, of: impl Fn(&I) -> J) -> Both<J> {
+        Both { scraped: of(&self.scraped), pushed: self.pushed.as_ref().map(of) }
     }
 }
 

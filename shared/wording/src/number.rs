@@ -68,6 +68,13 @@ impl Number {
         (self.negative, &self.digits, self.exponent) == (other.negative, &other.digits, other.exponent)
     }
 
+    /// Returns the value in one spelling: that of every equal number, and of no other.
+    #[must_use]
+    pub fn value(&self) -> String {
+        let sign = if self.negative { "-" } else { "" };
+        format!("{sign}{}e{}", self.digits, self.exponent)
+    }
+
     fn new(word: usize, value: &str, negative: bool) -> Self {
         let value = value.replace(',', "");
         let (whole, fraction) = value.split_once('.').unwrap_or((&value, ""));
@@ -94,7 +101,7 @@ mod tests {
     fn equal(one: &str, other: &str) -> bool {
         let (one, other) = (Text::new(one), Text::new(other));
         one.numbers.len() == other.numbers.len()
-            && one.numbers.iter().zip(&other.numbers).all(|(a, b)| a.equals(b))
+            && one.numbers.iter().zip(&other.numbers).all(|(a, b)| a.equals(b) && a.value() == b.value())
     }
 
     #[test]

@@ -159,6 +159,8 @@ const TABLE: &[(&str, Holds)] = &[
     ("memory.v1.Claim.field", Text(1, 128)),
     ("memory.v1.Claim.value", Text(1, KIB)),
     ("memory.v1.RememberRequest.memory", Message { required: true }),
+    ("memory.v1.RememberRequest.duplicates", DUPLICATES),
+    ("memory.v1.RememberBatchRequest.duplicates", DUPLICATES),
     ("memory.v1.RememberBatchRequest.memories", List(1, 1_000, &Message { required: true })),
     ("memory.v1.Query.text", Text(0, 64 * KIB)),
     ("memory.v1.Query.embedding", EMBEDDING),
@@ -289,6 +291,9 @@ const ROLE: Holds = Choice {
 
 const METRIC: Holds =
     Choice { required: false, good: &["METRIC_COSINE", "METRIC_DOT", "METRIC_EUCLIDEAN"], elsewhere: &[] };
+
+const DUPLICATES: Holds =
+    Choice { required: false, good: &["DUPLICATES_KEEP", "DUPLICATES_MERGE"], elsewhere: &[] };
 
 /// A good query has a text.
 const RANKING: Holds = Choice {

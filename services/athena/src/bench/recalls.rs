@@ -13,6 +13,7 @@ const STEPS: u64 = 1_000_000;
 pub(super) async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
     match name {
         "memory.plans" => setup.rounds(async || plans(&setup.data)).await,
+        "memory.worded" => setup.rounds(async || worded(&setup.data)).await,
         "memory.stale" => setup.rounds(async || stale()).await,
         "memory.serve" => setup.rounds(async || memories::serve(setup).await).await,
         "memory.restart" => memories::restart(setup).await,
@@ -38,6 +39,12 @@ fn vectors(measure: fn() -> Result<(f64, Value), bench::Error>) -> Result<Round>
 /// Estimates of filters on recorded pools.
 fn plans(days: &[u8]) -> Result<Round> {
     let (value, details) = bench::plans::measure(days)?;
+    Ok(Round { value, details })
+}
+
+/// Recalls asked in words.
+fn worded(days: &[u8]) -> Result<Round> {
+    let (value, details) = bench::worded::measure(days)?;
     Ok(Round { value, details })
 }
 

@@ -12,7 +12,7 @@ use super::{
     figure::Figure,
     history::Series,
     phrase::Phrase,
-    template::{self, Template},
+    template::{self, Error, Template},
 };
 
 /// What a name in an outcome begins with that means the value at the match.
@@ -22,30 +22,6 @@ const THEN: &str = "then_";
 pub struct Library {
     entries: Vec<Entry>,
     env: Arc<Env>,
-}
-
-/// Why a file of templates was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file could not be read.
-    #[error("the pattern file {path} cannot be read")]
-    Read {
-        /// The file.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is no TOML of the documented shape.
-    #[error("the pattern file is malformed: {0}")]
-    Malformed(String),
-    /// One template is wrong.
-    #[error("pattern `{name}`: {problem}")]
-    Template {
-        /// The template.
-        name: String,
-        /// What is wrong.
-        problem: String,
-    },
 }
 
 /// One template, compiled.

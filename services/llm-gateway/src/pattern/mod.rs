@@ -40,14 +40,14 @@ pub use self::{
     condition::Verdict,
     history::Limits,
     ledger::{Answer, Consulted, Told},
-    library::{Error, Explanation, Library},
+    library::{Explanation, Library},
     matches::Id,
     posterior::{Outcomes, Posterior},
     score::{INPUTS, Inputs, Score},
     source::{Source, Standing},
     spike::Watch,
     store::{Error as StoreError, Store},
-    template::{Mode, Severity, Template},
+    template::{Error, Mode, Severity, Template},
     track::Track,
 };
 use self::{

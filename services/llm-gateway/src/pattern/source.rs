@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-use super::library::{Error, Library};
+use super::{library::Library, template::Error};
 
 /// Largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;

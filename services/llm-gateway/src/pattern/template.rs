@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{library::Error, spike::Watch};
+use super::spike::Watch;
 
 /// Days an outcome may be judged after its match, where a file says nothing else.
 const OUTCOME_DAYS: u32 = 2;
@@ -87,6 +87,30 @@ impl Severity {
     pub fn is_remarkable(self) -> bool {
         self >= Self::Warning
     }
+}
+
+/// Why a file of templates was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file could not be read.
+    #[error("the pattern file {path} cannot be read")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is no TOML of the documented shape.
+    #[error("the pattern file is malformed: {0}")]
+    Malformed(String),
+    /// One template is wrong.
+    #[error("pattern `{name}`: {problem}")]
+    Template {
+        /// The template.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
 }
 
 impl Template {

@@ -7,8 +7,8 @@ use reqwest::{
 };
 use serde_json::Value;
 
-use super::{Failure, anthropic, openai};
-use crate::conversation::{Answer, Conversation, Finish, Piece, Usage};
+use super::{Failure, anthropic, delta::Delta, openai};
+use crate::conversation::{Answer, Conversation};
 
 /// The version of Anthropic's API that is spoken.
 const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
@@ -21,16 +21,6 @@ pub enum Dialect {
     OpenAi,
     /// Anthropic's Messages.
     Anthropic,
-}
-
-/// What one event of a streamed answer says.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Delta {
-    pub(super) pieces: Vec<Piece>,
-    pub(super) finish: Option<Finish>,
-    pub(super) usage: Option<Usage>,
-    /// Whether nothing follows.
-    pub(super) done: bool,
 }
 
 /// Reads the events of one streamed answer.

@@ -1,6 +1,7 @@
 //! Who can be asked: `builtin/statistics`, which is not a language model, and upstreams by the dialect they speak.
 
 mod anthropic;
+mod delta;
 mod dialect;
 mod endpoint;
 mod openai;

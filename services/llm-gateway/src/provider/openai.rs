@@ -10,7 +10,7 @@ use crate::{
     conversation::{
         Answer, CallPiece, Content, Conversation, Finish, Message, Object, Piece, ToolCall, Usage,
     },
-    provider::{Failure, dialect::Delta, estimated},
+    provider::{Failure, delta::Delta, estimated},
 };
 
 #[derive(Serialize)]

@@ -4,12 +4,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use reqwest::Response;
 
-use super::{
-    Failure, MAX_ANSWER_BYTES, Patience,
-    dialect::{Delta, Reader},
-    sse::Lines,
-    telling::Told,
-};
+use super::{Failure, MAX_ANSWER_BYTES, Patience, delta::Delta, dialect::Reader, sse::Lines, telling::Told};
 use crate::conversation::{Finish, Piece, Usage};
 
 /// Timeouts that may pass without a piece while the upstream says that it is at work.

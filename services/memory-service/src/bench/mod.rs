@@ -12,7 +12,9 @@ pub mod plans;
 mod pool_days;
 pub mod process;
 pub mod scan;
+pub mod settling;
 mod vectors;
+pub mod worded;
 
 use std::{
     cmp::Ordering,

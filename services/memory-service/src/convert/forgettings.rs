@@ -86,6 +86,8 @@ pub(crate) fn audited(report: &Report) -> wire::AuditResponse {
         (wire::FindingKind::AloneInThread, &report.alone),
         (wire::FindingKind::ThreadGap, &report.gaps),
         (wire::FindingKind::Expired, &report.expired),
+        (wire::FindingKind::NeverRecalled, &report.unasked),
+        (wire::FindingKind::Idle, &report.idle),
     ];
     let found = kinds.into_iter().filter(|(_, finding)| finding.count > 0);
     let findings = found.map(|(kind, Finding { count, examples })| wire::Finding {

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 mod explain;
 pub(crate) mod forgettings;
 pub(crate) mod lines;
+mod outcomes;
 pub(crate) mod reembed;
 mod stats;
 
@@ -14,6 +15,7 @@ use rpc::{At, Check, Fault, time};
 
 pub(crate) use self::{
     explain::{explained, plan, planned},
+    outcomes::{all_remembered, duplicates, got, remembered},
     stats::stats,
 };
 use crate::{
@@ -320,5 +322,6 @@ fn scored(found: &Found) -> wire::ScoredMemory {
         importance: parts.importance.into(),
         confidence: parts.confidence.into(),
     });
-    wire::ScoredMemory { memory: Some(memory), score: found.score, scores }
+    let contradicted_by = found.against.iter().map(ToString::to_string).collect();
+    wire::ScoredMemory { memory: Some(memory), score: found.score, scores, contradicted_by }
 }

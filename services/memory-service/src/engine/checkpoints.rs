@@ -1,4 +1,4 @@
-//! Writes down what is in memory, so that a start need not make it from every row.
+//! Writes down what is in memory: so that a start need not make it from every row, and what no row says.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{error::Error, space::Space};
 const FAR: u64 = 10;
 
 impl Engine {
-    /// Writes checkpoints for ever, in the interval of the settings, and sooner while much is written.
+    /// Writes checkpoints and counts for ever, in the interval of the settings, and sooner while much is written.
     pub(crate) async fn keep_checkpoints(&self) -> std::convert::Infallible {
         loop {
             tokio::select! {
@@ -17,6 +17,32 @@ impl Engine {
                 () = self.far.notified() => {}
             }
             self.checkpoint().await;
+            self.save_accounts().await;
+        }
+    }
+
+    /// Saves how often memories were recalled and said, as far as that changed; what cannot be saved is kept for the next time.
+    pub(super) async fn save_accounts(&self) {
+        for (_, space) in self.spaces.all() {
+            loop {
+                let changed = {
+                    let index = space.index();
+                    space.accounts().take_changed(self.policy.batch, |seq| index.has(seq))
+                };
+                if changed.is_empty() {
+                    break;
+                }
+                if let Err(error) = self.store.save_accounts(space.number(), changed.clone()).await {
+                    space.accounts().not_saved(&changed);
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(
+                        error,
+                        space = space.number(),
+                        "the counts of recalls cannot be saved yet"
+                    );
+                    break;
+                }
+            }
         }
     }
 

@@ -11,18 +11,21 @@ use super::Engine;
 use crate::{
     answers::Key,
     error::Error,
+    hygiene::echo::Listener,
     plan::{Plan, Rejected, Strategy, Unfit, Wish},
     query::{Query, Ranking},
-    recall::{self, Answer, Halt, Means, Ran, Wanted},
+    recall::{self, Answer, Found, Halt, Means, Ran, Wanted, contents::Contents},
     space::{Space, SpaceKey},
     stop::Stop,
     store::Stored,
-    vector::metric::Metric,
+    vector::{metric::Metric, source::Unread},
 };
 
 /// How often a recall whose memories are gone from the store waits for memory to hear of it, and how long each time.
 const TRIES: u32 = 500;
 const PAUSE: Duration = Duration::from_millis(1);
+/// Most memories that an answer names as contradicting one of it, as the contract has it.
+const CONTRADICTING: usize = 16;
 
 /// What a recall did.
 #[derive(Debug)]
@@ -81,6 +84,7 @@ impl Engine {
             memories.count(hit.is_some());
             self.note_read(hit.is_some());
             if let Some(answer) = hit {
+                self.note_recalled(&memories, &key.query, &answer);
                 return Ok((answer, true));
             }
             let answer = match self.run(&memories, key.query.clone(), None, budget, true).await {
@@ -90,6 +94,7 @@ impl Engine {
                 }
                 ran => Arc::new(ran?.answer),
             };
+            self.note_recalled(&memories, &key.query, &answer);
             self.answers.keep(&memories, key.query, &answer);
             return Ok((answer, false));
         }
@@ -141,7 +146,23 @@ impl Engine {
         Ok(Planned { plan, rejected, would_hit_cache })
     }
 
-    async fn run(
+    /// Counts a recall of what it returned, and hears it: so that it is not stored back as something new.
+    fn note_recalled(&self, space: &Space, query: &Query, answer: &Answer) {
+        if answer.found.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        space.accounts().recalled(answer.found.iter().map(|found| found.seq), now);
+        let agent = match &*query.filter.agents {
+            [agent] => agent,
+            _ => "",
+        };
+        let who = Listener { space: space.number(), agent };
+        let said = answer.found.iter().map(|found| (found.saying.words, found.seq));
+        self.hygiene.echoes.lock().hear(who, said, now);
+    }
+
+    pub(super) async fn run(
         self: &Arc<Self>,
         space: &Arc<Space>,
         query: Query,
@@ -201,7 +222,10 @@ impl Engine {
         let mut tried = 0;
         loop {
             match recall::run(space, query, wanted.clone(), now, &means, stop) {
-                Ok(ran) => return Ok(ran),
+                Ok(mut ran) => {
+                    contradict(space, &contents, &mut ran.answer.found, now)?;
+                    return Ok(ran);
+                }
                 Err(Halt::Stopped) => return Err(Error::TimedOut),
                 Err(Halt::Unfit(unfit)) => return Err(unfit.into()),
                 Err(Halt::Failed(error)) => return Err(Error::Store(Reason::Store, error)),
@@ -236,6 +260,35 @@ fn canonical(query: Query, space: &Space) -> Result<Query, Error> {
     let metric = space.shape().metric;
     let query = query.canonical(metric);
     if query.ranking == Ranking::Hybrid && metric != Metric::Cosine { Err(Error::Ranking) } else { Ok(query) }
+}
+
+/// Tells of each memory that was found which others contradict it. Nothing that was written meanwhile is missed: an answer is served until
+/// the next write alone.
+fn contradict(
+    space: &Space,
+    contents: &impl Contents,
+    found: &mut [Found],
+    now: SystemTime,
+) -> Result<(), Error> {
+    let claims = found.iter_mut().filter(|found| found.memory.claim.is_some());
+    let told: Vec<(&mut Found, Vec<u64>)> = {
+        let index = space.index();
+        let against = |found: &Found| {
+            let claim = found.memory.claim.as_ref();
+            claim.map(|claim| index.against(claim, now, CONTRADICTING)).unwrap_or_default()
+        };
+        claims.map(|found| (against(found), found)).map(|(seqs, found)| (found, seqs)).collect()
+    };
+    for (found, seqs) in told {
+        for seq in seqs {
+            match contents.memories(&[seq]) {
+                Ok(memories) => found.against.extend(memories.iter().map(|memory| Arc::clone(&memory.id))),
+                Err(Unread::Gone(_) | Unread::Damaged(_)) => {}
+                Err(Unread::Failed(error)) => return Err(Error::Store(Reason::Store, error)),
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

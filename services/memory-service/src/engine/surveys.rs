@@ -4,18 +4,16 @@ use std::{
     collections::BTreeMap,
     ops::ControlFlow,
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use super::Engine;
 use crate::{
     error::Error,
     memory::{Memory, cosine},
-    space::SpaceKey,
+    space::{Space, SpaceKey},
     store::{Refused, View},
     upkeep::{
         Policy,
-        accounts::Account,
         audit::{Audit, Report, Scope},
         forgettings::Cause,
         prune::Reason,
@@ -93,19 +91,19 @@ impl Engine {
     /// # Errors
     /// [`Error::Store`] if the space cannot be read.
     pub(crate) async fn audit(self: &Arc<Self>, key: &SpaceKey, examples: usize) -> Result<Report, Error> {
-        let Policy { likeness, pairs, .. } = self.policy;
-        // Nobody counts recalls, so nothing is known to be idle.
-        let idle = Duration::MAX;
+        let Policy { likeness, pairs, idle, .. } = self.policy;
         let scope = Scope { now: self.clock.now(), idle, threshold: likeness, pairs, examples };
-        let look = move |view: &View, leash: &Leash| audit(view, leash, scope);
+        let space = self.space(key);
+        let look = move |view: &View, leash: &Leash| audit(view, leash, scope, &space);
         Ok(self.look(key, look).await?.unwrap_or_default())
     }
 }
 
-fn audit(view: &View, leash: &Leash, scope: Scope) -> Result<Report, Refused> {
+fn audit(view: &View, leash: &Leash, scope: Scope, space: &Space) -> Result<Report, Refused> {
     let mut audit = Audit::new(scope);
     view.each(|seq, memory| {
-        audit.see(seq, &memory, Account::default());
+        let account = space.accounts().of(seq);
+        audit.see(seq, &memory, account);
         leash.flow()
     })?;
     for (one, other) in audit.pairs() {

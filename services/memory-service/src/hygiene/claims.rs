@@ -31,6 +31,25 @@ impl Claims {
         }
     }
 
+    /// Lets go of all claims but those of the memories that `is_live` lets pass.
+    pub(crate) fn retain(&mut self, is_live: impl Fn(u64) -> bool) {
+        self.stated.retain(|_, stated| {
+            stated.retain(|seq, _| is_live(*seq));
+            !stated.is_empty()
+        });
+    }
+
+    /// Returns every claim: what it is about, the number of the memory, and the value.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Print, u64, &str)> {
+        let all = self.stated.iter();
+        all.flat_map(|(about, stated)| stated.iter().map(move |(seq, value)| (about, *seq, &**value)))
+    }
+
+    /// Takes what [`Claims::iter`] returned.
+    pub(crate) fn restore(&mut self, about: Print, seq: u64, value: &str) {
+        self.stated.entry(about).or_default().insert(seq, value.into());
+    }
+
     /// Returns the numbers of memories that state another value than `claim` for its subject and field: at most `most`, the last written
     /// first, and only those that `is_live` lets pass.
     pub(crate) fn against(&self, claim: &Claim, most: usize, is_live: impl Fn(u64) -> bool) -> Vec<u64> {
@@ -91,6 +110,11 @@ mod tests {
         let mut found = Vec::new();
         claims.contradictions(|_| true, |seqs| found.push(seqs.to_vec()));
         assert_eq!(found, [[1, 2, 3]]);
+        let mut kept = Claims::default();
+        claims.iter().for_each(|(about, seq, value)| kept.restore(*about, seq, value));
+        assert_eq!(against(&kept, "1%"), [2, 1], "a checkpoint keeps them");
+        kept.retain(|seq| seq == 3);
+        assert_eq!((kept.stated.len(), against(&kept, "0.3%")), (1, vec![3]));
         claims.remove(3, &claim("pool A", "1%"));
         claims.contradictions(|_| true, |seqs| panic!("{seqs:?}"));
         [1, 2].into_iter().for_each(|seq| claims.remove(seq, &claim("pool A", "0.3%")));

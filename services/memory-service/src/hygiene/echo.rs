@@ -2,28 +2,31 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    hash::{BuildHasher as _, RandomState},
     time::{Duration, SystemTime},
 };
 
-use super::form::{self, Print};
-use crate::memory::Memory;
-
 /// What recalls returned lately; bounded in number and in time.
+///
+/// Kept is the number of what was returned and no word of it: what repeats it is found by what memories that say the same have in common
+/// ([`Saying`](super::saying::Saying)), and compared with the memory itself. So nothing is taken for an echo of what is not there any more.
 #[derive(Debug)]
 pub(crate) struct Echoes {
-    /// What each print leads to.
-    heard: HashMap<Print, Heard>,
-    /// The prints by when they were heard; one that was heard again is there twice, and its first place means nothing.
-    order: VecDeque<(SystemTime, Print)>,
+    heard: HashMap<Key, Heard>,
+    /// What was heard, by when; what was heard again is there twice, and its first place means nothing.
+    order: VecDeque<(SystemTime, Key)>,
     most: usize,
     life: Duration,
+    hasher: RandomState,
 }
 
+/// The space, the agent, and the words.
+type Key = (u32, u64, u64);
+
 /// A memory that was returned.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Heard {
-    id: Arc<str>,
+    seq: u64,
     at: SystemTime,
 }
 
@@ -37,46 +40,44 @@ pub(crate) struct Listener<'a> {
 }
 
 impl Echoes {
-    /// Makes a memory of at most `most` prints, each kept for `life` of the agent clock. A returned memory takes two.
+    /// Makes a memory of at most `most` memories that were returned, each kept for `life` of the agent clock.
     pub(crate) fn new(most: usize, life: Duration) -> Self {
-        Self { heard: HashMap::new(), order: VecDeque::new(), most, life }
+        let (heard, order) = (HashMap::new(), VecDeque::new());
+        Self { heard, order, most, life, hasher: RandomState::new() }
     }
 
-    /// Takes note of what a recall returned at `now`. Not of what an explanation returned: nobody hears that.
-    pub(crate) fn hear(&mut self, who: Listener<'_>, memory: &Memory, now: SystemTime) {
-        for print in [by_content(who, &memory.content), by_id(who, &memory.id)] {
-            self.heard.insert(print, Heard { id: Arc::clone(&memory.id), at: now });
-            self.order.push_back((now, print));
+    /// Takes note of what a recall returned at `now`: words, and the number of the memory that says them. Not of what an explanation
+    /// returned: nobody hears that.
+    pub(crate) fn hear(
+        &mut self,
+        who: Listener<'_>,
+        said: impl Iterator<Item = (u64, u64)>,
+        now: SystemTime,
+    ) {
+        if self.most == 0 {
+            return;
         }
-        while self.order.len() > self.most
-            || self.order.front().is_some_and(|(at, _)| !self.is_fresh(*at, now))
-        {
-            let Some((at, print)) = self.order.pop_front() else { break };
-            if self.heard.get(&print).is_some_and(|heard| heard.at == at) {
-                self.heard.remove(&print);
+        let agent = self.hasher.hash_one(who.agent);
+        for (words, seq) in said {
+            let key = (who.space, agent, words);
+            self.heard.insert(key, Heard { seq, at: now });
+            self.order.push_back((now, key));
+            while self.order.len() > self.most
+                || self.order.front().is_some_and(|(at, _)| !self.is_fresh(*at, now))
+            {
+                let Some((at, key)) = self.order.pop_front() else { break };
+                if self.heard.get(&key).is_some_and(|heard| heard.at == at) {
+                    self.heard.remove(&key);
+                }
             }
         }
     }
 
-    /// Returns the id of the memory with this content that `who`, or somebody who did not say for whom, recalled lately.
-    pub(crate) fn repeats(&self, who: Listener<'_>, content: &str, now: SystemTime) -> Option<Arc<str>> {
-        self.look(who, |who| by_content(who, content), now)
-    }
-
-    /// Returns true if the memory of this id was recalled lately; what says nearly the same is an echo of it.
-    pub(crate) fn heard(&self, who: Listener<'_>, id: &str, now: SystemTime) -> bool {
-        self.look(who, |who| by_id(who, id), now).is_some()
-    }
-
-    fn look(
-        &self,
-        who: Listener<'_>,
-        print: impl Fn(Listener<'_>) -> Print,
-        now: SystemTime,
-    ) -> Option<Arc<str>> {
-        let anybody = Listener { agent: "", ..who };
-        let heard = [who, anybody].into_iter().filter_map(|who| self.heard.get(&print(who)));
-        heard.filter(|heard| self.is_fresh(heard.at, now)).map(|heard| Arc::clone(&heard.id)).next()
+    /// Returns the number of the memory in these words that `who`, or somebody who did not say for whom, recalled last and lately.
+    pub(crate) fn heard(&self, who: Listener<'_>, words: u64, now: SystemTime) -> Option<u64> {
+        let of = |agent: &str| self.heard.get(&(who.space, self.hasher.hash_one(agent), words));
+        let heard = [of(who.agent), of("")].into_iter().flatten();
+        heard.filter(|heard| self.is_fresh(heard.at, now)).max_by_key(|heard| heard.at).map(|heard| heard.seq)
     }
 
     fn is_fresh(&self, at: SystemTime, now: SystemTime) -> bool {
@@ -85,67 +86,60 @@ impl Echoes {
     }
 }
 
-fn by_content(who: Listener<'_>, content: &str) -> Print {
-    form::print([who.space.to_string().as_str(), who.agent, "content", &form::normal(content)])
-}
-
-fn by_id(who: Listener<'_>, id: &str) -> Print {
-    form::print([who.space.to_string().as_str(), who.agent, "id", id])
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use super::{Echoes, Listener};
-    use crate::memory::Memory;
 
     const SCOUT: Listener<'_> = Listener { space: 1, agent: "scout" };
     const ANYBODY: Listener<'_> = Listener { agent: "", ..SCOUT };
-
-    fn memory(id: &str) -> Memory {
-        Memory { id: id.into(), content: format!("Content of  {id}"), ..Memory::bare() }
-    }
 
     fn at(seconds: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    fn repeats(echoes: &Echoes, who: Listener<'_>, content: &str, now: u64) -> Option<String> {
-        echoes.repeats(who, content, at(now)).map(|id| id.to_string())
+    /// Hears the memory whose number is that of its words, and ten.
+    fn hear(echoes: &mut Echoes, who: Listener<'_>, words: u64, now: u64) {
+        echoes.hear(who, [(words, words + 10)].into_iter(), at(now));
     }
 
     #[test]
-    fn what_an_agent_recalled_is_known_in_any_spelling_until_its_life_is_over() {
+    fn what_an_agent_recalled_is_known_until_its_life_is_over() {
         let mut echoes = Echoes::new(100, Duration::from_secs(10));
-        echoes.hear(SCOUT, &memory("a"), at(0));
-        assert_eq!(repeats(&echoes, SCOUT, "content of A", 9).as_deref(), Some("a"));
-        assert_eq!(repeats(&echoes, SCOUT, "content of a", 10), None);
-        assert!(echoes.heard(SCOUT, "a", at(9)) && !echoes.heard(SCOUT, "b", at(9)));
-        echoes.hear(SCOUT, &memory("a"), at(8));
-        echoes.hear(SCOUT, &memory("b"), at(12));
-        assert_eq!(repeats(&echoes, SCOUT, "content of a", 17).as_deref(), Some("a"), "heard again");
+        hear(&mut echoes, SCOUT, 1, 0);
+        assert_eq!(echoes.heard(SCOUT, 1, at(9)), Some(11));
+        assert_eq!((echoes.heard(SCOUT, 1, at(10)), echoes.heard(SCOUT, 2, at(9))), (None, None));
+        hear(&mut echoes, SCOUT, 1, 8);
+        hear(&mut echoes, SCOUT, 2, 12);
+        assert_eq!(echoes.heard(SCOUT, 1, at(17)), Some(11), "heard again");
     }
 
     #[test]
     fn an_agent_hears_its_own_recalls_and_those_for_nobody() {
         let mut echoes = Echoes::new(100, Duration::from_secs(10));
-        echoes.hear(SCOUT, &memory("a"), at(0));
-        echoes.hear(ANYBODY, &memory("b"), at(0));
-        assert!(echoes.heard(SCOUT, "b", at(1)) && !echoes.heard(ANYBODY, "a", at(1)));
-        assert!(!echoes.heard(Listener { agent: "other", ..SCOUT }, "a", at(1)));
-        assert!(!echoes.heard(Listener { space: 2, ..SCOUT }, "a", at(1)));
+        hear(&mut echoes, SCOUT, 1, 0);
+        hear(&mut echoes, ANYBODY, 2, 0);
+        assert_eq!((echoes.heard(SCOUT, 2, at(1)), echoes.heard(ANYBODY, 1, at(1))), (Some(12), None));
+        assert_eq!(echoes.heard(Listener { agent: "other", ..SCOUT }, 1, at(1)), None);
+        assert_eq!(echoes.heard(Listener { space: 2, ..SCOUT }, 1, at(1)), None);
+        echoes.hear(ANYBODY, [(1, 99)].into_iter(), at(5));
+        assert_eq!(echoes.heard(SCOUT, 1, at(6)), Some(99), "the last one counts");
     }
 
     #[test]
     fn it_never_holds_more_than_it_may() {
-        let mut echoes = Echoes::new(10, Duration::from_secs(1000));
+        let mut echoes = Echoes::new(5, Duration::from_secs(1000));
         for round in 0..200 {
-            echoes.hear(SCOUT, &memory(&(round % 7).to_string()), at(round));
-            assert!(echoes.order.len() <= 10 && echoes.heard.len() <= 10);
+            hear(&mut echoes, SCOUT, round % 7, round);
+            assert!(echoes.order.len() <= 5 && echoes.heard.len() <= 5);
         }
-        assert!(echoes.heard(SCOUT, "3", at(199)) && !echoes.heard(SCOUT, "4", at(199)), "the oldest went");
-        echoes.hear(SCOUT, &memory("z"), at(5000));
-        assert_eq!(echoes.heard.len(), 2, "what is over goes");
+        // 199 % 7 is 3.
+        assert!(echoes.heard(SCOUT, 3, at(199)).is_some() && echoes.heard(SCOUT, 5, at(199)).is_none());
+        hear(&mut echoes, SCOUT, 9, 5000);
+        assert_eq!(echoes.heard.len(), 1, "what is over goes");
+        let mut deaf = Echoes::new(0, Duration::from_secs(1000));
+        hear(&mut deaf, SCOUT, 1, 0);
+        assert_eq!(deaf.heard(SCOUT, 1, at(0)), None);
     }
 }

@@ -71,26 +71,41 @@ pub(crate) fn wordings(one: &str, other: &str) -> Sameness {
 }
 
 /// Returns what of all but the wording tells two memories apart.
-pub(crate) fn apart(one: &Memory, other: &Memory) -> Option<&'static str> {
+fn apart(one: &Memory, other: &Memory) -> Option<&'static str> {
+    let scope = one.category == other.category
+        && one.agent == other.agent
+        && one.place == other.place
+        && are_pools_the_same(one, other);
+    if scope { conflict(one, other) } else { Some("scope") }
+}
+
+/// Returns true if `newer` says what `older` says, spelling apart, of the same pools; whatever its category, agent or place in a thread.
+pub(crate) fn repeats(newer: &Memory, older: &Memory) -> bool {
+    form::content(&newer.content) == form::content(&older.content)
+        && are_pools_the_same(newer, older)
+        && conflict(newer, older).is_none()
+}
+
+/// Returns of what two memories state different values.
+fn conflict(one: &Memory, other: &Memory) -> Option<&'static str> {
+    let claim = one.claim.as_ref().zip(other.claim.as_ref()).is_none_or(|(one, other)| one == other);
+    let agrees =
+        |(name, value): (&String, &String)| other.metadata.get(name).is_none_or(|other| other == value);
+    match (claim, one.metadata.iter().all(agrees)) {
+        (false, _) => Some("claim"),
+        (_, false) => Some("metadata"),
+        _ => None,
+    }
+}
+
+fn are_pools_the_same(one: &Memory, other: &Memory) -> bool {
     let pools = |memory: &Memory| {
         let mut pools = memory.pools.clone();
         pools.sort_unstable();
         pools.dedup();
         pools
     };
-    let scope = one.category == other.category
-        && one.agent == other.agent
-        && one.place == other.place
-        && pools(one) == pools(other);
-    let claim = one.claim.as_ref().zip(other.claim.as_ref()).is_none_or(|(one, other)| one == other);
-    let agrees =
-        |(name, value): (&String, &String)| other.metadata.get(name).is_none_or(|other| other == value);
-    match (scope, claim, one.metadata.iter().all(agrees)) {
-        (false, _, _) => Some("scope"),
-        (_, false, _) => Some("claim"),
-        (_, _, false) => Some("metadata"),
-        _ => None,
-    }
+    pools(one) == pools(other)
 }
 
 /// Returns the characters beside letters and digits that say something: "C" is not "C++", and "> 5" not "< 5".
@@ -102,7 +117,7 @@ fn symbols(text: &Text) -> impl Iterator<Item = char> {
 }
 
 /// Returns the words that say something, in their order.
-fn telling(text: &Text) -> Vec<&Word> {
+pub(super) fn telling(text: &Text) -> Vec<&Word> {
     let is_slight = |word: &&Word| SLIGHT.binary_search(&word.text.as_str()).is_err();
     text.words.iter().filter(is_slight).collect()
 }
@@ -121,13 +136,15 @@ fn is_in_order(one: &[&Word], other: &[&Word]) -> bool {
 
 /// Returns true if two words are one, or one in singular and plural. Numbers are: their values were compared in their order.
 fn is_same(one: &Word, other: &Word) -> bool {
-    let bare = |word: &Word| {
-        let text = word.text.strip_suffix("'s").unwrap_or(&word.text);
-        let short = text.strip_suffix("es").or_else(|| text.strip_suffix('s'));
-        short.filter(|short| short.len() > 2).unwrap_or(text).to_owned()
-    };
     let numbers = one.form == Form::Number && other.form == Form::Number;
     numbers || one.text == other.text || bare(one) == bare(other)
+}
+
+/// Returns a word without its plural or possessive ending.
+pub(super) fn bare(word: &Word) -> &str {
+    let text = word.text.strip_suffix("'s").unwrap_or(&word.text);
+    let short = text.strip_suffix("es").or_else(|| text.strip_suffix('s'));
+    short.filter(|short| short.len() > 2).unwrap_or(text)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! An index in the parts of a checkpoint.
 //!
-//! Written are the codes of the vectors, the facts, the words, the names and the threads; what follows from these is made anew.
+//! Written are the codes of the vectors, the facts, the words, what each row says, the claims, the names and the threads; what follows from these is made anew.
 
 use std::io;
 
@@ -9,10 +9,15 @@ use super::{
     column::Column,
     facts::Facts,
     postings::{rows_from_bytes, rows_to_bytes},
-    text::Text,
+    sayings::Sayings,
+    text::{
+        Text,
+        bytes::{put, put_part, take, take_part},
+    },
     threads::Threads,
 };
 use crate::{
+    hygiene::{claims::Claims, saying::Saying},
     store::{FromParts, Image, Mark, Parts, Site, SpaceRow, join, split},
     vector::{
         arena::{Arena, Rows},
@@ -24,6 +29,11 @@ const CHUNK: &str = "chunk";
 const FACTS: &str = "facts";
 const LIVE: &str = "live";
 const TEXT: &str = "text";
+const CLAIMS: &str = "claims";
+/// Another name once the same memory says something else: what was written before then fits no more.
+const SAYINGS: &str = "sayings 1";
+/// Bytes of what a row says.
+const SAYING_BYTES: usize = 12;
 const THREADS: &str = "threads";
 const NAMES: [&str; 5] = ["categories", "pools", "agents", "tags", "in threads"];
 /// Bytes of a row's facts.
@@ -34,6 +44,7 @@ const FACTS_BYTES: usize = 40;
 pub(crate) struct Picture {
     rows: Rows,
     facts: Column<Facts>,
+    sayings: Column<Saying>,
     /// The other parts by name.
     parts: Vec<(&'static str, Vec<u8>)>,
     generation: u64,
@@ -47,10 +58,12 @@ impl Index {
             (LIVE, rows_to_bytes(&self.live)),
             (TEXT, self.text.to_bytes()),
             (THREADS, self.neighbours.to_bytes()),
+            (CLAIMS, stated(&self.claims)),
         ];
         parts.extend(NAMES.into_iter().zip(names.map(Names::to_bytes)));
         let (rows, facts) = (self.vectors.rows().clone(), self.facts.clone());
-        Picture { rows, facts, parts, generation: self.generation }
+        let sayings = self.sayings.column().clone();
+        Picture { rows, facts, sayings, parts, generation: self.generation }
     }
 
     /// Says that this is the state after the write `generation`.
@@ -76,6 +89,8 @@ impl Image for Picture {
         let rows = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
         let facts: Vec<u8> = (0..rows).flat_map(|row| written(&self.facts.get(row))).collect();
         to.put(FACTS, &facts)?;
+        let sayings: Vec<u8> = (0..rows).flat_map(|row| said(self.sayings.get(row))).collect();
+        to.put(SAYINGS, &sayings)?;
         self.parts.iter().try_for_each(|(name, bytes)| to.put(name, bytes))
     }
 }
@@ -112,6 +127,11 @@ fn restored(
     for (row, bytes) in (0..).zip(facts) {
         index.facts.set(row, read(bytes)?);
     }
+    let (sayings, rest) = part(SAYINGS)?.as_chunks::<SAYING_BYTES>();
+    if sayings.len() != rows || !rest.is_empty() {
+        return None;
+    }
+    index.claims = restated(part(CLAIMS)?)?;
     index.live = rows_from_bytes(part(LIVE)?)?;
     index.text = Text::from_bytes(part(TEXT)?).ok()?;
     index.neighbours = Threads::from_bytes(part(THREADS)?)?;
@@ -121,8 +141,45 @@ fn restored(
     if index.live.max().is_some_and(|last| last as usize >= rows) {
         return None;
     }
+    let mut column = Column::new(Saying::default());
+    (0..).zip(sayings).for_each(|(row, bytes)| column.set(row, saying(bytes)));
+    index.sayings = Sayings::restored(column, &index.live);
     index.derive();
     Some(index)
+}
+
+/// Writes what a row says: words, scope.
+fn said(Saying { words, scope }: Saying) -> [u8; SAYING_BYTES] {
+    let mut bytes = [0; SAYING_BYTES];
+    bytes[..8].copy_from_slice(&words.to_le_bytes());
+    bytes[8..].copy_from_slice(&scope.to_le_bytes());
+    bytes
+}
+
+fn saying([a, b, c, d, e, f, g, h, rest @ ..]: &[u8; SAYING_BYTES]) -> Saying {
+    let words = u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]);
+    Saying { words, scope: u32::from_le_bytes(*rest) }
+}
+
+/// Writes claims: of each what it is about, the number of its memory, and the value.
+fn stated(claims: &Claims) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (about, seq, value) in claims.iter() {
+        put_part(&mut bytes, about);
+        put(&mut bytes, seq);
+        put_part(&mut bytes, value.as_bytes());
+    }
+    bytes
+}
+
+fn restated(mut bytes: &[u8]) -> Option<Claims> {
+    let (bytes, mut claims) = (&mut bytes, Claims::default());
+    while !bytes.is_empty() {
+        let about = take_part(bytes)?.try_into().ok()?;
+        let seq = take(bytes)?;
+        claims.restore(about, seq, str::from_utf8(take_part(bytes)?).ok()?);
+    }
+    Some(claims)
 }
 
 /// Writes facts: time, whether it expires and when, confidence, importance.

@@ -10,6 +10,7 @@ mod image;
 mod left;
 mod narrow;
 mod postings;
+mod sayings;
 pub(crate) mod text;
 pub(crate) mod threads;
 
@@ -26,11 +27,13 @@ use entities::Entities;
 use facts::Facts;
 pub(crate) use narrow::{Narrow, Report, Test};
 use postings::{Buckets, Names};
+use sayings::Sayings;
 use text::{Search, Text};
 use threads::{Links, Threads};
 
 use crate::{
-    memory::{Change, Memory},
+    hygiene::{claims::Claims, saying::Saying},
+    memory::{Change, Claim, Memory},
     query::Filter,
     space::Written,
     store::Removed,
@@ -57,6 +60,8 @@ pub(crate) struct Index {
     tags: Names,
     threads: Names,
     neighbours: Threads,
+    sayings: Sayings,
+    claims: Claims,
     entities: Entities,
     times: Buckets,
     /// Rows by when they expire.
@@ -73,6 +78,8 @@ pub(crate) struct View {
     pub(crate) facts: Column<Facts>,
     /// Who is whose neighbour.
     pub(crate) links: Links,
+    /// What each row says.
+    pub(crate) sayings: Column<Saying>,
     /// The write after which this was the state.
     pub(crate) generation: u64,
 }
@@ -117,6 +124,8 @@ impl Index {
             tags: Names::default(),
             threads: Names::default(),
             neighbours: Threads::new(),
+            sayings: Sayings::default(),
+            claims: Claims::default(),
             entities: Entities::default(),
             times: Buckets::default(),
             expiries: BTreeMap::new(),
@@ -157,6 +166,10 @@ impl Index {
         if let Some(place) = &memory.place {
             self.threads.insert(&place.thread, row);
             self.neighbours.insert(&place.thread, place.position, row);
+        }
+        self.sayings.insert(row, Saying::of(memory));
+        if let Some(claim) = &memory.claim {
+            self.claims.insert(seq, claim);
         }
         self.times.insert(memory.time, row);
         if let Some(expires) = memory.expires {
@@ -200,6 +213,7 @@ impl Index {
             rows: self.vectors.rows().clone(),
             facts: self.facts.clone(),
             links: self.neighbours.links().clone(),
+            sayings: self.sayings.column().clone(),
             generation: self.generation,
         }
     }
@@ -222,6 +236,36 @@ impl Index {
         rows.map(|row| self.vectors.rows().seq(row)).collect()
     }
 
+    /// Returns the numbers of up to `most` memories that may say what `saying` says and have not expired at `now`, the last written first.
+    pub(crate) fn saying(&self, saying: Saying, now: SystemTime, most: usize) -> Vec<u64> {
+        let rows = self.sayings.rows(saying).filter(|row| self.is_found(*row, now));
+        rows.take(most).map(|row| self.vectors.rows().seq(row)).collect()
+    }
+
+    /// Returns the numbers of up to `most` memories that state another value than `claim` for its subject and field and have not expired at
+    /// `now`, the last written first.
+    pub(crate) fn against(&self, claim: &Claim, now: SystemTime, most: usize) -> Vec<u64> {
+        self.claims.against(claim, most, |seq| self.holds(seq, now))
+    }
+
+    /// Returns whether the memory under `seq` is there and has not expired at `now`.
+    pub(crate) fn holds(&self, seq: u64, now: SystemTime) -> bool {
+        self.row(seq).is_some_and(|row| self.is_found(row, now))
+    }
+
+    /// Returns whether the memory under `seq` is there, be it expired.
+    pub(crate) fn has(&self, seq: u64) -> bool {
+        self.row(seq).is_some()
+    }
+
+    fn row(&self, seq: u64) -> Option<u32> {
+        self.vectors.rows().row(seq).filter(|row| self.live.contains(*row))
+    }
+
+    fn is_found(&self, row: u32, now: SystemTime) -> bool {
+        self.facts.get(row).expires.is_none_or(|at| now < at)
+    }
+
     /// Returns between which changes by expiry the present state lies: from the last one up to now, until the next.
     pub(crate) fn fresh(&self, now: SystemTime) -> Fresh {
         Fresh {
@@ -239,13 +283,17 @@ impl Index {
         // What could not be read when it was loaded has no row.
         let Some(row) = row else { return };
         match &removed.memory {
-            Some(memory) => self.unlist(row, memory),
+            Some(memory) => {
+                memory.claim.iter().for_each(|claim| self.claims.remove(removed.seq, claim));
+                self.unlist(row, memory);
+            }
             None => self.leave_out([removed.seq]),
         }
     }
 
     fn unlist(&mut self, row: u32, memory: &Memory) {
         self.text.remove(row, &memory.content);
+        self.sayings.remove(row);
         self.categories.remove(&memory.category, row);
         for pool in &memory.pools {
             self.pools.remove(pool, row);
@@ -277,6 +325,9 @@ impl Index {
         let live = std::mem::take(&mut self.live);
         self.names().into_iter().for_each(|names| names.retain(&live));
         self.neighbours = self.neighbours.renumbered(|row| live.contains(row).then_some(row));
+        self.sayings.retain(&live);
+        let rows = self.vectors.rows();
+        self.claims.retain(|seq| rows.row(seq).is_some_and(|row| live.contains(row)));
         self.live = live;
         self.derive();
     }
@@ -306,6 +357,7 @@ impl Index {
         }
         let place = |row: u32| places.get(row as usize).copied().flatten();
         self.vectors = self.vectors.compacted(self.live.iter());
+        self.sayings = self.sayings.compacted(&self.live);
         self.text = self.text.compacted(place);
         let mut facts = Column::new(Facts::NONE);
         self.live.iter().zip(0..).for_each(|(row, place)| facts.set(place, self.facts.get(row)));
@@ -330,7 +382,8 @@ pub(crate) mod tests {
     use crate::{
         explain::Node,
         held::Held,
-        memory::{Change, Memory, Record},
+        hygiene::saying::Saying,
+        memory::{Change, Claim, Memory, Record},
         plan::Strategy,
         query::Filter,
         recall::contents::Contents as _,
@@ -432,7 +485,7 @@ pub(crate) mod tests {
         assert_eq!(made.index.categories().get("c"), Some(&1));
         made.forget(&["b"]);
         assert!(made.index.categories().is_empty());
-        assert!(made.index.words("content").search.is_empty());
+        assert_eq!(made.index.words("content").search.len(), 0);
     }
 
     #[test]
@@ -473,6 +526,47 @@ pub(crate) mod tests {
         assert_eq!(around, [rows[6], rows[8]]);
         let scores = made.index.words("content").search;
         assert_eq!(scores.scores(&made.index.live, made.index.neighbours.links(), lending).len(), 50);
+    }
+
+    #[test]
+    fn what_says_something_and_what_contradicts_it_is_found_over_all_that_happens() {
+        let mut made = Made::new();
+        let states = |id: u64, number: u64| {
+            let mut record = record(&id.to_string(), &[1.0]);
+            let memory = Arc::get_mut(&mut record.memory).unwrap();
+            memory.content = format!("it says {}", number % 3);
+            memory.claim =
+                Some(Claim { subject: "it".into(), field: "f".into(), value: (number % 3).to_string() });
+            memory.expires = number.is_multiple_of(5).then(|| UNIX_EPOCH + Duration::from_secs(10));
+            record
+        };
+        // More than compaction waits for, of a few ids.
+        let rounds = 2 * FEW;
+        for round in (0..rounds).step_by(40) {
+            made.write(Change::Put((round..round + 40).map(|number| states(number % 37, number)).collect()));
+            made.forget(&[(round % 37).to_string().as_str()]);
+        }
+        let check = |made: &Made, seconds: u64| {
+            let now = UNIX_EPOCH + Duration::from_secs(seconds);
+            let mut live = seqs(&made.index, &Filter::default(), now);
+            live.reverse();
+            let memories = made.held.memories(&live).unwrap();
+            for memory in &memories {
+                let is_like = |other: &&Arc<Memory>| other.content == memory.content;
+                let of = |like: bool| -> Vec<u64> {
+                    let both = live.iter().zip(&memories).filter(|(_, other)| is_like(other) == like);
+                    both.map(|(seq, _)| *seq).take(9).collect()
+                };
+                assert_eq!(made.index.saying(Saying::of(memory), now, 9), of(true));
+                assert_eq!(made.index.against(memory.claim.as_ref().unwrap(), now, 9), of(false));
+            }
+            memories.len()
+        };
+        assert!(check(&made, 0) > check(&made, 10));
+        let mut written = made.held.write(Change::Forget(vec!["7".into(), "8".into()]));
+        written.removed.iter_mut().for_each(|removed| removed.memory = None);
+        made.index.apply(&written, made.index.generation() + 1);
+        assert!(check(&made, 0) > 0, "what could not be read any more says nothing");
     }
 
     #[test]

@@ -15,6 +15,9 @@ use super::{
 /// A row that is none.
 const NONE: u32 = u32::MAX;
 
+/// All rows are scanned where at least one in so many is wanted with its neighbours.
+const MANY: u64 = 4;
+
 /// The threads of a space: rows by position, later written ones after earlier ones of the same position.
 #[derive(Debug)]
 pub(crate) struct Threads {
@@ -22,9 +25,9 @@ pub(crate) struct Threads {
     links: Links,
 }
 
-/// The rows just before and just after each row in its thread; cloning shares the chunks.
+/// The two rows before each row in its thread and the two after it, the nearer ones first; cloning shares the chunks.
 #[derive(Clone, Debug)]
-pub(crate) struct Links(Column<[u32; 2]>);
+pub(crate) struct Links(Column<[[u32; 2]; 2]>);
 
 /// What neighbours in a thread lend, by their distance: the share of their words, or of their vectors' likeness. From 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,7 +41,7 @@ pub(crate) struct Lending {
 impl Threads {
     /// Makes a space without threads.
     pub(crate) fn new() -> Self {
-        Self { members: HashMap::new(), links: Links(Column::new([NONE; 2])) }
+        Self { members: HashMap::new(), links: Links(Column::new([[NONE; 2]; 2])) }
     }
 
     /// Puts `row` into `thread` at `position`.
@@ -134,22 +137,26 @@ impl Links {
     /// Calls `neighbour` with each row that lends to `row` and with what it lends. Lending is mutual: it is to these rows that `row`
     /// lends as well.
     pub(crate) fn around(&self, row: u32, lending: Lending, mut neighbour: impl FnMut(u32, f32)) {
-        for (side, next) in self.0.get(row).into_iter().enumerate() {
-            if next == NONE {
-                continue;
+        if lending.is_nothing() {
+            return;
+        }
+        for [next, second] in self.0.get(row) {
+            if next != NONE {
+                neighbour(next, lending.next);
             }
-            neighbour(next, lending.next);
-            let second = self.0.get(next)[side];
             if second != NONE && lending.second > 0.0 {
                 neighbour(second, lending.second);
             }
         }
     }
 
-    /// Returns `rows` and those that lend to one of them: what has to be known to score `rows`.
-    pub(crate) fn with_lenders(&self, rows: &RoaringBitmap, lending: Lending) -> RoaringBitmap {
+    /// Returns `rows` and those that lend to one of them: what has to be known to score `rows`, of `count` rows in all.
+    pub(crate) fn with_lenders(&self, rows: &RoaringBitmap, lending: Lending, count: u32) -> RoaringBitmap {
         let mut all = rows.clone();
-        if !lending.is_nothing() {
+        if rows.len() * MANY > count.into() {
+            // Sooner scanned than picked.
+            all.insert_range(0..count);
+        } else {
             for row in rows {
                 self.around(row, lending, |other, _| {
                     all.insert(other);
@@ -164,14 +171,25 @@ impl Links {
         self.0.len() == 0
     }
 
+    /// Makes two rows each other's next, or one the end of its thread.
     fn join(&mut self, before: Option<u32>, after: Option<u32>) {
-        if let Some(row) = before {
-            let [further, _] = self.0.get(row);
-            self.0.set(row, [further, after.unwrap_or(NONE)]);
-        }
-        if let Some(row) = after {
-            let [_, further] = self.0.get(row);
-            self.0.set(row, [before.unwrap_or(NONE), further]);
+        self.set(before, 1, after);
+        self.set(after, 0, before);
+    }
+
+    /// Sets what is next to `row` on a side, and so what is second to the one on its other side.
+    fn set(&mut self, row: Option<u32>, side: usize, next: Option<u32>) {
+        let Some(row) = row else { return };
+        let mut sides = self.0.get(row);
+        let second = next.map_or(NONE, |next| self.0.get(next)[side][0]);
+        sides[side] = [next.unwrap_or(NONE), second];
+        self.0.set(row, sides);
+        let [other, _] = sides[1 - side];
+        let mut sides = self.0.get(other);
+        // Not so of a row that has left its thread: what was next to it has another neighbour by then.
+        if other != NONE && sides[side][0] == row {
+            sides[side][1] = next.unwrap_or(NONE);
+            self.0.set(other, sides);
         }
     }
 }

@@ -49,7 +49,7 @@ pub(crate) struct Field {
     /// Whether no row of a partition can come before one of an earlier partition.
     pub(crate) in_order: bool,
     /// What is known of rows beside their vectors.
-    pub(crate) standing: Standing,
+    pub(crate) standing: Arc<Standing>,
 }
 
 /// What a ranking may use.
@@ -186,7 +186,7 @@ impl Field {
         tools: &Tools<'_, V>,
     ) -> Result<Ranked, Unfound> {
         let weight = self.standing.share_of_vector() as f32;
-        let best = self.search(vector, weight, self.standing.clone(), limit, tools)?;
+        let best = self.search(vector, weight, Arc::clone(&self.standing), limit, tools)?;
         Ok(ranked(&best, |row, score| self.standing.parts(row, score)))
     }
 
@@ -211,23 +211,12 @@ impl Field {
         tools: &Tools<'_, V>,
     ) -> Result<Ranked, Unfound> {
         let (lending, candidates) = (Lending::default(), self.candidates());
-        let looked_at = self.view.links.with_lenders(&candidates, lending);
+        let count = u32::try_from(self.view.rows.len()).unwrap_or(u32::MAX);
+        let looked_at = self.view.links.with_lenders(&candidates, lending, count);
         let scan = self.scan(vector, 1.0, Unknown, looked_at, tools);
-        let mut likeness = vec![Interval { lower: 0.0, upper: 0.0 }; self.view.rows.len()];
-        for (row, interval) in scan.intervals(tools.pool, tools.stop)? {
-            likeness[row as usize] = interval;
-        }
-        let lent = |row, of: &dyn Fn(u32) -> f32| fusion::lent(row, &self.view.links, lending, of);
-        let bounds = candidates.iter().map(|row| {
-            let lower = lent(row, &|row| likeness[row as usize].lower);
-            let upper = lent(row, &|row| likeness[row as usize].upper);
-            Bounds {
-                row,
-                lower: self.standing.score(row, lower) - ROUNDING,
-                upper: self.standing.score(row, upper) + ROUNDING,
-            }
-        });
-        let shortlist = shortlist(bounds, limit);
+        let likeness = scan.intervals(tools.pool, tools.stop)?;
+        tools.stop.check()?;
+        let shortlist = self.shortlist(&candidates, &likeness, lending, limit);
         tools.stop.check()?;
         let mut exact = Exact { field: self, scan: &scan, lending, scores: HashMap::new() };
         exact.read(shortlist.iter().take(limit).map(|bounds| bounds.row), tools.vectors)?;
@@ -244,6 +233,45 @@ impl Field {
         };
         let best = settled.best.iter().map(place).collect();
         Ok(Ranked { best, compared: candidates.len(), error: settled.gap })
+    }
+
+    /// Returns the candidates that may be among the `limit` best; `likeness` is each row's own, and what is known of the rest is settled.
+    ///
+    /// From the cheapest bound to the dearest: a mean of likenesses is no greater than the greatest of all, and no greater than the mean of their
+    /// upper bounds; what facts add is no more than they can.
+    fn shortlist(
+        &self,
+        candidates: &RoaringBitmap,
+        likeness: &[Interval],
+        lending: Lending,
+        limit: usize,
+    ) -> Vec<Bounds> {
+        let (links, standing, share) = (&self.view.links, &self.standing, self.standing.share_of_vector());
+        let lower = |row| fusion::lent(row, links, lending, |row| likeness[row as usize].lower);
+        let upper = |row| fusion::lent(row, links, lending, |row| likeness[row as usize].upper);
+        let greatest = likeness.iter().fold(-1.0_f32, |greatest, interval| greatest.max(interval.upper));
+        let most = |likeness: f32, known: f32| share * f64::from(likeness) + f64::from(known) + ROUNDING;
+        let bounds = |row, upper: f32, known: Interval| Bounds {
+            row,
+            lower: share * f64::from(lower(row)) + f64::from(known.lower) - ROUNDING,
+            upper: most(upper, known.upper),
+        };
+        let roughly = |row, least| {
+            let known = standing.most(row);
+            if most(greatest, known) < least {
+                return None;
+            }
+            let upper = upper(row);
+            (most(upper, known) >= least).then(|| bounds(row, upper, standing.within(row)))
+        };
+        let mut rows: Vec<u32> =
+            shortlist(candidates.iter(), limit, roughly).iter().map(|bounds| bounds.row).collect();
+        rows.sort_unstable();
+        standing.settle(&rows);
+        shortlist(rows.into_iter(), limit, |row, _| {
+            let known = standing.of(row);
+            Some(bounds(row, upper(row), Interval { lower: known, upper: known }))
+        })
     }
 
     /// Fuses the ranks of the best by vector and of the best by words.

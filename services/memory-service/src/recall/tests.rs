@@ -47,6 +47,8 @@ const VECTORS: [[f32; 4]; 8] = [
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const POOLS: [&str; 4] = ["usdc", "weth", "dai", "wbtc"];
 const WORDS: [&str; 5] = ["barn", "cello", "delta", "gallop", "quartz"];
+/// What memories of one template begin with: words that tell none from another.
+const TEMPLATE: &str = "usual common ";
 const HALF_LIFE: Duration = Duration::from_hours(10);
 
 fn hour(hour: u64) -> SystemTime {
@@ -62,15 +64,15 @@ fn some_names(of: &'static [&'static str]) -> impl Made<Value = Vec<String>> {
     prop_oneof![3 => Just(Vec::new()), 1 => names(of)]
 }
 
-fn words() -> impl Made<Value = String> {
-    vec(select(&WORDS[..]), 1..6).prop_map(|words| words.join(" "))
+fn words(template: &'static str) -> impl Made<Value = String> {
+    vec(select(&WORDS[..]), 1..6).prop_map(move |words| format!("{template}{}", words.join(" ")))
 }
 
 prop_compose! {
-    fn records(threads: bool)(
+    fn records(threads: bool, template: &'static str)(
         id in 0..40_u32, category in select(&NAMES[..]), pools in names(&POOLS), time in 0..30_u64,
         agent in option::of(select(&NAMES[..])), tags in names(&NAMES), thread in option::of(select(&NAMES[..])),
-        expires in option::of(0..30_u64), content in words(), importance in select(&[0.0, 0.3, 0.9][..]),
+        expires in option::of(0..30_u64), content in words(template), importance in select(&[0.0, 0.3, 0.9][..]),
         confidence in select(&[0.0, 0.25, 0.5, 1.0][..]), vector in select(&VECTORS[..]),
     ) -> Record {
         let place = thread.filter(|_| threads);
@@ -84,22 +86,24 @@ prop_compose! {
     }
 }
 
-fn changes(threads: bool) -> impl Made<Value = Change> {
+fn changes(threads: bool, template: &'static str) -> impl Made<Value = Change> {
     prop_oneof![
-        4 => vec(records(threads), 1..8).prop_map(Change::Put),
+        4 => vec(records(threads, template), 1..8).prop_map(Change::Put),
         1 => vec(0..40_u32, 1..8)
             .prop_map(|ids| Change::Forget(ids.iter().map(u32::to_string).collect())),
     ]
 }
 
-/// Writes with and without threads: without any, nobody lends, and rankings take a shorter way.
+/// Writes with and without threads: without any, nobody lends, and rankings take a shorter way. And with and without words that all memories
+/// share, which are not read for all of them.
 fn histories() -> impl Made<Value = Vec<Change>> {
-    prop_oneof![vec(changes(true), 1..12), vec(changes(false), 1..12)]
+    let kinds = (proptest::bool::ANY, select(&["", TEMPLATE][..]));
+    kinds.prop_flat_map(|(threads, template)| vec(changes(threads, template), 1..12))
 }
 
 prop_compose! {
     fn questions()(
-        words in words(), pool in option::of(select(&POOLS[..])), vector in option::of(select(&VECTORS[..7])),
+        words in prop_oneof![words(""), words(TEMPLATE)], pool in option::of(select(&POOLS[..])), vector in option::of(select(&VECTORS[..7])),
         has_words in proptest::bool::ANY,
     ) -> Likeness {
         let text = format!("{words} {}", pool.unwrap_or_default());

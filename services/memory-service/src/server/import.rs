@@ -11,6 +11,7 @@ use crate::{
     convert::{self, BATCH},
     engine::Engine,
     error::Error,
+    hygiene::settle::Duplicates,
     memory::Draft,
     space::{Shape, SpaceKey},
 };
@@ -132,7 +133,9 @@ impl Import {
         if drafts.is_empty() {
             return Ok(());
         }
-        let done = match self.engine.remember(self.key.clone(), drafts, self.shape.clone()).await {
+        // What was exported beside each other comes back so.
+        let keep = Some(Duplicates::Keep);
+        let done = match self.engine.remember(self.key.clone(), drafts, keep, self.shape.clone()).await {
             Err(Error::Reembedded) => return Err(self.mixed().into()),
             done => done?,
         };

@@ -79,10 +79,10 @@ impl MemoryService for Adapter {
         request: Request<wire::RememberRequest>,
     ) -> Result<Response<wire::RememberResponse>, Status> {
         let (key, request) = opened(request, |request| &request.namespace)?;
+        let asked = convert::duplicates(request.duplicates)?;
         let draft = convert::draft(request.memory, self.limits_of(&key)?)?;
-        let done = self.engine()?.remember(key, vec![draft], None).await.map_err(Fault::from)?;
-        let id = done.ids.into_iter().next().unwrap_or_default();
-        Ok(Response::new(wire::RememberResponse { id, replaced: done.replaced > 0 }))
+        let done = self.engine()?.remember(key, vec![draft], asked, None).await.map_err(Fault::from)?;
+        Ok(Response::new(convert::remembered(done)))
     }
 
     async fn remember_batch(
@@ -90,9 +90,10 @@ impl MemoryService for Adapter {
         request: Request<wire::RememberBatchRequest>,
     ) -> Result<Response<wire::RememberBatchResponse>, Status> {
         let (key, request) = opened(request, |request| &request.namespace)?;
+        let asked = convert::duplicates(request.duplicates)?;
         let drafts = convert::drafts(request.memories, self.limits_of(&key)?)?;
-        let done = self.engine()?.remember(key, drafts, None).await.map_err(Fault::from)?;
-        Ok(Response::new(wire::RememberBatchResponse { ids: done.ids, replaced: done.replaced }))
+        let done = self.engine()?.remember(key, drafts, asked, None).await.map_err(Fault::from)?;
+        Ok(Response::new(convert::all_remembered(done)))
     }
 
     async fn recall(
@@ -129,9 +130,9 @@ impl MemoryService for Adapter {
     async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<wire::GetResponse>, Status> {
         let (key, request) = opened(request, |request| &request.namespace)?;
         let id = convert::id(request.id)?;
-        let (memory, embedding) = self.engine()?.get(&key, id).await.map_err(Fault::from)?;
+        let (memory, embedding, account) = self.engine()?.get(&key, id).await.map_err(Fault::from)?;
         let embedding = request.include_embedding.then_some(embedding.as_slice());
-        Ok(Response::new(wire::GetResponse { memory: Some(convert::memory(&memory, embedding)) }))
+        Ok(Response::new(convert::got(convert::memory(&memory, embedding), account)))
     }
 
     async fn forget(

@@ -5,6 +5,7 @@
 //! A write and the generation it makes are one commit, so the generation numbers a space's writes without a gap, in the order in
 //! which they reached the disk.
 
+mod accounts;
 mod bytes;
 mod checkpoint;
 mod export;
@@ -12,6 +13,7 @@ mod forgettings;
 mod job;
 mod legacy;
 mod load;
+mod merges;
 mod open;
 mod quarantine;
 mod record;
@@ -40,6 +42,7 @@ pub(crate) use checkpoint::{FromParts, Image, Mark, Parts};
 pub(crate) use export::Page;
 use load::Rows;
 pub(crate) use load::{Site, Stored};
+pub(crate) use merges::{Merge, Merged};
 use record::Row;
 #[cfg(test)]
 pub(crate) use record::tests::full;
@@ -168,6 +171,14 @@ impl Store {
             Ok(Some((memory, vector)))
         };
         self.journal.read(read).map_err(failed)
+    }
+
+    /// Returns the number of the memory of `id`. Blocks the thread.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if it cannot be read.
+    pub(crate) fn seq(&self, space: u32, id: &str) -> Result<Option<u64>, Error> {
+        self.journal.read(|read| Rows::open(read)?.seq(space, id)).map_err(failed)
     }
 
     /// Returns whether the store takes writes.

@@ -13,12 +13,12 @@ use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use telemetry::Telemetry;
 
 use super::{
-    FILE, Mark, Options, Store, checkpoint, failed, legacy,
+    FILE, Mark, Options, Store, accounts, checkpoint, failed, legacy,
     load::{self, Losses, Rows},
     quarantine, reembeddings, snapshot,
     tables::{
-        CHECKPOINTS, DAMAGED, DROPPED, FORGETTINGS, FORMAT, FORMAT_NAME, IDS, JOBS, META, OLD_SETS, RECORDS,
-        REMOVED, SPACES, SpaceRow, TRASH, VECTORS,
+        ACCOUNTS, CHECKPOINTS, DAMAGED, DROPPED, FORGETTINGS, FORMAT, FORMAT_NAME, IDS, JOBS, META, OLD_SETS,
+        RECORDS, REMOVED, SPACES, SpaceRow, TRASH, VECTORS,
     },
     trash,
     write::Refused,
@@ -27,6 +27,7 @@ use crate::{
     error::Error,
     index::Index,
     space::{Shape, Space, SpaceKey},
+    upkeep::accounts::Accounts,
 };
 
 /// What a store held when it was opened.
@@ -140,9 +141,10 @@ pub(super) fn prepare(write: &WriteTransaction) -> Result<Result<bool, u32>, Ref
     write.open_table(CHECKPOINTS)?;
     write.open_table(DROPPED)?;
     write.open_table(DAMAGED)?;
-    // Two that the layout began without: a store of then is one of now that nothing was forgotten in.
+    // Three that the layout began without: a store of then is one of now that nothing was forgotten in, or recalled from.
     write.open_table(FORGETTINGS)?;
     write.open_table(TRASH)?;
+    write.open_table(ACCOUNTS)?;
     // Two that came with layout 3, as did what the row of a space says of its sets of vectors.
     write.open_table(JOBS)?;
     write.open_table(OLD_SETS)?;
@@ -211,6 +213,7 @@ fn all(read: &ReadTransaction, path: &Path) -> Result<Loaded, Refused> {
         let mark = from.as_ref().map(|(_, mark)| *mark);
         let index = catch_up(&rows, &row, from, u64::MAX, &mut losses)?;
         let space = Space::new(row.number, row.shape, index).in_set(row.vectors);
+        *space.accounts() = Accounts::new(accounts::saved(read, space.number())?);
         mark.into_iter().for_each(|mark| space.note_checkpoint(mark));
         loaded.spaces.push((key, space));
     }

@@ -33,6 +33,9 @@ pub(crate) type Page = Vec<(u64, Option<Memory>)>;
 /// What was made of the coming set as it was at one moment.
 pub(crate) type Base = (Index, Mark);
 
+/// The space and the name of a checkpoint that fits no longer.
+type Unfit = (u32, u128);
+
 /// A space that was changed to another set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Changed {
@@ -272,13 +275,13 @@ fn bring(
     keep(write, space.number, job)
 }
 
-/// Also returns which checkpoint fits no longer: its space and its name.
+/// Also returns which checkpoint fits no longer.
 fn change(
     write: &WriteTransaction,
     key: &SpaceKey,
     mut job: Job,
     generation: u64,
-) -> Result<Option<(Changed, Option<(u32, u128)>)>, Refused> {
+) -> Result<Option<(Changed, Option<Unfit>)>, Refused> {
     let mut space = running(write, key, &job)?;
     let number = space.number;
     let bare =

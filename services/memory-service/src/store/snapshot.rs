@@ -14,7 +14,10 @@ use redb::{
 
 use super::{
     Store, failed, load,
-    tables::{CHECKPOINTS, DAMAGED, FORGETTINGS, IDS, JOBS, META, RECORDS, REMOVED, SPACES, TRASH, VECTORS},
+    tables::{
+        ACCOUNTS, CHECKPOINTS, DAMAGED, FORGETTINGS, IDS, JOBS, META, OLD_SETS, RECORDS, REMOVED, SPACES,
+        TRASH, VECTORS,
+    },
     write::Refused,
 };
 use crate::error::Error;
@@ -93,15 +96,18 @@ fn with_end(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-/// Copies the tables, without the rows of dropped spaces and of sets that nobody reads any more; returns how many memories there are.
+/// Copies the tables, without the rows of dropped spaces; returns how many memories there are.
 fn copy(read: &ReadTransaction, to: &Path) -> Result<u64, Refused> {
     let database = Database::builder().set_cache_size(CACHE_BYTES).create(to)?;
     let mut write = database.begin_write()?;
     write.set_quick_repair(true);
     let rows = load::spaces(read)?;
     let spaces: HashSet<u32> = rows.iter().map(|(_, space)| space.number).collect();
-    let sets: HashSet<u32> =
+    let mut sets: HashSet<u32> =
         rows.iter().flat_map(|(_, space)| [Some(space.vectors), space.coming]).flatten().collect();
+    for entry in read.open_table(OLD_SETS)?.iter()? {
+        sets.insert(entry?.0.value());
+    }
     table(read, &write, META, |_| true)?;
     table(read, &write, SPACES, |_| true)?;
     table(read, &write, DAMAGED, |_| true)?;
@@ -109,10 +115,12 @@ fn copy(read: &ReadTransaction, to: &Path) -> Result<u64, Refused> {
     table(read, &write, RECORDS, |(space, _)| spaces.contains(&space))?;
     table(read, &write, VECTORS, |(set, _)| sets.contains(&set))?;
     table(read, &write, JOBS, |space| spaces.contains(&space))?;
+    table(read, &write, OLD_SETS, |_| true)?;
     table(read, &write, REMOVED, |(space, _)| spaces.contains(&space))?;
     table(read, &write, CHECKPOINTS, |space| spaces.contains(&space))?;
     table(read, &write, FORGETTINGS, |(space, _)| spaces.contains(&space))?;
     table(read, &write, TRASH, |(space, _, _)| spaces.contains(&space))?;
+    table(read, &write, ACCOUNTS, |(space, _)| spaces.contains(&space))?;
     let memories = write.open_table(RECORDS)?.len()?;
     write.commit()?;
     Ok(memories)

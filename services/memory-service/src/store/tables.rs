@@ -33,6 +33,9 @@ pub(super) const DROPPED: TableDefinition<'_, u32, ()> = TableDefinition::new("d
 pub(super) const FORGETTINGS: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("forgettings");
 /// Space, number of a forgetting and number of a memory that it took, to the memory's two rows and to where its id went on.
 pub(super) const TRASH: TableDefinition<'_, (u32, u64, u64), Kept> = TableDefinition::new("trash");
+/// Space and number of a memory to how often it was recalled and said, and the second since 1970 of the last recall.
+pub(super) const ACCOUNTS: TableDefinition<'_, (u32, u64), (u32, u32, Option<u64>)> =
+    TableDefinition::new("accounts");
 /// Space to its re-embedding: the one that runs, or the last one.
 pub(super) const JOBS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("jobs");
 /// Sets that nobody reads any more and whose vectors are still to be removed, to their spaces.

@@ -3,6 +3,7 @@
 mod checkpoints;
 mod copies;
 mod damage;
+mod merges;
 mod migration;
 mod reembeddings;
 mod trash;

@@ -8,8 +8,8 @@ use super::{
     bytes::Corrupt,
     record::{self, Row},
     tables::{
-        CHECKPOINTS, DROPPED, FORGETTINGS, IDS, JOBS, META, NEXT_SPACE, RECORDS, REMOVED, SPACES, SpaceRow,
-        TRASH, VECTORS,
+        ACCOUNTS, CHECKPOINTS, DROPPED, FORGETTINGS, IDS, JOBS, META, NEXT_SPACE, RECORDS, REMOVED, SPACES,
+        SpaceRow, TRASH, VECTORS,
     },
 };
 use crate::{
@@ -263,6 +263,7 @@ pub(super) fn sweep(write: &WriteTransaction) -> Result<bool, Refused> {
     }
     take(&mut write.open_table(REMOVED)?, space, &mut left)?;
     take(&mut write.open_table(FORGETTINGS)?, space, &mut left)?;
+    take(&mut write.open_table(ACCOUNTS)?, space, &mut left)?;
     let mut trash = write.open_table(TRASH)?;
     for row in trash.extract_from_if((space, 0, 0)..=(space, u64::MAX, u64::MAX), |_, _| true)?.take(left) {
         row?;

@@ -61,6 +61,8 @@ pub(crate) struct Report {
     pub(crate) compared: u64,
     /// Whether there were more pairs to compare than allowed.
     pub(crate) cut: bool,
+    /// Memories that no recall ever returned.
+    pub(crate) unasked: Finding,
     /// Memories that neither happened nor were recalled for long.
     pub(crate) idle: Finding,
     /// Subjects and fields with more than one value; an example is all that state one.
@@ -124,6 +126,9 @@ impl Audit {
         }
         self.report.memories += 1;
         self.ids.insert(form::print([&**id]));
+        if account.recalls == 0 {
+            self.report.unasked.add(examples, || vec![Arc::clone(id)]);
+        }
         let last = account.recalled.unwrap_or(memory.time).max(memory.time);
         if now.duration_since(last).is_ok_and(|age| age >= idle) {
             self.report.idle.add(examples, || vec![Arc::clone(id)]);

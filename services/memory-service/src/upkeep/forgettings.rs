@@ -1,6 +1,7 @@
 //! What was forgotten, by what, and until when it can be undone.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -121,15 +122,22 @@ pub(crate) fn surplus<'f>(entries: impl IntoIterator<Item = &'f Forgetting>, mos
 
 /// Returns what an undo writes, and how many memories stay as they are since their ids were written again.
 ///
-/// A memory comes back if its id still leads where the forgetting left it, as `leads` tells: nowhere, or to what it was merged into.
-/// What had expired comes back without its expiration; it would go again at once otherwise.
+/// A memory comes back if its id still leads where the forgetting left it, as `leads` tells: nowhere, or to what it was merged into. One that
+/// was merged before its own id led anywhere comes back beside the one that it was merged into, or not at all: its words are still there then. What had expired comes back without its expiration; it would go again at once otherwise.
 pub(crate) fn restore(
     cause: Cause,
     kept: Vec<Kept>,
     leads: impl Fn(&str) -> Option<u64>,
 ) -> (Vec<Record>, u64) {
     let all = kept.len();
-    let untouched = kept.into_iter().filter(|kept| leads(&kept.record.memory.id) == kept.onward);
+    let leads: Vec<Option<u64>> = kept.iter().map(|kept| leads(&kept.record.memory.id)).collect();
+    let both = || kept.iter().zip(&leads);
+    let parting: HashSet<Option<u64>> =
+        both().filter(|(kept, leads)| kept.onward == **leads).map(|(kept, _)| kept.onward).collect();
+    let comes: Vec<bool> = both()
+        .map(|(kept, leads)| *leads == kept.onward || leads.is_none() && parting.contains(&kept.onward))
+        .collect();
+    let untouched = kept.into_iter().zip(comes).filter(|(_, comes)| *comes).map(|(kept, _)| kept);
     let back: Vec<Record> = untouched
         .map(|Kept { mut record, .. }| {
             if cause == Cause::Expired {
@@ -216,6 +224,19 @@ mod tests {
         let (back, stay) = restore(Cause::Merged, trash, leads);
         assert_eq!((ids(&back), stay), (vec!["a", "c"], 3));
         assert_eq!(back[0].memory.expires, Some(at(1)));
+    }
+
+    #[test]
+    fn what_was_merged_before_it_was_stored_comes_back_with_what_it_was_merged_into() {
+        let trash = || vec![kept("older", Some(7)), kept("new", Some(7))];
+        let (back, stay) = restore(Cause::Merged, trash(), |id| (id == "older").then_some(7));
+        assert_eq!((ids(&back), stay), (vec!["older", "new"], 0));
+        let (back, stay) = restore(Cause::Merged, trash(), |id| (id == "older").then_some(9));
+        assert_eq!((ids(&back).len(), stay), (0, 2), "it was written again");
+        let (back, _) = restore(Cause::Merged, trash(), |_| Some(7));
+        assert_eq!(ids(&back), ["older", "new"]);
+        let (back, stay) = restore(Cause::Merged, trash(), |id| Some(if id == "older" { 7 } else { 8 }));
+        assert_eq!((ids(&back), stay), (vec!["older"], 1), "the other id leads elsewhere");
     }
 
     #[test]

@@ -7,10 +7,6 @@
 //! 3. **Reading is not using.** Only recalls count as accesses: explanations, audits and previews do not.
 //! 4. **Small slices.** No step takes more than some hundred memories, so that writers and recalls go on in between.
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "recalls are not counted yet: an audit takes each memory for new")
-)]
 pub(crate) mod accounts;
 pub(crate) mod audit;
 pub(crate) mod forgettings;
@@ -43,4 +39,6 @@ pub(crate) struct Policy {
     pub(crate) likeness: f32,
     /// Most pairs that an audit compares.
     pub(crate) pairs: usize,
+    /// How long a memory neither happens nor is recalled until an audit calls it idle.
+    pub(crate) idle: Duration,
 }

@@ -25,9 +25,18 @@ use crate::stop::{Stop, Stopped};
 /// Rows in doubt that a part keeps before it looks which of them still are.
 const TIDY_FROM: usize = 4096;
 
-/// What a row's total holds beside its score, known without its vector.
+/// What a row's total holds beside its score, known without its vector: at first within bounds, and exactly once it is settled.
 pub(crate) trait Known: Send + Sync + 'static {
-    /// Returns what is added for `row`; finite.
+    /// Returns between what lies what is added for `row`; finite.
+    fn within(&self, row: u32) -> Interval;
+
+    /// Returns no less than [`Known::within`] allows, in less time.
+    fn most(&self, row: u32) -> f32;
+
+    /// Finds out what is added for `rows`, which rise; called once, before [`Known::of`].
+    fn settle(&self, rows: &[u32]);
+
+    /// Returns what is added for `row`, one of those that were settled.
     fn of(&self, row: u32) -> f32;
 }
 
@@ -52,11 +61,12 @@ pub(crate) struct Scan<K = Unknown> {
     pub(crate) part: u64,
 }
 
-/// A row that may be among the best, and between what its total lies.
+/// A row that may be among the best, and between what its score and its total lie.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Doubt {
     pub(crate) row: u32,
     pub(crate) total: Interval,
+    score: Interval,
 }
 
 /// Why a scan has no result.
@@ -105,7 +115,17 @@ struct Part<'a, K> {
 }
 
 impl Known for Unknown {
+    fn within(&self, _row: u32) -> Interval {
+        Interval { lower: 0.0, upper: 0.0 }
+    }
+
     #[inline]
+    fn most(&self, _row: u32) -> f32 {
+        0.0
+    }
+
+    fn settle(&self, _rows: &[u32]) {}
+
     fn of(&self, _row: u32) -> f32 {
         0.0
     }
@@ -124,7 +144,7 @@ impl<K: Known> Scan<K> {
     ) -> Result<(Vec<Doubt>, u64), Ended> {
         let shared = Arc::new(Shared::new(limit));
         let told = Arc::clone(&shared);
-        self.run(pool, stop, move |scan, _, range, stop| {
+        self.run(pool, stop, move |scan, range, stop| {
             let mut part = Part::new(scan, &told);
             let count =
                 scan.each_chunk(range, stop, |chunk, first, places| part.look(chunk, first, places))?;
@@ -135,39 +155,52 @@ impl<K: Known> Scan<K> {
         let threshold = shared.threshold();
         let mut doubts = std::mem::take(&mut *shared.doubts.lock());
         doubts.retain(|doubt: &Doubt| doubt.total.upper >= threshold);
+        self.settle(&mut doubts, limit);
         Ok((doubts, shared.compared.load(Relaxed)))
     }
 
-    /// Returns between what the score of every candidate lies, without weight and what is known, by the number of the row.
+    /// Finds out what is known of rows in doubt, and drops those that are out by that.
+    fn settle(&self, doubts: &mut Vec<Doubt>, limit: usize) {
+        doubts.sort_unstable_by_key(|doubt| doubt.row);
+        let rows: Vec<u32> = doubts.iter().map(|doubt| doubt.row).collect();
+        self.known.settle(&rows);
+        let (mut lowers, mut threshold) = (Lowers::new(), f32::NEG_INFINITY);
+        for doubt in doubts.iter_mut() {
+            let known = self.known.of(doubt.row);
+            doubt.total = self.within(doubt.score, Interval { lower: known, upper: known });
+            threshold = note(&mut lowers, Total(doubt.total.lower), limit);
+        }
+        doubts.retain(|doubt| doubt.total.upper >= threshold);
+    }
+
+    /// Returns between what the score of every candidate lies, without weight and what is known, by the number of the row; 0 for
+    /// others.
     ///
     /// # Errors
     /// Those of [`Scan::doubts`].
-    pub(crate) fn intervals(
-        self: &Arc<Self>,
-        pool: &Pool,
-        stop: &Arc<Stop>,
-    ) -> Result<Vec<(u32, Interval)>, Ended> {
-        let shared = Arc::new(Mutex::new(Vec::new()));
+    pub(crate) fn intervals(self: &Arc<Self>, pool: &Pool, stop: &Arc<Stop>) -> Result<Vec<Interval>, Ended> {
+        const NOTHING: Interval = Interval { lower: 0.0, upper: 0.0 };
+        let shared = Arc::new(Mutex::new(vec![NOTHING; self.rows.len()]));
         let results = Arc::clone(&shared);
-        self.run(pool, stop, move |scan, number, range, stop| {
-            let (kernel, query, mut found) = (Kernel::detect(), &scan.query, Vec::new());
+        self.run(pool, stop, move |scan, range, stop| {
+            let (kernel, query, start) = (Kernel::detect(), &scan.query, range.start);
+            let mut found = vec![NOTHING; range.len()];
             let (mut upper, mut lower) = (Vec::new(), Vec::new());
-            scan.each_chunk(range, stop, |chunk, first, places| {
+            scan.each_chunk(range.clone(), stop, |chunk, first, places| {
                 upper.resize(places.len(), 0);
                 lower.resize(places.len(), 0);
                 chunk.upper(kernel, &query.factors, places, &mut upper);
                 chunk.lower(kernel, &query.factors, places, &mut lower);
-                found.extend(places.iter().zip(upper.iter().zip(&lower)).map(|(place, (upper, lower))| {
+                for (place, (upper, lower)) in places.iter().zip(upper.iter().zip(&lower)) {
                     let cosine = chunk.estimate((*place).into(), query, *upper, *lower);
-                    (first + u32::from(*place), scan.score(chunk, *place, cosine))
-                }));
+                    let at = first - start + u32::from(*place);
+                    found[at as usize] = scan.score(chunk, *place, cosine);
+                }
             })?;
-            results.lock().push((number, found));
+            results.lock()[range.start as usize..range.end as usize].copy_from_slice(&found);
             Ok(())
         })?;
-        let mut parts = std::mem::take(&mut *shared.lock());
-        parts.sort_unstable_by_key(|(number, _)| *number);
-        Ok(parts.into_iter().flat_map(|(_, found)| found).collect())
+        Ok(std::mem::take(&mut *shared.lock()))
     }
 
     /// Returns the total of a row for its score.
@@ -181,6 +214,11 @@ impl<K: Known> Scan<K> {
     }
 
     #[inline]
+    fn within(&self, score: Interval, known: Interval) -> Interval {
+        Interval { lower: self.total(score.lower, known.lower), upper: self.total(score.upper, known.upper) }
+    }
+
+    #[inline]
     fn score(&self, chunk: &Chunk, place: u16, cosine: Interval) -> Interval {
         self.rows.metric().interval(cosine, chunk.length(place.into()), self.query.length())
     }
@@ -190,14 +228,14 @@ impl<K: Known> Scan<K> {
         self: &Arc<Self>,
         pool: &Pool,
         stop: &Arc<Stop>,
-        part: impl Fn(&Self, usize, Range<u32>, &Stop) -> Result<(), Stopped> + Send + Sync + 'static,
+        part: impl Fn(&Self, Range<u32>, &Stop) -> Result<(), Stopped> + Send + Sync + 'static,
     ) -> Result<(), Ended> {
         stop.check()?;
         let ranges = self.ranges();
         let stopped = Arc::new(AtomicBool::new(false));
         let (scan, until, seen) = (Arc::clone(self), Arc::clone(stop), Arc::clone(&stopped));
         pool.run(ranges.len(), move |number| {
-            let done = part(&scan, number, ranges[number].clone(), &until);
+            let done = part(&scan, ranges[number].clone(), &until);
             if done.is_err() {
                 seen.store(true, Relaxed);
             }
@@ -285,8 +323,8 @@ impl<'a, K: Known> Part<'a, K> {
         let mut kept = 0;
         for (at, place) in places.iter().enumerate() {
             let upper = self.upper[at];
-            let cosine = chunk.guess((*place).into(), &scan.query, upper);
-            if self.total(chunk, first, *place, cosine).upper >= self.threshold {
+            let score = scan.score(chunk, *place, chunk.guess((*place).into(), &scan.query, upper));
+            if scan.total(score.upper, scan.known.most(first + u32::from(*place))) >= self.threshold {
                 self.places.push(*place);
                 self.upper[kept] = upper;
                 kept += 1;
@@ -297,17 +335,10 @@ impl<'a, K: Known> Part<'a, K> {
         for at in 0..kept {
             let place = self.places[at];
             let cosine = chunk.estimate(place.into(), &scan.query, self.upper[at], self.lower[at]);
-            let total = self.total(chunk, first, place, cosine);
-            self.offer(Doubt { row: first + u32::from(place), total });
+            let (row, score) = (first + u32::from(place), scan.score(chunk, place, cosine));
+            self.offer(Doubt { row, score, total: scan.within(score, scan.known.within(row)) });
         }
         self.shared.raise(self.threshold);
-    }
-
-    #[inline]
-    fn total(&self, chunk: &Chunk, first: u32, place: u16, cosine: Interval) -> Interval {
-        let score = self.scan.score(chunk, place, cosine);
-        let known = self.scan.known.of(first + u32::from(place));
-        Interval { lower: self.scan.total(score.lower, known), upper: self.scan.total(score.upper, known) }
     }
 
     fn offer(&mut self, doubt: Doubt) {

@@ -12,7 +12,7 @@ fn admin(service: &Service, token: Option<&str>) -> Admin {
 }
 
 fn remembered(namespace: &str, memory: Memory) -> RememberRequest {
-    RememberRequest { memory: Some(memory), namespace: namespace.into() }
+    RememberRequest { memory: Some(memory), namespace: namespace.into(), ..RememberRequest::default() }
 }
 
 fn named(name: &str, embedder: &str, dimensions: u32) -> CreateNamespaceRequest {

@@ -121,7 +121,11 @@ async fn a_namespace_may_compare_by_product_or_by_distance() {
             ..memory(id, "text")
         };
         let memories = vec![along("near", 1.1), along("far", 7.0), along("against", -1.0)];
-        let batch = RememberBatchRequest { memories, namespace: namespace.clone() };
+        let batch = RememberBatchRequest {
+            memories,
+            namespace: namespace.clone(),
+            ..RememberBatchRequest::default()
+        };
         client.remember_batch(batch).await.unwrap();
         let query = Query { embedding: along("", 1.0).embedding, ..Query::default() };
         let request = RecallRequest { query: Some(query), namespace: namespace.clone() };

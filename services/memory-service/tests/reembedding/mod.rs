@@ -16,7 +16,8 @@ fn said(number: u32) -> Memory {
 }
 
 async fn remember(service: &Service, namespace: &str, memory: Memory) -> Result<(), tonic::Status> {
-    let request = RememberRequest { memory: Some(memory), namespace: namespace.into() };
+    let request =
+        RememberRequest { memory: Some(memory), namespace: namespace.into(), ..RememberRequest::default() };
     service.client().remember(request).await.map(drop)
 }
 

@@ -127,7 +127,8 @@ impl memory_server::MemoryService for Fake {
                 && (query.pools.is_empty() || it.pools.iter().any(|pool| query.pools.contains(pool)))
         };
         let found = world.memories.lock().iter().filter(fits).cloned().collect::<Vec<_>>();
-        let scored = |memory| memory::ScoredMemory { memory: Some(memory), score: 0.0, scores: None };
+        let scored =
+            |memory| memory::ScoredMemory { memory: Some(memory), ..memory::ScoredMemory::default() };
         Ok(Response::new(memory::RecallResponse {
             memories: found.into_iter().map(scored).collect(),
             ..memory::RecallResponse::default()

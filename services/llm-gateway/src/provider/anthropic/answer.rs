@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     conversation::{Answer, CallPiece, Conversation, Finish, Gathered, Object, Piece, Usage},
-    provider::{Failure, dialect::Delta, estimated},
+    provider::{Failure, delta::Delta, estimated},
 };
 
 /// Reads the events of a streamed answer.

@@ -29,9 +29,10 @@ const LIMIT: u32 = 10;
 /// Longest a call may take whose answer matters.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Returns the call that remembers one.
+/// Returns the call that remembers one, whose id the service makes: so it looks first whether another one says the same.
 pub(super) fn remember(made: Made) -> Bytes {
-    let request = wire::RememberRequest { memory: Some(memory(made)), ..wire::RememberRequest::default() };
+    let memory = wire::Memory { id: String::new(), ..memory(made) };
+    let request = wire::RememberRequest { memory: Some(memory), ..wire::RememberRequest::default() };
     frame(&request.encode_to_vec())
 }
 
@@ -81,7 +82,7 @@ pub(super) struct Client {
 pub(super) struct Recalled {
     /// Memories that passed the filter.
     pub(super) candidates: u64,
-    /// The id of the best one.
+    /// What the best one says.
     pub(super) first: Option<String>,
 }
 
@@ -128,7 +129,7 @@ impl Client {
         let answer = self.memories.recall(request(asked.clone())).await.map_err(failed("a recall"))?;
         let answer = answer.into_inner();
         let first = answer.memories.into_iter().next().and_then(|scored| scored.memory);
-        Ok(Recalled { candidates: answer.candidates, first: first.map(|memory| memory.id) })
+        Ok(Recalled { candidates: answer.candidates, first: first.map(|memory| memory.content) })
     }
 
     /// Returns what the service counted.

@@ -23,37 +23,37 @@ const SEED: u64 = 7;
 
 /// Memories and queries by number.
 #[derive(Clone, Debug)]
-pub(super) struct Corpus(Arc<Numbered>);
+pub(in crate::bench) struct Corpus(Arc<Numbered>);
 
 /// A memory.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Made {
-    pub(super) id: String,
-    pub(super) category: String,
-    pub(super) content: String,
-    pub(super) pool: String,
-    pub(super) vector: Vec<f32>,
+pub(in crate::bench) struct Made {
+    pub(in crate::bench) id: String,
+    pub(in crate::bench) category: String,
+    pub(in crate::bench) content: String,
+    pub(in crate::bench) pool: String,
+    pub(in crate::bench) vector: Vec<f32>,
 }
 
 /// A query.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Asked {
+pub(in crate::bench) struct Asked {
     /// Words to rank by beside the vector; empty for the vector alone.
-    pub(super) text: String,
+    pub(in crate::bench) text: String,
     /// What to rank by; empty for no ranking.
-    pub(super) vector: Vec<f32>,
+    pub(in crate::bench) vector: Vec<f32>,
     /// The one category that is asked for, if any.
-    pub(super) category: Option<String>,
+    pub(in crate::bench) category: Option<String>,
 }
 
 impl Corpus {
     /// Makes the memories of a store of about `memories`, in about as many clusters as a cluster has memories.
-    pub(super) fn new(memories: u64) -> Self {
+    pub(in crate::bench) fn new(memories: u64) -> Self {
         Self(Arc::new(Numbered::new(usize::try_from(memories.isqrt()).unwrap_or(1), SEED)))
     }
 
     /// Returns memory `number`.
-    pub(super) fn memory(&self, number: u64) -> Made {
+    pub(in crate::bench) fn memory(&self, number: u64) -> Made {
         let pool = format!("pool-{}", number % POOLS);
         Made {
             id: format!("memory-{number}"),
@@ -65,13 +65,13 @@ impl Corpus {
     }
 
     /// Returns query `number`, which no other one equals: near a cluster, and every second one in one category only.
-    pub(super) fn query(&self, number: u64) -> Asked {
+    pub(in crate::bench) fn query(&self, number: u64) -> Asked {
         let category = (number % 2 == 1).then(|| category(number / 2));
         Asked { text: String::new(), vector: self.0.vector(QUERIES + number), category }
     }
 
     /// Returns the same with words, the name of a pool among them.
-    pub(super) fn worded_query(&self, number: u64) -> Asked {
+    pub(in crate::bench) fn worded_query(&self, number: u64) -> Asked {
         let text = format!("pool-{} {}", number * 13 % POOLS, self.words(QUERIES + number, ASKED));
         Asked { text, ..self.query(number) }
     }
@@ -83,7 +83,7 @@ impl Corpus {
     }
 
     /// Returns the query by the vector of memory `number`.
-    pub(super) fn twin(&self, number: u64) -> Asked {
+    pub(in crate::bench) fn twin(&self, number: u64) -> Asked {
         Asked { vector: self.0.vector(number), ..Asked::default() }
     }
 }

@@ -5,7 +5,7 @@
 //! before and after by counts, and by looking for a memory by its own vector.
 
 mod clients;
-mod corpus;
+pub(super) mod corpus;
 mod kills;
 mod restart;
 mod serve;
@@ -84,9 +84,9 @@ pub enum Error {
         written: u64,
     },
     /// A memory was looked for by its own vector, and another one found.
-    #[error("a recall by the vector of {wanted} found {found:?} first")]
+    #[error("a recall by the vector of `{wanted}` found {found:?} first")]
     Found {
-        /// The memory's id.
+        /// What the memory says.
         wanted: String,
         /// What came first, if anything did.
         found: Option<String>,
@@ -129,7 +129,7 @@ async fn check(client: &mut Client, corpus: &Corpus, written: u64, number: u64) 
     if recalled.candidates != written {
         return Err(Error::Count { there: recalled.candidates, written });
     }
-    let wanted = corpus.memory(number).id;
+    let wanted = corpus.memory(number).content;
     if recalled.first.as_ref() == Some(&wanted) {
         Ok(())
     } else {

@@ -1,8 +1,9 @@
 //! `memory.serve`: how long a recall takes through gRPC while memories are written.
 //!
 //! A store of 50,000 memories, then 300 recalls and 1,000 writes a second side by side, both in open loop: each time counts from when the
-//! call was due. Every write is one `Remember` of a memory that is new, so there are 72,000 when the value is measured to its end; every
-//! recall asks something else, every second one in one of ten categories. All bring their vectors of 384 values, and the value is that of
+//! call was due. Every write is one `Remember` of a memory that is new and has no id, so that what is there is searched for one that says the
+//! same, and there are 72,000 when the value is measured to its end; every recall asks something else, every second one in one of ten
+//! categories. All bring their vectors of 384 values, and the value is that of
 //! recalls by the vector alone. After that the same goes on for half as long with words in every query: the default ranking of what is asked in
 //! words, without the time that an embedder would take.
 

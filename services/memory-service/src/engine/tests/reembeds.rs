@@ -123,7 +123,7 @@ fn said(number: usize) -> Draft {
 }
 
 async fn remember(engine: &Arc<Engine>, draft: Draft) {
-    engine.remember(key(), vec![draft], None).await.unwrap();
+    engine.remember(key(), vec![draft], None, None).await.unwrap();
 }
 
 async fn fill(engine: &Arc<Engine>, count: usize) {
@@ -202,7 +202,7 @@ async fn check(engine: &Arc<Engine>, expected: &BTreeMap<String, String>, new: b
     assert_eq!(found, *expected, "nothing is lost, and nothing comes back");
     assert_eq!(is_new(&answer), new);
     for (id, content) in expected {
-        let (_, vector) = engine.get(&key(), id.clone()).await.unwrap();
+        let (_, vector, _) = engine.get(&key(), id.clone()).await.unwrap();
         let made = if new { Turned::vector(content) } else { Hashing::new(VALUES).vector(content) };
         assert_eq!(vector, made);
     }
@@ -394,15 +394,15 @@ async fn a_write_that_was_embedded_before_the_change_is_embedded_again() {
     let engine = house.open(&Turned::new(ANY)).await;
     fill(&engine, 3).await;
     let old = engine.shape(&key());
+    let (mut records, mut made) = engine.complete(&key(), vec![said(3)], None).await.unwrap();
     begin(&engine).await;
     beside(&engine, until(&engine, is_changed)).await;
-    let made = engine.complete(old.clone(), vec![said(3)]).await.unwrap();
-    let change = Arc::new(Change::Put(made.records.clone()));
+    let change = Arc::new(Change::Put(records.clone()));
     let refused = engine.write(&key(), &made.shape, &change).await;
     assert!(matches!(refused, Err(Error::Reembedded)), "{refused:?}");
-    let made = engine.complete_anew(engine.shape(&key()), made).await.unwrap();
-    assert_eq!(made.records[0].embedding, Turned::vector(&text(3)));
-    let lines = engine.remember(key(), vec![said(4)], Some(old)).await;
+    engine.make_anew(&key(), &mut made, records.iter_mut()).await.unwrap();
+    assert_eq!(records[0].embedding, Turned::vector(&text(3)));
+    let lines = engine.remember(key(), vec![said(4)], None, Some(old)).await;
     assert!(matches!(lines, Err(Error::Reembedded)), "lines of an export say of whom their vectors are");
     remember(&engine, said(3)).await;
     check(&engine, &all(4), true).await;

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use roaring::RoaringBitmap;
-
 use super::bytes::{put, put_part, take, take_part, take_u32};
 
 /// Postings of a sealed block. Larger blocks cost less memory, smaller ones let a reader skip more of them.
@@ -69,14 +67,26 @@ impl List {
         }
     }
 
-    /// Calls `posting` with row and frequency, in the order of rows. Blocks without a row of `wanted` are skipped.
-    pub(crate) fn each(&self, wanted: Option<&RoaringBitmap>, mut posting: impl FnMut(u32, u32)) {
+    /// Calls `posting` with row and frequency, in the order of rows.
+    pub(crate) fn each(&self, mut posting: impl FnMut(u32, u32)) {
         match self {
             Self::One { row, frequency } => posting(*row, *frequency),
+            Self::Many(many) => many.blocks().for_each(|block| block.each(&mut posting)),
+        }
+    }
+
+    /// Calls `posting` with the place among `rows`, which rise, of each that has one, and its frequency.
+    pub(crate) fn find(&self, rows: &[u32], mut posting: impl FnMut(usize, u32)) {
+        match self {
+            Self::One { row, frequency } => {
+                rows.binary_search(row).into_iter().for_each(|place| posting(place, *frequency));
+            }
             Self::Many(many) => {
+                let mut next = 0;
                 for block in many.blocks() {
-                    if wanted.is_none_or(|rows| rows.range_cardinality(block.first..=block.last) > 0) {
-                        block.each(&mut posting);
+                    next += rows[next..].partition_point(|row| *row < block.first);
+                    if rows.get(next).is_some_and(|row| *row <= block.last) {
+                        block.find(rows, &mut next, &mut posting);
                     }
                 }
             }
@@ -175,6 +185,22 @@ impl Block {
         }
     }
 
+    /// Finds those of `rows` from `next` on that the block covers.
+    fn find(&self, rows: &[u32], next: &mut usize, posting: &mut impl FnMut(usize, u32)) {
+        let (mut bytes, mut row) = (self.bytes.as_slice(), self.first);
+        while let Some((distance, frequency)) = self::next(&mut bytes) {
+            row += distance;
+            while rows.get(*next).is_some_and(|wanted| *wanted < row) {
+                *next += 1;
+            }
+            match rows.get(*next) {
+                Some(wanted) if *wanted == row => posting(*next, frequency),
+                Some(wanted) if *wanted <= self.last => {}
+                _ => return,
+            }
+        }
+    }
+
     /// Takes a block and looks at every posting, since nobody does so later.
     fn read(bytes: &mut &[u8]) -> Option<Self> {
         let (count, first) = (take_u32(bytes)?, take_u32(bytes)?);
@@ -200,10 +226,12 @@ fn next(bytes: &mut &[u8]) -> Option<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
-    use proptest::{collection::btree_map, prelude::*};
-    use roaring::RoaringBitmap;
+    use proptest::{
+        collection::{btree_map, btree_set},
+        prelude::*,
+    };
 
     use super::List;
 
@@ -215,9 +243,9 @@ mod tests {
         list
     }
 
-    fn shown(list: &List, wanted: Option<&RoaringBitmap>) -> Vec<(u32, u32)> {
+    fn shown(list: &List) -> Vec<(u32, u32)> {
         let mut shown = Vec::new();
-        list.each(wanted, |row, frequency| shown.push((row, frequency)));
+        list.each(|row, frequency| shown.push((row, frequency)));
         shown
     }
 
@@ -225,15 +253,17 @@ mod tests {
         #[test]
         fn a_list_holds_what_was_pushed_also_from_bytes(
             postings in btree_map(0_u32..100_000, 1_u32..300, 1..1000),
-            wanted in proptest::collection::vec(0_u32..100_000, 0..20),
+            wanted in btree_set(0_u32..100_000, 0..20), few in 0_u32..100,
         ) {
             let list = list(&postings);
             let expected: Vec<_> = postings.clone().into_iter().collect();
-            prop_assert_eq!(shown(&list, None), expected.clone());
+            prop_assert_eq!(shown(&list), expected.clone());
             prop_assert_eq!(list.len() as usize, expected.len());
-            let wanted = RoaringBitmap::from_iter(wanted);
-            let found: Vec<_> = shown(&list, Some(&wanted)).into_iter().filter(|(row, _)| wanted.contains(*row)).collect();
-            let passing: Vec<_> = expected.iter().copied().filter(|(row, _)| wanted.contains(*row)).collect();
+            let mut found = Vec::new();
+            let known = postings.keys().copied().filter(|row| row % 100 < few);
+            let rows: Vec<u32> = known.chain(wanted).collect::<BTreeSet<_>>().into_iter().collect();
+            list.find(&rows, |place, frequency| found.push((rows[place], frequency)));
+            let passing: Vec<_> = expected.iter().copied().filter(|(row, _)| rows.contains(row)).collect();
             prop_assert_eq!(found, passing);
             let mut bytes = Vec::new();
             list.write(&mut bytes);
@@ -242,7 +272,7 @@ mod tests {
             prop_assert!(rest.is_empty());
             read.push(100_000, 2);
             let more: Vec<_> = expected.into_iter().chain([(100_000, 2)]).collect();
-            prop_assert_eq!(shown(&read, None), more);
+            prop_assert_eq!(shown(&read), more);
         }
 
         #[test]
@@ -254,7 +284,7 @@ mod tests {
             bytes[at] = value;
             // Whatever it is taken for, its rows are in order and reading it does not fail.
             if let Some(list) = List::read(&mut bytes.as_slice()) {
-                prop_assert!(shown(&list, None).windows(2).all(|pair| pair[0].0 < pair[1].0));
+                prop_assert!(shown(&list).windows(2).all(|pair| pair[0].0 < pair[1].0));
             }
         }
     }

@@ -12,7 +12,7 @@ pub(crate) mod words;
 
 use roaring::RoaringBitmap;
 
-pub(crate) use self::search::Search;
+pub(crate) use self::search::{Search, Telling};
 use self::{
     bytes::{put, put_part, take, take_part, take_u32},
     dictionary::Dictionary,
@@ -96,7 +96,7 @@ impl Text {
     pub(crate) fn recount(&mut self, live: &RoaringBitmap) {
         for entry in &mut self.entries {
             entry.live = 0;
-            entry.list.each(None, |row, _| entry.live += u32::from(live.contains(row)));
+            entry.list.each(|row, _| entry.live += u32::from(live.contains(row)));
         }
         self.live = live.len();
         self.total = live.iter().map(|row| u64::from(self.lengths.get(row))).sum();
@@ -116,7 +116,7 @@ impl Text {
         let mut compact = Self::new();
         for (word, entry) in self.dictionary.words().zip(&self.entries) {
             let mut list: Option<List> = None;
-            entry.list.each(None, |row, frequency| match (place(row), &mut list) {
+            entry.list.each(|row, frequency| match (place(row), &mut list) {
                 (None, _) => {}
                 (Some(row), Some(list)) => list.push(row, frequency),
                 (Some(row), None) => list = Some(List::new(row, frequency)),

@@ -10,11 +10,12 @@ use redb::{ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
 use super::{commit, forget, ids, key, open, open_as, put, rows, shape, space, two};
 use crate::{
     error::Error,
+    hygiene::settle::Join,
     index::tests::record,
     memory::Change,
     space::{Shape, SpaceKey},
     store::{
-        FILE, Forget, Refused, Site, Store, Which,
+        FILE, Forget, Merge, Merged, Refused, Site, Store, Which,
         load::Stored,
         tables::{DROPPED, FORMAT, JOBS, META, OLD_SETS, SPACES},
     },
@@ -26,6 +27,7 @@ use crate::{
 };
 
 const NOW: SystemTime = UNIX_EPOCH;
+const HOUR: Duration = Duration::from_hours(1);
 
 /// What the new vectors of every test are.
 fn three() -> Shape {
@@ -190,9 +192,12 @@ async fn what_was_forgotten_before_the_change_cannot_come_back_after_it() {
     let (store, _) = open(folder.path()).await;
     commit(&store, "t", put(&["a", "b"])).await;
     let job = embed(&store, begin(&store).await).await;
-    let window = Duration::from_secs(60);
-    let forget =
-        |id: &str| Forget { which: Which::Ids(vec![id.to_owned()]), cause: Cause::Named, at: NOW, window };
+    let forget = |id: &str| Forget {
+        which: Which::Ids(vec![id.to_owned()]),
+        cause: Cause::Named,
+        at: NOW,
+        window: HOUR,
+    };
     let first = store.forget(&key("t"), &two(), forget("a")).await.unwrap().number.unwrap();
     assert_eq!(store.undo(&key("t"), first, NOW).await.unwrap().records[0].embedding, [1.0, 0.0]);
     let second = store.forget(&key("t"), &two(), forget("b")).await.unwrap().number.unwrap();
@@ -202,6 +207,28 @@ async fn what_was_forgotten_before_the_change_cannot_come_back_after_it() {
     let third = store.forget(&key("t"), &three(), forget("a")).await.unwrap().number.unwrap();
     let back = store.undo(&key("t"), third, NOW).await.unwrap();
     assert_eq!((back.stayed, back.records[0].embedding.len()), (0, 3));
+}
+
+#[tokio::test]
+async fn what_becomes_one_after_the_change_comes_back_with_its_new_vectors() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(folder.path()).await;
+    commit(&store, "t", put(&["a"])).await;
+    let job = embed(&store, begin(&store).await).await;
+    assert!(change(&store, &job).await);
+    let merge = || {
+        let parts = vec![record("b", &[0.0, 0.0, 1.0])];
+        let change = Arc::new(Change::Put(vec![record("a", &[0.0, 1.0, 0.0])]));
+        Merge { change, joins: vec![Join { at: 0, older: Some(1), parts }], at: NOW, window: HOUR }
+    };
+    let refused = store.merge(&key("t"), &two(), merge()).await;
+    assert!(matches!(refused, Err(Error::Reembedded)), "{refused:?}");
+    let Merged::Done(_, number) = store.merge(&key("t"), &three(), merge()).await.unwrap() else {
+        panic!("nobody changed it")
+    };
+    let back = store.undo(&key("t"), number, NOW).await.unwrap();
+    let vectors: Vec<&[f32]> = back.records.iter().map(|record| &*record.embedding).collect();
+    assert_eq!((vectors, back.stayed), (vec![&[0.5, 0.5, 1.0][..], &[0.0, 0.0, 1.0]], 0));
 }
 
 #[tokio::test]
@@ -245,13 +272,15 @@ async fn a_snapshot_in_the_middle_goes_on_where_the_job_was() {
     assert_eq!(store.running().unwrap(), [(1, job.clone())]);
     let job = embed(&store, job).await;
     assert!(change(&store, &job).await);
-    // What nobody reads is not copied.
+    // What nobody reads any more goes from the copy as it goes from the store.
     let later = folder.path().join("later");
     store.snapshot(&later).unwrap();
     store.close().await;
     std::fs::copy(&later, folder.path().join(FILE)).unwrap();
     let (store, _) = open_as(folder.path(), &three()).await.unwrap();
-    assert_eq!((rows(&store).await[1], store.old_sets().unwrap()), (3, vec![]));
+    assert_eq!(rows(&store).await[1], 6);
+    sweep(&store).await;
+    assert_eq!(rows(&store).await, [3, 3, 3, 0]);
 }
 
 #[tokio::test]
