@@ -13,7 +13,7 @@ use std::{
 };
 
 use embedding::{Choice, Embedder};
-use llm_gateway::cache::semantic::{NAMES, Question, features, objection};
+use llm_gateway::cache::semantic::{NAMES, Question, features, objection, stems_alone};
 use serde_json::{Value, json};
 
 type Failure = Box<dyn std::error::Error>;
@@ -21,7 +21,7 @@ type Failure = Box<dyn std::error::Error>;
 /// Texts embedded at a time.
 const BATCH: usize = 64;
 /// Nearest origins of a paraphrase that are printed.
-const NEAREST: usize = 3;
+const NEAREST: usize = 8;
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
@@ -94,6 +94,7 @@ fn print(
     let mut line = json!({
         "set": set,
         "group": group,
+        "alone": stems_alone(&left.text, &right.text),
         "label": u8::from(same),
         "rank": rank,
         "guarded": objection(&left.text, &right.text).is_some(),

@@ -3,7 +3,7 @@
 //! Being the only one, it keeps memory in the order of the disk, and a caller that leaves does not leave the two apart.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -13,9 +13,11 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     batcher::Shared,
     buckets::{self, BucketKey, Open, Readings, Summary, encode_readings},
+    change::Change,
     codec::Record,
-    document::{Change, Key, Priority},
+    document::{Key, Priority},
     error::Error,
+    keys::{self, Known},
     ledger::Weight,
     queue::Accepted,
     sizes::Sizes,
@@ -34,6 +36,8 @@ pub struct NewWrite {
     pub change: Change,
     /// How soon it must be sent.
     pub priority: Priority,
+    /// By what it is known again.
+    pub idempotency_key: Option<Arc<str>>,
 }
 
 /// One sample, checked.
@@ -69,10 +73,15 @@ pub(crate) enum Command {
     Stop,
 }
 
+/// The keys of one tenant that become known.
+type Keyed = HashMap<Arc<str>, Known>;
+
 /// What one commit is going to accept.
 struct Draft {
     group: Group,
     writes: Vec<Accepted>,
+    /// The keys that this draft makes known.
+    keys: HashMap<Arc<str>, Keyed>,
     samples: Vec<(BucketKey, i64, Readings, u64)>,
     reopened: BTreeMap<BucketKey, Open>,
     answers: Vec<Answer>,
@@ -93,6 +102,7 @@ impl Draft {
         Self {
             group: Group { last_sequence: state.queue.last(), ..Group::default() },
             writes: Vec::new(),
+            keys: HashMap::new(),
             samples: Vec::new(),
             reopened: BTreeMap::new(),
             answers: Vec::new(),
@@ -111,35 +121,93 @@ impl Draft {
         Ok(())
     }
 
-    fn write(&mut self, shared: &Shared, writes: Vec<NewWrite>) -> Result<Vec<u64>, Error> {
-        let limit = shared.options.journal_max_bytes;
-        self.sizes.check(&writes, |key| shared.state.lock().queue.overlay(key))?;
+    /// Accepts `writes` but for those whose key is known; returns the places of all.
+    fn write(
+        &mut self,
+        shared: &Shared,
+        tenant: &Arc<str>,
+        writes: Vec<NewWrite>,
+    ) -> Result<Vec<u64>, Error> {
+        let (sequences, keys) = self.recognise(shared, tenant, &writes)?;
+        let mut newest = self.group.last_sequence;
+        let mut fresh = Vec::new();
+        for (place, (write, sequence)) in writes.into_iter().zip(&sequences).enumerate() {
+            // A second write with one key is that of the first.
+            if *sequence > newest {
+                newest = *sequence;
+                fresh.push((place, write));
+            }
+        }
+        self.sizes.check(&fresh, |key| shared.state.lock().queue.overlay(key))?;
         let accepted = micros(self.now);
-        let records: Vec<_> = writes
+        let records: Vec<_> = fresh
             .into_iter()
-            .map(|write| {
-                let NewWrite { key, change, priority } = write;
+            .map(|(_, write)| {
+                let NewWrite { key, change, priority, .. } = write;
                 let record = Record { key, change, priority, accepted, samples: 0 };
                 (record.encode(), record)
             })
             .collect();
-        self.reserve(records.iter().map(|(bytes, _)| bytes.len() as u64).sum(), limit)?;
-        Ok(records
-            .into_iter()
-            .map(|(bytes, record)| {
-                let row = (Arc::clone(&record.key.tenant), Arc::clone(&record.key.collection));
-                self.group.deltas.accept(row, 1);
-                self.append(bytes, record)
-            })
-            .collect())
+        let bytes = records.iter().map(|(bytes, _)| bytes.len() as u64).sum();
+        self.reserve(bytes, shared.options.journal_max_bytes)?;
+        for (bytes, record) in records {
+            let row = (Arc::clone(&record.key.tenant), Arc::clone(&record.key.collection));
+            self.group.deltas.accept(row, 1);
+            self.append(bytes, record);
+        }
+        let mut known: Vec<_> = keys.values().cloned().collect();
+        known.sort_by_key(|known| known.sequence);
+        self.group.keys.extend(known);
+        self.keys.entry(Arc::clone(tenant)).or_default().extend(keys);
+        Ok(sequences)
     }
 
-    fn append(&mut self, bytes: Vec<u8>, record: Record) -> u64 {
+    /// Returns the place that each of `writes` has or will have, and the keys that become known with them.
+    fn recognise(
+        &self,
+        shared: &Shared,
+        tenant: &Arc<str>,
+        writes: &[NewWrite],
+    ) -> Result<(Vec<u64>, Keyed), Error> {
+        let print = |write: &NewWrite| {
+            let key = write.idempotency_key.as_ref()?;
+            Some((Arc::clone(key), keys::fingerprint(&write.key, &write.change)))
+        };
+        // Before the lock: a large write takes its time.
+        let prints: Vec<_> = writes.iter().map(print).collect();
+        let state = shared.state.lock();
+        let drafted = self.keys.get(tenant);
+        let mut keys: Keyed = HashMap::new();
+        let mut sequences = Vec::with_capacity(writes.len());
+        let mut last = self.group.last_sequence;
+        for (place, print) in prints.into_iter().enumerate() {
+            let Some((key, fingerprint)) = print else {
+                last += 1;
+                sequences.push(last);
+                continue;
+            };
+            let here = keys.get(&key).or_else(|| drafted.and_then(|drafted| drafted.get(&key)));
+            match here.or_else(|| state.keys.get(tenant, &key, self.now)) {
+                Some(known) if known.fingerprint == fingerprint => sequences.push(known.sequence),
+                Some(_) => return Err(Error::KeyReused { place }),
+                None => {
+                    last += 1;
+                    sequences.push(last);
+                    let (tenant, accepted) = (Arc::clone(tenant), micros(self.now));
+                    let known =
+                        Known { tenant, key: Arc::clone(&key), sequence: last, fingerprint, accepted };
+                    keys.insert(key, known);
+                }
+            }
+        }
+        Ok((sequences, keys))
+    }
+
+    fn append(&mut self, bytes: Vec<u8>, record: Record) {
         self.group.last_sequence += 1;
         let sequence = self.group.last_sequence;
         self.writes.push(accepted(sequence, record, bytes.len() as u64));
         self.group.records.push((sequence, bytes));
-        sequence
     }
 
     async fn record(&mut self, shared: &Arc<Shared>, samples: Vec<NewSample>) -> Result<(), Error> {
@@ -189,12 +257,14 @@ impl Draft {
         Ok(loaded?)
     }
 
-    async fn commit(self, shared: &Shared) {
+    async fn commit(mut self, shared: &Shared) {
         if self.answers.is_empty() {
             return;
         }
+        self.group.forgotten = shared.state.lock().keys.take_forgotten();
         let group = Arc::new(self.group);
         if let Err(error) = shared.store.append(Arc::clone(&group)).await {
+            shared.state.lock().keys.give_back(&group.forgotten);
             let error = Error::from(error);
             for answer in self.answers {
                 answer.fail(error.clone());
@@ -206,6 +276,9 @@ impl Draft {
             state.ledger.add(&group.deltas);
             for write in self.writes {
                 state.queue.push(write);
+            }
+            for known in &group.keys {
+                state.keys.insert(known.clone(), self.now);
             }
             for (key, open) in self.reopened {
                 state.buckets.reopen(&key, open);
@@ -247,7 +320,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comman
         for command in waiting.drain(..) {
             match command {
                 Command::Write { tenant, writes, answer } => {
-                    match draft.write(&shared, writes) {
+                    match draft.write(&shared, &tenant, writes) {
                         Ok(sequences) => draft.answers.push(Answer::Write(tenant, sequences, answer)),
                         Err(error) => {
                             drop(answer.send(Err(error)));
@@ -284,7 +357,7 @@ async fn close(shared: &Shared, tenant: Option<&str>, pruned: &mut i64) -> Resul
     for (key, open) in &due {
         let record = Record {
             key: key.document(),
-            change: Change::Set(Summary::of(key, &open.samples).to_fields()),
+            change: Change::set(Summary::of(key, &open.samples).to_fields()),
             priority: Priority::Normal,
             accepted: micros(draft.now),
             samples: open.fresh,

@@ -1,6 +1,7 @@
 //! The service behind its adapter: what callers can ask, over one journal and one sink.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -16,12 +17,15 @@ use tokio::{
 use crate::{
     accept::{self, Command, NewSample, NewWrite, Receipt},
     buckets::Buckets,
+    document::Key,
     error::Error,
     flush,
+    keys::{self, Keys},
+    last_written::{self, LastWritten},
     ledger::{Costs, Ledger},
-    queue::{Limits, Queue},
+    queue::{Accepted, Entry, Limits, Queue},
     sink::Sink,
-    store::{Recovered, Store},
+    store::{Recovered, Seal, Store},
     waiters::{Report, Waiters},
 };
 
@@ -41,6 +45,10 @@ pub struct Options {
     pub journal_max_bytes: u64,
     /// USD for 100,000 documents written.
     pub price: f64,
+    /// How long idempotency keys are known.
+    pub keys: keys::Limits,
+    /// How much of what was written is remembered, so that what changes nothing is not sent; `None` sends everything.
+    pub last_written: Option<last_written::Limits>,
     /// First pause after a sink that did not take a batch; it doubles up to 30 s.
     pub retry_backoff: Duration,
 }
@@ -64,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) telemetry: Telemetry,
     pub(crate) meters: Meters,
     pub(crate) state: Mutex<State>,
+    /// What the sink holds, if this service is the only one that writes there.
+    pub(crate) last_written: Option<LastWritten>,
     /// Something may be ready to be sent.
     pub(crate) work: Notify,
     /// A bucket may have been opened.
@@ -72,6 +82,9 @@ pub(crate) struct Shared {
     pub(crate) landed: Notify,
 }
 
+/// A write that was on its way when the service ended, and the ledger document it is sealed with.
+pub(crate) type Resumed = (Arc<Entry>, Arc<str>);
+
 /// The memory of what is on disk.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -79,6 +92,9 @@ pub(crate) struct State {
     pub(crate) buckets: Buckets,
     pub(crate) ledger: Ledger,
     pub(crate) waiters: Waiters,
+    pub(crate) keys: Keys,
+    /// Sent first.
+    pub(crate) resumed: Vec<Resumed>,
 }
 
 #[derive(Debug)]
@@ -105,6 +121,7 @@ impl Batcher {
             operations: telemetry.counter(names::FIRESTORE_OPERATIONS),
             refused: telemetry.counter(names::STORAGE_REFUSED),
         };
+        let last_written = options.last_written.map(LastWritten::new);
         let shared = Arc::new(Shared {
             options,
             store,
@@ -113,6 +130,7 @@ impl Batcher {
             telemetry: telemetry.clone(),
             meters,
             state: Mutex::new(state),
+            last_written,
             work: Notify::new(),
             ticks: Notify::new(),
             landed: Notify::new(),
@@ -265,12 +283,17 @@ impl Shared {
 fn recall(options: &Options, recovered: Recovered, now: SystemTime) -> State {
     let mut queue = Queue::new(options.limits, recovered.last_sequence);
     let records = recovered.records.len();
-    for (sequence, record, bytes) in recovered.records {
+    let writes = recovered.records.into_iter().map(|(sequence, record, bytes)| {
         let mut write = accept::accepted(sequence, record, bytes);
         // A clock that was set back must not hold a write for longer than the interval.
         write.at = write.at.min(now);
-        queue.push(write);
-    }
+        write
+    });
+    let (resumed, rest) = unseal(recovered.seals, writes);
+    resumed.iter().for_each(|(entry, _)| queue.resume(entry));
+    rest.into_iter().for_each(|write| queue.push(write));
+    let mut keys = Keys::new(options.keys);
+    recovered.keys.into_iter().for_each(|known| keys.insert(known, now));
     let mut buckets = Buckets::default();
     let open_buckets = recovered.buckets.len();
     for (key, open) in recovered.buckets {
@@ -280,12 +303,34 @@ fn recall(options: &Options, recovered: Recovered, now: SystemTime) -> State {
         records,
         documents = queue.len(),
         open_buckets,
+        resumed = resumed.len(),
         damaged = recovered.damaged,
         last_sequence = recovered.last_sequence,
         "journal recovered"
     );
     let ledger = Ledger::new(recovered.made, recovered.totals);
-    State { queue, buckets, ledger, waiters: Waiters::default() }
+    State { queue, buckets, ledger, waiters: Waiters::default(), keys, resumed }
+}
+
+/// Puts the writes that were on their way together again, each with its ledger document, and returns what was not.
+fn unseal(seals: Vec<Seal>, writes: impl Iterator<Item = Accepted>) -> (Vec<Resumed>, Vec<Accepted>) {
+    let mut seals: BTreeMap<u64, Seal> = seals.into_iter().map(|seal| (seal.first, seal)).collect();
+    let mut sealed: BTreeMap<Key, (Entry, Seal)> = BTreeMap::new();
+    let mut rest = Vec::new();
+    for write in writes {
+        if let Some(seal) = seals.remove(&write.sequence) {
+            sealed.insert(write.key.clone(), (Entry::from(write), seal));
+            continue;
+        }
+        let write = match sealed.get_mut(&write.key) {
+            // What folded once folds again.
+            Some((entry, seal)) if write.sequence <= seal.last => entry.fold(write).err().map(|apart| *apart),
+            _ => Some(write),
+        };
+        rest.extend(write);
+    }
+    let resumed = sealed.into_values().map(|(entry, seal)| (Arc::new(entry), seal.ledger)).collect();
+    (resumed, rest)
 }
 
 #[cfg(test)]
@@ -299,7 +344,9 @@ mod tests {
     use super::{Batcher, Options};
     use crate::{
         accept::NewWrite,
-        document::{Change, Key, Priority},
+        change::Change,
+        document::{Key, Priority},
+        keys,
         queue::Limits,
         sink::embedded::Embedded,
         store::Store,
@@ -314,6 +361,8 @@ mod tests {
             lateness: Duration::ZERO,
             journal_max_bytes: 1 << 20,
             price: 0.18,
+            keys: keys::Limits { count: 10, age: Duration::from_secs(60) },
+            last_written: None,
             retry_backoff: Duration::from_millis(1),
         };
         let sink = Arc::new(Embedded::open(journal.clone()).await.unwrap());
@@ -326,7 +375,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let batcher = start(&folder).await;
         let key = Key { tenant: "t".into(), collection: "pools".into(), id: "a".into() };
-        let write = NewWrite { key, change: Change::Delete, priority: Priority::Normal };
+        let write =
+            NewWrite { key, change: Change::Delete, priority: Priority::Normal, idempotency_key: None };
         {
             let call = std::pin::pin!(batcher.write("t".into(), vec![write]));
             assert!(futures::poll!(call).is_pending());

@@ -1,14 +1,19 @@
 //! The bytes of records on disk: a version, then fields in a fixed order; numbers as LEB128, texts with their length before them.
 
+mod change;
+
 use std::sync::Arc;
 
-use crate::document::{Change, Fields, Key, Priority, Value};
+use crate::{
+    change::Change,
+    document::{Fields, Key, Priority, Value},
+};
 
-/// The version every record starts with.
-const VERSION: u8 = 1;
+/// The version every record starts with. Version 1 knew sets, merges and deletes; its records are read as they were meant.
+const VERSION: u8 = 2;
 
 /// Deepest nesting read back; what callers may write is far less deep.
-const MAX_DEPTH: usize = 64;
+pub(super) const MAX_DEPTH: usize = 64;
 
 /// Reports bytes that are no record of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,17 +60,7 @@ impl Record {
         writer.text(&self.key.tenant);
         writer.text(&self.key.collection);
         writer.text(&self.key.id);
-        match &self.change {
-            Change::Set(fields) => {
-                writer.byte(1);
-                writer.fields(fields);
-            }
-            Change::Merge(fields) => {
-                writer.byte(2);
-                writer.fields(fields);
-            }
-            Change::Delete => writer.byte(3),
-        }
+        writer.change(&self.change);
         writer.finish()
     }
 
@@ -79,12 +74,7 @@ impl Record {
         let accepted = reader.signed()?;
         let samples = reader.number()?;
         let (tenant, collection, id) = (reader.shared()?, reader.shared()?, reader.shared()?);
-        let change = match reader.byte()? {
-            1 => Change::Set(reader.fields()?),
-            2 => Change::Merge(reader.fields()?),
-            3 => Change::Delete,
-            _ => return Err(reader.corrupt()),
-        };
+        let change = reader.change()?;
         reader.finish()?;
         Ok(Self { key: Key { tenant, collection, id }, change, priority, accepted, samples })
     }
@@ -194,10 +184,10 @@ impl<'a> Reader<'a> {
     /// Starts reading a record.
     ///
     /// # Errors
-    /// [`Corrupt`] if its version is not ours.
+    /// [`Corrupt`] if its version is none of ours.
     pub fn new(bytes: &'a [u8]) -> Result<Self, Corrupt> {
         let mut reader = Self { bytes, at: 0 };
-        if reader.byte()? == VERSION { Ok(reader) } else { Err(reader.corrupt()) }
+        if (1..=VERSION).contains(&reader.byte()?) { Ok(reader) } else { Err(reader.corrupt()) }
     }
 
     /// Takes a number.
@@ -214,6 +204,14 @@ impl<'a> Reader<'a> {
             }
         }
         Err(self.corrupt())
+    }
+
+    /// Takes a number that a record of an earlier version does not have; 0 then.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if there is something else.
+    pub fn number_if_any(&mut self) -> Result<u64, Corrupt> {
+        if self.at == self.bytes.len() { Ok(0) } else { self.number() }
     }
 
     /// Takes a number that may be negative.
@@ -345,7 +343,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Record, Writer, decode_fields, encode_fields};
-    use crate::document::{Change, Fields, Key, Priority, Value};
+    use crate::{
+        change::Change,
+        document::{Fields, Key, Priority, Value},
+    };
 
     fn any_value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
@@ -373,7 +374,7 @@ mod tests {
             samples in any::<u64>(),
             mode in 0..3,
         ) {
-            let change = match mode { 0 => Change::Set(fields), 1 => Change::Merge(fields), _ => Change::Delete };
+            let change = match mode { 0 => Change::set(fields), 1 => Change::merge(fields), _ => Change::Delete };
             let key = Key::new("default", "pools", "0x1");
             let record = Record { key, change, priority: Priority::High, accepted, samples };
             prop_assert_eq!(Record::decode(&record.encode()), Ok(record));

@@ -6,6 +6,7 @@ use config::ByteSize;
 
 use crate::{
     batcher::Options,
+    keys, last_written,
     queue::{Limits, MAX_BATCH_BYTES},
     sink::firestore,
 };
@@ -25,6 +26,10 @@ config::settings! {
         pub journal_max_bytes: ByteSize = "256MiB", unit "bytes", range "1KiB" to "64GiB";
         /// Memory that the journal's page cache may take.
         pub journal_cache_bytes: ByteSize = "16MiB", unit "bytes", range "1MiB" to "64GiB";
+        /// How long an idempotency key is known, on the agent clock.
+        pub storage_idempotency_window: Duration = "24h", unit "duration", range "1s" to "30d";
+        /// Most idempotency keys known of one tenant; the oldest go first.
+        pub storage_idempotency_keys: usize = "100000", unit "keys", range "1" to "10000000";
         /// Google Cloud project of the Firestore database; empty stores in the embedded store.
         pub firestore_project: Option<String> = "", unit "name";
         /// Database within the project.
@@ -42,6 +47,15 @@ config::settings! {
         pub firestore_request_timeout: Duration = "30s", unit "duration", range "10ms" to "5m";
         /// First pause after a batch that the sink did not take; it doubles up to 30 s, with jitter.
         pub firestore_retry_backoff: Duration = "250ms", unit "duration", range "1ms" to "30s";
+        /// How long a ledger document is kept, on the agent clock: a TTL policy on its field `expire_at` may then delete it. Longer than
+        /// Firestore is ever away.
+        pub firestore_ledger_retention: Duration = "30d", unit "duration", range "1d" to "365d";
+        /// Leaves out writes after which a document would be as this service last wrote it. Only right while this service is the only writer.
+        pub firestore_skip_unchanged: bool = "false", unit "switch";
+        /// Most documents remembered for that.
+        pub firestore_known_documents: usize = "10000", unit "documents", range "1" to "10000000";
+        /// Most bytes of those documents.
+        pub firestore_known_bytes: ByteSize = "32MiB", unit "bytes", range "1KiB" to "64GiB";
         /// Price of 100,000 documents written.
         pub firestore_price_per_100k_writes: f64 = "0.18", unit "USD", range "0" to "1000";
     }
@@ -65,6 +79,11 @@ impl Config {
             concurrency: self.firestore_max_concurrent_writes,
             lateness: self.storage_bucket_lateness,
             journal_max_bytes: self.journal_max_bytes.bytes(),
+            keys: keys::Limits { count: self.storage_idempotency_keys, age: self.storage_idempotency_window },
+            last_written: self.firestore_skip_unchanged.then(|| last_written::Limits {
+                documents: self.firestore_known_documents,
+                bytes: usize::try_from(self.firestore_known_bytes.bytes()).unwrap_or(usize::MAX),
+            }),
             price: self.firestore_price_per_100k_writes,
             retry_backoff: self.firestore_retry_backoff,
         }
@@ -82,6 +101,7 @@ impl Config {
             database: self.firestore_database.clone(),
             emulator: self.firestore_url.clone(),
             timeout: self.firestore_request_timeout,
+            ledger_retention: self.firestore_ledger_retention,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Wire ⇄ domain, naming the field that is wrong.
 
 mod answer;
+mod change;
 mod sample;
 mod value;
 
@@ -10,15 +11,16 @@ use contracts::storage as wire;
 use prost::Message as _;
 use rpc::{At, Check, Fault};
 
+use self::change::Given;
 pub(crate) use self::{
     answer::{bucket, costs, document, flushed, listed, planned},
     sample::{bucket_query, samples},
 };
 use crate::{
     accept::NewWrite,
-    document::{Change, Key, MAX_DOCUMENT_BYTES, Priority},
+    document::{Key, MAX_DOCUMENT_BYTES, Priority},
     error::{self, Error},
-    sink::Range,
+    sink::{LEDGER_COLLECTION, Range},
 };
 
 /// Most writes in one request.
@@ -26,6 +28,9 @@ const MAX_WRITES: usize = 500;
 
 /// Longest collection, id or field name, in bytes.
 const MAX_NAME: usize = 1_500;
+
+/// Longest idempotency key, in bytes.
+const MAX_KEY: usize = 256;
 
 /// The modes a write may have.
 const MODES: &str = "WRITE_MODE_SET, WRITE_MODE_MERGE or WRITE_MODE_DELETE";
@@ -114,6 +119,7 @@ fn unreserved(check: &mut Check, at: At<'_>, name: &str) {
 pub(crate) fn fault_of_one(error: Error) -> Fault {
     match error {
         Error::TooLarge { .. } => error::too_large("write.fields"),
+        Error::KeyReused { .. } => error::key_reused("write.idempotency_key"),
         other => other.into(),
     }
 }
@@ -125,25 +131,35 @@ fn document_write(
     mut write: wire::DocumentWrite,
 ) -> NewWrite {
     path_name(check, at.field("collection"), &write.collection);
+    let is_kept = write.collection == LEDGER_COLLECTION;
+    check.require(
+        at.field("collection"),
+        !is_kept,
+        "must not be _batches, which the service keeps for itself",
+    );
     path_name(check, at.field("document_id"), &write.document_id);
     let mode = check.one_of(at.field("mode"), write.mode, MODES);
     let priority = check.known(at.field("priority"), write.priority);
     let encoded = write.encoded_len();
-    let given = std::mem::take(&mut write.fields);
-    let at = at.field("fields");
-    check.require(at, encoded - write.encoded_len() <= MAX_DOCUMENT_BYTES, "must be at most 1 MiB encoded");
-    let is_delete = mode == Some(wire::WriteMode::Delete);
-    check.require(at, !is_delete || given.is_empty(), "must be empty for a delete");
-    let fields = value::fields(check, at, given, 0);
-    let change = match mode {
-        Some(wire::WriteMode::Delete) => Change::Delete,
-        Some(wire::WriteMode::Merge) => Change::Merge(fields),
-        _ => Change::Set(fields),
-    };
+    let fields = std::mem::take(&mut write.fields);
+    let fits = encoded - write.encoded_len() <= MAX_DOCUMENT_BYTES;
+    check.require(at.field("fields"), fits, "must be at most 1 MiB encoded");
+    let key = idempotency_key(check, at, &write);
+    let given = Given { mode, fields, mask: write.update_mask, transforms: write.update_transforms };
+    let change = given.check(check, at);
     let priority = if priority == Some(wire::Priority::High) { Priority::High } else { Priority::Normal };
-    let key =
+    let document =
         Key { tenant: Arc::clone(tenant), collection: write.collection.into(), id: write.document_id.into() };
-    NewWrite { key, change, priority }
+    NewWrite { key: document, change, priority, idempotency_key: key }
+}
+
+/// Checks the key by which a write is known again, without which a write with transforms could be applied twice.
+fn idempotency_key(check: &mut Check, at: At<'_>, write: &wire::DocumentWrite) -> Option<Arc<str>> {
+    let (at, key) = (at.field("idempotency_key"), &write.idempotency_key);
+    check.text(at, key, 0..=MAX_KEY);
+    let is_needed = !write.update_transforms.is_empty();
+    check.require(at, !is_needed || !key.is_empty(), "must be given for a write with transforms");
+    (!key.is_empty()).then(|| key.as_str().into())
 }
 
 #[cfg(test)]
@@ -165,6 +181,7 @@ mod tests {
             mode: wire::WriteMode::Merge.into(),
             fields: HashMap::from([("apr".to_owned(), number(1.0))]),
             priority: wire::Priority::Unspecified.into(),
+            ..wire::DocumentWrite::default()
         }
     }
 
@@ -203,6 +220,11 @@ mod tests {
         assert_eq!(wrong_field(|write| write.mode = 0), "write.mode");
         assert_eq!(wrong_field(|write| write.mode = 9), "write.mode");
         assert_eq!(wrong_field(|write| write.priority = 9), "write.priority");
+        assert_eq!(wrong_field(|write| write.collection = "_batches".to_owned()), "write.collection");
+        let keyed = |bytes: usize| wrong_field(|write| write.idempotency_key = "k".repeat(bytes));
+        assert_eq!(keyed(257), "write.idempotency_key");
+        let unkeyed = wrong_field(|write| write.update_transforms = vec![wire::FieldTransform::default()]);
+        assert_eq!(unkeyed, "write.idempotency_key");
         assert_eq!(wrong_field(|write| write.mode = wire::WriteMode::Delete.into()), "write.fields");
         let set = |name: &str, value: wire::Value| {
             wrong_field(|write| drop(write.fields.insert(name.to_owned(), value)))

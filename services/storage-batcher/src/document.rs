@@ -1,4 +1,4 @@
-//! Documents, and the changes callers ask for.
+//! Documents, and how they are named.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -43,17 +43,6 @@ pub struct Key {
     pub collection: Arc<str>,
     /// The document's id within the collection.
     pub id: Arc<str>,
-}
-
-/// Says what one write does to its document.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Change {
-    /// Replaces the document.
-    Set(Fields),
-    /// Changes the leaf fields given and keeps the others; makes the document if there is none. A list is replaced as a whole.
-    Merge(Fields),
-    /// Deletes the document.
-    Delete,
 }
 
 /// Says how soon a write must reach the sink.

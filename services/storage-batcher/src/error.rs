@@ -28,6 +28,12 @@ pub enum Error {
         /// The place of the write in its request.
         place: usize,
     },
+    /// A write came with the idempotency key of another one.
+    #[error("the idempotency key of write {place} was used for another write")]
+    KeyReused {
+        /// The place of the write in its request.
+        place: usize,
+    },
     /// The journal cannot be read or written.
     #[error("the journal cannot be used")]
     Store(#[source] Arc<store::Error>),
@@ -83,6 +89,7 @@ impl From<Error> for rpc::Fault {
                 .reason("JOURNAL_FULL")
                 .retry_after(FULL_RETRY),
             Error::TooLarge { place } => too_large(&format!("writes[{place}].fields")),
+            Error::KeyReused { place } => key_reused(&format!("writes[{place}].idempotency_key")),
             Error::Store(cause) => {
                 let reason = cause.reason();
                 let code = if reason.is_exhaustion() { Code::ResourceExhausted } else { Code::Unavailable };
@@ -120,4 +127,9 @@ impl From<Error> for rpc::Fault {
 /// Says that the merge with the fields at `field` is refused for the size of its document.
 pub(crate) fn too_large(field: &str) -> rpc::Fault {
     rpc::Fault::invalid(field, "must leave the document, with the writes to it that wait, at most 1 MiB")
+}
+
+/// Says that the key at `field` belongs to another write.
+pub(crate) fn key_reused(field: &str) -> rpc::Fault {
+    rpc::Fault::invalid(field, "must not be that of another write")
 }

@@ -3,198 +3,27 @@
 //! A batch that fails is sent again after a growing, jittered pause, and keeps its place among the concurrent batches meanwhile. What
 //! the sink refuses for good is dropped, logged and counted.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+mod delivery;
 
-use rand::Rng as _;
-use telemetry::{KeyValue, names};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use std::{collections::VecDeque, sync::Arc};
 
-use crate::{
-    accept::Command,
-    batcher::Shared,
-    fold::Folded,
-    ledger::minute,
-    queue::Entry,
-    sink::{Unreachable, Verdict},
-    store::Landing,
-};
+use tokio::sync::{Semaphore, watch};
 
-/// Longest pause between two sendings of one batch.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
-
-/// Tries after which those who wait for a flush are told that the sink is away.
-const PATIENCE: u32 = 3;
-
-/// A batch on its way.
-struct Delivery {
-    shared: Arc<Shared>,
-    /// Each write with how often it may have been applied already.
-    entries: Vec<(Arc<Entry>, u64)>,
-    /// What the sink decided and the journal could not yet take: it is written down before anything is sent again.
-    landing: Option<Landing>,
-    /// What the last request held, until it is counted.
-    request: Vec<Arc<Entry>>,
-    attempt: u32,
-}
-
-impl Delivery {
-    fn new(shared: Arc<Shared>, batch: Vec<Arc<Entry>>) -> Self {
-        let entries = batch.into_iter().map(|entry| (entry, 0)).collect();
-        Self { shared, entries, landing: None, request: Vec::new(), attempt: 0 }
-    }
-
-    async fn run(mut self, mut stop: watch::Receiver<bool>, _slot: OwnedSemaphorePermit) {
-        while !self.entries.is_empty() {
-            self.attempt += 1;
-            let failure = if let Some(landing) = self.landing.take() {
-                self.land(landing).await;
-                None
-            } else {
-                // What is given up here stays in the journal and is sent after the next start.
-                let attempt = tokio::select! {
-                    result = self.attempt() => result,
-                    () = stopped(&mut stop) => return,
-                };
-                self.settle(attempt).await
-            };
-            self.tell(failure.as_deref());
-            if self.entries.is_empty() {
-                return;
-            }
-            let pause = async {
-                tokio::time::sleep(pause(self.shared.options.retry_backoff, self.attempt)).await;
-                if self.landing.is_some() {
-                    self.shared.store.writable().await;
-                }
-            };
-            tokio::select! {
-                () = pause => {}
-                () = stopped(&mut stop) => return,
-            }
-        }
-    }
-
-    async fn attempt(&mut self) -> Result<Vec<Verdict>, Unreachable> {
-        self.request = self.entries.iter().map(|(entry, _)| Arc::clone(entry)).collect();
-        self.shared.sink.send(&self.request).await
-    }
-
-    /// Settles what is decided and keeps the rest for another sending; returns why there is a rest.
-    async fn settle(&mut self, attempt: Result<Vec<Verdict>, Unreachable>) -> Option<String> {
-        let verdicts = match attempt {
-            Ok(verdicts) => verdicts,
-            Err(error) => {
-                if error.lost {
-                    self.count_sent(|_| true);
-                }
-                vec![Verdict::Retry(error.reason); self.entries.len()]
-            }
-        };
-        self.count_sent(|index| verdicts.get(index) == Some(&Verdict::Accepted));
-        let landing = Landing {
-            entries: self
-                .entries
-                .iter()
-                .zip(&verdicts)
-                .filter(|(_, verdict)| !matches!(verdict, Verdict::Retry(_)))
-                .map(|((entry, sendings), verdict)| (Arc::clone(entry), verdict.clone(), *sendings))
-                .collect(),
-            minute: minute(self.shared.clock.now()),
-        };
-        if !landing.entries.is_empty() {
-            self.land(landing).await;
-        }
-        verdicts.into_iter().find_map(|verdict| match verdict {
-            Verdict::Retry(reason) => Some(reason),
-            _ => None,
-        })
-    }
-
-    /// Counts the request, tells those who have nothing left to wait for, and after a while those who wait in vain.
-    fn tell(&mut self, failure: Option<&str>) {
-        // Without a reason the sink has yet to be asked for the rest.
-        let reason = if self.landing.is_some() { Some("the journal could not be written") } else { failure };
-        if let Some(reason) = reason {
-            tracing::warn!(
-                sink = self.shared.sink.name(),
-                documents = self.entries.len(),
-                attempt = self.attempt,
-                reason,
-                "documents not settled, trying again"
-            );
-        }
-        let request = std::mem::take(&mut self.request);
-        let mut state = self.shared.state.lock();
-        state.waiters.count_request(&request);
-        state.waiters.release();
-        if let Some(reason) = reason
-            && self.attempt >= PATIENCE
-        {
-            state.waiters.give_up(&self.entries, &Unreachable::refused(reason));
-        }
-    }
-
-    /// Writes the outcome of `landing` down; if that fails, it is kept with its writes.
-    async fn land(&mut self, landing: Landing) {
-        let settled = self.shared.store.settle(landing.clone(), Arc::clone(&self.shared.sink)).await;
-        let (verdicts, deltas) = match settled {
-            Ok(settled) => settled,
-            Err(error) => {
-                let documents = landing.entries.len();
-                tracing::error!(error = %error, documents, "outcome of a batch not written down");
-                self.landing = Some(landing);
-                return;
-            }
-        };
-        let done: Vec<_> = landing
-            .entries
-            .iter()
-            .zip(&verdicts)
-            .filter(|(_, verdict)| !matches!(verdict, Verdict::Retry(_)))
-            .map(|((entry, ..), verdict)| (entry, verdict))
-            .collect();
-        for (entry, verdict) in &done {
-            if let Verdict::Refused(reason) = verdict {
-                let (collection, document) = (&*entry.key.collection, &*entry.key.id);
-                tracing::error!(collection, document, reason, "document refused for good and dropped");
-                self.shared.meters.refused.add(1, &[]);
-            }
-        }
-        // Taken here: one who asks for a flush in between must not be answered without the request that settled his writes.
-        let request = std::mem::take(&mut self.request);
-        let mut state = self.shared.state.lock();
-        state.waiters.count_request(&request);
-        state.ledger.add(&deltas);
-        state.queue.land(done.iter().map(|(entry, _)| *entry));
-        for (entry, verdict) in &done {
-            state.waiters.settle(entry, verdict);
-        }
-        drop(state);
-        let settled: HashSet<u64> = done.iter().map(|(entry, _)| entry.first()).collect();
-        self.entries.retain(|(entry, _)| !settled.contains(&entry.first()));
-        self.shared.work.notify_one();
-        self.shared.landed.notify_waiters();
-    }
-
-    /// Counts the writes whose place `applied` names as sent once more.
-    fn count_sent(&mut self, applied: impl Fn(usize) -> bool) {
-        for (index, (entry, sendings)) in self.entries.iter_mut().enumerate() {
-            if applied(index) {
-                *sendings += 1;
-                let kind = if matches!(entry.folded, Folded::Delete) { "delete" } else { "write" };
-                self.shared.meters.operations.add(1, &[KeyValue::new(names::OPERATION_TYPE, kind)]);
-            }
-        }
-    }
-}
+use self::delivery::Delivery;
+use crate::{accept::Command, batcher::Shared, queue::Entry};
 
 /// Sends due batches until told to stop; then waits for those on their way.
 pub(crate) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     let slots = Arc::new(Semaphore::new(shared.options.concurrency));
+    let resumed = std::mem::take(&mut shared.state.lock().resumed);
+    let mut deliveries: VecDeque<_> = Delivery::resume(&shared, resumed).into_iter().collect();
     while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
-        let Some(batch) = next_batch(&shared, &mut stop).await else { break };
-        tracing::debug!(documents = batch.len(), sink = shared.sink.name(), "sending a batch");
-        let delivery = Delivery::new(Arc::clone(&shared), batch);
+        while deliveries.is_empty() {
+            let Some(batch) = next_batch(&shared, &mut stop).await else { break };
+            tracing::debug!(documents = batch.len(), sink = shared.sink.name(), "sending a batch");
+            deliveries.extend(Delivery::of(&shared, batch));
+        }
+        let Some(delivery) = deliveries.pop_front() else { break };
         shared.telemetry.spawn(delivery.run(stop.clone(), slot));
     }
     let all = u32::try_from(shared.options.concurrency).unwrap_or(u32::MAX);
@@ -269,12 +98,6 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
 
-/// Returns how long to wait before sending number `attempt + 1`: twice as long each time, between half and the whole of it.
-fn pause(first: Duration, attempt: u32) -> Duration {
-    let whole = first.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(MAX_PAUSE);
-    whole.mul_f64(rand::rng().random_range(0.5..=1.0))
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
@@ -293,11 +116,12 @@ mod tests {
     use telemetry::Telemetry;
     use tokio::sync::{Semaphore, mpsc};
 
-    use super::{MAX_PAUSE, pause};
     use crate::{
         accept::NewWrite,
         batcher::{Batcher, Options},
-        document::{Change, Fields, Key, Priority},
+        change::Change,
+        document::{Fields, Key, Priority},
+        keys,
         queue::{Entry, Limits},
         sink::{Page, Range, Sink, Unreachable, Verdict},
         store::Store,
@@ -318,7 +142,11 @@ mod tests {
             "gate"
         }
 
-        fn send<'a>(&'a self, writes: &'a [Arc<Entry>]) -> BoxFuture<'a, Result<Vec<Verdict>, Unreachable>> {
+        fn send<'a>(
+            &'a self,
+            writes: &'a [Arc<Entry>],
+            _: Option<&'a str>,
+        ) -> BoxFuture<'a, Result<Vec<Verdict>, Unreachable>> {
             Box::pin(async move {
                 let ids: Vec<_> = writes.iter().map(|entry| entry.key.id.to_string()).collect();
                 self.arrivals.send(ids.clone()).unwrap();
@@ -331,7 +159,7 @@ mod tests {
             })
         }
 
-        fn apply(&self, _: &redb::WriteTransaction, _: &Entry) -> Result<Verdict, redb::Error> {
+        fn apply(&self, _: &redb::WriteTransaction, _: &Entry, _: i64) -> Result<Verdict, redb::Error> {
             let left = self.broken.load(Ordering::SeqCst);
             if left == 0 {
                 return Ok(Verdict::Accepted);
@@ -370,6 +198,8 @@ mod tests {
             lateness: Duration::ZERO,
             journal_max_bytes: 1 << 20,
             price: 0.18,
+            keys: keys::Limits { count: 10, age: Duration::from_secs(60) },
+            last_written: None,
             retry_backoff: Duration::from_millis(1),
         };
         let (clock, _) = Clock::manual(UNIX_EPOCH);
@@ -380,8 +210,8 @@ mod tests {
     }
 
     fn write(id: &str) -> NewWrite {
-        let (key, change) = (Key::new("t", "c", id), Change::Merge(Fields::new()));
-        NewWrite { key, change, priority: Priority::Normal }
+        let (key, change) = (Key::new("t", "c", id), Change::merge(Fields::new()));
+        NewWrite { key, change, priority: Priority::Normal, idempotency_key: None }
     }
 
     #[tokio::test]
@@ -440,15 +270,5 @@ mod tests {
         assert_eq!(arrivals.recv().await.unwrap(), ["a"]);
         gate.pass.add_permits(1);
         assert_eq!(batcher.drain(Duration::from_secs(60)).await, 0);
-    }
-
-    #[test]
-    fn pauses_grow_with_jitter_up_to_a_limit() {
-        let first = Duration::from_millis(100);
-        for attempt in 1..40 {
-            let whole = first.saturating_mul(1 << (attempt - 1).min(16)).min(MAX_PAUSE);
-            let pause = pause(first, attempt);
-            assert!(pause >= whole / 2 && pause <= whole, "{attempt}: {pause:?}");
-        }
     }
 }

@@ -1,7 +1,8 @@
 //! The cost ledger: what was accepted, what was sent for it, and what folding and aggregation saved.
 //!
 //! A document that lands stands for `w` writes of callers and `b` buckets of `s` samples. One document per write would have sent
-//! `w + s`; aggregation saved `s - b` of them and folding `w + b - 1`. What is not settled yet is waiting.
+//! `w + s`; aggregation saved `s - b` of them and folding `w + b - 1`. One that is not sent because the sink holds it so already is saved
+//! too. What is not settled yet is waiting. Ledger documents, by which a request is known again, are written and stand for nothing.
 
 use std::{
     collections::BTreeMap,
@@ -32,6 +33,10 @@ pub struct Counts {
     pub saved_by_aggregation: u64,
     /// Documents the sink refused for good.
     pub refused: u64,
+    /// Documents written beside, to know a request again; they are among `written`.
+    pub ledgers: u64,
+    /// Documents saved as the sink held them so already.
+    pub unchanged: u64,
 }
 
 /// What one document stood for.
@@ -87,6 +92,8 @@ impl Counts {
         self.saved_by_folding += other.saved_by_folding;
         self.saved_by_aggregation += other.saved_by_aggregation;
         self.refused += other.refused;
+        self.ledgers += other.ledgers;
+        self.unchanged += other.unchanged;
     }
 
     /// Returns the bytes of a row on disk.
@@ -100,6 +107,8 @@ impl Counts {
             self.saved_by_folding,
             self.saved_by_aggregation,
             self.refused,
+            self.ledgers,
+            self.unchanged,
         ] {
             writer.number(number);
         }
@@ -119,6 +128,8 @@ impl Counts {
             saved_by_folding: reader.number()?,
             saved_by_aggregation: reader.number()?,
             refused: reader.number()?,
+            ledgers: reader.number_if_any()?,
+            unchanged: reader.number_if_any()?,
         })
     }
 }
@@ -148,12 +159,28 @@ impl Deltas {
     pub fn land(&mut self, row: Row, weight: &Weight, sendings: u64, minute: u64) {
         *self.sent.entry((minute, Arc::clone(&row.0))).or_default() += sendings;
         self.rows.entry(row).or_default().add(&Counts {
-            naive: 0,
             settled: weight.naive(),
             written: sendings,
             saved_by_folding: (weight.writes + weight.buckets).saturating_sub(1),
             saved_by_aggregation: weight.samples.saturating_sub(weight.buckets),
-            refused: 0,
+            ..Counts::default()
+        });
+    }
+
+    /// Counts a document written beside others, in `minute`.
+    pub fn ledger(&mut self, row: Row, minute: u64) {
+        *self.sent.entry((minute, Arc::clone(&row.0))).or_default() += 1;
+        self.rows.entry(row).or_default().add(&Counts { written: 1, ledgers: 1, ..Counts::default() });
+    }
+
+    /// Counts a document that was not sent, as the sink held it so already.
+    pub fn leave(&mut self, row: Row, weight: &Weight) {
+        self.rows.entry(row).or_default().add(&Counts {
+            settled: weight.naive(),
+            saved_by_folding: (weight.writes + weight.buckets).saturating_sub(1),
+            saved_by_aggregation: weight.samples.saturating_sub(weight.buckets),
+            unchanged: 1,
+            ..Counts::default()
         });
     }
 
@@ -265,8 +292,11 @@ mod tests {
 
     #[test]
     fn a_row_comes_back_from_disk() {
-        let counts = Counts { naive: 900, settled: 800, written: 7, refused: 1, ..Counts::default() };
+        let counts = Counts { naive: 900, settled: 800, written: 7, unchanged: 1, ..Counts::default() };
         assert_eq!(Counts::decode(&counts.encode()), Ok(counts));
+        // As it was before ledger documents were counted.
+        let old = Counts { naive: 3, settled: 2, written: 1, ..Counts::default() };
+        assert_eq!(Counts::decode(&[1, 3, 2, 1, 0, 0, 0]), Ok(old));
     }
 
     #[test]

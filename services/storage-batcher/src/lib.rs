@@ -5,8 +5,9 @@
 //! 1. **Acknowledged is on disk.** A write is answered after the fsync of its commit; all that wait share one commit.
 //! 2. **Memory follows the disk.** One task gives sequences, commits and only then shows a write to the rest; it goes on when the caller
 //!    leaves.
-//! 3. **One document, one write.** Writes to a document fold into one with the same effect ([`fold`]), so a lost answer of the sink is
-//!    safe to retry, and at most one write of a document is on its way, so an old state never overtakes a new one.
+//! 3. **One document, one write.** Writes to a document fold into one with the same effect ([`change`]) wherever one has it, and at most
+//!    one write of a document is on its way, so an old state never overtakes a new one. What has the same effect twice is sent again after
+//!    a lost answer; what has not is sealed with a ledger document first, which says whether it has arrived.
 //! 4. **A flush holds nobody up.** Batches are taken out, not copied: what arrives during a flush waits for the next one. A document is
 //!    forgotten only when the sink has it and the journal has dropped it, in one transaction with the embedded store.
 //! 5. **Nothing is lost to the sink's moods.** A failed request is sent again for as long as it takes, after jittered pauses; only a
@@ -22,13 +23,15 @@
 pub mod accept;
 pub mod batcher;
 pub mod buckets;
+pub mod change;
 pub mod codec;
 pub mod config;
 mod convert;
 pub mod document;
 pub mod error;
 mod flush;
-pub mod fold;
+pub mod keys;
+pub mod last_written;
 pub mod ledger;
 pub mod plan;
 pub mod queue;
@@ -144,7 +147,7 @@ async fn open(
     let opening = telemetry.spawn_blocking(move || Journal::open(path, &options)).await;
     let journal = opening.map_err(|_| Error::NotReady)?.map_err(|error| Error::Open(Arc::new(error)))?;
     let sink: Arc<dyn Sink> = match config.firestore() {
-        Some(options) => Arc::new(Heard::new(Firestore::new(options), answers)),
+        Some(options) => Arc::new(Heard::new(Firestore::new(options, clock.clone()), answers)),
         None => Arc::new(Embedded::open(journal.clone()).await?),
     };
     Batcher::start(config.options(), Store::new(journal), sink, telemetry, clock).await

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::UNIX_EPOCH};
 use crate::{
     batcher::Batcher,
     buckets::Summary,
+    change::Change,
     codec::Record,
-    document::{Change, Key, Priority},
+    document::{Key, Priority},
     ledger,
     queue::{Entry, fits},
 };
@@ -89,7 +90,7 @@ impl Batcher {
             if *key.tenant != *tenant {
                 continue;
             }
-            let change = Change::Set(Summary::of(&key, &open.samples).to_fields());
+            let change = Change::set(Summary::of(&key, &open.samples).to_fields());
             let record = Record {
                 key: key.document(),
                 change,

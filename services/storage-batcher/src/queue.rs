@@ -1,7 +1,9 @@
-//! What waits for the sink, in memory: one folded write a document, at most one of them on its way.
+//! What waits for the sink, in memory: folded writes of each document, one wherever one does, and at most one of them on its way.
 //!
 //! A document is *ready* when it waits and nothing of it is on its way, so a later state can never overtake an earlier one. Ready
 //! documents stand in the order of their first write. The queue is the memory of the journal: it holds nothing that is not on disk.
+
+mod entry;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,17 +12,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{
-    document::{Change, Key, Priority},
-    fold::Folded,
-    ledger::Weight,
-};
+pub use self::entry::{Accepted, Entry, Overlay};
+use crate::document::{Key, Priority};
 
 /// Most bytes of one request to the sink: Firestore takes 10 MiB, half a mebibyte is left for what the estimate misses.
 pub const MAX_BATCH_BYTES: usize = 9 * 1024 * 1024 + 512 * 1024;
-
-/// Bytes of a write beside its names and fields.
-const WRITE_OVERHEAD: usize = 200;
 
 /// When a batch goes out.
 #[derive(Clone, Copy, Debug)]
@@ -31,53 +27,6 @@ pub struct Limits {
     pub bytes: usize,
     /// How long a write waits for others.
     pub interval: Duration,
-}
-
-/// One accepted write, on disk under its sequence.
-#[derive(Clone, Debug)]
-pub struct Accepted {
-    /// Its place in the journal; grows with every write.
-    pub sequence: u64,
-    /// The document.
-    pub key: Key,
-    /// What is done to it.
-    pub change: Change,
-    /// How soon.
-    pub priority: Priority,
-    /// When it was accepted, on the agent clock.
-    pub at: SystemTime,
-    /// What it stands for.
-    pub weight: Weight,
-    /// Its bytes in the journal.
-    pub journal_bytes: u64,
-}
-
-/// Writes to one document, folded into one.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// The document.
-    pub key: Key,
-    /// What is to be sent.
-    pub folded: Folded,
-    /// The journal's records it stands for, oldest first.
-    pub records: Vec<u64>,
-    /// What it stands for.
-    pub weight: Weight,
-    /// When the first of its writes was accepted.
-    pub since: SystemTime,
-    /// Its bytes in a request to the sink, by estimate.
-    pub bytes: usize,
-    /// Its bytes in the journal.
-    pub journal_bytes: u64,
-}
-
-/// What the sink does not hold yet of one document.
-#[derive(Clone, Debug, Default)]
-pub struct Overlay {
-    /// On its way; may have arrived.
-    pub flight: Option<Arc<Entry>>,
-    /// Waiting.
-    pub waiting: Option<Arc<Entry>>,
 }
 
 /// Holds every document that waits.
@@ -92,61 +41,6 @@ pub struct Queue {
     journal_bytes: u64,
     landings: u64,
     documents: HashMap<Arc<str>, u64>,
-}
-
-impl From<Accepted> for Entry {
-    fn from(write: Accepted) -> Self {
-        let mut entry = Self {
-            key: write.key,
-            folded: Folded::from(write.change),
-            records: vec![write.sequence],
-            weight: write.weight,
-            since: write.at,
-            bytes: 0,
-            journal_bytes: write.journal_bytes,
-        };
-        entry.measure();
-        entry
-    }
-}
-
-impl Entry {
-    /// Returns the place of its first write, by which it is found among the ready.
-    #[must_use]
-    pub fn first(&self) -> u64 {
-        self.records.first().copied().unwrap_or_default()
-    }
-
-    fn fold(&mut self, write: Accepted) {
-        let so_far = std::mem::replace(&mut self.folded, Folded::Delete);
-        self.folded = so_far.then(write.change);
-        self.records.push(write.sequence);
-        self.weight.add(&write.weight);
-        self.journal_bytes += write.journal_bytes;
-        self.measure();
-    }
-
-    fn measure(&mut self) {
-        let Key { tenant, collection, id } = &self.key;
-        self.bytes = WRITE_OVERHEAD + tenant.len() + collection.len() + id.len() + self.folded.size();
-    }
-}
-
-impl Overlay {
-    /// Returns whether the sink may hold another state than the caller must see.
-    #[must_use]
-    pub fn is_pending(&self) -> bool {
-        self.flight.is_some() || self.waiting.is_some()
-    }
-
-    /// Returns whether this overlay decides the document whatever the sink holds.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        [&self.flight, &self.waiting]
-            .into_iter()
-            .flatten()
-            .any(|entry| !matches!(entry.folded, Folded::Patch(_)))
-    }
 }
 
 impl Queue {
@@ -173,24 +67,44 @@ impl Queue {
         if write.priority == Priority::High {
             self.due_through = self.due_through.max(write.sequence);
         }
-        let slot = self.slots.entry(write.key.clone()).or_insert_with(|| {
-            *self.documents.entry(Arc::clone(&write.key.tenant)).or_default() += 1;
-            Overlay::default()
-        });
-        let blocked = slot.flight.is_some();
-        if let Some(waiting) = &mut slot.waiting {
-            // Out of the ready first: a copy is made only while a reader holds the entry.
-            if !blocked && let Some(ready) = self.ready.remove(&waiting.first()) {
-                self.ready_bytes -= ready.bytes;
-            }
-            Arc::make_mut(waiting).fold(write);
-        } else {
-            slot.waiting = Some(Arc::new(Entry::from(write)));
+        let slot = Self::slot(&mut self.slots, &mut self.documents, &write.key);
+        // Only the oldest of those that wait is ready. Out of the ready first: a copy is made only while a reader holds the entry.
+        let is_ready = slot.flight.is_none() && slot.waiting.len() < 2;
+        if is_ready
+            && let Some(waiting) = slot.waiting.front()
+            && let Some(ready) = self.ready.remove(&waiting.first())
+        {
+            self.ready_bytes -= ready.bytes;
         }
-        if !blocked && let Some(waiting) = &slot.waiting {
+        let apart = match slot.waiting.back_mut() {
+            Some(waiting) => Arc::make_mut(waiting).fold(write),
+            None => Err(Box::new(write)),
+        };
+        if let Err(write) = apart {
+            slot.waiting.push_back(Arc::new(Entry::from(*write)));
+        }
+        if is_ready && let Some(waiting) = slot.waiting.front() {
             self.ready_bytes += waiting.bytes;
             self.ready.insert(waiting.first(), Arc::clone(waiting));
         }
+    }
+
+    /// Takes in what was on its way when the service ended, before anything else of its document.
+    pub fn resume(&mut self, entry: &Arc<Entry>) {
+        self.last = self.last.max(entry.last());
+        self.journal_bytes += entry.journal_bytes;
+        Self::slot(&mut self.slots, &mut self.documents, &entry.key).flight = Some(Arc::clone(entry));
+    }
+
+    fn slot<'a>(
+        slots: &'a mut BTreeMap<Key, Overlay>,
+        documents: &mut HashMap<Arc<str>, u64>,
+        key: &Key,
+    ) -> &'a mut Overlay {
+        slots.entry(key.clone()).or_insert_with(|| {
+            *documents.entry(Arc::clone(&key.tenant)).or_default() += 1;
+            Overlay::default()
+        })
     }
 
     /// Makes everything accepted so far due; returns the place up to which.
@@ -224,7 +138,7 @@ impl Queue {
         for entry in &batch {
             self.ready.remove(&entry.first());
             if let Some(slot) = self.slots.get_mut(&entry.key) {
-                slot.flight = slot.waiting.take();
+                slot.flight = slot.waiting.pop_front();
             }
         }
         self.ready_bytes -= bytes;
@@ -238,7 +152,7 @@ impl Queue {
             self.journal_bytes = self.journal_bytes.saturating_sub(entry.journal_bytes);
             let Some(slot) = self.slots.get_mut(&entry.key) else { continue };
             slot.flight = None;
-            if let Some(waiting) = &slot.waiting {
+            if let Some(waiting) = slot.waiting.front() {
                 self.ready_bytes += waiting.bytes;
                 self.ready.insert(waiting.first(), Arc::clone(waiting));
             } else {
@@ -283,7 +197,7 @@ impl Queue {
             .slots
             .iter()
             .filter(|(key, _)| *key.tenant == *tenant)
-            .filter_map(|(_, slot)| slot.waiting.clone())
+            .flat_map(|(_, slot)| slot.waiting.iter().cloned())
             .collect();
         waiting.sort_by_key(|entry| entry.first());
         waiting
@@ -295,8 +209,7 @@ impl Queue {
         self.slots
             .iter()
             .filter(|(key, _)| *key.tenant == *tenant)
-            .flat_map(|(_, slot)| [&slot.flight, &slot.waiting])
-            .flatten()
+            .flat_map(|(_, slot)| slot.entries())
             .filter(|entry| entry.first() <= through)
             .count() as u64
     }
@@ -359,8 +272,8 @@ mod tests {
 
     use super::{Accepted, Entry, Limits, MAX_BATCH_BYTES, Queue};
     use crate::{
-        document::{Change, Fields, Key, Priority, Value},
-        fold::Folded,
+        change::{Change, Node, Tree},
+        document::{Fields, Key, Priority, Value},
         ledger::Weight,
     };
 
@@ -370,7 +283,7 @@ mod tests {
         Accepted {
             sequence,
             key: Key::new("default", "pools", id),
-            change: Change::Merge(Fields::from([("n".to_owned(), Value::Integer(number))])),
+            change: Change::merge(Fields::from([("n".to_owned(), Value::Integer(number))])),
             priority,
             at: UNIX_EPOCH,
             weight: Weight { writes: 1, ..Weight::default() },
@@ -443,11 +356,34 @@ mod tests {
         queue.land(&batch);
         let next = queue.next_batch(UNIX_EPOCH).expect("ready now");
         assert_eq!(next[0].records, [2, 3]);
-        let expected = Change::Merge(Fields::from([("n".to_owned(), Value::Integer(3))]));
-        assert_eq!(next[0].folded, Folded::from(expected));
+        let expected = Change::merge(Fields::from([("n".to_owned(), Value::Integer(3))]));
+        assert_eq!(next[0].change, expected);
         queue.land(&next);
         assert!(queue.is_empty());
         assert_eq!((queue.journal_bytes(), queue.documents("default"), queue.ready_bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_does_not_fold_waits_behind_the_first_and_counts_for_itself() {
+        let removal = Tree::from([("n".to_owned(), Node::Remove)]);
+        let inner = Tree::from([("m".to_owned(), Node::Within(removal))]);
+        let nested = |node| Change::Patch(Tree::from([("m".to_owned(), node)]));
+        let made = Node::Within(Tree::from([("n".to_owned(), Node::Now)]));
+        let mut queue = Queue::new(LIMITS, 0);
+        let changes = [nested(made), Change::Patch(inner), Change::merge(Fields::new())];
+        for (sequence, change) in (1..).zip(changes) {
+            queue.push(Accepted { change, ..write(sequence, "a", 0, Priority::Normal) });
+        }
+        assert_eq!((queue.len(), queue.documents("default"), queue.outstanding("default", 3)), (1, 1, 2));
+        queue.make_due();
+        let first = queue.next_batch(UNIX_EPOCH).expect("due");
+        assert_eq!(first[0].records, [1]);
+        assert!(queue.next_batch(UNIX_EPOCH).is_none());
+        queue.land(&first);
+        let second = queue.next_batch(UNIX_EPOCH).expect("due since it was accepted");
+        assert_eq!(second[0].records, [2, 3]);
+        queue.land(&second);
+        assert_eq!((queue.len(), queue.ready_bytes, queue.journal_bytes()), (0, 0, 0));
     }
 
     #[test]

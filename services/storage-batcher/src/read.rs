@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
+    accept::micros,
     batcher::Batcher,
     buckets::{self, Summary},
     document::{Fields, Key, size_of_fields},
@@ -42,13 +43,11 @@ pub struct Listed {
 }
 
 impl Overlay {
-    /// Returns the document as it will be at the sink, given what is there now.
+    /// Returns the document as it will be at the sink, given what is there now. `now`, in microseconds since the epoch, stands for the
+    /// times at which the sink will apply the writes.
     #[must_use]
-    pub fn apply(&self, mut fields: Option<Fields>) -> Option<Fields> {
-        for entry in [&self.flight, &self.waiting].into_iter().flatten() {
-            fields = entry.folded.apply(fields);
-        }
-        fields
+    pub fn apply(&self, fields: Option<Fields>, now: i64) -> Option<Fields> {
+        self.entries().fold(fields, |fields, entry| entry.change.apply(fields, now))
     }
 }
 
@@ -72,7 +71,7 @@ impl Batcher {
                 break (overlay, stored);
             }
         };
-        let fields = overlay.apply(stored).ok_or(Error::NoDocument)?;
+        let fields = overlay.apply(stored, micros(self.now())).ok_or(Error::NoDocument)?;
         Ok(Seen { id: Arc::clone(&key.id), fields, pending: overlay.is_pending() })
     }
 
@@ -169,16 +168,17 @@ impl Batcher {
             last.as_deref().is_some_and(|last| id > last)
                 || range.before.as_deref().is_some_and(|before| id >= before)
         };
+        let now = micros(self.now());
         let mut seen = BTreeMap::new();
         for (id, fields) in page.documents {
             let overlay = overlays.remove(&id).unwrap_or_default();
-            if let Some(fields) = overlay.apply(Some(fields)) {
+            if let Some(fields) = overlay.apply(Some(fields), now) {
                 seen.insert(Arc::clone(&id), Seen { id, fields, pending: overlay.is_pending() });
             }
         }
         for (id, overlay) in overlays {
             if !beyond(&id)
-                && let Some(fields) = overlay.apply(None)
+                && let Some(fields) = overlay.apply(None, now)
             {
                 seen.insert(Arc::clone(&id), Seen { id, fields, pending: true });
             }

@@ -1,15 +1,15 @@
-//! Refuses a merge that would make a document larger than the sink takes, before it is acknowledged.
+//! Refuses a merge or a transform that would make a document larger than the sink takes, before it is acknowledged.
 //!
-//! Writes to one document are folded and stand or fall together at the sink. So a merge is judged with everything of its document
+//! Writes to one document are folded and stand or fall together at the sink. So such a write is judged with everything of its document
 //! that is not at the sink yet: what these writes give is, whatever the sink holds, part of the document after them.
 
 use std::collections::HashMap;
 
 use crate::{
     accept::NewWrite,
-    document::{Change, Fields, Key, MAX_DOCUMENT_BYTES, size_of_fields, stored_size},
+    change::Change,
+    document::{Fields, Key, MAX_DOCUMENT_BYTES, size_of_fields, stored_size},
     error::Error,
-    fold::Folded,
     queue::Overlay,
 };
 
@@ -35,19 +35,19 @@ struct Pending {
 }
 
 impl Sizes {
-    /// Adds `writes`; `overlay` tells what waits of a document that is seen for the first time.
+    /// Adds `writes` with their places; `overlay` tells what waits of a document that is seen for the first time.
     ///
     /// # Errors
     /// [`Error::TooLarge`] with the place of the write that is one too many; these sizes are of no more use then.
     pub(crate) fn check(
         &mut self,
-        writes: &[NewWrite],
+        writes: &[(usize, NewWrite)],
         overlay: impl Fn(&Key) -> Overlay,
     ) -> Result<(), Error> {
-        for (place, write) in writes.iter().enumerate() {
+        for (place, write) in writes {
             let pending = self.0.entry(write.key.clone()).or_insert_with(|| Pending::of(overlay(&write.key)));
             if !pending.takes(&write.key, &write.change) {
-                return Err(Error::TooLarge { place });
+                return Err(Error::TooLarge { place: *place });
             }
         }
         Ok(())
@@ -56,26 +56,30 @@ impl Sizes {
 
 impl Pending {
     fn of(overlay: Overlay) -> Self {
-        let bytes = [&overlay.flight, &overlay.waiting].into_iter().flatten().map(|entry| entry.bytes).sum();
+        let bytes = overlay.entries().map(|entry| entry.bytes).sum();
         Self { overlay, bytes, ..Self::default() }
     }
 
     /// Adds `change` and returns whether the document is still one that the sink takes.
     fn takes(&mut self, key: &Key, change: &Change) -> bool {
-        let Change::Merge(fields) = change else {
-            // Whatever was before is gone.
-            let bytes = if let Change::Set(fields) = change { size_of_fields(fields) } else { 0 };
-            *self = Self { later: vec![change.clone()], bytes, ..Self::default() };
-            return true;
-        };
-        let alone = self.bytes == 0;
-        self.bytes += size_of_fields(fields);
+        if change.is_whole() {
+            // Whatever was before is gone, and what is set alone is small enough by itself.
+            *self = Self { later: vec![change.clone()], bytes: change.size(), ..Self::default() };
+            return change.transforms() == 0 || self.fits(key);
+        }
+        let alone = self.bytes == 0 && change.transforms() == 0;
+        self.bytes += change.size();
         self.later.push(change.clone());
-        if alone || self.bytes <= SURELY_FITS {
+        alone || self.fits(key)
+    }
+
+    /// Returns whether the document is one that the sink takes; it is worked out only where the estimate says that it may not be.
+    fn fits(&mut self, key: &Key) -> bool {
+        if self.bytes <= SURELY_FITS {
             return true;
         }
-        let before = self.document.take().unwrap_or_else(|| self.overlay.apply(None));
-        let apply = |document, change| Folded::from(change).apply(document);
+        let before = self.document.take().unwrap_or_else(|| self.overlay.apply(None, 0));
+        let apply = |document, change: Change| change.apply(document, 0);
         let document = std::mem::take(&mut self.later).into_iter().fold(before, apply);
         let fits = document.as_ref().is_none_or(|fields| stored_size(key, fields) <= MAX_DOCUMENT_BYTES);
         self.bytes = document.as_ref().map_or(0, size_of_fields);
@@ -91,7 +95,8 @@ mod tests {
     use super::Sizes;
     use crate::{
         accept::NewWrite,
-        document::{Change, Fields, Key, Priority, Value},
+        change::Change,
+        document::{Fields, Key, Priority, Value},
         error::Error,
         ledger::Weight,
         queue::{Accepted, Entry, Overlay},
@@ -101,8 +106,14 @@ mod tests {
         Fields::from([(name.to_owned(), Value::Text("x".repeat(600_000)))])
     }
 
-    fn write(change: Change) -> NewWrite {
-        NewWrite { key: Key::new("t", "c", "a"), change, priority: Priority::Normal }
+    fn writes<const N: usize>(changes: [Change; N]) -> Vec<(usize, NewWrite)> {
+        let write = |change| NewWrite {
+            key: Key::new("t", "c", "a"),
+            change,
+            priority: Priority::Normal,
+            idempotency_key: None,
+        };
+        changes.map(write).into_iter().enumerate().collect()
     }
 
     fn pending(change: Change) -> Option<Arc<Entry>> {
@@ -129,21 +140,22 @@ mod tests {
 
     #[test]
     fn a_merge_that_makes_a_waiting_document_too_large_is_refused() {
-        for waiting in [Change::Merge(half("one")), Change::Set(half("one"))] {
-            let overlay = |_: &Key| Overlay { flight: None, waiting: pending(waiting.clone()) };
-            let check = |change| place(Sizes::default().check(&[write(change)], overlay));
-            assert_eq!(check(Change::Merge(half("two"))), Some(0));
-            assert_eq!(check(Change::Merge(half("one"))), None, "it replaces what waits");
-            assert_eq!(check(Change::Set(half("two"))), None);
+        for waiting in [Change::merge(half("one")), Change::set(half("one"))] {
+            let overlay =
+                |_: &Key| Overlay { flight: None, waiting: pending(waiting.clone()).into_iter().collect() };
+            let check = |change| place(Sizes::default().check(&writes([change]), overlay));
+            assert_eq!(check(Change::merge(half("two"))), Some(0));
+            assert_eq!(check(Change::merge(half("one"))), None, "it replaces what waits");
+            assert_eq!(check(Change::set(half("two"))), None);
             assert_eq!(check(Change::Delete), None);
         }
     }
 
     #[test]
     fn what_is_on_its_way_counts_too() {
-        let overlay = |_: &Key| Overlay { flight: pending(Change::Merge(half("one"))), waiting: None };
-        let small = Change::Merge(Fields::from([("n".to_owned(), Value::Null)]));
-        let writes = [write(small), write(Change::Merge(half("two")))];
+        let overlay = |_: &Key| Overlay { flight: pending(Change::merge(half("one"))), ..Overlay::default() };
+        let small = Change::merge(Fields::from([("n".to_owned(), Value::Null)]));
+        let writes = writes([small, Change::merge(half("two"))]);
         assert_eq!(place(Sizes::default().check(&writes, overlay)), Some(1));
     }
 
@@ -151,13 +163,10 @@ mod tests {
     fn writes_of_one_commit_count_together_and_a_set_starts_anew() {
         let none = |_: &Key| Overlay::default();
         let mut sizes = Sizes::default();
-        let first = [write(Change::Merge(half("one"))), write(Change::Set(half("two")))];
+        let first = writes([Change::merge(half("one")), Change::set(half("two"))]);
         assert_eq!(place(sizes.check(&first, none)), None);
-        assert_eq!(place(sizes.check(&[write(Change::Merge(half("two")))], none)), None);
-        assert_eq!(
-            place(sizes.check(&[write(Change::Delete), write(Change::Merge(half("one")))], none)),
-            None
-        );
-        assert_eq!(place(sizes.check(&[write(Change::Merge(half("two")))], none)), Some(0));
+        assert_eq!(place(sizes.check(&writes([Change::merge(half("two"))]), none)), None);
+        assert_eq!(place(sizes.check(&writes([Change::Delete, Change::merge(half("one"))]), none)), None);
+        assert_eq!(place(sizes.check(&writes([Change::merge(half("two"))]), none)), Some(0));
     }
 }

@@ -7,6 +7,8 @@
 //! | `open_buckets` | bucket start, tenant, collection, entity | samples accepted since the bucket was last written |
 //! | `ledger` | tenant, collection | counts |
 //! | `minutes` | minute, tenant | documents sent |
+//! | `keys` | sequence | an idempotency key and its write's fingerprint, kept for its window |
+//! | `sealed` | first sequence of a write on its way | its last sequence, and the ledger document it is sent with |
 //! | `damaged` | sequence | a record that could not be read, set aside |
 //! | `meta` | name | number |
 //!
@@ -14,15 +16,17 @@
 
 mod recovery;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use journal::{Failed, Journal, Reason, State};
 use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 
 pub use self::recovery::Recovered;
 use crate::{
+    accept::micros,
     buckets::{BucketKey, Samples, decode_readings},
-    ledger::{Counts, Deltas, Row, oldest_minute},
+    keys::Known,
+    ledger::{Counts, Deltas, Row, minute, oldest_minute},
     queue::Entry,
     sink::{Sink, Verdict},
 };
@@ -32,6 +36,8 @@ const SAMPLES: TableDefinition<'_, SampleRow<'_>, &[u8]> = TableDefinition::new(
 const OPEN_BUCKETS: TableDefinition<'_, BucketRow<'_>, u64> = TableDefinition::new("open_buckets");
 const LEDGER: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("ledger");
 const MINUTES: TableDefinition<'_, (u64, &str), u64> = TableDefinition::new("minutes");
+const KEYS: TableDefinition<'_, u64, KeyRow<'_>> = TableDefinition::new("keys");
+const SEALED: TableDefinition<'_, u64, (u64, &str)> = TableDefinition::new("sealed");
 const DAMAGED: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("damaged");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
@@ -40,6 +46,8 @@ const LAST_SEQUENCE: &str = "last_sequence";
 /// When the store was made, in seconds since the epoch on the agent clock.
 const MADE: &str = "made";
 
+/// Tenant, key, when it was accepted, fingerprint.
+type KeyRow<'a> = (&'a str, &'a str, i64, u64);
 type SampleRow<'a> = (i64, &'a str, &'a str, &'a str, i64);
 type BucketRow<'a> = (i64, &'a str, &'a str, &'a str);
 
@@ -68,6 +76,10 @@ pub struct Group {
     pub closed: Vec<BucketKey>,
     /// Samples of buckets that started before this second are no longer needed.
     pub prune_before: Option<i64>,
+    /// Idempotency keys that become known.
+    pub keys: Vec<Known>,
+    /// Places whose idempotency keys are known no longer.
+    pub forgotten: Vec<u64>,
     /// What the commit adds to the ledger.
     pub deltas: Deltas,
     /// The newest sequence given.
@@ -79,8 +91,22 @@ pub struct Group {
 pub struct Landing {
     /// Each write with the sink's verdict and how often it was sent.
     pub entries: Vec<(Arc<Entry>, Verdict, u64)>,
-    /// The present minute since the epoch.
-    pub minute: u64,
+    /// Ledger documents that were written with them.
+    pub ledgers: Vec<Row>,
+    /// The present moment on the agent clock.
+    pub now: SystemTime,
+}
+
+/// A write that is sent with a ledger document, which tells whether it has arrived: whatever happens, it is sent as it is, with this
+/// ledger document and together with all others of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// The place of its first record in the journal.
+    pub first: u64,
+    /// The place of its last.
+    pub last: u64,
+    /// The id of the ledger document.
+    pub ledger: Arc<str>,
 }
 
 impl Error {
@@ -124,6 +150,22 @@ impl Store {
         let records = group.records.iter().map(|(_, bytes)| bytes.len());
         let bytes = records.chain(group.samples.iter().map(|(.., bytes)| bytes.len())).sum();
         let write = move |transaction: &WriteTransaction| group.write(transaction);
+        self.journal.commit_sized(bytes, write).await.map_err(Error::Journal)
+    }
+
+    /// Writes `seals` down before their writes are sent, in place of earlier ones of the same writes.
+    ///
+    /// # Errors
+    /// [`Error`] if they could not be written; then none of them was.
+    pub async fn seal(&self, seals: Vec<Seal>) -> Result<(), Error> {
+        let bytes = seals.iter().map(|seal| 16 + seal.ledger.len()).sum();
+        let write = move |transaction: &WriteTransaction| {
+            let mut sealed = transaction.open_table(SEALED)?;
+            for seal in &seals {
+                sealed.insert(seal.first, (seal.last, &*seal.ledger))?;
+            }
+            Ok::<_, redb::Error>(())
+        };
         self.journal.commit_sized(bytes, write).await.map_err(Error::Journal)
     }
 
@@ -178,6 +220,16 @@ impl Group {
             }
             transaction.open_table(META)?.insert(LAST_SEQUENCE, self.last_sequence)?;
         }
+        if !self.keys.is_empty() || !self.forgotten.is_empty() {
+            let mut keys = transaction.open_table(KEYS)?;
+            for known in &self.keys {
+                let row = (&*known.tenant, &*known.key, known.accepted, known.fingerprint);
+                keys.insert(known.sequence, row)?;
+            }
+            for sequence in &self.forgotten {
+                keys.remove(sequence)?;
+            }
+        }
         if !self.samples.is_empty() {
             let mut samples = transaction.open_table(SAMPLES)?;
             let mut open = transaction.open_table(OPEN_BUCKETS)?;
@@ -212,30 +264,35 @@ impl Landing {
         transaction: &WriteTransaction,
         sink: &dyn Sink,
     ) -> Result<(Vec<Verdict>, Deltas), redb::Error> {
+        let (now, minute) = (micros(self.now), minute(self.now));
         let mut verdicts = Vec::with_capacity(self.entries.len());
         let mut deltas = Deltas::default();
         for (entry, verdict, sendings) in &self.entries {
             let verdict = match verdict {
-                Verdict::Accepted => sink.apply(transaction, entry)?,
+                Verdict::Accepted => sink.apply(transaction, entry, now)?,
                 other => other.clone(),
             };
             let row: Row = (Arc::clone(&entry.key.tenant), Arc::clone(&entry.key.collection));
             match &verdict {
-                Verdict::Accepted => deltas.land(row, &entry.weight, *sendings, self.minute),
+                Verdict::Accepted => deltas.land(row, &entry.weight, *sendings, minute),
                 Verdict::Refused(_) => deltas.refuse(row, &entry.weight),
+                Verdict::Unchanged => deltas.leave(row, &entry.weight),
                 Verdict::Retry(_) => {}
             }
             verdicts.push(verdict);
         }
+        self.ledgers.iter().for_each(|row| deltas.ledger(row.clone(), minute));
         let mut wal = transaction.open_table(WAL)?;
+        let mut sealed = transaction.open_table(SEALED)?;
         for ((entry, ..), verdict) in self.entries.iter().zip(&verdicts) {
             if !matches!(verdict, Verdict::Retry(_)) {
                 for sequence in &entry.records {
                     wal.remove(sequence)?;
                 }
+                sealed.remove(entry.first())?;
             }
         }
-        drop(wal);
+        drop((wal, sealed));
         write_deltas(transaction, &deltas)?;
         Ok((verdicts, deltas))
     }
@@ -278,8 +335,9 @@ mod tests {
     use crate::{
         accept::accepted,
         buckets::{BucketKey, Readings, encode_readings},
+        change::Change,
         codec::Record,
-        document::{Change, Fields, Key, Priority},
+        document::{Fields, Key, Priority},
     };
 
     fn store(folder: &tempfile::TempDir) -> (Journal, Store) {
@@ -315,7 +373,7 @@ mod tests {
         let (journal, store) = store(&folder);
         let record = Record {
             key: Key::new("t", "c", "a"),
-            change: Change::Set(Fields::new()),
+            change: Change::set(Fields::new()),
             priority: Priority::Normal,
             accepted: 5,
             samples: 0,

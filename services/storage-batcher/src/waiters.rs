@@ -75,7 +75,7 @@ impl Waiters {
                     waiter.report.folded_writes += entry.weight.writes + entry.weight.buckets;
                 }
                 Verdict::Refused(reason) => waiter.report.refused.push((entry.key.clone(), reason.clone())),
-                Verdict::Retry(_) => {}
+                Verdict::Unchanged | Verdict::Retry(_) => {}
             }
         }
     }
@@ -93,9 +93,9 @@ impl Waiters {
     }
 
     /// Tells everyone who waits for one of `entries` that the sink is away.
-    pub(crate) fn give_up(&mut self, entries: &[(Arc<Entry>, u64)], error: &Unreachable) {
+    pub(crate) fn give_up(&mut self, entries: &[Arc<Entry>], error: &Unreachable) {
         for waiter in std::mem::take(&mut self.0) {
-            if entries.iter().any(|(entry, _)| waiter.cares_for(entry)) {
+            if entries.iter().any(|entry| waiter.cares_for(entry)) {
                 drop(waiter.done.send(Err(error.clone())));
             } else {
                 self.0.push(waiter);

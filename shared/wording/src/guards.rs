@@ -3,6 +3,7 @@
 use super::{
     lexicon::{self, Classes},
     pairing::Pairing,
+    symbol::Symbol,
     text::{Text, Word},
 };
 
@@ -12,7 +13,7 @@ pub const MOST_WORDS: usize = 256;
 /// Why two texts never share an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Objection {
-    /// The guard: `length`, `number`, `unit`, `name`, `negation`, `order`, `time`, `quantifier`, `direction` or `antonym`.
+    /// The guard: `length`, `number`, `unit`, `name`, `symbol`, `negation`, `order`, `time`, `quantifier`, `direction` or `antonym`.
     pub guard: &'static str,
     /// What stands in the first text; empty if it is the lack of the other.
     pub one: String,
@@ -33,6 +34,8 @@ impl Objection {
 /// - `unit`: equal numbers have different units, or units were exchanged.
 /// - `name`: an identifier, an address or a symbol ("0x42…", "v2", "pool B", "WETH") that the other text lacks; or a capitalised
 ///   name on each side that the other lacks. One more name on one side alone is left to the learned decision.
+/// - `symbol`: an operator, a comparison or a currency that the other text lacks or has elsewhere ("C++", "> 5", "in €"); a currency may be
+///   spelt out.
 /// - `negation`: one text says "not" and the other does not ("or not" apart), and nothing else is said in other words.
 /// - `order`: two words change places around a word like "to", "from" or "than".
 /// - `time`, `quantifier`, `direction`, `antonym`: a word and one that excludes it, by small lists.
@@ -49,6 +52,7 @@ pub fn objection(one: &Text, other: &Text) -> Option<Objection> {
 pub fn object(pairing: &Pairing<'_>) -> Option<Objection> {
     numbers(pairing.one.text, pairing.other.text)
         .or_else(|| names(pairing))
+        .or_else(|| symbols(pairing.one.text, pairing.other.text))
         .or_else(|| negation(pairing))
         .or_else(|| exclusive(pairing))
         .or_else(|| order(pairing))
@@ -87,6 +91,22 @@ fn names(pairing: &Pairing<'_>) -> Option<Objection> {
 
 fn spell(words: &[&Word]) -> String {
     words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+fn symbols(one: &Text, other: &Text) -> Option<Objection> {
+    let (ones, others) = (symbols_missing_in(other, one), symbols_missing_in(one, other));
+    (!ones.is_empty() || !others.is_empty()).then(|| Objection::new("symbol", ones, others))
+}
+
+/// Spells the symbols of `text` that `other` has fewer of.
+fn symbols_missing_in(other: &Text, text: &Text) -> String {
+    let mut left = other.symbols.clone();
+    let missing = |symbol: &&Symbol| {
+        let twin = left.iter().position(|own| own == *symbol).map(|place| left.swap_remove(place));
+        twin.is_none() && !other.words.iter().any(|word| lexicon::unit(&word.text) == Some(&symbol.text))
+    };
+    let missing = text.symbols.iter().filter(missing);
+    missing.map(|symbol| symbol.text.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 /// Finds a negation on one side only where nothing else was said instead: "not safe" for "unsafe" is left to the decision.
@@ -196,9 +216,23 @@ mod tests {
             ("how far in kilometers", "how far in miles", "unit"),
             ("APR of pool A on Base", "APR of pool B on Base", "name"),
             ("the APR of pool a", "the APR of pool b", "name"),
+            ("what does max_fee do", "what does min_fee do", "name"),
             ("who owns 0xAbc1 now", "who owns 0xAbc2 now", "name"),
             ("how much WETH is there", "how much cbWETH is there", "name"),
             ("fees on Aerodrome today", "fees on Uniswap today", "name"),
+            ("who writes C++ today", "who writes C today", "symbol"),
+            ("who writes C++ today", "who writes C# today", "symbol"),
+            ("what is ++ in Python", "what is ** in Python", "symbol"),
+            ("what is [] in Python", "what is {} in Python", "symbol"),
+            ("good if apr > 5", "good if apr < 5", "symbol"),
+            ("good if apr >= 5", "good if apr > 5", "symbol"),
+            ("true if x != 5", "true if x = 5", "symbol"),
+            ("is gas > fees", "is fees > gas", "symbol"),
+            ("how to bridge base -> ink", "how to bridge ink -> base", "symbol"),
+            ("the price in $", "the price in €", "symbol"),
+            ("the price in $", "the price", "symbol"),
+            ("is $5 enough", "is €5 enough", "unit"),
+            ("is $5 enough", "is 5€ enough", "unit"),
             ("is it safe", "is it not safe", "negation"),
             ("what rose today", "what rose yesterday", "time"),
             ("are all pools safe", "are no pools safe", "negation"),
@@ -224,6 +258,13 @@ mod tests {
             ("the difference between A and B", "the difference between B and A"),
             ("news from San Francisco", "news from SF"),
             ("What Is The Best Way Home?", "What is the best way home?"),
+            ("the price in $", "the price in dollars"),
+            ("is $5 enough", "are 5 dollars enough"),
+            ("what is `x` & <div>", "what is \"x\" and div?"),
+            ("good if the apr > 5", "good if apr > 5"),
+            ("#1 of the (best) pools*", "1 of the best pools"),
+            ("who learns C++ & Rust", "who learns Rust and C++"),
+            ("what does ++ do", "what is ++"),
         ] {
             assert_eq!(guard(one, other), None, "{one} | {other}");
         }
@@ -255,6 +296,13 @@ mod tests {
             let text = |symbol: &str| Text::new(&format!("what happened to the token {symbol} in the last days {words}"));
             let spelt = |symbol: &str, own: &str| text(own).words.iter().any(|word| word.text == symbol.to_lowercase());
             prop_assume!(!spelt(&one, &other) || !spelt(&other, &one));
+            prop_assert!(objection(&text(&one), &text(&other)).is_some());
+        }
+
+        #[test]
+        fn other_operators_never_match(words in "[a-z ]{0,30}", one in "[+<>=^]{1,2}", other in "[+<>=^]{1,2}", glued in any::<bool>()) {
+            prop_assume!(one != other);
+            let text = |operator: &str| Text::new(&format!("x{}{operator} 5 {words}", if glued { "" } else { " " }));
             prop_assert!(objection(&text(&one), &text(&other)).is_some());
         }
 

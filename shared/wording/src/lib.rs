@@ -8,6 +8,8 @@ mod guards;
 mod lexicon;
 mod number;
 mod pairing;
+mod sameness;
+mod symbol;
 mod text;
 
 pub use self::{
@@ -15,5 +17,7 @@ pub use self::{
     lexicon::Classes,
     number::Number,
     pairing::{Gap, Pairing, Side},
+    sameness::{Sameness, bare, compare, telling},
+    symbol::Symbol,
     text::{Form, Text, Word},
 };

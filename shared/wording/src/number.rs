@@ -1,6 +1,9 @@
 //! Numbers as values: "1,000", "1k" and "1000.0" are one, "2" and "two" too; their units beside them.
 
-use super::lexicon::{scale, spelt, unit};
+use super::{
+    lexicon::{scale, spelt, unit},
+    symbol::currency,
+};
 
 /// A number in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,16 +37,15 @@ impl Number {
             return None;
         }
         let mut signs = before.chars().rev();
-        let sign = signs.next();
-        let negative = sign == Some('-') && signs.next().is_none_or(char::is_whitespace);
+        let ahead = signs.next();
+        let negative = ahead == Some('-') && signs.next().is_none_or(char::is_whitespace);
         let mut number = Self::new(place, value, negative);
-        number.unit = match (sign, after.trim_start().chars().next()) {
-            (Some('$'), _) => Some("dollar"),
-            (Some('€'), _) => Some("euro"),
-            (Some('£'), _) => Some("pound"),
-            (_, Some('%')) => Some("percent"),
-            _ => None,
-        };
+        let behind = after.trim_start().chars().next();
+        let sign = |sign: Option<char>| sign.and_then(|sign| currency(sign.encode_utf8(&mut [0; 4])));
+        number.unit = sign(ahead).or_else(|| match behind {
+            Some('%') => Some("percent"),
+            behind => sign(behind),
+        });
         if !suffix.is_empty() && !number.follow(suffix) {
             // "4th" and "4g": whatever it is, it belongs to the number.
             number.digits.push_str(suffix);
@@ -142,6 +144,7 @@ mod tests {
             (unit("5%"), unit("5 percent"), unit("$5")),
             (Some("percent"), Some("percent"), Some("dollar"))
         );
+        assert_eq!((unit("5€"), unit("5 €"), unit("₹500")), (Some("euro"), Some("euro"), Some("rupee")));
         assert_eq!(unit("5 apples"), None);
     }
 }

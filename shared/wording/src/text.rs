@@ -3,6 +3,7 @@
 use super::{
     lexicon::{self, Classes},
     number::Number,
+    symbol::{self, Neighbour, Symbol},
 };
 
 /// A text as the guards and the features read it.
@@ -14,11 +15,13 @@ pub struct Text {
     pub words: Vec<Word>,
     /// Its numbers, in their order.
     pub numbers: Vec<Number>,
+    /// Its operators, comparisons and other symbols, sorted.
+    pub symbols: Vec<Symbol>,
     /// Its sentences: runs of words between `.`, `?` and `!`.
     pub sentences: usize,
 }
 
-/// A run of letters and digits, with points and commas between digits and apostrophes between letters.
+/// A run of letters and digits, with points and commas between digits, apostrophes between letters and underscores between either.
 #[derive(Clone, Debug)]
 pub struct Word {
     /// In lower case, with straight apostrophes.
@@ -40,7 +43,7 @@ pub enum Form {
     Name,
     /// Several capitals ("WETH", "cbBTC"): a name that stands for itself.
     Symbol,
-    /// Letters with digits ("M750n", "0x4200…", "v2"), or one letter that is no word ("pool B"): an identifier.
+    /// Letters with digits or underscores ("M750n", "0x4200…", "v2", "max_fee"), or one letter that is no word ("pool B"): an identifier.
     Code,
     /// A number, or one with its unit ("16GB").
     Number,
@@ -72,7 +75,9 @@ impl Text {
             };
             words.push(Word { stem, classes: lexicon::classes(&text), text, form });
         }
-        Self { raw: raw.to_owned(), words, numbers, sentences: sentences(raw) }
+        let neighbours: Vec<_> = spans.iter().zip(&words).map(|(span, word)| span.neighbour(word)).collect();
+        let symbols = symbol::read(raw, &neighbours);
+        Self { raw: raw.to_owned(), words, numbers, symbols, sentences: sentences(raw) }
     }
 
     /// Returns the text as it came.
@@ -122,6 +127,10 @@ struct Span<'a> {
 }
 
 impl Span<'_> {
+    fn neighbour<'w>(&self, word: &'w Word) -> Neighbour<'w> {
+        Neighbour { place: (self.start, self.start + self.text.len()), stem: &word.stem }
+    }
+
     /// Tells whether a letter is part of a group like "e.g." or "U.S.".
     fn is_abbreviation(&self, raw: &str) -> bool {
         let lettered =
@@ -136,7 +145,7 @@ impl Span<'_> {
         let digits = self.text.chars().any(|letter| letter.is_ascii_digit());
         let capitals = self.text.chars().filter(|letter| letter.is_uppercase()).count();
         let begins = begins_sentence(&raw[..self.start]);
-        if digits {
+        if digits || self.text.contains('_') {
             return Form::Code;
         }
         if letters == 1 && self.text.is_ascii() {
@@ -169,6 +178,7 @@ fn spans(raw: &str) -> Vec<Span<'_>> {
         let inside = match character {
             '.' | ',' => previous.is_ascii_digit() && next.is_ascii_digit(),
             '\'' | '’' => previous.is_alphabetic() && next.is_alphabetic(),
+            '_' => previous.is_alphanumeric() && next.is_alphanumeric(),
             _ => character.is_alphanumeric(),
         };
         if inside {
@@ -264,12 +274,13 @@ mod tests {
 
     #[test]
     fn spelling_tells_names_codes_and_numbers_from_words() {
-        let found = forms("What is WETH's APR in pool B of Aerodrome v2, 1,000.5 or 16GB at 0xAb12?");
+        let found =
+            forms("What is WETH's APR in pool B of Aerodrome v2, 1,000.5 or 16GB at 0xAb12 by max_fee?");
         let named = |form| {
             found.iter().filter(|(_, own)| *own == form).map(|(text, _)| text.as_str()).collect::<Vec<_>>()
         };
         assert_eq!(named(Form::Symbol), ["weth's", "apr"]);
-        assert_eq!(named(Form::Code), ["b", "v2", "0xab12"]);
+        assert_eq!(named(Form::Code), ["b", "v2", "0xab12", "max_fee"]);
         assert_eq!(named(Form::Name), ["aerodrome"]);
         assert_eq!(named(Form::Number), ["1,000.5", "16gb"]);
     }

@@ -96,6 +96,22 @@ pub(super) fn field_names(most: usize) -> Vec<Case<Option<Value>>> {
     cases
 }
 
+/// Paths of fields.
+pub(super) fn field_paths() -> Vec<Case<Option<Value>>> {
+    let deep = |names: usize| text(&vec!["a"; names].join("."));
+    let good = ["a._b", "`0x12ab`.`a.b`.`a-b`", "`\\``", "`é`"].map(|path| legal(path, text(path)));
+    let bad =
+        ["", ".", "a..b", "0x12ab", "a-b", "é", "`a", "``", "a.__b__"].map(|path| wrong(path, text(path)));
+    let sizes = [
+        legal("21 names", deep(21)),
+        wrong("22 names", deep(22)),
+        legal("longest", text(&"x".repeat(1_500))),
+        wrong("too long", text(&"x".repeat(1_501))),
+        Case { what: "not UTF-8".into(), value: Some(text(NOT_UTF8)), verdict: Verdict::Garbled },
+    ];
+    good.into_iter().chain(bad).chain(sizes).collect()
+}
+
 /// Names of letters, digits, `_` and `-`.
 pub(super) fn names(most: usize) -> Vec<Case<Option<Value>>> {
     let mut cases = texts(1, most);

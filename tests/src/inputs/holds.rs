@@ -1,10 +1,16 @@
 //! What a field may hold, and the values that follow from it: a good one, and those at and beyond every edge.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, Value};
 
 use super::{edges::*, requests};
+
+/// Messages that stood for themselves so far.
+static MADE: AtomicU64 = AtomicU64::new(0);
 
 /// What a field may hold, as its comment in the contract says.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +27,12 @@ pub(super) enum Holds {
     },
     /// The name of a document's field or of a reading, of at most so many bytes.
     FieldName(usize),
+    /// The path of a document's field, its names in backquotes if they are no identifiers.
+    FieldPath,
+    /// An integer or a double, among values of every kind.
+    Operand,
+    /// Text of so many bytes that stands for this message and no other.
+    Once(usize),
     /// So many letters, digits, `_` and `-` at most.
     Name(usize),
     /// The JSON text of an object, of so many bytes.
@@ -114,7 +126,10 @@ impl Holds {
             | Self::Name(_)
             | Self::Plain(_)
             | Self::PathName { .. }
-            | Self::FieldName(_) => text("good"),
+            | Self::FieldName(_)
+            | Self::FieldPath => text("good"),
+            Self::Once(_) => text(&format!("good {}", MADE.fetch_add(1, Ordering::Relaxed))),
+            Self::Operand => Value::Message(operand(field)),
             Self::Blob(_) => Value::Bytes(b"good".to_vec().into()),
             Self::Flag => Value::Bool(true),
             Self::Integer => Value::I64(7),
@@ -144,6 +159,9 @@ impl Holds {
             Self::Plain(most) => plain(*most),
             Self::PathName { optional } => path_names(*optional),
             Self::FieldName(most) => field_names(*most),
+            Self::FieldPath => field_paths(),
+            Self::Operand => operands(field, around),
+            Self::Once(most) => texts(1, *most),
             Self::Name(most) => names(*most),
             Self::Json(least, most) => objects(*least, *most),
             Self::Nothing => vec![absent(true), wrong("given", given(field))],
@@ -240,6 +258,26 @@ fn elements(cases: Vec<Case<Option<Value>>>, good: Value) -> impl Iterator<Item 
         };
         Some(Case { what: format!("[1] {}", case.what), value: Some(list), verdict })
     })
+}
+
+fn operand(field: &FieldDescriptor) -> DynamicMessage {
+    let mut operand = DynamicMessage::new(inner(field));
+    operand.set_field_by_name("integer_value", Value::I64(7));
+    operand
+}
+
+/// Values as they are wrong by themselves, and wrong as well if they are no numbers.
+fn operands(field: &FieldDescriptor, around: &[String]) -> Vec<Case<Option<Value>>> {
+    let is_number = |value: &DynamicMessage| {
+        ["integer_value", "double_value"].iter().any(|name| value.has_field_by_name(name))
+    };
+    let mut cases: Vec<_> = nested(&inner(field), around).collect();
+    for case in cases.iter_mut().filter(|case| case.verdict == Verdict::Legal) {
+        if !case.value.as_ref().and_then(Value::as_message).is_some_and(is_number) {
+            case.verdict = Verdict::Wrong(String::new());
+        }
+    }
+    cases
 }
 
 fn distinct(

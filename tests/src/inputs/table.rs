@@ -4,8 +4,9 @@ use prost_reflect::{FieldDescriptor, MessageDescriptor, OneofDescriptor};
 
 use super::edges::{ANY, LONGEST};
 use super::holds::Holds::{
-    self, Blob, Choice, Distinct, FieldName, Flag, Free, From, Integer, Json, List, Map, Message, Moment,
-    Name, Nothing, Number, PathName, Plain, Recent, Span, Text, TraceId, Until, Values, Vector, Whole, Words,
+    self, Blob, Choice, Distinct, FieldName, FieldPath, Flag, Free, From, Integer, Json, List, Map, Message,
+    Moment, Name, Nothing, Number, Once, Operand, PathName, Plain, Recent, Span, Text, TraceId, Until,
+    Values, Vector, Whole, Words,
 };
 
 const KIB: usize = 1 << 10;
@@ -254,6 +255,17 @@ const TABLE: &[(&str, Holds)] = &[
     ("storage.v1.DocumentWrite.mode", MODE),
     ("storage.v1.DocumentWrite.fields", FIELDS_OF_A_DOCUMENT),
     ("storage.v1.DocumentWrite.priority", PRIORITY),
+    ("storage.v1.DocumentWrite.update_mask", Message { required: false }),
+    ("storage.v1.DocumentWrite.update_transforms", List(0, 500, &Message { required: true })),
+    ("storage.v1.DocumentWrite.idempotency_key", Once(256)),
+    ("storage.v1.DocumentMask.field_paths", List(0, 5_000, &FieldPath)),
+    ("storage.v1.FieldTransform.field_path", FieldPath),
+    ("storage.v1.FieldTransform.set_to_server_value", SERVER_VALUE),
+    ("storage.v1.FieldTransform.increment", Operand),
+    ("storage.v1.FieldTransform.maximum", Operand),
+    ("storage.v1.FieldTransform.minimum", Operand),
+    ("storage.v1.FieldTransform.append_missing_elements", Message { required: false }),
+    ("storage.v1.FieldTransform.remove_all_from_array", Message { required: false }),
     ("storage.v1.WriteRequest.write", Message { required: true }),
     ("storage.v1.WriteBatchRequest.writes", List(1, 500, &Message { required: true })),
     ("storage.v1.GetRequest.collection", PATH_NAME),
@@ -314,12 +326,14 @@ const TOOL_MODE: Holds = Choice {
     elsewhere: &[],
 };
 
-/// A good write has fields, which a delete must not have.
+/// A good write has fields, which a delete must not have, and a mask, which only a merge may have.
 const MODE: Holds = Choice {
     required: true,
-    good: &["WRITE_MODE_SET", "WRITE_MODE_MERGE"],
-    elsewhere: &[("WRITE_MODE_DELETE", "fields")],
+    good: &["WRITE_MODE_MERGE"],
+    elsewhere: &[("WRITE_MODE_SET", "update_mask"), ("WRITE_MODE_DELETE", "fields")],
 };
+
+const SERVER_VALUE: Holds = Choice { required: true, good: &["SERVER_VALUE_REQUEST_TIME"], elsewhere: &[] };
 
 const PRIORITY: Holds =
     Choice { required: false, good: &["PRIORITY_NORMAL", "PRIORITY_HIGH"], elsewhere: &[] };

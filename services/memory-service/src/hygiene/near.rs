@@ -1,16 +1,9 @@
 //! Whether two memories say the same.
 
-use wording::{Classes, Form, MOST_WORDS, Pairing, Text, Word, object};
+use wording::{Form, MOST_WORDS, Number, Text, bare, telling};
 
 use super::form;
 use crate::memory::Memory;
-
-/// Words that may come and go: articles, the present tense of "to be", and what only shades a sentence. Nothing else may, not even a preposition.
-const SLIGHT: [&str; 10] = ["a", "actually", "also", "an", "are", "is", "just", "really", "the", "very"];
-/// What a phrase of time or place begins with, which may stand first or last.
-const PHRASES: [&str; 4] = ["at", "during", "in", "on"];
-/// Characters that may come and go; a sign before a number is a part of it.
-const PUNCTUATION: &str = ".,;:!?'\"-\u{2018}\u{2019}\u{201c}\u{201d}\u{2013}\u{2014}\u{2026}";
 
 /// What two memories are to each other.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,10 +25,20 @@ impl Sameness {
     }
 }
 
+impl From<wording::Sameness> for Sameness {
+    fn from(wordings: wording::Sameness) -> Self {
+        match wordings {
+            wording::Sameness::Near => Self::Near,
+            wording::Sameness::Alike => Self::Alike,
+            wording::Sameness::Apart(guard) => Self::Apart(guard),
+        }
+    }
+}
+
 /// Compares two memories whose vectors have this `likeness`, -1 to 1; below `threshold` only the same content is the same.
 ///
 /// Apart are, by name: `scope` of another category, agent, pools or place in a thread; `claim` and `metadata` where both state a value
-/// and not the same; `likeness`; the objections of [`wording::objection`] (`number`, `unit`, `name`, `negation`, ...).
+/// and not the same; `likeness`; what [`wording::compare`] objects to (`number`, `unit`, `name`, `negation`, ...).
 pub(crate) fn compare(one: &Memory, other: &Memory, likeness: f32, threshold: f32) -> Sameness {
     if let Some(reason) = apart(one, other) {
         return Sameness::Apart(reason);
@@ -47,27 +50,7 @@ pub(crate) fn compare(one: &Memory, other: &Memory, likeness: f32, threshold: f3
     if likeness.is_nan() || likeness < threshold {
         return Sameness::Apart("likeness");
     }
-    wordings(&one.content, &other.content)
-}
-
-/// Compares two texts by their words alone.
-pub(crate) fn wordings(one: &str, other: &str) -> Sameness {
-    let (one, other) = (Text::new(one), Text::new(other));
-    if one.words.len().max(other.words.len()) > MOST_WORDS {
-        return Sameness::Apart("length");
-    }
-    if let Some(objection) = object(&Pairing::new(&one, &other)) {
-        return Sameness::Apart(objection.guard);
-    }
-    let units =
-        one.numbers.iter().map(|number| number.unit).eq(other.numbers.iter().map(|number| number.unit));
-    let negations =
-        |text: &Text| text.words.iter().filter(|word| word.classes.has(Classes::NEGATION)).count();
-    let is_near = units
-        && symbols(&one).eq(symbols(&other))
-        && negations(&one) == negations(&other)
-        && is_in_order(&telling(&one), &telling(&other));
-    if is_near { Sameness::Near } else { Sameness::Alike }
+    wording::compare(&one.content, &other.content).into()
 }
 
 /// Returns what of all but the wording tells two memories apart.
@@ -108,102 +91,29 @@ fn are_pools_the_same(one: &Memory, other: &Memory) -> bool {
     pools(one) == pools(other)
 }
 
-/// Returns the characters beside letters and digits that say something: "C" is not "C++", and "> 5" not "< 5".
-fn symbols(text: &Text) -> impl Iterator<Item = char> {
-    let says = |character: &char| {
-        !character.is_alphanumeric() && !character.is_whitespace() && !PUNCTUATION.contains(*character)
-    };
-    text.as_str().chars().filter(says)
-}
-
-/// Returns the words that say something, in their order.
-pub(super) fn telling(text: &Text) -> Vec<&Word> {
-    let is_slight = |word: &&Word| SLIGHT.binary_search(&word.text.as_str()).is_err();
-    text.words.iter().filter(is_slight).collect()
-}
-
-/// Returns true if the words are the same in the same order, but for a phrase such as "on sunday nights" that stands first in one and last in
-/// the other.
-fn is_in_order(one: &[&Word], other: &[&Word]) -> bool {
-    let same = |one: &[&Word], other: &[&Word]| one.iter().zip(other).all(|(one, other)| is_same(one, other));
-    let is_phrase = |words: &[&Word]| PHRASES.contains(&words[0].text.as_str());
-    let turned = |at: usize| {
-        let ((first, last), (begin, end)) = (one.split_at(at), other.split_at(other.len() - at));
-        same(first, end) && same(last, begin) && (is_phrase(first) || is_phrase(last))
-    };
-    one.len() == other.len() && (same(one, other) || (1..one.len()).any(turned))
-}
-
-/// Returns true if two words are one, or one in singular and plural. Numbers are: their values were compared in their order.
-fn is_same(one: &Word, other: &Word) -> bool {
-    let numbers = one.form == Form::Number && other.form == Form::Number;
-    numbers || one.text == other.text || bare(one) == bare(other)
-}
-
-/// Returns a word without its plural or possessive ending.
-pub(super) fn bare(word: &Word) -> &str {
-    let text = word.text.strip_suffix("'s").unwrap_or(&word.text);
-    let short = text.strip_suffix("es").or_else(|| text.strip_suffix('s'));
-    short.filter(|short| short.len() > 2).unwrap_or(text)
+/// Returns what a text has in common with every text that is near it: its telling words without endings and its numbers by value, sorted.
+/// Nothing of a text that is too long to be near another.
+pub(super) fn gist(text: &str) -> Option<Vec<String>> {
+    let text = Text::new(text);
+    if text.words.len() > MOST_WORDS {
+        return None;
+    }
+    let others = telling(&text).into_iter().filter(|word| word.form != Form::Number);
+    let others = others.map(|word| bare(word).to_owned());
+    let mut gist: Vec<String> = text.numbers.iter().map(Number::value).chain(others).collect();
+    gist.sort_unstable();
+    Some(gist)
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Sameness, compare, wordings};
+    use super::{Sameness, compare};
     use crate::memory::{Claim, Memory};
 
     fn about(content: &str, pool: &str) -> Memory {
         Memory { content: content.to_owned(), pools: vec![pool.to_owned()], ..Memory::bare() }
-    }
-
-    #[test]
-    fn the_same_in_nearly_the_same_words_is_near() {
-        for (one, other) in [
-            ("Gas is low on sunday nights.", "gas is low on Sunday nights"),
-            ("The APR of the pool is 1,000", "APR of the pool is 1000.0"),
-            ("gas is low on sunday nights", "on sunday nights gas is low"),
-            ("the user prefers dark mode", "User prefers the dark mode!"),
-            ("pools with two tokens rise", "pools with 2 tokens rise"),
-            ("Fees fall in august, really", "fees fall in August"),
-        ] {
-            assert_eq!(wordings(one, other), Sameness::Near, "{one} | {other}");
-            assert_eq!(wordings(other, one), Sameness::Near, "{other} | {one}");
-        }
-    }
-
-    #[test]
-    fn what_means_something_else_never_merges() {
-        for (one, other) in [
-            ("APR 25", "APR 250"),
-            ("the APR is 25%", "the APR is 25"),
-            ("the APR is 5 percent", "the APR is 5 dollars"),
-            ("fees of pool A rise", "fees of pool B rise"),
-            ("held by 0xAbc1", "held by 0xAbc2"),
-            ("the pool is safe", "the pool is not safe"),
-            ("gas is low on weekdays", "gas is low on weekends"),
-            ("fees rise on mondays", "fees fall on mondays"),
-            ("the fees are low", "the fees are lower"),
-            ("team red beats team blue", "team blue beats team red"),
-            ("swap the dollars to euros", "swap the euros to dollars"),
-            ("moved from aerodrome to uniswap", "moved to uniswap from aerodrome"),
-            ("gas was low", "gas is low"),
-            ("pools above 5 rise", "pools below 5 rise"),
-            ("all pools are safe", "some pools are safe"),
-            ("gas is low", "gas is low except in december"),
-            ("it rose by 5 and fell by 7", "it rose by 7 and fell by 5"),
-            ("good if apr > 5", "good if apr < 5"),
-            ("written in C++", "written in C"),
-            ("the \u{1f525} pool", "the pool"),
-            ("it moved by -5", "it moved by 5"),
-            ("2 pools and tokens", "pools and two tokens"),
-            ("fees of aerodrome exceed costs", "fees exceed costs of aerodrome"),
-            ("volume in base beats volume", "volume beats volume in base"),
-        ] {
-            assert!(!wordings(one, other).merges(), "{one} | {other}");
-            assert!(!wordings(other, one).merges(), "{other} | {one}");
-        }
     }
 
     #[test]
@@ -245,21 +155,9 @@ mod tests {
         ) {
             prop_assume!(one != other);
             let (left, right) = (format!("{words} {one}"), format!("{words} {other}"));
-            prop_assert!(!wordings(&left, &right).merges());
+            prop_assert!(!compare(&about(&left, "p"), &about(&right, "p"), 1.0, 0.0).merges());
             let (left, right) = (about(&words, &one), about(&words, &other));
             prop_assert!(!compare(&left, &right, 1.0, 0.0).merges());
-        }
-
-        #[test]
-        fn another_word_never_merges(
-            before in "[a-z]{3,8}( [a-z]{3,8}){0,4}",
-            one in "[a-rt-z]{3,9}",
-            other in "[a-rt-z]{3,9}",
-        ) {
-            let slight = |word: &String| super::SLIGHT.contains(&word.as_str());
-            prop_assume!(one != other && !slight(&one) && !slight(&other));
-            let (left, right) = (format!("{before} {one}"), format!("{before} {other}"));
-            prop_assert!(!wordings(&left, &right).merges());
         }
 
         #[test]
@@ -268,9 +166,5 @@ mod tests {
             prop_assert_eq!(compare(&one, &other, 0.0, 1.0), Sameness::Exact);
         }
 
-        #[test]
-        fn it_does_not_matter_which_comes_first(one in "[aABt25 .]{0,30}", other in "[aABt25 .]{0,30}") {
-            prop_assert_eq!(wordings(&one, &other).merges(), wordings(&other, &one).merges());
-        }
     }
 }

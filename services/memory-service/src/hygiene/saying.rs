@@ -1,11 +1,6 @@
 //! What memories that say the same have in common, as a number: by it they are found without comparing any.
 
-use wording::{Form, MOST_WORDS, Text};
-
-use super::{
-    form,
-    near::{bare, telling},
-};
+use super::{form, near::gist};
 use crate::memory::Memory;
 
 /// What a memory says, and as what. Two that [`compare`](super::near::compare) takes for one have the same, others seldom do.
@@ -21,17 +16,8 @@ impl Saying {
     /// Returns that of `memory`.
     pub(crate) fn of(memory: &Memory) -> Self {
         let content = form::normal(&memory.content);
-        let text = Text::new(&content);
-        let mut words: Vec<String> = Vec::new();
-        if text.words.len() > MOST_WORDS {
-            // Nothing but the same content is the same.
-            words.push(content);
-        } else {
-            let numbers = text.numbers.iter().map(|number| number.value());
-            let others = telling(&text).into_iter().filter(|word| word.form != Form::Number);
-            words.extend(numbers.chain(others.map(|word| bare(word).to_owned())));
-            words.sort_unstable();
-        }
+        // Nothing but the same content is the same as one that is too long.
+        let words = gist(&content).unwrap_or_else(|| vec![content]);
         let mut pools: Vec<&str> = memory.pools.iter().map(String::as_str).collect();
         pools.sort_unstable();
         pools.dedup();

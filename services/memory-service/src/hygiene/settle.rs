@@ -163,12 +163,13 @@ impl Request {
             let is_same = puts[at].memory.id == record.memory.id;
             return if is_same { Step::Store } else { Step::Within(at) };
         }
-        if let Some(id) = known.repeats {
+        // One that the request wrote again says something else now.
+        let is_left = |id: &Arc<str>| !self.ids.contains_key(id);
+        if let Some(id) = known.repeats.filter(is_left) {
             return Step::Echo(id);
         }
-        // One that the request wrote again says something else now.
-        let is_left = |alike: &Alike| !self.ids.contains_key(&alike.record.memory.id);
-        match known.alike.into_iter().find(|alike| is_left(alike) && is_one(&alike.record)) {
+        let mut alike = known.alike.into_iter().filter(|alike| is_left(&alike.record.memory.id));
+        match alike.find(|alike| is_one(&alike.record)) {
             Some(alike) if alike.is_heard => Step::Echo(Arc::clone(&alike.record.memory.id)),
             Some(alike) => Step::Into(alike),
             None => Step::Store,
@@ -193,7 +194,10 @@ impl Request {
             puts[at] = record;
             self.sayings[at] = saying;
         }
-        self.places.entry(saying).or_default().push(at);
+        let places = self.places.entry(saying).or_default();
+        if places.last() != Some(&at) {
+            places.push(at);
+        }
         at
     }
 
@@ -355,6 +359,8 @@ mod tests {
         batch.push(named("low", "the last one"));
         let settled = space(vec![]).settle(&batch, MERGE);
         assert_eq!((puts(&settled)[0], settled.replaced), (("low", "the last one"), 1));
+        let heard = space(vec!["low"]).settle(&batch[..2], MERGE);
+        assert_eq!(heard.fates, [Fate::Stored, Fate::Stored], "nor is it repeated");
     }
 
     #[test]

@@ -134,7 +134,7 @@ mod tests {
                 let (score, below, above) = rows[row as usize];
                 let (score, below, above) = (f64::from(score), f64::from(below), f64::from(above));
                 let bounds = Bounds { row, lower: score - below, upper: score + above };
-                Some(bounds).filter(|bounds| row % 2 == 0 || bounds.upper >= least)
+                Some(bounds).filter(|bounds| row.is_multiple_of(2) || bounds.upper >= least)
             };
             let list = shortlist((0..).take(rows.len()), limit, bounds);
             let exact = |row: u32| Ok::<_, Infallible>(scores[&row]);

@@ -143,6 +143,7 @@ pub(crate) fn write_request(documents: Vec<Document>) -> storage::WriteBatchRequ
         mode: storage::WriteMode::Set.into(),
         fields: document.fields.into_iter().map(|(name, field)| (name, value(field))).collect(),
         priority: storage::Priority::Normal.into(),
+        ..storage::DocumentWrite::default()
     };
     storage::WriteBatchRequest { writes: documents.into_iter().map(written).collect() }
 }

@@ -89,6 +89,8 @@ pub(crate) fn costs((costs, usd_per_100k): (Costs, f64)) -> wire::GetCostsRespon
         waiting: total.waiting(),
         cost_usd: price(total.written, usd_per_100k),
         naive_cost_usd: price(total.naive, usd_per_100k),
+        ledger_documents: total.ledgers,
+        saved_as_unchanged: total.unchanged,
         documents_per_minute: costs.documents_per_minute,
         collections: costs
             .collections

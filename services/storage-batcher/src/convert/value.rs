@@ -9,7 +9,7 @@ use super::{MAX_NAME, field_name};
 use crate::document::{Fields, MAX_DOCUMENT_BYTES, Value};
 
 /// Deepest nesting of maps: Firestore's limit.
-const MAX_DEPTH: usize = 20;
+pub(super) const MAX_DEPTH: usize = 20;
 
 /// Longest text or bytes: Firestore's limit.
 const MAX_VALUE_BYTES: usize = MAX_DOCUMENT_BYTES - 89;
@@ -36,7 +36,7 @@ pub(super) fn fields_to_wire(fields: Fields) -> HashMap<String, wire::Value> {
 }
 
 /// Checks a value; null stands in for one that is wrong.
-fn value(check: &mut Check, at: At<'_>, given: wire::Value, depth: usize) -> Value {
+pub(super) fn value(check: &mut Check, at: At<'_>, given: wire::Value, depth: usize) -> Value {
     let fits = |length: usize| length <= MAX_VALUE_BYTES;
     match given.kind {
         None => check.wrong(at, "must hold a value"),
@@ -73,7 +73,7 @@ fn value(check: &mut Check, at: At<'_>, given: wire::Value, depth: usize) -> Val
     Value::Null
 }
 
-fn list(check: &mut Check, at: At<'_>, values: Vec<wire::Value>, depth: usize) -> Vec<Value> {
+pub(super) fn list(check: &mut Check, at: At<'_>, values: Vec<wire::Value>, depth: usize) -> Vec<Value> {
     let numbered = values.into_iter().enumerate();
     let checked = numbered.map(|(index, given)| {
         if matches!(given.kind, Some(Kind::ArrayValue(_))) {

@@ -11,7 +11,6 @@ use redb::{ReadableTable as _, TableDefinition};
 use crate::{
     codec,
     document::{Fields, Key, MAX_DOCUMENT_BYTES},
-    fold::Folded,
     queue::Entry,
     sink::{MAX_PAGE_BYTES, Page, Range, Sink, Unreachable, Verdict},
 };
@@ -106,16 +105,25 @@ impl Sink for Embedded {
         "embedded"
     }
 
-    fn send<'a>(&'a self, writes: &'a [Arc<Entry>]) -> BoxFuture<'a, Result<Vec<Verdict>, Unreachable>> {
+    fn send<'a>(
+        &'a self,
+        writes: &'a [Arc<Entry>],
+        _: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<Verdict>, Unreachable>> {
         Box::pin(std::future::ready(Ok(vec![Verdict::Accepted; writes.len()])))
     }
 
-    fn apply(&self, transaction: &redb::WriteTransaction, entry: &Entry) -> Result<Verdict, redb::Error> {
+    fn apply(
+        &self,
+        transaction: &redb::WriteTransaction,
+        entry: &Entry,
+        now: i64,
+    ) -> Result<Verdict, redb::Error> {
         let mut table = transaction.open_table(DOCUMENTS)?;
         let key = (&*entry.key.tenant, &*entry.key.collection, &*entry.key.id);
         // Only a patch needs what was there: anything else repairs a damaged document.
-        let before = match (&entry.folded, table.get(key)?) {
-            (Folded::Patch(_), Some(bytes)) => match codec::decode_fields(bytes.value()) {
+        let before = match (entry.change.is_whole(), table.get(key)?) {
+            (false, Some(bytes)) => match codec::decode_fields(bytes.value()) {
                 Ok(fields) => Some(fields),
                 Err(error) => {
                     return Ok(Verdict::Refused(format!("the stored document is damaged: {error}")));
@@ -123,7 +131,7 @@ impl Sink for Embedded {
             },
             _ => None,
         };
-        match entry.folded.apply(before) {
+        match entry.change.apply(before, now) {
             None => {
                 table.remove(key)?;
             }
@@ -158,7 +166,8 @@ mod tests {
 
     use super::{DOCUMENTS, Embedded};
     use crate::{
-        document::{Change, Fields, Key, Priority, Value},
+        change::Change,
+        document::{Fields, Key, Priority, Value},
         ledger::Weight,
         queue::{Accepted, Entry},
         sink::{Sink as _, Verdict},
@@ -187,21 +196,21 @@ mod tests {
             journal_bytes: 1,
         });
         let sink = sink.clone();
-        journal.commit(move |transaction| sink.apply(transaction, &entry)).await.unwrap()
+        journal.commit(move |transaction| sink.apply(transaction, &entry, 0)).await.unwrap()
     }
 
     #[tokio::test]
     async fn a_damaged_document_is_named_so_and_takes_no_merge() {
         let (_folder, journal, sink) = damaged().await;
         assert!(sink.get(&Key::new("t", "c", "a")).await.unwrap_err().damaged);
-        let verdict = apply(&journal, &sink, Change::Merge(Fields::new())).await;
+        let verdict = apply(&journal, &sink, Change::merge(Fields::new())).await;
         assert!(matches!(verdict, Verdict::Refused(reason) if reason.contains("damaged")));
     }
 
     #[tokio::test]
     async fn a_set_or_a_delete_repairs_a_damaged_document() {
         let fields = Fields::from([("n".to_owned(), Value::Integer(1))]);
-        for (change, after) in [(Change::Set(fields.clone()), Some(fields)), (Change::Delete, None)] {
+        for (change, after) in [(Change::set(fields.clone()), Some(fields)), (Change::Delete, None)] {
             let (_folder, journal, sink) = damaged().await;
             assert_eq!(apply(&journal, &sink, change).await, Verdict::Accepted);
             assert_eq!(sink.get(&Key::new("t", "c", "a")).await.unwrap(), after);

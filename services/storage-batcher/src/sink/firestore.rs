@@ -1,7 +1,8 @@
-//! Firestore, or its emulator: one `BatchWrite` a batch, one status a write.
+//! Firestore, or its emulator: one `BatchWrite` a batch, one status a write; one atomic `Commit` for what must not come twice, with a
+//! ledger document that only the first can make. ALREADY_EXISTS then says that an earlier one arrived, whose answer was lost.
 //!
 //! Documents of the tenant `default` lie at the root of the database, `{collection}/{id}`; those of any other tenant below
-//! `tenants/{tenant}/{collection}/{id}`. A merge travels with a mask of its leaf paths, a set without a mask.
+//! `tenants/{tenant}/{collection}/{id}`. A merge travels with a mask of its paths, a set without a mask, and transforms with either.
 //!
 //! Which failures come back: a status of one write decides that write alone. A request refused as a whole for its content is halved
 //! until the guilty write is alone, and if every write of it is refused so, nothing is decided; any other whole refusal (network, quota, credentials) is the sink's state and not the writes'
@@ -16,6 +17,7 @@ use ::firestore::{
     FirestoreDb,
     gcloud_sdk::google::{firestore::v1, rpc::Status},
 };
+use clock::Clock;
 use futures::future::BoxFuture;
 use rpc::Code;
 use tokio::sync::OnceCell;
@@ -37,11 +39,14 @@ pub struct Options {
     pub emulator: Option<String>,
     /// Longest wait for one answer, connecting included.
     pub timeout: Duration,
+    /// How long a ledger document is kept at least.
+    pub ledger_retention: Duration,
 }
 
 /// Sends documents to Firestore.
 pub struct Firestore {
     options: Options,
+    clock: Clock,
     // Connected by the first call that needs it: the service starts while Firestore is away.
     database: OnceCell<FirestoreDb>,
 }
@@ -49,8 +54,8 @@ pub struct Firestore {
 impl Firestore {
     /// Makes a sink; it connects with its first request.
     #[must_use]
-    pub fn new(options: Options) -> Self {
-        Self { options, database: OnceCell::new() }
+    pub fn new(options: Options, clock: Clock) -> Self {
+        Self { options, clock, database: OnceCell::new() }
     }
 
     async fn database(&self) -> Result<&FirestoreDb, Unreachable> {
@@ -97,6 +102,35 @@ impl Firestore {
                 damaged: false,
             }),
         }
+    }
+
+    /// Sends `writes` as one commit with the ledger document `id`.
+    async fn commit(
+        &self,
+        database: &FirestoreDb,
+        mut writes: Vec<v1::Write>,
+        id: &str,
+    ) -> Result<Vec<Verdict>, Unreachable> {
+        let count = writes.len();
+        let expires = self.clock.now() + self.options.ledger_retention;
+        writes.insert(0, wire::ledger(database.get_documents_path(), id, expires));
+        let request = v1::CommitRequest {
+            database: database.get_database_path().clone(),
+            writes,
+            ..Default::default()
+        };
+        let mut client = database.client().get();
+        let status = match self.within(client.commit(request)).await? {
+            Ok(_) => return Ok(vec![Verdict::Accepted; count]),
+            // Nothing else of the request can be there and must not: an earlier one arrived.
+            Err(status) if status.code() == Code::AlreadyExists => return Ok(vec![Verdict::Accepted; count]),
+            Err(status) => status,
+        };
+        let reason = client::describe(status.code(), status.message());
+        if blames_content(status.code()) {
+            return Ok(vec![Verdict::Refused(reason); count]);
+        }
+        Err(Unreachable::refused(reason))
     }
 
     /// Sends `writes`; halves a request that is refused for its content.
@@ -188,11 +222,22 @@ impl Sink for Firestore {
         "firestore"
     }
 
-    fn send<'a>(&'a self, writes: &'a [Arc<Entry>]) -> BoxFuture<'a, Result<Vec<Verdict>, Unreachable>> {
+    fn needs_ledger(&self) -> bool {
+        true
+    }
+
+    fn send<'a>(
+        &'a self,
+        writes: &'a [Arc<Entry>],
+        ledger: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<Verdict>, Unreachable>> {
         Box::pin(async move {
             let database = self.database().await?;
             let root = database.get_documents_path();
             let writes: Vec<_> = writes.iter().map(|entry| wire::write(root, entry)).collect();
+            if let Some(id) = ledger {
+                return self.commit(database, writes, id).await;
+            }
             match self.request(database, &writes).await? {
                 Ok(verdicts) => Ok(verdicts),
                 Err(reason) => {

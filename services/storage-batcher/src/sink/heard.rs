@@ -42,9 +42,17 @@ impl<S: Sink> Sink for Heard<S> {
         self.sink.name()
     }
 
-    fn send<'a>(&'a self, writes: &'a [Arc<Entry>]) -> BoxFuture<'a, Result<Vec<Verdict>, Unreachable>> {
+    fn needs_ledger(&self) -> bool {
+        self.sink.needs_ledger()
+    }
+
+    fn send<'a>(
+        &'a self,
+        writes: &'a [Arc<Entry>],
+        ledger: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<Verdict>, Unreachable>> {
         async move {
-            let outcome = self.sink.send(writes).await;
+            let outcome = self.sink.send(writes, ledger).await;
             // One that turns everything down for now is not there for anybody.
             let taken = outcome.as_ref().is_ok_and(|verdicts| {
                 verdicts.is_empty() || verdicts.iter().any(|verdict| !matches!(verdict, Verdict::Retry(_)))
@@ -55,8 +63,13 @@ impl<S: Sink> Sink for Heard<S> {
         .boxed()
     }
 
-    fn apply(&self, transaction: &redb::WriteTransaction, entry: &Entry) -> Result<Verdict, redb::Error> {
-        self.sink.apply(transaction, entry)
+    fn apply(
+        &self,
+        transaction: &redb::WriteTransaction,
+        entry: &Entry,
+        now: i64,
+    ) -> Result<Verdict, redb::Error> {
+        self.sink.apply(transaction, entry, now)
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Fields>, Unreachable>> {
@@ -81,7 +94,11 @@ mod tests {
             "moody"
         }
 
-        fn send<'a>(&'a self, _: &'a [Arc<Entry>]) -> BoxFuture<'a, Result<Vec<Verdict>, Unreachable>> {
+        fn send<'a>(
+            &'a self,
+            _: &'a [Arc<Entry>],
+            _: Option<&'a str>,
+        ) -> BoxFuture<'a, Result<Vec<Verdict>, Unreachable>> {
             std::future::ready(self.0.clone()).boxed()
         }
 
@@ -108,7 +125,7 @@ mod tests {
             let (sender, last) = watch::channel(None);
             let sink = Heard::new(Moody(outcome), sender);
             assert_eq!(*last.borrow(), None);
-            drop(sink.send(&[]).await);
+            drop(sink.send(&[], None).await);
             assert_eq!(*last.borrow(), Some(sent));
             let key = Key { tenant: "t".into(), collection: "c".into(), id: "i".into() };
             drop(sink.get(&key).await);

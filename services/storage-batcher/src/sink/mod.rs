@@ -16,11 +16,16 @@ use crate::{
 /// Bytes after which a page of documents ends although more were asked for; a page holds at least one.
 pub const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
 
+/// The collection of ledger documents, which callers cannot write to.
+pub const LEDGER_COLLECTION: &str = "_batches";
+
 /// What the sink says about one write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is there.
     Accepted,
+    /// It was not sent, as the sink holds the document so already.
+    Unchanged,
     /// It will never be taken, for this reason.
     Refused(String),
     /// It was not taken now, for this reason, and may be later.
@@ -65,20 +70,37 @@ pub struct Page {
 
 /// Takes folded writes and gives documents back.
 ///
-/// A sink sees at most one write of a document at a time, and a write may come again after a lost answer: all three kinds have the
-/// same effect twice.
+/// A sink sees at most one write of a document at a time. A write may come again after a lost answer: what has not the same effect twice
+/// comes with a ledger document where the sink needs one.
 pub trait Sink: fmt::Debug + Send + Sync {
     /// Returns the sink's name for logs.
     fn name(&self) -> &'static str;
 
-    /// Sends writes to different documents; answers with one verdict for each, in order.
-    fn send<'a>(&'a self, writes: &'a [Arc<Entry>]) -> BoxFuture<'a, Result<Vec<Verdict>, Unreachable>>;
+    /// Returns whether writes that have not the same effect twice must be sent with a ledger document. A sink that takes a write when the
+    /// journal drops it takes it once anyway.
+    fn needs_ledger(&self) -> bool {
+        false
+    }
 
-    /// Applies an accepted write in the transaction that drops it from the journal; a remote sink has nothing to do there.
+    /// Sends writes to different documents; answers with one verdict for each, in order. With the id of a `ledger` document all or none
+    /// of them are applied, once however often they come with it, and all verdicts are the same.
+    fn send<'a>(
+        &'a self,
+        writes: &'a [Arc<Entry>],
+        ledger: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<Verdict>, Unreachable>>;
+
+    /// Applies an accepted write in the transaction that drops it from the journal; a remote sink has nothing to do there. `now`, in
+    /// microseconds since the epoch, is the server's time.
     ///
     /// # Errors
     /// The database's; the transaction is then undone and the write sent again later.
-    fn apply(&self, _transaction: &redb::WriteTransaction, _entry: &Entry) -> Result<Verdict, redb::Error> {
+    fn apply(
+        &self,
+        _transaction: &redb::WriteTransaction,
+        _entry: &Entry,
+        _now: i64,
+    ) -> Result<Verdict, redb::Error> {
         Ok(Verdict::Accepted)
     }
 
@@ -87,6 +109,14 @@ pub trait Sink: fmt::Debug + Send + Sync {
 
     /// Returns documents of a collection in order of id (UTF-8 bytes).
     fn list<'a>(&'a self, range: &'a Range) -> BoxFuture<'a, Result<Page, Unreachable>>;
+}
+
+impl Verdict {
+    /// Returns whether the write will never be taken.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
 }
 
 impl Unreachable {

@@ -8,11 +8,13 @@ use std::{
 use redb::ReadableTable as _;
 
 use super::{
-    BucketRow, DAMAGED, Error, LAST_SEQUENCE, LEDGER, MADE, META, MINUTES, OPEN_BUCKETS, SAMPLES, Store, WAL,
+    BucketRow, DAMAGED, Error, KEYS, LAST_SEQUENCE, LEDGER, MADE, META, MINUTES, OPEN_BUCKETS, SAMPLES,
+    SEALED, Seal, Store, WAL,
 };
 use crate::{
     buckets::{BucketKey, Open, encode_readings},
     codec::Record,
+    keys::Known,
     ledger::{Counts, Deltas},
 };
 
@@ -27,6 +29,10 @@ pub struct Recovered {
     pub buckets: Vec<(BucketKey, Open)>,
     /// The ledger.
     pub totals: Deltas,
+    /// Writes that were on their way with a ledger document and may have arrived.
+    pub seals: Vec<Seal>,
+    /// Idempotency keys, oldest first.
+    pub keys: Vec<Known>,
     /// The newest sequence ever given.
     pub last_sequence: u64,
     /// When the store was made, on the agent clock.
@@ -47,6 +53,8 @@ impl Store {
                 transaction.open_table(OPEN_BUCKETS)?;
                 transaction.open_table(LEDGER)?;
                 transaction.open_table(MINUTES)?;
+                transaction.open_table(KEYS)?;
+                transaction.open_table(SEALED)?;
                 let mut meta = transaction.open_table(META)?;
                 if meta.get(MADE)?.is_none() {
                     meta.insert(MADE, second)?;
@@ -87,12 +95,20 @@ impl Store {
                     };
                     buckets.push((key, Open { fresh: fresh.value(), ..Open::default() }));
                 }
+                let mut seals = Vec::new();
+                for found in snapshot.open_table(SEALED)?.range::<u64>(..)? {
+                    let (first, row) = found?;
+                    let (last, ledger) = row.value();
+                    seals.push(Seal { first: first.value(), last, ledger: ledger.into() });
+                }
                 let meta = snapshot.open_table(META)?;
                 let made = meta.get(MADE)?.map_or(0, |second| second.value());
                 Ok::<_, redb::Error>(Recovered {
                     records,
                     damaged,
                     buckets,
+                    seals,
+                    keys: keys(snapshot)?,
                     totals: totals(snapshot)?,
                     last_sequence: meta.get(LAST_SEQUENCE)?.map_or(0, |last| last.value()),
                     made: UNIX_EPOCH + Duration::from_secs(made),
@@ -123,6 +139,17 @@ fn set_aside(transaction: &redb::WriteTransaction) -> Result<u64, redb::Error> {
         damaged.insert(sequence, bytes.as_slice())?;
     }
     Ok(unreadable.len() as u64)
+}
+
+fn keys(snapshot: &redb::ReadTransaction) -> Result<Vec<Known>, redb::Error> {
+    let mut keys = Vec::new();
+    for found in snapshot.open_table(KEYS)?.range::<u64>(..)? {
+        let (sequence, row) = found?;
+        let (tenant, key, accepted, fingerprint) = row.value();
+        let (tenant, key) = (tenant.into(), key.into());
+        keys.push(Known { tenant, key, sequence: sequence.value(), fingerprint, accepted });
+    }
+    Ok(keys)
 }
 
 fn totals(snapshot: &redb::ReadTransaction) -> Result<Deltas, redb::Error> {

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::harness::Service;
 
-/// What happens to one `BatchWrite`.
+/// What happens to one request that writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// It is refused with this code and not applied.
@@ -80,6 +80,11 @@ impl Emulator {
         self.script.faults.lock().unwrap().extend(faults);
     }
 
+    /// Takes the faults back that have not happened yet.
+    pub(crate) fn calm(&self) {
+        self.script.faults.lock().unwrap().clear();
+    }
+
     /// Requests so far, each with what happened to it.
     pub(crate) fn calls(&self) -> Vec<Option<Fault>> {
         self.script.calls.lock().unwrap().clone()
@@ -104,7 +109,7 @@ impl Emulator {
 }
 
 async fn intercept(script: Arc<Script>, request: Request, next: Next) -> Response {
-    if !request.uri().path().ends_with("/BatchWrite") {
+    if !["/BatchWrite", "/Commit"].iter().any(|end| request.uri().path().ends_with(end)) {
         return next.run(request).await;
     }
     script.arrived.notify_one();

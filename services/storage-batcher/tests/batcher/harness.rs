@@ -7,7 +7,10 @@ use std::{
 };
 
 use clock::{Clock, Hand};
-use contracts::storage::{storage_batcher_service_client::StorageBatcherServiceClient, value::Kind, *};
+use contracts::storage::{
+    field_transform::TransformType, storage_batcher_service_client::StorageBatcherServiceClient, value::Kind,
+    *,
+};
 use rpc::{Channel, ChannelOptions, Client as _, Code, Fault};
 use storage_batcher::{Config, Error, bind};
 use telemetry::{Captured, Telemetry};
@@ -109,7 +112,29 @@ pub(crate) fn write(mode: WriteMode, id: &str, fields: &[(&str, Value)]) -> Docu
         mode: mode.into(),
         fields: fields.iter().map(|(name, value)| ((*name).into(), value.clone())).collect(),
         priority: Priority::Normal.into(),
+        ..DocumentWrite::default()
     }
+}
+
+/// A merge of nothing but transforms, by its own key.
+pub(crate) fn transform(id: &str, key: &str, transforms: Vec<(&str, TransformType)>) -> DocumentWrite {
+    let transform = |(path, transform): (&str, TransformType)| FieldTransform {
+        field_path: path.into(),
+        transform_type: Some(transform),
+    };
+    DocumentWrite {
+        update_transforms: transforms.into_iter().map(transform).collect(),
+        idempotency_key: key.into(),
+        ..write(WriteMode::Merge, id, &[])
+    }
+}
+
+pub(crate) fn increment(id: &str, key: &str, by: i64) -> DocumentWrite {
+    transform(id, key, vec![("n", TransformType::Increment(integer(by)))])
+}
+
+pub(crate) fn list(values: &[Value]) -> ArrayValue {
+    ArrayValue { values: values.to_vec() }
 }
 
 pub(crate) fn merge(id: &str, name: &str, number: i64) -> DocumentWrite {

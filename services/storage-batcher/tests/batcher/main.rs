@@ -15,6 +15,12 @@ mod firestore;
 #[cfg(test)]
 mod flushes;
 #[cfg(test)]
+mod folds;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod once;
+#[cfg(test)]
 mod reads;
+#[cfg(test)]
+mod transforms;

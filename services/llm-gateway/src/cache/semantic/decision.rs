@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use wording::{MOST_WORDS, Objection, Pairing, Text, object};
 
-use super::{features::measure, model::Model};
+use super::{alone, features::measure, model::Model};
 
 /// Weights for the hashing embedder and for sentence encoders of the MiniLM class.
 const HASHING: &str = include_str!("models/hashing.json");
@@ -100,6 +100,22 @@ impl Decision {
         self.model.as_deref()
     }
 
+    /// Returns by what the best of several answers that may be served is told: its score, and how near its question is, as the model
+    /// weighs them.
+    #[must_use]
+    pub fn rank(&self, verdict: &Verdict) -> f32 {
+        /// Scores are cut off here, where their odds still differ from each other in an f32.
+        const SURE: f32 = 1e-6;
+        let score = verdict.score.unwrap_or_default();
+        match self.model.as_ref().map_or(0.0, |model| model.nearness) {
+            0.0 => score,
+            nearness => {
+                let chance = score.clamp(SURE, 1.0 - SURE);
+                (chance / (1.0 - chance)).ln() + nearness * verdict.similarity
+            }
+        }
+    }
+
     /// Judges whether the answer to `stored` may be served to `asked`.
     #[must_use]
     pub fn judge(&self, stored: &Question, asked: &Question) -> Verdict {
@@ -117,7 +133,8 @@ impl Decision {
             return Verdict { objection: Some(objection), ..verdict };
         }
         let score = self.model.as_ref().map_or(similarity, |model| {
-            model.score(&measure(&pairing, similarity), &stored.vector, &asked.vector)
+            let weight = model.weigh(alone(&pairing));
+            model.score(&measure(&pairing, similarity), weight, &stored.vector, &asked.vector)
         });
         Verdict { score: Some(score), ..verdict }
     }
@@ -154,7 +171,7 @@ pub fn dot(one: &[f32], other: &[f32]) -> f32 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Decision, HASHING, LEAST_SIMILARITY, MINILM, Question, UNKNOWN_THRESHOLD, dot};
+    use super::{Decision, HASHING, LEAST_SIMILARITY, MINILM, Question, UNKNOWN_THRESHOLD, Verdict, dot};
     use crate::cache::semantic::model::Model;
 
     fn question(text: &str, angle: f32) -> Question {
@@ -202,6 +219,19 @@ mod tests {
             vector[0] = 1.0;
             let question = Question::new("What is the best way to learn to play the piano?", vector);
             assert!(decision.judge(&question, &question).is_served(), "{name}");
+        }
+    }
+
+    #[test]
+    fn of_answers_that_may_serve_the_model_weighs_how_near_they_are() {
+        let near =
+            |score, similarity| Verdict { similarity, score: Some(score), threshold: 0.5, objection: None };
+        let (likely, close) = (near(0.9, 0.6), near(0.8, 0.9));
+        let hashing = Decision::shipped("hashing-512", 512);
+        assert!(hashing.rank(&close) > hashing.rank(&likely));
+        assert!(hashing.rank(&near(1.0, 0.6)).is_finite());
+        for decision in [Decision::shipped("bert-0", 384), Decision::similar(0.5)] {
+            assert!(decision.rank(&close) < decision.rank(&likely));
         }
     }
 

@@ -34,3 +34,14 @@ pub use self::{
 pub fn features(one: &Text, other: &Text, similarity: f32) -> Features {
     features::measure(&Pairing::new(one, other), similarity)
 }
+
+/// Returns the stems of the words that only one of two texts has.
+#[must_use]
+pub fn stems_alone(one: &Text, other: &Text) -> Vec<String> {
+    let pairing = Pairing::new(one, other);
+    alone(&pairing).map(str::to_owned).collect()
+}
+
+fn alone<'a>(pairing: &'a Pairing<'_>) -> impl Iterator<Item = &'a str> {
+    pairing.one.left().chain(pairing.other.left()).map(|word| word.stem.as_str())
+}

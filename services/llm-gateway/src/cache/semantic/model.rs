@@ -1,4 +1,6 @@
-//! The learned part of the decision: boosted trees over the features and a small network over the vectors.
+//! The learned part of the decision: boosted trees over the features, weights of the words left over and a small network over the vectors.
+
+use std::collections::{BTreeSet, HashMap};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,7 +17,13 @@ pub struct Model {
     pub provenance: Value,
     /// The score from which an answer is served, 0 to 1.
     pub threshold: f32,
+    /// What similarity weighs beside the log-odds of the score where several answers may be served; 0: the score alone decides.
+    #[serde(default)]
+    pub nearness: f32,
     features: Vec<String>,
+    /// What a word says that only one text has, by its stem.
+    #[serde(default)]
+    words: HashMap<String, f32>,
     slope: f32,
     offset: f32,
     net_share: f32,
@@ -79,11 +87,22 @@ impl Model {
         Ok(model)
     }
 
-    /// Returns how likely it is that both texts ask the same, 0 to 1, by what was learned. Without vectors of the fitted size the
-    /// network says nothing.
+    /// Returns what the words say that only one text has, by their stems.
     #[must_use]
-    pub fn score(&self, features: &Features, one: &[f32], other: &[f32]) -> f32 {
-        let trees: f32 = self.trees.iter().map(|tree| tree.value(features)).sum();
+    pub fn weigh<'a>(&self, alone: impl Iterator<Item = &'a str>) -> f32 {
+        if self.words.is_empty() {
+            return 0.0;
+        }
+        // In a fixed order, for sums of f32 depend on it.
+        let stems: BTreeSet<&str> = alone.collect();
+        stems.into_iter().filter_map(|stem| self.words.get(stem)).sum()
+    }
+
+    /// Returns how likely it is that both texts ask the same, 0 to 1, by what was learned. Without vectors of the fitted size the
+    /// network says nothing. `weight` is what [`Model::weigh`] says of the words left over.
+    #[must_use]
+    pub fn score(&self, features: &Features, weight: f32, one: &[f32], other: &[f32]) -> f32 {
+        let trees: f32 = self.trees.iter().map(|tree| tree.value(features, weight)).sum();
         let net = self.net.as_ref().map_or(0.0, |net| net.value(features[0], one, other));
         let sum = self.slope * (trees + self.net_share * net) + self.offset;
         1.0 / (1.0 + (-sum).exp())
@@ -97,10 +116,12 @@ impl Model {
 }
 
 impl Tree {
-    fn value(&self, features: &Features) -> f32 {
+    /// The feature behind the last is `weight`.
+    fn value(&self, features: &Features, weight: f32) -> f32 {
         let mut node = 0;
         while let Ok(place) = usize::try_from(node) {
-            let low = features[self.feature[place]] <= self.bound[place];
+            let feature = features.get(self.feature[place]).copied().unwrap_or(weight);
+            let low = feature <= self.bound[place];
             node = if low { self.left[place] } else { self.right[place] };
         }
         self.leaf[leaf(node)]
@@ -116,7 +137,7 @@ impl Tree {
         let sizes = [self.bound.len(), self.left.len(), self.right.len()];
         nodes > 0
             && sizes.iter().all(|size| *size == nodes)
-            && self.feature.iter().all(|feature| *feature < NAMES.len())
+            && self.feature.iter().all(|feature| *feature <= NAMES.len())
             && (0..nodes).all(|place| leads(place, self.left[place]) && leads(place, self.right[place]))
     }
 }
@@ -180,11 +201,24 @@ mod tests {
         let mut features = [0.0; NAMES.len()];
         features[0] = 0.9;
         let logistic = |sum: f32| 1.0 / (1.0 + (-sum).exp());
-        assert!((model.score(&features, &[0.5], &[0.5]) - logistic(2.0)).abs() < 1e-6);
-        assert!((model.score(&features, &[1.0], &[0.5]) - logistic(2.0 - 0.5 * 0.5 * 4.0)).abs() < 1e-6);
+        assert!((model.score(&features, 0.0, &[0.5], &[0.5]) - logistic(2.0)).abs() < 1e-6);
+        assert!((model.score(&features, 0.0, &[1.0], &[0.5]) - logistic(2.0 - 0.5 * 0.5 * 4.0)).abs() < 1e-6);
         features[0] = 0.7;
-        assert!((model.score(&features, &[0.5], &[0.5]) - logistic(-2.0)).abs() < 1e-6);
+        assert!((model.score(&features, 0.0, &[0.5], &[0.5]) - logistic(-2.0)).abs() < 1e-6);
         assert_eq!(model.dimensions(), Some(1));
+    }
+
+    #[test]
+    fn words_left_over_weigh_once_each_and_trees_may_ask_for_their_sum() {
+        let mut file: serde_json::Value = serde_json::from_str(&file(-1, &NAMES)).unwrap();
+        file["words"] = json!({ "best": 0.5, "india": -2.0 });
+        file["trees"][0]["feature"] = json!([NAMES.len()]);
+        file["trees"][0]["bound"] = json!([-1.0]);
+        let model = Model::read(&file.to_string()).unwrap();
+        let weight = model.weigh(["india", "best", "india", "other"].into_iter());
+        assert_eq!(weight, -1.5);
+        let score = |weight| model.score(&[0.0; NAMES.len()], weight, &[], &[]);
+        assert!(score(weight) < 0.2 && score(0.0) > 0.8);
     }
 
     #[test]

@@ -82,8 +82,8 @@ impl<P: Hash + Eq + Clone, V: Clone + PartialEq> Store<P, V> {
         gone
     }
 
-    /// Judges the nearest `candidates` questions of the partition by similarity; serves the one that scores best of those that may
-    /// be served, else names the nearest. At least one candidate is judged.
+    /// Judges the nearest `candidates` questions of the partition by similarity; serves the one that ranks best ([`Decision::rank`]) of those that
+    /// may be served, else names the nearest. At least one candidate is judged.
     #[must_use]
     pub fn lookup(
         &self,
@@ -103,10 +103,10 @@ impl<P: Hash + Eq + Clone, V: Clone + PartialEq> Store<P, V> {
         nearest.sort_by(|one, other| other.0.total_cmp(&one.0));
         let judged: Vec<(&Entry<V>, Verdict)> =
             nearest.into_iter().map(|(_, entry)| (entry, decision.judge(&entry.question, asked))).collect();
-        let score = |verdict: &Verdict| verdict.score.unwrap_or_default();
         let served = judged.iter().filter(|(_, verdict)| verdict.is_served());
-        // Of equal scores the nearer question is served: it comes later in the reversed order.
-        let best = served.rev().max_by(|one, other| score(&one.1).total_cmp(&score(&other.1)));
+        // Of equal rank the nearer question is served: it comes later in the reversed order.
+        let best =
+            served.rev().max_by(|one, other| decision.rank(&one.1).total_cmp(&decision.rank(&other.1)));
         match (best, judged.first()) {
             (Some(best), _) => Lookup::Served(candidate(best)),
             (None, Some(first)) => Lookup::Near(candidate(first)),

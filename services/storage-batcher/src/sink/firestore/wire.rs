@@ -1,10 +1,15 @@
 //! Documents and writes as Firestore's messages.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::SystemTime};
 
 use ::firestore::gcloud_sdk::google::firestore::v1::{
-    ArrayValue, Cursor, Document, DocumentMask, MapValue, RunQueryRequest, StructuredQuery, Value as Wire,
-    Write,
+    ArrayValue, Cursor, Document, DocumentMask, MapValue, Precondition, RunQueryRequest, StructuredQuery,
+    Value as Wire, Write,
+    document_transform::{
+        FieldTransform,
+        field_transform::{ServerValue, TransformType},
+    },
+    precondition::ConditionType,
     run_query_request::QueryType,
     structured_query::{CollectionSelector, Direction, FieldReference, Order},
     value::ValueType,
@@ -14,30 +19,110 @@ use prost_types::Timestamp;
 
 use crate::{
     buckets::path_safe,
+    change::{Change, Node, Number, Transform, Tree, path},
     document::{Fields, Key, Value},
-    fold::Folded,
     queue::Entry,
-    sink::Range,
+    sink::{LEDGER_COLLECTION, Range},
 };
 
 /// The tenant whose documents lie at the root of the database.
 const ROOT_TENANT: &str = "default";
 
+/// A write in the making: the parts beside the document's own fields.
+#[derive(Default)]
+struct Parts {
+    mask: Vec<String>,
+    transforms: Vec<FieldTransform>,
+}
+
 /// Returns the write of `entry` in the database whose documents lie below `root`.
 pub(super) fn write(root: &str, entry: &Entry) -> Write {
     let name = document_name(root, &entry.key);
-    let (fields, update_mask) = match &entry.folded {
-        Folded::Delete => return Write { operation: Some(Operation::Delete(name)), ..Default::default() },
-        Folded::Replace(fields) => (fields_to(fields), None),
-        Folded::Patch(patch) => {
-            let mut fields = Fields::new();
-            patch.apply(&mut fields);
-            let field_paths = patch.leaves().map(|(path, _)| field_path(path)).collect();
-            (fields_to(&fields), Some(DocumentMask { field_paths }))
-        }
+    let (tree, is_patch) = match &entry.change {
+        Change::Delete => return Write { operation: Some(Operation::Delete(name)), ..Default::default() },
+        Change::Replace(tree) => (tree, false),
+        Change::Patch(tree) => (tree, true),
     };
-    let document = Document { name, fields, ..Default::default() };
-    Write { update_mask, operation: Some(Operation::Update(document)), ..Default::default() }
+    let mut parts = Parts::default();
+    let fields = parts.collect(tree, &mut Vec::new(), is_patch);
+    Write {
+        update_mask: is_patch.then_some(DocumentMask { field_paths: parts.mask }),
+        update_transforms: parts.transforms,
+        operation: Some(Operation::Update(Document { name, fields, ..Default::default() })),
+        ..Default::default()
+    }
+}
+
+/// Returns the write of the ledger document `id`, which fails if it is there already. A TTL policy may delete it after `expires`.
+pub(super) fn ledger(root: &str, id: &str, expires: SystemTime) -> Write {
+    let expires = Wire { value_type: Some(ValueType::TimestampValue(rpc::time::to_proto(expires))) };
+    let document = Document {
+        name: format!("{root}/{LEDGER_COLLECTION}/{id}"),
+        fields: HashMap::from([("expire_at".to_owned(), expires)]),
+        ..Default::default()
+    };
+    Write {
+        current_document: Some(Precondition { condition_type: Some(ConditionType::Exists(false)) }),
+        operation: Some(Operation::Update(document)),
+        ..Default::default()
+    }
+}
+
+impl Parts {
+    /// Returns the fields of the document that `tree`, at `path`, puts; each of them and what is removed stands in the mask if it
+    /// `is_masked`: a map that is put as a whole does, and not what is in it.
+    fn collect(&mut self, tree: &Tree, path: &mut Vec<String>, is_masked: bool) -> HashMap<String, Wire> {
+        let mut fields = HashMap::new();
+        for (name, node) in tree {
+            path.push(name.clone());
+            if is_masked && matches!(node, Node::Put(_) | Node::Whole(_) | Node::Remove) {
+                self.mask.push(path::format(path));
+            }
+            match node {
+                Node::Put(value) => drop(fields.insert(name.clone(), value_to(value))),
+                Node::Whole(inner) => {
+                    let inner = self.collect(inner, path, false);
+                    fields.insert(name.clone(), map(inner));
+                }
+                Node::Within(inner) => {
+                    let inner = self.collect(inner, path, is_masked);
+                    if !inner.is_empty() {
+                        fields.insert(name.clone(), map(inner));
+                    }
+                }
+                Node::Remove => {}
+                Node::Now => {
+                    self.transform(path, TransformType::SetToServerValue(ServerValue::RequestTime as i32));
+                }
+                Node::Transforms(list) => {
+                    list.iter().for_each(|transform| self.transform(path, transform_to(transform)));
+                }
+            }
+            path.pop();
+        }
+        fields
+    }
+
+    fn transform(&mut self, path: &[String], transform: TransformType) {
+        let (field_path, transform_type) = (path::format(path), Some(transform));
+        self.transforms.push(FieldTransform { field_path, transform_type });
+    }
+}
+
+fn transform_to(transform: &Transform) -> TransformType {
+    let number = |number: &Number| value_to(&number.value());
+    let list = |values: &[Value]| ArrayValue { values: values.iter().map(value_to).collect() };
+    match transform {
+        Transform::Increment(by) => TransformType::Increment(number(by)),
+        Transform::Maximum(other) => TransformType::Maximum(number(other)),
+        Transform::Minimum(other) => TransformType::Minimum(number(other)),
+        Transform::Union(values) => TransformType::AppendMissingElements(list(values)),
+        Transform::Subtract(values) => TransformType::RemoveAllFromArray(list(values)),
+    }
+}
+
+fn map(fields: HashMap<String, Wire>) -> Wire {
+    Wire { value_type: Some(ValueType::MapValue(MapValue { fields })) }
 }
 
 /// Returns the full name of a document.
@@ -127,31 +212,52 @@ fn value_from(value: Wire) -> Value {
     }
 }
 
-/// Returns a field path for a mask: a name that is no plain identifier stands in backquotes, as pool addresses must.
-fn field_path(path: &[String]) -> String {
-    path.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(".")
-}
-
-fn quoted(name: &str) -> String {
-    let starts_plain = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
-    if starts_plain && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_') {
-        return name.to_owned();
-    }
-    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{document_name, field_path, fields_from, fields_to};
-    use crate::document::{Fields, Key, Value};
+    use std::time::UNIX_EPOCH;
+
+    use super::{Operation, document_name, fields_from, fields_to, write};
+    use crate::{
+        change::{Change, Node, Number, Transform},
+        document::{Fields, Key, Priority, Value},
+        ledger::Weight,
+        queue::{Accepted, Entry},
+    };
 
     #[test]
-    fn names_that_are_no_identifiers_are_quoted_in_a_mask() {
-        let path =
-            |names: &[&str]| field_path(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
-        assert_eq!(path(&["pools", "0x12", "apr_7d"]), "pools.`0x12`.apr_7d");
-        assert_eq!(path(&["a-b", "aé", "a.b"]), "`a-b`.`aé`.`a.b`");
-        assert_eq!(path(&["tick`\\"]), "`tick\\`\\\\`");
+    fn a_change_is_one_write_of_mask_values_and_transforms() {
+        let tree = |nodes: Vec<(&str, Node)>| {
+            nodes.into_iter().map(|(name, node)| (name.to_owned(), node)).collect()
+        };
+        let put = |number| Node::Put(Value::Integer(number));
+        let increment = Node::Transforms(vec![Transform::Increment(Number::Integer(1))]);
+        let within = tree(vec![("a.b", put(1)), ("gone", Node::Remove), ("n", increment)]);
+        let whole = tree(vec![("at", Node::Now), ("x", put(2))]);
+        let change = Change::Patch(tree(vec![("0x12", Node::Within(within)), ("m", Node::Whole(whole))]));
+        let entry = |change| {
+            Entry::from(Accepted {
+                sequence: 1,
+                key: Key::new("default", "pools", "0x1"),
+                change,
+                priority: Priority::Normal,
+                at: UNIX_EPOCH,
+                weight: Weight::default(),
+                journal_bytes: 1,
+            })
+        };
+        let sent = write("r", &entry(change));
+        assert_eq!(sent.update_mask.unwrap().field_paths, ["`0x12`.`a.b`", "`0x12`.gone", "m"]);
+        let transforms: Vec<_> =
+            sent.update_transforms.into_iter().map(|transform| transform.field_path).collect();
+        assert_eq!(transforms, ["`0x12`.n", "m.at"]);
+        let Some(Operation::Update(document)) = sent.operation else { panic!("an update") };
+        let map = |name: &str, number| Value::Map(Fields::from([(name.to_owned(), Value::Integer(number))]));
+        let expected = Fields::from([("0x12".to_owned(), map("a.b", 1)), ("m".to_owned(), map("x", 2))]);
+        assert_eq!(fields_from(document.fields), expected);
+        let set = write("r", &entry(Change::set(Fields::new())));
+        assert!(set.update_mask.is_none(), "a set replaces the document");
+        let merge = write("r", &entry(Change::merge(Fields::new())));
+        assert!(merge.update_mask.is_some_and(|mask| mask.field_paths.is_empty()), "a merge never does");
     }
 
     #[test]

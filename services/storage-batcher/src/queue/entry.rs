@@ -1,0 +1,129 @@
+//! What waits of one document.
+
+use std::{collections::VecDeque, sync::Arc, time::SystemTime};
+
+use crate::{
+    change::Change,
+    document::{Key, Priority},
+    ledger::Weight,
+};
+
+/// Bytes of a write beside its names and fields.
+const WRITE_OVERHEAD: usize = 200;
+
+/// One accepted write, on disk under its sequence.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// Its place in the journal; grows with every write.
+    pub sequence: u64,
+    /// The document.
+    pub key: Key,
+    /// What is done to it.
+    pub change: Change,
+    /// How soon.
+    pub priority: Priority,
+    /// When it was accepted, on the agent clock.
+    pub at: SystemTime,
+    /// What it stands for.
+    pub weight: Weight,
+    /// Its bytes in the journal.
+    pub journal_bytes: u64,
+}
+
+/// Writes to one document, folded into one.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The document.
+    pub key: Key,
+    /// What is to be sent.
+    pub change: Change,
+    /// The journal's records it stands for, oldest first.
+    pub records: Vec<u64>,
+    /// What it stands for.
+    pub weight: Weight,
+    /// When the first of its writes was accepted.
+    pub since: SystemTime,
+    /// Its bytes in a request to the sink, by estimate.
+    pub bytes: usize,
+    /// Its bytes in the journal.
+    pub journal_bytes: u64,
+}
+
+/// What the sink does not hold yet of one document.
+#[derive(Clone, Debug, Default)]
+pub struct Overlay {
+    /// On its way; may have arrived.
+    pub flight: Option<Arc<Entry>>,
+    /// Waiting, oldest first: more than one where no single write does what they do.
+    pub waiting: VecDeque<Arc<Entry>>,
+}
+
+impl From<Accepted> for Entry {
+    fn from(write: Accepted) -> Self {
+        let mut entry = Self {
+            key: write.key,
+            change: write.change,
+            records: vec![write.sequence],
+            weight: write.weight,
+            since: write.at,
+            bytes: 0,
+            journal_bytes: write.journal_bytes,
+        };
+        entry.measure();
+        entry
+    }
+}
+
+impl Entry {
+    /// Returns the place of its first write, by which it is found among the ready.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.records.first().copied().unwrap_or_default()
+    }
+
+    /// Takes `write` in.
+    ///
+    /// # Errors
+    /// `write` itself if no single write does both.
+    pub fn fold(&mut self, mut write: Accepted) -> Result<(), Box<Accepted>> {
+        if let Err(apart) = self.change.then(write.change) {
+            write.change = apart;
+            return Err(Box::new(write));
+        }
+        self.records.push(write.sequence);
+        self.weight.add(&write.weight);
+        self.journal_bytes += write.journal_bytes;
+        self.measure();
+        Ok(())
+    }
+
+    /// Returns the place of its last write.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.records.last().copied().unwrap_or_default()
+    }
+
+    fn measure(&mut self) {
+        let Key { tenant, collection, id } = &self.key;
+        self.bytes = WRITE_OVERHEAD + tenant.len() + collection.len() + id.len() + self.change.size();
+    }
+}
+
+impl Overlay {
+    /// Returns whether the sink may hold another state than the caller must see.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.entries().next().is_some()
+    }
+
+    /// Returns whether this overlay decides the document whatever the sink holds.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.entries().any(|entry| entry.change.is_whole())
+    }
+
+    /// Returns what the sink does not hold yet, in order.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.flight.iter().chain(&self.waiting)
+    }
+}

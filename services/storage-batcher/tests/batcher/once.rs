@@ -1,0 +1,121 @@
+//! What has not the same effect twice reaches Firestore once, whatever becomes of requests, answers and the service.
+
+use std::time::Duration;
+
+use contracts::storage::{field_transform::TransformType, value::Kind, *};
+
+use crate::{
+    emulator::{Emulator, Fault},
+    harness::{
+        START, Service, accept, costs, flush, get, increment, integer, list, merge, numbers, transform,
+        until, urgent, write,
+    },
+};
+
+fn n(number: i64) -> Vec<(String, i64)> {
+    vec![("n".to_owned(), number)]
+}
+
+#[tokio::test]
+async fn an_increment_whose_answer_is_lost_is_applied_once() {
+    let emulator = Emulator::start().await;
+    let service = emulator.batcher().await;
+    let mut client = service.client();
+    accept(&mut client, vec![merge("a", "n", 40)]).await;
+    flush(&mut client).await;
+    let faults = [Fault::LoseReply, Fault::Refuse(14), Fault::LoseReply, Fault::Refuse(10)];
+    emulator.inject(faults);
+    accept(&mut client, vec![increment("a", "one", 1), increment("a", "two", 1), increment("b", "three", 7)])
+        .await;
+    // Told that the sink is away, or that it has it: sent all the same.
+    drop(client.flush(FlushRequest::default()).await);
+    let told = until(&mut client, |costs| costs.waiting == 0).await;
+    assert_eq!(emulator.calls()[1..], [&faults.map(Some)[..], &[None]].concat());
+    assert_eq!(numbers(get(&mut client, "a").await), n(42));
+    assert_eq!(numbers(get(&mut client, "b").await), n(7));
+    assert_eq!((told.written_documents, told.ledger_documents, told.saved_by_folding), (4, 1, 1));
+    assert_eq!(told.naive_documents, 4);
+    service.stop().await;
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn an_increment_that_was_applied_before_the_end_is_not_applied_after_the_start() {
+    let emulator = Emulator::start().await;
+    let service = Service::with(|config| {
+        emulator.configure(config);
+        config.storage_drain_timeout = Duration::ZERO;
+    })
+    .await;
+    let mut client = service.client();
+    // Applied, its answer lost; then the sink is away until the end.
+    emulator.inject([Fault::LoseReply]);
+    emulator.inject([Fault::Refuse(14); 100_000]);
+    accept(&mut client, vec![urgent(increment("a", "one", 1)), urgent(increment("b", "two", 1))]).await;
+    while emulator.calls().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    accept(&mut client, vec![increment("a", "three", 10), increment("c", "four", 100)]).await;
+    assert!(get(&mut client, "a").await.unwrap().pending);
+    let revived = service.after_kill(START + 1, |_| {}).await;
+    service.stop().await;
+    emulator.calm();
+    let mut client = revived.client();
+    let resumed = revived.captured.log_lines().into_iter().find(|line| line.contains("journal recovered"));
+    assert!(resumed.is_some_and(|line| line.contains(r#""resumed":2"#)));
+    until(&mut client, |costs| costs.waiting == 2).await;
+    flush(&mut client).await;
+    assert_eq!(numbers(get(&mut client, "a").await), n(11));
+    assert_eq!(numbers(get(&mut client, "b").await), n(1));
+    assert_eq!(numbers(get(&mut client, "c").await), n(100));
+    let costs = costs(&mut client).await;
+    assert_eq!((costs.written_documents, costs.ledger_documents, costs.waiting), (6, 2, 0));
+    revived.stop().await;
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn one_bad_transform_is_refused_by_name_and_the_others_arrive_once() {
+    let emulator = Emulator::start().await;
+    let service = emulator.batcher().await;
+    let mut client = service.client();
+    let half = Value { kind: Some(Kind::StringValue("x".repeat(600_000))) };
+    accept(&mut client, vec![write(WriteMode::Set, "large", &[("one", half.clone())])]).await;
+    flush(&mut client).await;
+    let union = TransformType::AppendMissingElements(list(&[half]));
+    // The whole is refused, then each is asked alone, and one of those answers is lost.
+    emulator.inject([Fault::Refuse(3), Fault::LoseReply]);
+    let writes = vec![
+        increment("a", "one", 1),
+        transform("large", "two", vec![("l", union)]),
+        increment("b", "three", 2),
+    ];
+    accept(&mut client, writes).await;
+    let flushed = flush(&mut client).await;
+    assert_eq!((flushed.documents, flushed.refused.len()), (2, 1));
+    assert_eq!(flushed.refused[0].document_id, "large");
+    assert_eq!(numbers(get(&mut client, "a").await), n(1));
+    assert_eq!(numbers(get(&mut client, "b").await), n(2));
+    assert!(!get(&mut client, "large").await.unwrap().fields.contains_key("l"));
+    service.stop().await;
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn what_may_come_twice_needs_no_ledger_document() {
+    let emulator = Emulator::start().await;
+    let service = emulator.batcher().await;
+    let mut client = service.client();
+    let highest = || vec![("n", TransformType::Maximum(integer(7)))];
+    emulator.inject([Fault::LoseReply]);
+    // An increment of a value that was set with it is a value.
+    let mut writes = vec![transform("a", "one", highest()), write(WriteMode::Set, "b", &[("n", integer(1))])];
+    writes.push(increment("b", "two", 1));
+    accept(&mut client, writes).await;
+    assert_eq!(flush(&mut client).await.documents, 2);
+    assert_eq!(numbers(get(&mut client, "a").await), n(7));
+    assert_eq!(numbers(get(&mut client, "b").await), n(2));
+    assert_eq!(costs(&mut client).await.ledger_documents, 0);
+    service.stop().await;
+    emulator.stop().await;
+}
