@@ -94,9 +94,13 @@ class Net:
 
 
 class Words:
-    """A weight for each stem that is left over often enough: ridge logistic regression."""
+    """A weight for each stem that is left over often enough: ridge logistic regression.
+
+    Of near misses only: paraphrases are of one handbook, and would teach its vocabulary.
+    """
 
     def __init__(self, pairs, chosen):
+        chosen = chosen[pairs.sets[chosen] == "near_miss"]
         counts = collections.Counter(stem for place in chosen for stem in pairs.alone[place])
         self.places = {stem: place for place, stem in enumerate(sorted(stem for stem in counts if counts[stem] >= WORDS_LEAST))}
         x, signs, w = self.table(pairs, chosen), 2.0 * pairs.labels[chosen] - 1, pairs.weights[chosen]

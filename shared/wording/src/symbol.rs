@@ -74,8 +74,8 @@ impl Token<'_> {
     fn symbol(&self) -> Option<Symbol> {
         if let Some(unit) = currency(self.text.trim_matches(|edge| PUNCTUATION.contains(edge))) {
             // A number has it as its unit already.
-            let alone = !is_number(self.before) && !(self.attached.1 && is_number(self.after));
-            return alone.then(|| Symbol { text: unit.to_owned(), word: String::new() });
+            let counts = is_number(self.before) || self.attached.1 && is_number(self.after);
+            return (!counts).then(|| Symbol { text: unit.to_owned(), word: String::new() });
         }
         let text = self.telling();
         let word = match self.attached {

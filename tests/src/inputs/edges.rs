@@ -60,7 +60,8 @@ pub(super) fn texts(least: usize, most: usize) -> Vec<Case<Option<Value>>> {
     let fits = |odd: &str| (least..=most).contains(&odd.len());
     cases.extend(ODD.iter().filter(|(_, odd)| fits(odd)).map(|(what, odd)| legal(what, text(odd))));
     if most != ANY {
-        cases.push(legal("longest", text(&"x".repeat(most))));
+        // The whole message would be too large with the longest of all and what waits beside it.
+        cases.push(legal("longest", text(&"x".repeat(most.min(1 << 18)))));
         cases.push(wrong("too long", text(&"x".repeat(most + 1))));
         // Bytes are counted, not characters.
         cases.push(wrong("too long in UTF-8", text(&"é".repeat(most / 2 + 1))));
