@@ -1,19 +1,19 @@
 //! The engine's other half: namespaces are made, listed and dropped, memories moved in and out.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc};
 
 use crate::{
+    backend::{Backend, View},
     engine::Engine,
     error::Error,
-    space::{Metric, Shape, SpaceKey},
-    store::{Page, Snapshot},
+    memory::Record,
+    shape::{Metric, Shape, SpaceKey},
 };
-
-/// Pause after a commit in the background that failed.
-pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 
 /// Bytes of a page of an export, about.
 const PAGE_BYTES: usize = 1 << 20;
+/// Bytes of a line beside its words and its vector, about.
+const OVERHEAD_BYTES: usize = 256;
 
 /// What a space is to be, as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,21 +39,16 @@ pub(crate) struct Listed {
     pub(crate) generation: u64,
 }
 
-/// Returns whether there is more to remove, where a commit removed some rows; at once unless it failed.
-pub(crate) async fn goes_on(removed: Result<bool, Error>) -> bool {
-    match removed {
-        Ok(more) => more,
-        Err(Error::NotReady) => false,
-        Err(error) => {
-            tracing::warn!(%error, "rows that nobody reads any more cannot be removed yet");
-            // Real time: it is the disk that is waited for.
-            tokio::time::sleep(AGAIN).await;
-            true
-        }
-    }
+/// Some memories of a space, in the order of their numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    /// The memories with their vectors.
+    pub(crate) records: Vec<Record>,
+    /// The number after which the next page begins; absent after the last one.
+    pub(crate) after: Option<u64>,
 }
 
-impl Engine {
+impl<B: Backend> Engine<B> {
     /// Makes the space of `key`, or finds it of the same shape; also says whether it was made. Goes on if the caller leaves.
     ///
     /// # Errors
@@ -63,8 +58,7 @@ impl Engine {
         let (engine, room) = (Arc::clone(self), self.room().await?);
         let work = async move {
             let _room = room;
-            let (number, made) = engine.store.create(&key, &shape).await?;
-            engine.spaces.made(&key, number, &shape);
+            let made = engine.store.create(&key, &shape).await?;
             Ok::<_, Error>((engine.list(&key.tenant, Some(&key.namespace)).pop(), made))
         };
         let (space, made) = self.telemetry.spawn(work).await.map_err(Error::Task)??;
@@ -73,13 +67,17 @@ impl Engine {
 
     /// Returns the spaces of `tenant`, by name; only the one of a name, if one is given.
     pub(crate) fn list(&self, tenant: &str, namespace: Option<&str>) -> Vec<Listed> {
-        let spaces = self.spaces.of_tenant(tenant).into_iter();
-        let wanted = spaces.filter(|(key, _)| namespace.is_none_or(|name| *key.namespace == *name));
-        let listed = wanted.map(|(key, space)| {
-            let (memories, generation) = (space.index().len(), space.generation());
-            Listed { namespace: key.namespace, shape: space.shape().clone(), memories, generation }
-        });
-        listed.collect()
+        let is_wanted =
+            |key: &SpaceKey| *key.tenant == *tenant && namespace.is_none_or(|name| *key.namespace == *name);
+        let wanted = self.store.all().into_iter().filter(|(key, _)| is_wanted(key));
+        let mut listed: Vec<Listed> = wanted
+            .map(|(key, space)| {
+                let (memories, generation) = (space.memories(), space.generation());
+                Listed { namespace: key.namespace, shape: space.shape().clone(), memories, generation }
+            })
+            .collect();
+        listed.sort_by(|one, other| one.namespace.cmp(&other.namespace));
+        listed
     }
 
     /// Drops the space of `key` and returns how many memories it held. Goes on if the caller leaves.
@@ -90,59 +88,32 @@ impl Engine {
         let (engine, room) = (Arc::clone(self), self.room().await?);
         let work = async move {
             let _room = room;
-            let number = engine.store.drop_space(&key).await?.ok_or(Error::NoNamespace)?;
-            let space = engine.spaces.get(&key).filter(|space| space.number() == number);
-            engine.spaces.dropped(&key, number);
-            let memories = space.map_or(0, |space| {
-                engine.answers.forget_all(space.number());
-                space.index().len()
-            });
+            let (number, memories) = engine.store.drop_space(&key).await?.ok_or(Error::NoNamespace)?;
+            engine.answers.forget_all(number);
             engine.count_all();
-            engine.sweep();
             Ok(memories)
         };
         self.telemetry.spawn(work).await.map_err(Error::Task)?
     }
 
-    /// Removes the rows of dropped spaces in the background, a few in each commit, so that writers go on meanwhile.
-    pub(crate) fn sweep(self: &Arc<Self>) {
-        let engine = Arc::clone(self);
-        self.telemetry.spawn(async move { while goes_on(engine.store.sweep().await).await {} });
-    }
-
-    /// Writes a snapshot of the whole store under `name`. Goes on if the caller leaves.
-    ///
-    /// # Errors
-    /// [`Error::SnapshotDir`], [`Error::SnapshotExists`], [`Error::Snapshot`], [`Error::Store`].
-    pub(crate) async fn snapshot(self: &Arc<Self>, name: &str) -> Result<Snapshot, Error> {
-        let to = self.snapshots.as_ref().ok_or(Error::SnapshotDir)?.join(name);
-        let engine = Arc::clone(self);
-        let taken = self.telemetry.spawn_blocking(move || engine.store.snapshot(&to)).await;
-        taken.map_err(Error::Task)?
-    }
-
     /// Reads some memories of the space of `key`, whose vectors are of `shape`, after number `after`.
+    ///
+    /// A memory that is there from the first page to the last is on one of them; one that is written again meanwhile may be on two,
+    /// as it was and later as it is.
     ///
     /// # Errors
     /// [`Error::Reembedded`] if they are others by now, [`Error::Store`] if they cannot be read.
-    pub(crate) async fn page(
-        self: &Arc<Self>,
-        key: &SpaceKey,
-        shape: &Shape,
-        after: u64,
-    ) -> Result<Page, Error> {
-        let (engine, space) = (Arc::clone(self), self.spaces.get(key));
-        let Some(space) = space else { return Ok(Page::default()) };
-        if space.shape() != shape {
-            return Err(Error::Reembedded);
-        }
-        let read = move || engine.store.page(&space, after, PAGE_BYTES);
-        self.telemetry.spawn_blocking(read).await.map_err(Error::Task)?
+    pub(crate) async fn page(&self, key: &SpaceKey, shape: &Shape, after: u64) -> Result<Page, Error> {
+        let shape = shape.clone();
+        let read = move |view: &dyn View| {
+            if *view.shape() == shape { page(view, after, PAGE_BYTES) } else { Err(Error::Reembedded) }
+        };
+        Ok(self.store.look(key, read).await?.unwrap_or_default())
     }
 
     /// Returns what the vectors of the space of `key` are, or would be.
     pub(crate) fn shape(&self, key: &SpaceKey) -> Shape {
-        self.spaces.get(key).map_or_else(|| self.shape.clone(), |space| space.shape().clone())
+        self.store.find(key).map_or_else(|| self.shape.clone(), |space| space.shape().clone())
     }
 
     /// Makes sure that vectors of `shape` may be put into the space of `key`, which is made if it is missing.
@@ -150,16 +121,11 @@ impl Engine {
     /// # Errors
     /// [`Error::Mixed`] if it is there of another shape, and those of a write.
     pub(crate) async fn admit(self: &Arc<Self>, key: &SpaceKey, shape: Shape) -> Result<(), Error> {
-        if let Some(space) = self.spaces.get(key)
-            && *space.shape() != shape
-        {
-            return Err(Error::Mixed { given: shape.to_string(), ours: space.shape().to_string() });
-        }
         let (given, room) = (shape.to_string(), self.room().await?);
         let made = self.store.create(key, &shape).await;
         drop(room);
         match made {
-            Ok((number, _)) => self.spaces.made(key, number, &shape).map(drop).ok_or(Error::NoNamespace),
+            Ok(_) => self.store.find(key).map(drop).ok_or(Error::NoNamespace),
             Err(Error::Exists(ours)) => Err(Error::Mixed { given, ours }),
             Err(error) => Err(error),
         }
@@ -200,4 +166,27 @@ impl Engine {
         }
         Ok(made)
     }
+}
+
+/// Reads the memories after number `after` until they have about `bytes`.
+fn page(view: &dyn View, after: u64, bytes: usize) -> Result<Page, Error> {
+    // About as many digits as a vector takes in a line.
+    let vector = view.shape().dimensions * 12;
+    let (mut memories, mut taken, mut next) = (Vec::new(), 0, None);
+    view.each(after, &mut |seq, memory| {
+        taken += memory.bytes() + vector + OVERHEAD_BYTES;
+        memories.push((seq, memory));
+        if taken < bytes {
+            return ControlFlow::Continue(());
+        }
+        next = Some(seq);
+        ControlFlow::Break(())
+    })?;
+    let mut records = Vec::with_capacity(memories.len());
+    for (seq, memory) in memories {
+        // One whose vector cannot be read is left out, as it is of recalls.
+        let vector = view.vector(seq)?;
+        records.extend(vector.map(|embedding| Record { memory: Arc::new(memory), embedding }));
+    }
+    Ok(Page { records, after: next })
 }

@@ -20,7 +20,7 @@ use clock::Clock;
 use parking_lot::Mutex;
 
 use self::asked::Asked;
-use crate::{query::Query, recall::Answer, space::Space};
+use crate::{known::Known, query::Query, recall::Answer};
 
 /// Bytes that an answer takes beside its memories, and each memory beside its words, about.
 const OVERHEAD_BYTES: usize = 300;
@@ -97,7 +97,7 @@ impl Answers {
     }
 
     /// Keeps the answer to `query` until the next write to `space`. One that has vectors is not kept: they are most of its bytes.
-    pub(crate) fn keep(&self, space: &Space, query: Query, answer: &Arc<Answer>) {
+    pub(crate) fn keep(&self, space: &Known, query: Query, answer: &Arc<Answer>) {
         if query.include_embedding {
             return;
         }
@@ -112,7 +112,7 @@ impl Answers {
 
     /// Lets go of what was known before the write that made `generation`: nobody can find it any more, and what it holds of the
     /// dead has to go as well.
-    pub(crate) fn forget_before(&self, space: &Space, generation: u64) {
+    pub(crate) fn forget_before(&self, space: &Known, generation: u64) {
         if space.take_answered() {
             let number = space.number();
             self.entries.invalidate_if(|key, _| key.space == number && key.generation < generation);
@@ -156,10 +156,11 @@ mod tests {
 
     use super::{Answers, Key, Room};
     use crate::{
-        index::{Fresh, Index},
+        index::Fresh,
+        known::{Known, Total},
         query::Query,
         recall::Answer,
-        space::{Metric, Shape, Space},
+        shape::{Metric, Shape},
     };
 
     const TTL: Duration = Duration::from_secs(600);
@@ -175,9 +176,9 @@ mod tests {
         }
     }
 
-    fn space(generation: u64) -> Space {
+    fn space(generation: u64) -> Known {
         let shape = Shape { embedder: Shape::BROUGHT.to_owned(), dimensions: 1, metric: Metric::Cosine };
-        Space::new(1, shape, Index::new(Metric::Cosine, 1, generation))
+        Known::new(1, shape, generation, Total::default())
     }
 
     fn query() -> Query {

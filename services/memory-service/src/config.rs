@@ -10,7 +10,7 @@ use crate::{
     answers::Room,
     error::Error,
     hygiene::settle::{Duplicates, Manner},
-    space::Shape,
+    shape::Shape,
     store,
     upkeep::{Policy, prune::Quotas},
 };
@@ -86,6 +86,11 @@ config::settings! {
         pub memory_parallel_queries: bool = "true", unit "switch";
         /// How long what was forgotten can be undone, on the agent clock; then its bytes go too. 0: it is gone at once.
         pub memory_undo_window: Duration = "24h", unit "duration", range "0s" to "30d";
+        /// How long after the last time the store's file is written anew at the earliest, without what was removed for good; upkeep does it where something was. What
+        /// is purged by `Purge` goes at once.
+        pub memory_erase_interval: Duration = "24h", unit "duration", range "0s" to "30d";
+        /// Most bytes of writes that are kept in memory while that is done, to be written to the new file too; more end it, and the next round tries again.
+        pub memory_erase_bytes: ByteSize = "256MiB", unit "bytes", range "1MiB" to "64GiB";
         /// Most memories of a namespace: what is worth least beyond them goes. 0: there is no such limit.
         pub memory_max: u64 = "50000", unit "memories", range "0" to "1000000000";
         /// Most memories of single categories in a namespace, `category=number` with commas between. Empty: there is no such limit.

@@ -1,6 +1,5 @@
 //! The service without its wire: remember, recall, explain, get, forget, count.
 
-mod checkpoints;
 mod completes;
 mod forgets;
 mod makers;
@@ -12,8 +11,6 @@ mod writes;
 
 use std::{
     collections::BTreeMap,
-    num::NonZero,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -23,63 +20,41 @@ use std::{
 
 use caching::Resize;
 use clock::Clock;
-use journal::State;
 use telemetry::{Counter, Gauge, KeyValue, Telemetry, names};
-use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::writes::Hygiene;
 pub(crate) use self::{
     forgets::{Going, Pruned},
+    makers::Makers,
     recalls::{Explained, Planned},
     reembeds::Reembedding,
     writes::Remembered,
 };
-use self::{makers::Makers, writes::Hygiene};
 use crate::{
     answers::{Answers, AnswersStats},
+    backend::{Backend, Census, Done},
     config::Config,
     error::Error,
-    index::Index,
-    memory::{Change, Memory},
-    plan::Planner,
-    recall::calibration,
-    space::{Gate, Shape, Space, SpaceKey, Written},
-    spaces::Spaces,
-    store::{Committed, Store},
+    local::Local,
+    memory::{Memory, Record},
+    shape::{Shape, SpaceKey},
     upkeep::{Policy, accounts::Account},
-    vector::pool::Pool,
 };
 
 /// Writes that may be on their way at a time; more wait for room.
 const WRITES: u32 = 4096;
 
-/// Keeps memories and finds them.
+/// Keeps memories and finds them, by the backend `B`.
 #[derive(Debug)]
-pub(crate) struct Engine {
-    pub(crate) store: Store,
-    pub(crate) spaces: Spaces,
+pub(crate) struct Engine<B = Local> {
+    pub(crate) store: B,
     /// What a space is made of unless it is said.
     pub(crate) shape: Shape,
-    /// Where snapshots go.
-    pub(crate) snapshots: Option<PathBuf>,
     pub(crate) answers: Answers,
-    planner: Arc<Planner>,
-    /// Where what the planner learned is kept.
-    learned: PathBuf,
     /// Who embeds what is remembered and what is asked.
     pub(crate) makers: Makers,
-    /// A re-embedding began.
-    begun: Notify,
     query_timeout: Duration,
-    /// Threads a large scan is split over.
-    threads: usize,
-    /// Most candidates that a task of a scan takes.
-    batch: usize,
-    /// As many recalls as there are cores: more would only share them.
-    scans: Arc<Semaphore>,
-    /// Who compares vectors: threads of its own, so that no async worker ever does.
-    pool: Arc<Pool>,
-    /// Most full vectors that are read to prove the order of an answer.
-    reads: usize,
     half_life: Duration,
     writes: Arc<Semaphore>,
     hygiene: Hygiene,
@@ -92,13 +67,6 @@ pub(crate) struct Engine {
     hit_rate: Gauge,
     count: Gauge,
     quarantined: Gauge,
-    /// Memories that cannot be read.
-    corrupt: Counter,
-    /// How often what is in memory is written down, and from how many memories of a space on.
-    checkpoints: Duration,
-    /// A space has changed so much that its checkpoint should not wait.
-    far: Notify,
-    checkpoints_from: u64,
     clock: Clock,
     pub(crate) telemetry: Telemetry,
 }
@@ -144,14 +112,37 @@ impl Engine {
         telemetry: Telemetry,
         clock: Clock,
     ) -> Result<Arc<Self>, Error> {
-        let shape = makers.shape();
-        let options = config.store(&shape, makers.next_shape());
-        let (store, loaded) = Store::open(&options, &clock, &telemetry).await?;
-        let damaged = telemetry.counter(names::MEMORY_CORRUPT);
-        damaged.add(loaded.corrupt, &[]);
-        let (corrupt, quarantined) = (loaded.corrupt, loaded.quarantined.len());
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let threads = if config.memory_parallel_queries { cores } else { 1 };
+        let (shape, other) = (makers.shape(), makers.next_shape());
+        let store = Local::open(config, &shape, other, telemetry.clone(), &clock).await?;
+        Self::over(store, makers, config, telemetry, clock)
+    }
+
+    /// Measures what the planner's kinds of work cost here, and keeps it.
+    pub(crate) async fn calibrate(&self) {
+        self.store.calibrate(self.shape.dimensions).await;
+    }
+
+    /// Looks whether a file that could not be read waits for somebody, and returns whether there is none.
+    pub(crate) fn is_whole(&self) -> bool {
+        let files = self.store.quarantined();
+        #[expect(clippy::cast_precision_loss, reason = "nobody has 2⁵² files")]
+        self.quarantined.set(files as f64, &[]);
+        files == 0
+    }
+}
+
+impl<B: Backend> Engine<B> {
+    /// Begins with what is in `store`, whose default spaces are of what `makers` make.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where a setting cannot be read.
+    pub(crate) fn over(
+        store: B,
+        makers: Makers,
+        config: &Config,
+        telemetry: Telemetry,
+        clock: Clock,
+    ) -> Result<Arc<Self>, Error> {
         let capacity = telemetry.gauge(names::CACHE_CAPACITY);
         show(&capacity, config.memory_query_cache_size);
         let resized = move |resize: &Resize| {
@@ -159,26 +150,12 @@ impl Engine {
             show(&capacity, now);
             tracing::info!(previous, capacity = now, why, "resized the query cache");
         };
-        let learned = config.memory_dir.join(calibration::FILE);
-        let file = learned.clone();
-        let costs = telemetry.spawn_blocking(move || calibration::load(&file)).await.map_err(Error::Task)?;
         let engine = Arc::new(Self {
             store,
-            spaces: Spaces::new(loaded.spaces),
-            shape,
-            snapshots: config.memory_snapshot_dir.clone(),
+            shape: makers.shape(),
             answers: Answers::new(config.answers(), clock.clone(), Some(Arc::new(resized))),
-            planner: Arc::new(Planner::new(costs)),
-            learned,
             makers,
-            begun: Notify::new(),
             query_timeout: config.query_timeout,
-            threads,
-            batch: config.memory_query_batch_size,
-            scans: Arc::new(Semaphore::new(cores)),
-            // Each of the recalls that run has one job at most.
-            pool: Arc::new(Pool::new(threads, cores).map_err(Error::Threads)?),
-            reads: config.memory_max_reads,
             half_life: config.memory_half_life,
             writes: Arc::new(Semaphore::new(WRITES as usize)),
             hygiene: Hygiene::new(config),
@@ -190,23 +167,10 @@ impl Engine {
             hit_rate: telemetry.gauge(names::CACHE_HIT_RATE),
             count: telemetry.gauge(names::MEMORY_COUNT),
             quarantined: telemetry.gauge(names::MEMORY_QUARANTINED),
-            corrupt: damaged,
-            checkpoints: config.memory_checkpoint_interval,
-            far: Notify::new(),
-            checkpoints_from: config.memory_checkpoint_min,
             clock,
             telemetry,
         });
-        let memories = engine.count_all();
-        tracing::info!(
-            memories,
-            corrupt,
-            quarantined,
-            store_bytes = engine.store.bytes(),
-            "memories are loaded"
-        );
-        engine.sweep();
-        engine.sweep_sets().await?;
+        engine.count_all();
         Ok(engine)
     }
 
@@ -215,52 +179,35 @@ impl Engine {
     /// # Errors
     /// [`Error::NotFound`], and [`Error::Store`] if it cannot be read.
     pub(crate) async fn get(
-        self: &Arc<Self>,
+        &self,
         key: &SpaceKey,
         id: String,
     ) -> Result<(Arc<Memory>, Vec<f32>, Account), Error> {
-        let (engine, space) = (Arc::clone(self), self.spaces.get(key).ok_or(Error::NotFound)?);
-        let read = move || {
-            let found = engine.store.get(space.site(), &id)?;
-            let seq = engine.store.seq(space.number(), &id)?;
-            let account = seq.map(|seq| space.accounts().of(seq)).unwrap_or_default();
-            Ok::<_, Error>(found.map(|(memory, vector)| (memory, vector, account)))
-        };
-        let found = self.telemetry.spawn_blocking(read).await.map_err(Error::Task)??;
-        let now = self.clock.now();
-        found.filter(|(memory, ..)| memory.expires.is_none_or(|at| now < at)).ok_or(Error::NotFound)
+        let space = self.store.find(key).ok_or(Error::NotFound)?;
+        let (found, now) = (self.store.get(&space, id).await?, self.clock.now());
+        let (seq, (memory, vector)) = found.ok_or(Error::NotFound)?;
+        let is_there = memory.expires.is_none_or(|at| now < at);
+        is_there.then(|| (memory, vector, space.accounts().of(seq))).ok_or(Error::NotFound)
     }
 
     /// Returns the statistics of the space of `key`.
     pub(crate) fn stats(&self, key: &SpaceKey) -> Stats {
         let space = self.space(key);
+        let Census { categories, bytes, costs } = self.store.census(&space);
         let (cache_hits, cache_misses) = space.counts();
-        let index = space.index();
         Stats {
-            memories: index.len(),
-            categories: index.categories(),
+            memories: space.memories(),
+            categories,
             dimensions: space.shape().dimensions,
             embedder: space.shape().embedder.clone(),
-            store_bytes: self.store.bytes(),
+            store_bytes: bytes,
             cache_hits,
             cache_misses,
-            generation: index.generation(),
+            generation: space.generation(),
             plans: space.plans().map(|(plan, count)| (plan.as_str(), count)).collect(),
             answers: self.answers.stats(),
-            costs: self.planner.costs().named().collect(),
+            costs,
         }
-    }
-
-    /// Measures what the planner's kinds of work cost here, and keeps it. Takes a few milliseconds off the async workers.
-    pub(crate) async fn calibrate(&self) {
-        let (planner, pool, threads) = (Arc::clone(&self.planner), Arc::clone(&self.pool), self.threads);
-        let dimensions = self.shape.dimensions;
-        let measure = move || calibration::measure(&planner, &pool, dimensions, threads);
-        if let Err(error) = self.telemetry.spawn_blocking(measure).await {
-            tracing::warn!(%error, "the costs of plans could not be measured");
-            return;
-        }
-        self.keep_costs().await;
     }
 
     /// Returns the agent clock's now.
@@ -270,20 +217,12 @@ impl Engine {
 
     /// Returns how many values the vectors of the space of `key` have.
     pub(crate) fn dimensions(&self, key: &SpaceKey) -> usize {
-        self.spaces.get(key).map_or(self.shape.dimensions, |space| space.shape().dimensions)
+        self.shape(key).dimensions
     }
 
-    /// Looks whether a file that could not be read waits for somebody, and returns whether there is none.
-    pub(crate) fn is_whole(&self) -> bool {
-        let files = self.store.quarantined().len();
-        #[expect(clippy::cast_precision_loss, reason = "nobody has 2⁵² files")]
-        self.quarantined.set(files as f64, &[]);
-        files == 0
-    }
-
-    /// Returns whether the store takes writes; memories are recalled as long as it is not closed.
-    pub(crate) fn state(&self) -> State {
-        self.store.state()
+    /// Returns whether memories are recalled.
+    pub(crate) fn is_open(&self) -> bool {
+        self.store.is_open()
     }
 
     /// Waits until the writes on their way are done, takes no more and lets go of the store.
@@ -291,9 +230,6 @@ impl Engine {
         // Never given back: whoever comes later waits for room until the semaphore closes and says so.
         let _all = self.writes.acquire_many(WRITES).await;
         self.writes.close();
-        self.checkpoint().await;
-        self.save_accounts().await;
-        self.keep_costs().await;
         self.store.close().await;
     }
 
@@ -302,51 +238,24 @@ impl Engine {
         Arc::clone(&self.writes).acquire_owned().await.map_err(|_| Error::NotReady)
     }
 
-    /// The one way in which a space's memories change: on disk, then in memory, then out of the query cache.
-    async fn write(&self, key: &SpaceKey, shape: &Shape, change: &Arc<Change>) -> Result<u32, Error> {
-        let _gate = self.gate(key).await;
-        let committed = self.store.commit(key, shape, change).await?;
-        let touched = committed.touched;
-        self.take_over(key, committed, Arc::clone(change)).await;
-        Ok(touched)
+    /// Stores `records`, whose vectors are of `shape`, and returns how many memories they replaced.
+    async fn write(&self, key: &SpaceKey, shape: &Shape, records: Vec<Record>) -> Result<u32, Error> {
+        let done = self.store.put(key, shape, records).await?;
+        self.take_over(&done);
+        Ok(done.touched)
     }
 
-    /// Goes through the gate of the space of `key`, if it is there: until this is dropped, it does not change to other vectors.
-    async fn gate(&self, key: &SpaceKey) -> Option<OwnedRwLockReadGuard<()>> {
-        let gate: Arc<Gate> = self.spaces.get(key)?.gate();
-        Some(gate.read_owned().await)
-    }
-
-    /// Takes over what is on disk: into memory, then out of the query cache.
-    async fn take_over(&self, key: &SpaceKey, committed: Committed, change: Arc<Change>) {
-        if let (Some(generation), Some(space)) = (committed.generation, self.spaces.of(key, &committed)) {
-            let (first, removed) = (committed.first, committed.removed);
-            space.apply(generation, Written { change, first, removed }).await;
-            self.answers.forget_before(&space, generation);
-            self.note_written(&space, first);
+    /// Takes over a write that is kept and found: out of the query cache goes what was known before it.
+    fn take_over(&self, done: &Done) {
+        if let (Some(generation), Some(space)) = (done.generation, &done.space) {
+            self.answers.forget_before(space, generation);
             self.count_all();
         }
     }
 
-    /// Writes down what the planner learned; where that fails, the next start measures again.
-    async fn keep_costs(&self) {
-        let (file, costs) = (self.learned.clone(), self.planner.costs());
-        let kept = self.telemetry.spawn_blocking(move || calibration::keep(&file, costs)).await;
-        if let Ok(Err(error)) = kept {
-            tracing::warn!(%error, "the costs of plans could not be kept");
-        }
-    }
-
     /// Returns the space of `key`; one without memories if nothing was ever written to it.
-    fn space(&self, key: &SpaceKey) -> Arc<Space> {
-        let bare = || {
-            Arc::new(Space::new(
-                0,
-                self.shape.clone(),
-                Index::new(self.shape.metric, self.shape.dimensions, 0),
-            ))
-        };
-        self.spaces.get(key).unwrap_or_else(bare)
+    fn space(&self, key: &SpaceKey) -> Arc<B::Space> {
+        self.store.find(key).unwrap_or_else(|| self.store.bare(self.shape.clone()))
     }
 
     fn note_read(&self, hit: bool) {
@@ -358,12 +267,10 @@ impl Engine {
         self.hit_rate.set(rate, &[KeyValue::new(names::CACHE, "memory_query")]);
     }
 
-    /// Measures how many memories there are and returns it.
-    pub(crate) fn count_all(&self) -> u64 {
-        let count = self.spaces.memories();
+    /// Shows how many memories there are.
+    pub(crate) fn count_all(&self) {
         #[expect(clippy::cast_precision_loss, reason = "row numbers have 32 bits")]
-        self.count.set(count as f64, &[]);
-        count
+        self.count.set(self.store.memories() as f64, &[]);
     }
 }
 

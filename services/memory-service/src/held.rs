@@ -5,9 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     memory::{Change, Memory, Record},
     recall::contents::Contents,
-    space::Written,
-    store::Removed,
     vector::source::{Unread, Vectors},
+    written::{Removed, Written},
 };
 
 /// Memories by id and by number.

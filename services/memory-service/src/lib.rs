@@ -29,6 +29,7 @@
 
 mod administer;
 mod answers;
+mod backend;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod config;
@@ -39,17 +40,21 @@ mod explain;
 mod held;
 mod hygiene;
 mod index;
+mod known;
+mod local;
 mod memory;
 mod plan;
 mod query;
 mod recall;
 mod server;
+mod shape;
 mod space;
 mod spaces;
 mod stop;
 mod store;
 mod upkeep;
 mod vector;
+mod written;
 
 use std::{
     net::SocketAddr,
@@ -57,7 +62,6 @@ use std::{
 };
 
 use ::clock::Clock;
-use journal::State;
 use telemetry::Telemetry;
 use tokio::sync::{oneshot, watch};
 
@@ -109,7 +113,7 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
             tell.send_replace(Some(engine.is_whole()));
         }
         // What is still being read is not served anyway.
-        async move { engine.is_none_or(|engine| !matches!(engine.state(), State::Closed)) }
+        async move { engine.is_none_or(|engine| engine.is_open()) }
     };
     let host = host
         .add(adapter.into_service())
@@ -147,7 +151,7 @@ impl Bound {
             Ok(async move {
                 opened.calibrate().await;
                 tokio::select! {
-                    never = opened.keep_checkpoints() => match never {},
+                    never = opened.store.keep_checkpoints() => match never {},
                     never = opened.keep_up() => match never {},
                     never = opened.keep_reembedding() => match never {},
                     _ = ended => {}

@@ -5,6 +5,8 @@ use std::{
     time::SystemTime,
 };
 
+#[cfg(test)]
+use crate::memory::Memory;
 use crate::{recall::fusion::Weights, vector::metric::Metric};
 
 /// A question in canonical form: names are sorted and occur once, the limit is resolved. Its equality is the query cache's.
@@ -74,6 +76,26 @@ pub(crate) struct Filter {
     pub(crate) end: Option<SystemTime>,
     /// Only memories at least this sure; 0: all.
     pub(crate) min_confidence: f64,
+}
+
+#[cfg(test)]
+impl Filter {
+    /// Returns whether `memory` is a candidate at `now`, by a look at it.
+    pub(crate) fn passes(&self, memory: &Memory, now: SystemTime) -> bool {
+        let among = |names: &[String], own: &str| names.is_empty() || names.iter().any(|name| name == own);
+        let any =
+            |names: &[String], own: &[String]| names.is_empty() || own.iter().any(|own| among(names, own));
+        let thread = memory.place.as_ref().map(|place| place.thread.as_str());
+        among(&self.categories, &memory.category)
+            && any(&self.pools, &memory.pools)
+            && among(&self.agents, &memory.agent)
+            && any(&self.tags, &memory.tags)
+            && (self.threads.is_empty() || thread.is_some_and(|thread| among(&self.threads, thread)))
+            && memory.expires.is_none_or(|at| now < at)
+            && self.start.is_none_or(|start| start <= memory.time)
+            && self.end.is_none_or(|end| memory.time < end)
+            && memory.confidence >= self.min_confidence
+    }
 }
 
 impl Likeness {

@@ -80,6 +80,14 @@ pub(crate) struct Wanted {
     step: Node,
 }
 
+impl Wanted {
+    /// Returns the vector that candidates are compared with, if they are.
+    #[cfg(test)]
+    pub(crate) fn vector(&self) -> Option<&[f32]> {
+        self.vector.as_deref()
+    }
+}
+
 /// What a recall may use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Means<'a, C> {

@@ -1,60 +1,24 @@
-//! A space: one namespace of one tenant, its memories, and the one place where a write reaches them.
+//! A space in memory: what is known of it, its index, and the one place where a write reaches them.
 
 use std::{
     collections::BTreeMap,
-    fmt,
-    ops::RangeInclusive,
+    ops::Deref,
     sync::{
         Arc,
-        atomic::{
-            AtomicBool, AtomicU64,
-            Ordering::{Relaxed, SeqCst},
-        },
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
-use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
-use tokio::sync::watch;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
-pub(crate) use crate::vector::metric::Metric;
 use crate::{
     index::Index,
-    memory::Change,
-    plan::Strategy,
-    store::{Mark, Removed, Site},
-    upkeep::accounts::Accounts,
+    known::{Known, Total},
+    shape::Shape,
+    store::{Mark, Site},
+    upkeep::reembed::Job,
+    written::Written,
 };
-
-/// Whose memories, and which of them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct SpaceKey {
-    /// The tenant.
-    pub(crate) tenant: Arc<str>,
-    /// The namespace, at most 128 bytes; empty: the tenant's default one.
-    pub(crate) namespace: Arc<str>,
-}
-
-/// What the vectors of a space are; those of two shapes cannot be compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Shape {
-    /// Who makes them, such as `hashing-256`; [`Shape::BROUGHT`] if only callers do.
-    pub(crate) embedder: String,
-    /// Values of a vector.
-    pub(crate) dimensions: usize,
-    /// How two of them are compared.
-    pub(crate) metric: Metric,
-}
-
-/// A write that is on disk, as memory takes it over.
-#[derive(Clone, Debug)]
-pub(crate) struct Written {
-    /// What was written.
-    pub(crate) change: Arc<Change>,
-    /// The number of the first record that was put; the others follow it. No number is given twice.
-    pub(crate) first: u64,
-    /// What was replaced or deleted; of the write itself if it puts an id twice.
-    pub(crate) removed: Vec<Removed>,
-}
 
 /// Lets many writers in, or one who needs to be alone.
 pub(crate) type Gate = tokio::sync::RwLock<()>;
@@ -62,8 +26,7 @@ pub(crate) type Gate = tokio::sync::RwLock<()>;
 /// The memories of one space.
 #[derive(Debug)]
 pub(crate) struct Space {
-    number: u32,
-    shape: Shape,
+    known: Arc<Known>,
     /// The set that its vectors lie in.
     vectors: u32,
     /// Who writes holds it for reading until the write is seen; who changes the space to another set holds it alone.
@@ -71,65 +34,33 @@ pub(crate) struct Space {
     index: RwLock<Index>,
     /// Writes that are on disk and whose predecessor has not been applied yet, by generation.
     early: Mutex<BTreeMap<u64, Written>>,
-    /// The last generation that was applied; the greatest of all once the space is dropped.
-    applied: watch::Sender<u64>,
-    hits: AtomicU64,
-    misses: AtomicU64,
-    /// How often each plan was run, in the order of [`Strategy::ALL`].
-    plans: [AtomicU64; Strategy::ALL.len()],
-    /// How often its memories were recalled and said.
-    accounts: Arc<Mutex<Accounts>>,
-    /// Whether the query cache may hold an answer.
-    answered: AtomicBool,
     /// The write after which the last checkpoint was taken, and the last memory in it.
     kept: AtomicU64,
     kept_last: AtomicU64,
 }
 
-impl SpaceKey {
-    /// Names a space.
-    pub(crate) fn new(tenant: impl Into<Arc<str>>, namespace: impl Into<Arc<str>>) -> Self {
-        Self { tenant: tenant.into(), namespace: namespace.into() }
-    }
-}
+impl Deref for Space {
+    type Target = Known;
 
-impl Shape {
-    /// The name in place of an embedder's where callers bring every vector.
-    pub(crate) const BROUGHT: &'static str = "none";
-    /// Values that a vector may have.
-    pub(crate) const DIMENSIONS: RangeInclusive<usize> = 16..=4096;
-
-    /// Returns whether its vectors are made without a model, by what every service has.
-    pub(crate) fn is_hashing(&self) -> bool {
-        let Self { embedder, dimensions, .. } = self;
-        Self::DIMENSIONS.contains(dimensions) && *embedder == format!("hashing-{dimensions}")
-    }
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { embedder, dimensions, metric } = self;
-        write!(f, "embedder {embedder}, {dimensions} dimensions, metric {metric:?}")
+    fn deref(&self) -> &Known {
+        &self.known
     }
 }
 
 impl Space {
-    /// Makes a space from what was loaded.
-    pub(crate) fn new(number: u32, shape: Shape, index: Index) -> Self {
-        let applied = watch::Sender::new(index.generation());
+    /// Makes a space from what was loaded; its memories count in `total`, and its vectors lie in the set of its number.
+    pub(crate) fn new(number: u32, shape: Shape, index: Index, total: Total) -> Self {
+        Self::of(Known::new(number, shape, index.generation(), total), number, index)
+    }
+
+    fn of(known: Known, vectors: u32, index: Index) -> Self {
+        known.holds(index.len());
         Self {
-            number,
-            shape,
-            vectors: number,
+            known: Arc::new(known),
+            vectors,
             gate: Arc::default(),
             index: RwLock::new(index),
             early: Mutex::default(),
-            applied,
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
-            plans: Default::default(),
-            accounts: Arc::default(),
-            answered: AtomicBool::new(false),
             kept: AtomicU64::new(0),
             kept_last: AtomicU64::new(0),
         }
@@ -143,36 +74,25 @@ impl Space {
 
     /// Makes what takes the place of this space once its vectors are made anew: of another shape, in the set `vectors`, as `index` has them.
     pub(crate) fn successor(&self, shape: Shape, vectors: u32, index: Index) -> Self {
-        let count = |counter: &AtomicU64| AtomicU64::new(counter.load(Relaxed));
-        Self {
-            gate: Arc::clone(&self.gate),
-            accounts: Arc::clone(&self.accounts),
-            hits: count(&self.hits),
-            misses: count(&self.misses),
-            plans: self.plans.each_ref().map(count),
-            ..Self::new(self.number, shape, index).in_set(vectors)
-        }
+        let known = self.known.successor(shape, index.generation());
+        Self { gate: self.gate(), ..Self::of(known, vectors, index) }
     }
 
     /// Makes a space that is in no store, of vectors that callers bring.
     pub(crate) fn apart(index: Index) -> Self {
         let (metric, dimensions) = (index.metric(), index.dimensions());
-        Self::new(0, Shape { embedder: Shape::BROUGHT.to_owned(), dimensions, metric }, index)
+        let shape = Shape { embedder: Shape::BROUGHT.to_owned(), dimensions, metric };
+        Self::new(0, shape, index, Total::default())
     }
 
-    /// Returns its number, which no other space has.
-    pub(crate) fn number(&self) -> u32 {
-        self.number
-    }
-
-    /// Returns what its vectors are.
-    pub(crate) fn shape(&self) -> &Shape {
-        &self.shape
+    /// Returns what everybody may know of it.
+    pub(crate) fn known(&self) -> &Arc<Known> {
+        &self.known
     }
 
     /// Returns where its rows lie.
     pub(crate) fn site(&self) -> Site {
-        Site { space: self.number, vectors: self.vectors, dimensions: self.shape.dimensions }
+        Site { space: self.number(), vectors: self.vectors, dimensions: self.shape().dimensions }
     }
 
     /// Returns what writers hold for reading.
@@ -180,14 +100,9 @@ impl Space {
         Arc::clone(&self.gate)
     }
 
-    /// Returns whether it was dropped, or another has taken its place.
-    pub(crate) fn is_over(&self) -> bool {
-        self.generation() == u64::MAX
-    }
-
-    /// Returns the number of the last write that is seen.
-    pub(crate) fn generation(&self) -> u64 {
-        *self.applied.borrow()
+    /// Returns how many memories `job` has still to come to.
+    pub(crate) fn left_of(&self, job: &Job) -> u64 {
+        self.index().after(job.after)
     }
 
     /// Returns the memories for a short look; a scan takes a selection and lets go.
@@ -214,29 +129,37 @@ impl Space {
             }
             let mut next = self.generation().saturating_add(1);
             while let Some(written) = early.remove(&next) {
-                self.index.write().apply(&written, next);
-                self.accounts.lock().follow(&written);
-                self.applied.send_replace(next);
+                self.change(|index| index.apply(&written, next));
+                self.accounts().follow(&written);
+                self.known.reached(next);
                 next += 1;
             }
         }
-        self.reached(generation).await;
-    }
-
-    /// Waits until the write that made `generation` is seen, or the space is dropped.
-    pub(crate) async fn reached(&self, generation: u64) {
-        // The sender is ours, so the wait ends only when the generation is reached.
-        drop(self.applied.subscribe().wait_for(|applied| *applied >= generation).await);
-    }
-
-    /// Returns how often its memories were recalled and said, for a short look or change.
-    pub(crate) fn accounts(&self) -> MutexGuard<'_, Accounts> {
-        self.accounts.lock()
+        self.known.wait_for(generation).await;
     }
 
     /// Leaves out a memory that cannot be read any more.
     pub(crate) fn leave_out(&self, seq: u64) {
-        self.index.write().leave_out([seq]);
+        self.change(|index| index.leave_out([seq]));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Index)) {
+        let mut index = self.index.write();
+        change(&mut index);
+        // What was dropped counts no more.
+        if !self.is_over() {
+            self.known.holds(index.len());
+        }
+    }
+
+    /// Returns whether there is a checkpoint of it.
+    pub(crate) fn has_checkpoint(&self) -> bool {
+        self.kept.load(Relaxed) != 0
+    }
+
+    /// Removes the dead rows.
+    pub(crate) fn compact(&self) {
+        self.index.write().compact();
     }
 
     /// Returns whether a checkpoint of what is seen now is still to be written.
@@ -257,43 +180,9 @@ impl Space {
 
     /// Lets go of everyone who waits for a write: the space was dropped or replaced, and nobody finds it any more.
     pub(crate) fn drop_all(&self) {
-        // Under this lock, so that no write that is being applied sets the generation back.
-        let _early = self.early.lock();
-        self.applied.send_replace(u64::MAX);
-    }
-
-    /// Notes that the query cache holds an answer.
-    pub(crate) fn note_answer(&self) {
-        self.answered.store(true, SeqCst);
-    }
-
-    /// Returns whether the query cache may hold an answer of before, and starts anew: most writes follow another write, and
-    /// need not search the cache.
-    pub(crate) fn take_answered(&self) -> bool {
-        self.answered.swap(false, SeqCst)
-    }
-
-    /// Counts a recall that the query cache answered, or one that had to be run.
-    pub(crate) fn count(&self, hit: bool) {
-        let counter = if hit { &self.hits } else { &self.misses };
-        counter.fetch_add(1, Relaxed);
-    }
-
-    /// Counts a recall that took `strategy`.
-    pub(crate) fn count_plan(&self, strategy: Strategy) {
-        if let Some(place) = Strategy::ALL.iter().position(|one| *one == strategy) {
-            self.plans[place].fetch_add(1, Relaxed);
-        }
-    }
-
-    /// Returns how often each plan was taken.
-    pub(crate) fn plans(&self) -> impl Iterator<Item = (Strategy, u64)> {
-        Strategy::ALL.into_iter().zip(self.plans.iter().map(|count| count.load(Relaxed)))
-    }
-
-    /// Returns the recalls that the query cache answered, and those that had to be run.
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        (self.hits.load(Relaxed), self.misses.load(Relaxed))
+        // Under these locks, so that no write that is being applied sets the generation back.
+        let (_early, _index) = (self.early.lock(), self.index.write());
+        self.known.ended();
     }
 }
 
@@ -301,7 +190,7 @@ impl Space {
 mod tests {
     use std::{sync::Arc, task::Poll, time::UNIX_EPOCH};
 
-    use super::{Metric, Removed, Shape, Space, Written};
+    use super::Space;
     use crate::{
         index::{
             Index,
@@ -309,11 +198,12 @@ mod tests {
         },
         memory::Change,
         query::Filter,
+        shape::Metric,
+        written::{Removed, Written},
     };
 
     fn space() -> Space {
-        let shape = Shape { embedder: "hashing-1".into(), dimensions: 1, metric: Metric::Cosine };
-        Space::new(1, shape, Index::new(Metric::Cosine, 1, 4))
+        Space::apart(Index::new(Metric::Cosine, 1, 4))
     }
 
     fn written(change: Change) -> Written {
@@ -336,15 +226,11 @@ mod tests {
         let mut middle = std::pin::pin!(space.apply(6, put_next("a", 2, 1)));
         assert!(futures::poll!(last.as_mut()).is_pending());
         assert!(futures::poll!(middle.as_mut()).is_pending());
-        assert_eq!(
-            (space.generation(), space.index().len()),
-            (4, 0),
-            "nothing is seen before its predecessor"
-        );
+        assert_eq!((space.generation(), space.memories()), (4, 0), "nothing is seen before its predecessor");
         assert_eq!(futures::poll!(std::pin::pin!(space.apply(5, put("a")))), Poll::Ready(()));
         last.await;
         middle.await;
-        assert_eq!(space.generation(), 7);
+        assert_eq!((space.generation(), space.memories()), (7, 1));
         let left = seqs(&space.index(), &Filter::default(), UNIX_EPOCH);
         assert_eq!(left, [3], "the last commit wins");
     }
@@ -357,6 +243,6 @@ mod tests {
         space.drop_all();
         later.await;
         space.apply(7, put("a")).await;
-        assert_eq!(space.index().len(), 0);
+        assert_eq!(space.memories(), 0);
     }
 }

@@ -14,15 +14,23 @@ use crate::{
 pub(crate) trait Job: Send {
     /// Runs the write and keeps its result; returns whether the transaction may be committed with it.
     fn run(&mut self, transaction: &WriteTransaction) -> bool;
-    /// Answers the caller with the kept result.
-    fn finish(self: Box<Self>);
+    /// Answers the caller with the kept result; returns the write itself if it is to be kept, to be run over another database.
+    fn finish(self: Box<Self>, is_kept: bool) -> Option<Again>;
     /// Answers the caller that the journal takes no writes.
     fn fail(self: Box<Self>, outage: Outage);
+}
+
+/// A write that was committed and can be run again over a copy of what it was run over; it says whether it was not refused.
+pub(crate) struct Again {
+    pub(crate) write: Box<dyn FnMut(&WriteTransaction) -> bool + Send>,
+    /// About how many bytes it holds.
+    pub(crate) bytes: usize,
 }
 
 /// A write, the caller who waits for it, and its room in the queue.
 pub(crate) struct Write<F, T, E> {
     write: F,
+    bytes: usize,
     result: Option<Result<T, Failed<E>>>,
     answer: oneshot::Sender<Result<T, Failed<E>>>,
     _room: OwnedSemaphorePermit,
@@ -31,18 +39,19 @@ pub(crate) struct Write<F, T, E> {
 impl<F, T, E> Write<F, T, E> {
     pub(crate) fn new(
         write: F,
+        bytes: usize,
         answer: oneshot::Sender<Result<T, Failed<E>>>,
         room: OwnedSemaphorePermit,
     ) -> Self {
-        Self { write, result: None, answer, _room: room }
+        Self { write, bytes, result: None, answer, _room: room }
     }
 }
 
 impl<F, T, E> Job for Write<F, T, E>
 where
-    F: FnMut(&WriteTransaction) -> Result<T, E> + Send,
-    T: Send,
-    E: Send,
+    F: FnMut(&WriteTransaction) -> Result<T, E> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
 {
     fn run(&mut self, transaction: &WriteTransaction) -> bool {
         // What the closure may have left half done is only the transaction's, which is undone, or its own, and it never runs again.
@@ -51,9 +60,11 @@ where
         self.result.insert(result).is_ok()
     }
 
-    fn finish(self: Box<Self>) {
+    fn finish(self: Box<Self>, is_kept: bool) -> Option<Again> {
+        let Self { mut write, bytes, result, answer, .. } = *self;
         // A caller that left does not need the answer.
-        drop(self.answer.send(self.result.unwrap_or(Err(Failed::Closed))));
+        drop(answer.send(result.unwrap_or(Err(Failed::Closed))));
+        is_kept.then(|| Again { write: Box::new(move |transaction| write(transaction).is_ok()), bytes })
     }
 
     fn fail(self: Box<Self>, outage: Outage) {

@@ -21,13 +21,18 @@
 //!    opened again over the same file, read-only, its repair in memory too. Writes are refused at once, with a [`Reason`].
 //!    Every second [`Options::spare_bytes`] are written beside the file; once that works the file is opened for writing again.
 //!    The price: readers wait for a repair (about 1.2 s a GB without `quick_repair`) when it begins and when it ends.
-//! 7. **The file is held open for writing only while writes are taken**: a full disk can be made read-only, enlarged, or checked
+//! 7. **A rewrite leaves nothing of what was removed** ([`Journal::rewrite`]). redb does not zero pages that it frees, so what is committed is
+//!    copied into a new file while writers go on; what they commit meanwhile is kept and run again over the copy. A closure therefore
+//!    decides by the transaction and by what it was made with, and by nothing else. The new file takes the place of the old one by a
+//!    rename, between two commits: a process that is killed finds one of them whole. Readers wait for none of it.
+//! 8. **The file is held open for writing only while writes are taken**: a full disk can be made read-only, enlarged, or checked
 //!    under a running service. An advisory lock on it keeps other processes out all the time.
 
 mod batch;
 mod disk;
 mod failure;
 mod overlay;
+mod rewrite;
 mod settings;
 mod slot;
 mod writer;
@@ -40,6 +45,7 @@ use std::{
 };
 
 use config::ByteSize;
+use parking_lot::Mutex;
 use redb::{ReadTransaction, WriteTransaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
 
@@ -50,6 +56,7 @@ use crate::{
 };
 pub use crate::{
     failure::{Failed, Outage, Reason, State},
+    rewrite::Rewritten,
     settings::Settings,
 };
 
@@ -79,6 +86,7 @@ pub struct Options {
 /// [`Journal::close`].
 #[derive(Clone)]
 pub struct Journal {
+    path: Arc<Path>,
     slot: Arc<Slot>,
     orders: mpsc::Sender<Order>,
     state: watch::Receiver<State>,
@@ -87,6 +95,8 @@ pub struct Journal {
     queue: u32,
     unit: usize,
     patience: Duration,
+    /// One rewrite at a time.
+    turn: Arc<Mutex<()>>,
 }
 
 /// Why a journal could not be opened.
@@ -129,6 +139,7 @@ impl Journal {
         writer::start(path, options, medium, Arc::clone(&slot), ordered, sender)?;
         let queue = options.queue.max(1);
         Ok(Self {
+            path: path.into(),
             slot,
             orders,
             state,
@@ -136,6 +147,7 @@ impl Journal {
             queue,
             unit: (options.queue_bytes / queue as usize).max(1),
             patience: options.patience,
+            turn: Arc::default(),
         })
     }
 
@@ -176,7 +188,7 @@ impl Journal {
     {
         let room = self.room(bytes).await?;
         let (answer, answered) = oneshot::channel();
-        let job = Box::new(Write::new(write, answer, room));
+        let job = Box::new(Write::new(write, bytes, answer, room));
         self.orders.send(Order::Write(job)).map_err(|_| Failed::Closed)?;
         answered.await.unwrap_or(Err(Failed::Closed))
     }

@@ -40,10 +40,11 @@ pub(crate) struct Open {
     pub(crate) witness: Arc<Witness>,
 }
 
-/// A snapshot; until it is dropped the database is not replaced.
+/// A snapshot; until it is dropped the database's file is not opened again.
 pub(crate) struct Loan<'a> {
-    // In this order: the turn is over once the snapshot is gone.
+    // In this order: a database that another took the place of closes with its last snapshot, and then the turn is over.
     snapshot: ReadTransaction,
+    _database: Arc<Database>,
     _turn: Turn<'a>,
 }
 
@@ -72,7 +73,11 @@ impl Slot {
         let (turn, open) = self.borrow()?;
         let snapshot = open.database.begin_read().map_err(|error| Failed::Store(Outage::of(error)))?;
         // Asked afterwards: a commit that is not on the disk shows in no snapshot that began before it was known.
-        Ok(if open.witness.is_detached() { None } else { Some(Loan { snapshot, _turn: turn }) })
+        Ok(if open.witness.is_detached() {
+            None
+        } else {
+            Some(Loan { snapshot, _database: open.database, _turn: turn })
+        })
     }
 
     fn borrow<E>(&self) -> Result<(Turn<'_>, Open), Failed<E>> {
@@ -117,6 +122,15 @@ impl Slot {
         drop(inner);
         // Closing it writes and syncs: nobody waits for that at the lock.
         drop(held);
+    }
+
+    /// Lends `open`, which is of another file, from now on. Nobody waits: present readers go on with the one before, which closes with the
+    /// last of them.
+    pub(crate) fn exchange(&self, open: Open) {
+        let before = mem::replace(&mut self.inner.lock().held, Held::Open(open));
+        self.changed.notify_all();
+        // Closing it writes and syncs: nobody waits for that at the lock.
+        drop(before);
     }
 
     /// Lends `open` from now on.

@@ -2,6 +2,7 @@
 
 mod faults;
 mod mixes;
+mod rewrites;
 
 use std::{
     path::Path,

@@ -20,6 +20,7 @@ use crate::{
     batch::{Attempt, Job, attempt},
     disk::{Disk, Witness},
     failure::{Outage, Reason, State},
+    rewrite::{self, Kept, Step},
     slot::{Open, Slot},
 };
 
@@ -36,22 +37,26 @@ pub(crate) enum Order {
     Write(Box<dyn Job>),
     /// A reader met a fault of the disk: see whether it is one of writes too.
     Mend,
+    /// Do this, after what was ordered before.
+    Rewrite(Step),
     /// Commit what was ordered before, and end.
     Close,
 }
 
 /// Owns the database's write side.
 pub(crate) struct Writer {
-    path: PathBuf,
-    options: Options,
-    medium: Medium,
-    slot: Arc<Slot>,
-    state: watch::Sender<State>,
-    witness: Arc<Witness>,
+    pub(crate) path: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) medium: Medium,
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) state: watch::Sender<State>,
+    pub(crate) witness: Arc<Witness>,
     /// When to try again; absent while writes are taken.
     retry: Option<Instant>,
     /// Keeps other processes out.
-    lock: File,
+    pub(crate) lock: File,
+    /// What was committed since a rewrite began, while there is one.
+    pub(crate) kept: Option<Kept>,
 }
 
 /// Returns the medium of an ordinary file.
@@ -113,7 +118,8 @@ impl Writer {
         let open = opened(&options, disk).map_err(failed)?;
         let witness = Arc::clone(&open.witness);
         slot.put(open);
-        Ok(Self { path, options, medium, slot, state, witness, retry: None, lock })
+        rewrite::tidy(&path);
+        Ok(Self { path, options, medium, slot, state, witness, retry: None, lock, kept: None })
     }
 
     fn run(mut self, orders: &Receiver<Order>) {
@@ -143,7 +149,7 @@ impl Writer {
     fn obey(&mut self, first: Order, orders: &Receiver<Order>) -> bool {
         let mut jobs = Vec::new();
         let mut next = Some(first);
-        let mut open = true;
+        let (mut open, mut step) = (true, None);
         while let Some(order) = next {
             match order {
                 Order::Write(job) => jobs.push(job),
@@ -152,11 +158,14 @@ impl Writer {
                         self.degrade(outage);
                     }
                 }
+                Order::Rewrite(ordered) => step = Some(ordered),
                 Order::Close => open = false,
             }
-            next = if open && jobs.len() < self.options.batch { orders.try_recv().ok() } else { None };
+            let is_room = open && step.is_none() && jobs.len() < self.options.batch;
+            next = if is_room { orders.try_recv().ok() } else { None };
         }
         self.commit(jobs);
+        step.into_iter().for_each(|step| self.rewrite(step));
         open
     }
 
@@ -166,11 +175,11 @@ impl Writer {
         while !jobs.is_empty() {
             match self.attempt(&mut jobs[..tried]) {
                 Attempt::Committed => {
-                    jobs.drain(..tried).for_each(Job::finish);
+                    jobs.drain(..tried).for_each(|job| self.finish(job));
                     tried = jobs.len();
                 }
                 Attempt::Refused(index) => {
-                    jobs.remove(index).finish();
+                    jobs.remove(index).finish(false);
                     tried = if index < MOST_AGAIN { jobs.len() } else { index };
                 }
                 Attempt::Failed(outage) => {
@@ -178,10 +187,17 @@ impl Writer {
                     if self.retry.is_none() {
                         self.degrade(outage.clone());
                     }
-                    jobs.drain(..done).for_each(Job::finish);
+                    jobs.drain(..done).for_each(|job| drop(job.finish(false)));
                     jobs.drain(..).for_each(|job| job.fail(outage.clone()));
                 }
             }
+        }
+    }
+
+    fn finish(&mut self, job: Box<dyn Job>) {
+        let again = job.finish(self.kept.is_some());
+        if let (Some(kept), Some(again)) = (&mut self.kept, again) {
+            kept.keep(again);
         }
     }
 
@@ -204,6 +220,8 @@ impl Writer {
     fn degrade(&mut self, outage: Outage) {
         let error: &dyn std::error::Error = &*outage.cause;
         tracing::error!(error, reason = outage.reason.word(), "the journal takes no writes");
+        // A rewrite is given up.
+        self.kept = None;
         self.slot.clear();
         self.read_only(outage);
         // What is no fault of the disk is mended by opening again.

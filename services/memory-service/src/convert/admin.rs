@@ -7,7 +7,7 @@ use rpc::{Check, Fault};
 
 use crate::{
     administer::{Listed, Wish},
-    space::{Metric, SpaceKey},
+    shape::{Metric, SpaceKey},
 };
 
 /// Longest name of a snapshot.

@@ -7,7 +7,7 @@ use rpc::{Check, Fault, time};
 
 use crate::{
     engine::{Going, Pruned},
-    space::SpaceKey,
+    shape::SpaceKey,
     upkeep::{
         audit::{Finding, Report},
         forgettings::{Cause, Forgetting, State},

@@ -6,7 +6,7 @@ use contracts::memory as wire;
 use prost_types::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::space::{Metric, Shape};
+use crate::shape::{Metric, Shape};
 
 /// What is written; a later form gets the next number.
 const FORM: u32 = 1;
@@ -176,7 +176,7 @@ mod tests {
     use super::{header, line, memory, shape};
     use crate::{
         convert,
-        space::{Metric, Shape},
+        shape::{Metric, Shape},
         store::full,
     };
 

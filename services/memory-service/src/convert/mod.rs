@@ -23,7 +23,7 @@ use crate::{
     memory::{Claim, Draft, Expiry, Memory, VECTOR_LENGTHS, length},
     query::{Filter, Likeness, Query, Ranking},
     recall::{Answer, Found, fusion::Weights},
-    space::SpaceKey,
+    shape::SpaceKey,
 };
 
 /// Most memories of a batch, and most ids of a forget.

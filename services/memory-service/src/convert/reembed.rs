@@ -7,7 +7,7 @@ use rpc::{Check, Fault, time};
 
 use crate::{
     engine::Reembedding,
-    space::SpaceKey,
+    shape::SpaceKey,
     upkeep::reembed::{Job, State},
 };
 

@@ -2,9 +2,10 @@
 
 use super::Engine;
 use crate::{
+    backend::Backend,
     error::Error,
     memory::{Draft, Record},
-    space::{Shape, SpaceKey},
+    shape::{Shape, SpaceKey},
 };
 
 /// How the vectors of records came about.
@@ -18,7 +19,7 @@ pub(super) struct Made {
     is_fixed: bool,
 }
 
-impl Engine {
+impl<B: Backend> Engine<B> {
     /// Completes `drafts` for the space of `key`; what comes without a vector is embedded in one batch. Those that come with one say of
     /// which `shape` it is, or that it is of the space's.
     pub(super) async fn complete(

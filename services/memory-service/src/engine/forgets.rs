@@ -6,10 +6,9 @@ use telemetry::{KeyValue, names};
 
 use super::{Engine, surveys::Surveyed};
 use crate::{
+    backend::{Backend, Forget, Which},
     error::Error,
-    memory::Change,
-    space::SpaceKey,
-    store::{Forget, Which},
+    shape::SpaceKey,
     upkeep::{
         forgettings::{Cause, Forgetting},
         prune::{Plan, Reason},
@@ -45,7 +44,7 @@ pub(crate) struct Pruned {
     pub(crate) forgettings: Vec<u64>,
 }
 
-impl Engine {
+impl<B: Backend> Engine<B> {
     /// Forgets the memories of `ids` (each once) and returns how many there were, once they are gone from disk, from memory and from the
     /// query cache, and the number of the forgetting. Goes on if the caller leaves.
     ///
@@ -69,13 +68,11 @@ impl Engine {
         let (engine, room) = (Arc::clone(self), self.room().await?);
         let work = async move {
             let _room = room;
-            let _gate = engine.gate(&key).await;
             let forget = Forget { which, cause, at: engine.clock.now(), window: engine.policy.window };
-            let done = engine.store.forget(&key, &engine.shape, forget).await?;
-            engine.forgotten.add(done.ids.len() as u64, &[KeyValue::new(names::CAUSE, cause.as_str())]);
-            let (touched, number) = (done.committed.touched, done.number);
-            engine.take_over(&key, done.committed, Arc::new(Change::Forget(done.ids))).await;
-            Ok((touched, number))
+            let (done, number) = engine.store.forget(&key, forget).await?;
+            engine.forgotten.add(done.touched.into(), &[KeyValue::new(names::CAUSE, cause.as_str())]);
+            engine.take_over(&done);
+            Ok((done.touched, number))
         };
         self.telemetry.spawn(work).await.map_err(Error::Task)?
     }
@@ -89,11 +86,9 @@ impl Engine {
         let (engine, room) = (Arc::clone(self), self.room().await?);
         let work = async move {
             let _room = room;
-            let _gate = engine.gate(&key).await;
-            let done = engine.store.undo(&key, number, engine.clock.now()).await?;
-            let back = done.records.len() as u64;
-            engine.take_over(&key, done.committed, Arc::new(Change::Put(done.records))).await;
-            Ok((back, done.stayed))
+            let restored = engine.store.undo(&key, number, engine.clock.now()).await?;
+            engine.take_over(&restored.done);
+            Ok((restored.back, restored.stayed))
         };
         self.telemetry.spawn(work).await.map_err(Error::Task)?
     }
@@ -103,7 +98,7 @@ impl Engine {
     /// # Errors
     /// [`Error::NoForgetting`] if there is none of that number, and those of a write; what was removed before stays so.
     pub(crate) async fn purge(self: &Arc<Self>, key: &SpaceKey, number: Option<u64>) -> Result<u64, Error> {
-        let Some(space) = self.spaces.get(key).map(|space| space.number()) else {
+        let Some(space) = self.store.find(key) else {
             return number.map_or(Ok(0), |_| Err(Error::NoForgetting));
         };
         let numbers = match number {
@@ -111,13 +106,19 @@ impl Engine {
                 let found = self.listed(key, number..number.saturating_add(1), 1).await?;
                 found.first().map(|entry| vec![entry.number]).ok_or(Error::NoForgetting)?
             }
-            None => {
-                let engine = Arc::clone(self);
-                let read = move || engine.store.kept(space);
-                self.telemetry.spawn_blocking(read).await.map_err(Error::Task)??
-            }
+            None => self.store.due(&space, None, self.policy.listed).await?.purge,
         };
-        self.purge_all(space, &numbers).await
+        let purged = self.purge_all(space.number(), &numbers).await?;
+        if purged > 0 {
+            let engine = Arc::clone(self);
+            // Behind the caller's back: it rewrites the whole file.
+            self.telemetry.spawn(async move {
+                if let Err(error) = engine.store.erase(engine.clock.now(), true).await {
+                    tracing::warn!(%error, "what was purged is still in the file: upkeep tries again");
+                }
+            });
+        }
+        Ok(purged)
     }
 
     /// Removes for good what the forgettings of `numbers` took, some in each commit.
@@ -142,10 +143,8 @@ impl Engine {
         numbers: Range<u64>,
         most: usize,
     ) -> Result<Vec<Forgetting>, Error> {
-        let (engine, space) = (Arc::clone(self), self.spaces.get(key));
-        let Some(space) = space.map(|space| space.number()) else { return Ok(Vec::new()) };
-        let read = move || engine.store.forgettings(space, numbers, most);
-        self.telemetry.spawn_blocking(read).await.map_err(Error::Task)?
+        let Some(space) = self.store.find(key) else { return Ok(Vec::new()) };
+        self.store.forgettings(space.number(), numbers, most).await
     }
 
     /// Forgets what has expired in the space of `key` and what is over a quota, as the space is at one moment; or only says what that is.

@@ -9,7 +9,7 @@ use embedding::{Cached, Embedder, Hashing};
 use crate::{
     config::Config,
     error::Error,
-    space::{Metric, Shape},
+    shape::{Metric, Shape},
 };
 
 /// Everybody who makes vectors here.

@@ -4,19 +4,15 @@
 //! when none is missing, while everybody goes on; the change itself has the namespace for itself, and catches up with what was written
 //! meanwhile as a start catches up with a checkpoint.
 
-use std::{
-    collections::HashMap,
-    convert::Infallible,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashMap, convert::Infallible, sync::Arc, time::SystemTime};
 
 use super::Engine;
 use crate::{
-    administer::{AGAIN, goes_on},
+    backend::Backend as _,
     error::Error,
-    space::{Shape, Space, SpaceKey},
-    store::{Base, Changed},
+    local::{AGAIN, Alone, Base, Local},
+    shape::{Shape, SpaceKey},
+    space::Space,
     upkeep::reembed::{Job, State, Want},
 };
 
@@ -47,7 +43,7 @@ enum Next {
     Never,
 }
 
-impl Engine {
+impl Engine<Local> {
     /// Begins to make the vectors of the space of `key` anew, by `embedder` (empty: that of the settings), and returns how that stands; as
     /// it stands where it runs already, or is done. Goes on if the caller leaves.
     ///
@@ -64,9 +60,7 @@ impl Engine {
         let aim = self.aim(embedder, dimensions)?;
         let work = async move {
             let _room = room;
-            let now = engine.clock.now();
-            let job = engine.store.begin_reembedding(&key, &aim.embedder, aim.dimensions, now).await?;
-            engine.begun.notify_one();
+            let job = engine.store.begin_reembedding(&key, &aim, engine.clock.now()).await?;
             Ok(engine.stands(&key, job).await)
         };
         self.telemetry.spawn(work).await.map_err(Error::Task)?
@@ -76,11 +70,9 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::NoNamespace`], [`Error::NoReembedding`], and [`Error::Store`] if it cannot be read.
-    pub(crate) async fn reembedding(self: &Arc<Self>, key: SpaceKey) -> Result<Reembedding, Error> {
-        let (engine, wanted) = (Arc::clone(self), key.clone());
-        let read = move || engine.store.reembedding(&wanted);
-        let job = self.telemetry.spawn_blocking(read).await.map_err(Error::Task)??;
-        Ok(self.stands(&key, job).await)
+    pub(crate) async fn reembedding(&self, key: &SpaceKey) -> Result<Reembedding, Error> {
+        let job = self.store.reembedding(key).await?;
+        Ok(self.stands(key, job).await)
     }
 
     /// Ends the re-embedding of the space of `key` if it runs, and returns how it stands. Goes on if the caller leaves.
@@ -92,10 +84,6 @@ impl Engine {
         let work = async move {
             let _room = room;
             let job = engine.store.cancel_reembedding(&key).await?;
-            if job.state == State::Cancelled {
-                // Nobody reads from it but who makes an index of it, in vain.
-                engine.remove_set(job.set, Duration::ZERO);
-            }
             Ok(engine.stands(&key, job).await)
         };
         self.telemetry.spawn(work).await.map_err(Error::Task)?
@@ -109,9 +97,9 @@ impl Engine {
                 Ok(Next::Now) => {}
                 Ok(Next::At(time)) => tokio::select! {
                     () = self.clock.sleep_until(time) => {}
-                    () = self.begun.notified() => {}
+                    () = self.store.begun() => {}
                 },
-                Ok(Next::Never) => self.begun.notified().await,
+                Ok(Next::Never) => self.store.begun().await,
                 Err(error) => {
                     tracing::warn!(%error, "re-embedding cannot go on yet");
                     // Real time: it is the disk that is waited for.
@@ -123,22 +111,17 @@ impl Engine {
 
     /// Takes a step of each job that runs.
     async fn steps(self: &Arc<Self>, bases: &mut Bases) -> Result<Next, Error> {
-        let engine = Arc::clone(self);
-        let read = move || engine.store.running();
-        let running = self.telemetry.spawn_blocking(read).await.map_err(Error::Task)??;
-        bases.retain(|space, _| running.iter().any(|(number, _)| number == space));
-        let (mut next, spaces) = (Next::Never, self.spaces.all());
-        for (number, job) in running {
-            let Some((key, space)) = spaces.iter().find(|(_, space)| space.number() == number) else {
-                continue;
-            };
+        let running = self.store.reembeddings().await?;
+        bases.retain(|number, _| running.iter().any(|(_, space, _)| space.number() == *number));
+        let mut next = Next::Never;
+        for (key, space, job) in running {
             match (job.want(self.clock.now()), &next) {
-                (Want::Nothing, _) | (Want::Pause(_), Next::Now) => continue,
+                (Want::Nothing, _) | (Want::Pause(_), Next::Now) => {}
                 (Want::Pause(until), Next::At(time)) => next = Next::At(until.min(*time)),
                 (Want::Pause(until), Next::Never) => next = Next::At(until),
                 (Want::Page { .. } | Want::Change { .. }, _) => {
                     next = Next::Now;
-                    match self.step(key, space, job, bases).await {
+                    match self.step(&key, &space, job, bases).await {
                         // Somebody ended it meanwhile, or dropped its namespace.
                         Ok(()) | Err(Error::NoReembedding) => {}
                         Err(error) => return Err(error),
@@ -159,14 +142,15 @@ impl Engine {
         if matches!(job.want(self.clock.now()), Want::Page { hold: false, .. }) {
             return self.embed_page(key, space, job).await.map(drop);
         }
-        let base = self.remade(key, &job, bases.remove(&space.number())).await?;
+        let base = self.store.remade(key, &job, bases.remove(&space.number())).await?;
         // What came while that was made, which may have taken long.
-        let base = self.remade(key, &job, Some(base)).await?;
+        let base = self.store.remade(key, &job, Some(base)).await?;
         let (engine, room) = (Arc::clone(self), self.room().await?);
         let (key, changing) = (key.clone(), Arc::clone(space));
         let work = async move {
             let _room = room;
-            engine.change(&key, &changing, job, base).await
+            let alone = engine.store.alone(&changing).await;
+            engine.change(&alone, &key, &changing, job, base).await
         };
         let late = self.telemetry.spawn(work).await.map_err(Error::Task)??;
         bases.extend(late.map(|base| (space.number(), base)));
@@ -174,15 +158,13 @@ impl Engine {
     }
 
     /// Embeds the next memories of a job and brings their vectors; returns the job as it stands then. An embedder that fails makes it pause.
-    async fn embed_page(self: &Arc<Self>, key: &SpaceKey, space: &Space, mut job: Job) -> Result<Job, Error> {
-        let (engine, number, after) = (Arc::clone(self), space.number(), job.after);
-        let read = move || engine.store.after(number, after, engine.policy.batch);
-        let page = self.telemetry.spawn_blocking(read).await.map_err(Error::Task)??;
+    async fn embed_page(&self, key: &SpaceKey, space: &Space, mut job: Job) -> Result<Job, Error> {
+        let page = self.store.after(space, job.after, self.policy.batch).await?;
         let seqs: Vec<u64> = page.iter().map(|(seq, _)| *seq).collect();
         let readable =
             page.iter().filter_map(|(seq, memory)| Some((*seq, memory.as_ref()?.content.as_str())));
         let (embedded, texts): (Vec<u64>, Vec<&str>) = readable.unzip();
-        let shape = aimed(space, &job);
+        let shape = job.shape(space.shape().metric);
         let made = self.embed(&shape, &texts).await.and_then(|vectors| whole(vectors, &texts, &shape));
         let vectors = match made {
             Ok(vectors) => {
@@ -192,7 +174,8 @@ impl Engine {
             Err(error) => {
                 let mut reason = error.to_string();
                 reason.truncate(reason.floor_char_boundary(REASON_BYTES));
-                tracing::warn!(namespace = %key.namespace, tenant = %key.tenant, reason, "re-embedding pauses: the embedder failed");
+                let (tenant, namespace) = (&*key.tenant, &*key.namespace);
+                tracing::warn!(namespace, tenant, reason, "re-embedding pauses: the embedder failed");
                 job.failed(reason, self.clock.now());
                 Vec::new()
             }
@@ -206,81 +189,45 @@ impl Engine {
     /// Changes a space to its new vectors, with nobody writing to it meanwhile; returns the index of the new vectors again if it came too
     /// late.
     async fn change(
-        self: &Arc<Self>,
+        &self,
+        alone: &Alone<'_>,
         key: &SpaceKey,
-        space: &Arc<Space>,
+        space: &Space,
         mut job: Job,
         base: Base,
     ) -> Result<Option<Base>, Error> {
-        let _gate = space.gate().write_owned().await;
         while matches!(job.want(self.clock.now()), Want::Page { hold: true, .. }) {
             job = self.embed_page(key, space, job).await?;
         }
         if !matches!(job.want(self.clock.now()), Want::Change { .. }) {
             return Ok(Some(base));
         }
-        let base = self.remade(key, &job, Some(base)).await?;
-        let shape = aimed(space, &job);
-        let Some(Changed { generation, old }) =
-            self.store.change(key, job.clone(), base.1.generation).await?
-        else {
-            return Ok(Some(base));
-        };
-        let (mut index, mark) = base;
-        index.reached(generation);
-        self.spaces.replace(key, space, space.successor(shape, mark.vectors, index));
-        self.answers.forget_all(space.number());
-        self.count_all();
-        // A recall that is under way compares with the vectors that it began with.
-        self.remove_set(old, self.query_timeout);
-        let Job { embedder, done, .. } = job;
-        tracing::info!(namespace = %key.namespace, tenant = %key.tenant, embedder, done, "a namespace is re-embedded");
-        Ok(None)
-    }
-
-    /// Makes the index of a job's vectors, or brings one up to date, off the async workers.
-    async fn remade(self: &Arc<Self>, key: &SpaceKey, job: &Job, base: Option<Base>) -> Result<Base, Error> {
-        let (engine, key, job) = (Arc::clone(self), key.clone(), job.clone());
-        let make = move || engine.store.remake(&key, &job, base);
-        self.telemetry.spawn_blocking(make).await.map_err(Error::Task)?
-    }
-
-    /// Removes the sets of vectors that nobody reads any more since before this start.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if they cannot be read.
-    pub(super) async fn sweep_sets(self: &Arc<Self>) -> Result<(), Error> {
-        let engine = Arc::clone(self);
-        let read = move || engine.store.old_sets();
-        let sets = self.telemetry.spawn_blocking(read).await.map_err(Error::Task)??;
-        sets.into_iter().for_each(|set| self.remove_set(set, Duration::ZERO));
-        Ok(())
-    }
-
-    /// Removes the vectors of a set in the background, some in each commit, not before `pause` is over.
-    fn remove_set(self: &Arc<Self>, set: u32, pause: Duration) {
-        let engine = Arc::clone(self);
-        self.telemetry.spawn(async move {
-            // Real time: so long do recalls take at most.
-            tokio::time::sleep(pause).await;
-            while goes_on(engine.store.remove_set(set).await).await {}
-        });
+        let base = self.store.remade(key, &job, Some(base)).await?;
+        let late = self.store.change(alone, (key, space), &job, base, self.query_timeout).await?;
+        if late.is_none() {
+            self.answers.forget_all(space.number());
+            self.count_all();
+            let (tenant, namespace) = (&*key.tenant, &*key.namespace);
+            tracing::info!(
+                namespace,
+                tenant,
+                embedder = job.embedder,
+                done = job.done,
+                "a namespace is re-embedded"
+            );
+        }
+        Ok(late)
     }
 
     async fn stands(&self, key: &SpaceKey, job: Job) -> Reembedding {
         if job.state == State::Changed {
             // Whoever hears of the change sees it.
-            drop(self.gate(key).await);
+            drop(self.store.gate(key).await);
             return Reembedding { job, left: 0 };
         }
-        let left = self.spaces.get(key).map_or(0, |space| space.index().after(job.after));
+        let left = self.store.find(key).map_or(0, |space| space.left_of(&job));
         Reembedding { job, left }
     }
-}
-
-/// Returns what the vectors of `job` are.
-fn aimed(space: &Space, job: &Job) -> Shape {
-    Shape { embedder: job.embedder.clone(), dimensions: job.dimensions, metric: space.shape().metric }
 }
 
 /// Makes sure that there is a vector for each text, of the length that was promised.
@@ -294,10 +241,11 @@ fn whole(vectors: Vec<Vec<f32>>, texts: &[&str], shape: &Shape) -> Result<Vec<Ve
 
 /// Says in the log how far a job is, ten times in all.
 fn tell(key: &SpaceKey, space: &Space, job: &Job, came: u64) {
-    let left = space.index().after(job.after);
+    let left = space.left_of(job);
     let before = Job { done: job.done.saturating_sub(came), ..job.clone() }.progress(left + came);
     let progress = job.progress(left);
     if (before * TOLD).floor() < (progress * TOLD).floor() {
-        tracing::info!(namespace = %key.namespace, tenant = %key.tenant, done = job.done, left, "a namespace is being re-embedded");
+        let (tenant, namespace) = (&*key.tenant, &*key.namespace);
+        tracing::info!(namespace, tenant, done = job.done, left, "a namespace is being re-embedded");
     }
 }

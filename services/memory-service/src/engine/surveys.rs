@@ -8,10 +8,11 @@ use std::{
 
 use super::Engine;
 use crate::{
+    backend::{Backend, View},
     error::Error,
-    memory::{Memory, cosine},
-    space::{Space, SpaceKey},
-    store::{Refused, View},
+    known::Known,
+    memory::cosine,
+    shape::SpaceKey,
     upkeep::{
         Policy,
         audit::{Audit, Report, Scope},
@@ -43,7 +44,7 @@ impl Leash {
     }
 }
 
-impl Engine {
+impl<B: Backend> Engine<B> {
     /// Runs `look` over the space of `key` as it is now, off the async workers and one at a time; nothing if there is no such space. It is
     /// told to end when the caller has left.
     ///
@@ -52,17 +53,17 @@ impl Engine {
     pub(super) async fn look<T: Send + 'static>(
         self: &Arc<Self>,
         key: &SpaceKey,
-        look: impl FnOnce(&View, &Leash) -> Result<T, Refused> + Send + 'static,
+        look: impl FnOnce(&dyn View, &Leash) -> Result<T, Error> + Send + 'static,
     ) -> Result<Option<T>, Error> {
         let turn = Arc::clone(&self.looks).acquire_owned().await.map_err(|_| Error::NotReady)?;
-        let (engine, key, waiting) = (Arc::clone(self), key.clone(), Arc::new(()));
+        let waiting = Arc::new(());
         let leash = Leash(Arc::downgrade(&waiting));
-        let run = move || {
+        let look = move |view: &dyn View| {
             // The turn is over when the look is, not when its caller leaves.
             let _turn = turn;
-            engine.store.view(&key, |view| look(view, &leash))
+            look(view, &leash)
         };
-        let done = self.telemetry.spawn_blocking(run).await.map_err(Error::Task)?;
+        let done = self.store.look(key, look).await;
         drop(waiting);
         done
     }
@@ -73,15 +74,16 @@ impl Engine {
     /// [`Error::Store`] if the space cannot be read.
     pub(super) async fn survey(self: &Arc<Self>, key: &SpaceKey, examples: usize) -> Result<Surveyed, Error> {
         let (quotas, now, half_life) = (self.policy.quotas.clone(), self.clock.now(), self.half_life);
-        let look = move |view: &View, leash: &Leash| {
+        let look = move |view: &dyn View, leash: &Leash| {
             let mut surveyor = Surveyor::new(now, half_life);
-            view.each(|seq, memory| {
+            view.each(0, &mut |seq, memory| {
                 surveyor.see(seq, &memory);
                 leash.flow()
             })?;
             let survey = surveyor.end(&quotas);
             let examples = named(view, &survey, examples)?;
-            Ok(Surveyed { space: view.space.number, generation: view.space.generation, survey, examples })
+            let (space, generation) = view.space();
+            Ok(Surveyed { space, generation, survey, examples })
         };
         Ok(self.look(key, look).await?.unwrap_or_default())
     }
@@ -94,23 +96,24 @@ impl Engine {
         let Policy { likeness, pairs, idle, .. } = self.policy;
         let scope = Scope { now: self.clock.now(), idle, threshold: likeness, pairs, examples };
         let space = self.space(key);
-        let look = move |view: &View, leash: &Leash| audit(view, leash, scope, &space);
+        let look = move |view: &dyn View, leash: &Leash| audit(view, leash, scope, &space);
         Ok(self.look(key, look).await?.unwrap_or_default())
     }
 }
 
-fn audit(view: &View, leash: &Leash, scope: Scope, space: &Space) -> Result<Report, Refused> {
+fn audit(view: &dyn View, leash: &Leash, scope: Scope, space: &Known) -> Result<Report, Error> {
     let mut audit = Audit::new(scope);
-    view.each(|seq, memory| {
-        let account = space.accounts().of(seq);
-        audit.see(seq, &memory, account);
+    view.each(0, &mut |seq, memory| {
+        audit.see(seq, &memory, space.accounts().of(seq));
         leash.flow()
     })?;
     for (one, other) in audit.pairs() {
         if leash.flow().is_break() {
             break;
         }
-        if let (Some((one, left)), Some((other, right))) = (view.found(one)?, view.found(other)?) {
+        let memories = (view.memory(one)?, view.memory(other)?);
+        let vectors = (view.vector(one)?, view.vector(other)?);
+        if let ((Some(one), Some(other)), (Some(left), Some(right))) = (memories, vectors) {
             audit.compare(&one, &other, cosine(&left, &right));
         }
     }
@@ -118,7 +121,7 @@ fn audit(view: &View, leash: &Leash, scope: Scope, space: &Space) -> Result<Repo
 }
 
 /// Returns the first ids of what would go.
-fn named(view: &View, survey: &Survey, most: usize) -> Result<BTreeMap<Cause, Vec<Arc<str>>>, Refused> {
+fn named(view: &dyn View, survey: &Survey, most: usize) -> Result<BTreeMap<Cause, Vec<Arc<str>>>, Error> {
     let by = |reason| survey.plan.doomed.iter().filter(move |doomed| doomed.reason == reason);
     let seqs = |reason| by(reason).map(|doomed| doomed.row.seq).take(most).collect();
     let expired: Vec<u64> = survey.expired.iter().copied().take(most).collect();
@@ -128,7 +131,7 @@ fn named(view: &View, survey: &Survey, most: usize) -> Result<BTreeMap<Cause, Ve
     for (cause, seqs) in causes {
         let mut ids = Vec::new();
         for seq in seqs {
-            ids.extend(view.memory(seq)?.map(|memory: Memory| memory.id));
+            ids.extend(view.memory(seq)?.map(|memory| memory.id));
         }
         named.insert(cause, ids);
     }

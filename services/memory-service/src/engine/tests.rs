@@ -8,7 +8,7 @@ use clock::Clock;
 use telemetry::Telemetry;
 
 use super::Engine;
-use crate::{config::Config, error::Error, memory::Draft, query::Query, space::SpaceKey};
+use crate::{config::Config, error::Error, memory::Draft, query::Query, shape::SpaceKey};
 
 fn draft(id: &str) -> Draft {
     Draft { id: Some(id.to_owned()), category: "c".into(), content: "content".into(), ..Draft::default() }
@@ -28,7 +28,7 @@ async fn a_write_goes_on_when_its_caller_leaves() {
     let folder = tempfile::tempdir().unwrap();
     let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
     {
-        let call = std::pin::pin!(engine.remember(tenant.clone(), vec![draft("a")], None, None));
+        let call = std::pin::pin!(engine.remember(tenant.clone(), vec![draft("a")], None));
         assert!(futures::poll!(call).is_pending());
     }
     while engine.stats(&tenant).memories == 0 {
@@ -43,7 +43,7 @@ async fn a_closed_engine_takes_no_writes() {
     let folder = tempfile::tempdir().unwrap();
     let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
     engine.close().await;
-    let refused = engine.remember(tenant, vec![draft("a")], None, None).await;
+    let refused = engine.remember(tenant, vec![draft("a")], None).await;
     assert!(matches!(refused, Err(Error::NotReady)), "{refused:?}");
 }
 
@@ -51,7 +51,7 @@ async fn a_closed_engine_takes_no_writes() {
 async fn what_is_forgotten_leaves_the_query_cache_too() {
     let folder = tempfile::tempdir().unwrap();
     let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
-    engine.remember(tenant.clone(), vec![draft("a")], None, None).await.unwrap();
+    engine.remember(tenant.clone(), vec![draft("a")], None).await.unwrap();
     engine.recall(&tenant, newest(), None).await.unwrap();
     assert_eq!(engine.answers.stats().stats.entries, 1);
     engine.forget(tenant.clone(), vec!["a".into()]).await.unwrap();
@@ -63,7 +63,7 @@ async fn what_is_learned_makes_the_query_cache_let_go_of_older_answers() {
     let folder = tempfile::tempdir().unwrap();
     let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
     for id in ["a", "b", "c"] {
-        engine.remember(tenant.clone(), vec![draft(id)], None, None).await.unwrap();
+        engine.remember(tenant.clone(), vec![draft(id)], None).await.unwrap();
         engine.recall(&tenant, newest(), None).await.unwrap();
     }
     assert_eq!(engine.answers.stats().stats.entries, 1);
@@ -73,7 +73,7 @@ async fn what_is_learned_makes_the_query_cache_let_go_of_older_answers() {
 async fn an_answer_with_vectors_is_not_cached() {
     let folder = tempfile::tempdir().unwrap();
     let (engine, tenant) = (open(&folder).await, SpaceKey::new("t", ""));
-    engine.remember(tenant.clone(), vec![draft("a")], None, None).await.unwrap();
+    engine.remember(tenant.clone(), vec![draft("a")], None).await.unwrap();
     let heavy = || Query { include_embedding: true, ..newest() };
     engine.recall(&tenant, heavy(), None).await.unwrap();
     assert!(!engine.recall(&tenant, heavy(), None).await.unwrap().1);
@@ -95,7 +95,7 @@ async fn a_load_of_many_memories_has_a_checkpoint_before_the_interval_is_over() 
     let load = async {
         let ids: Vec<String> = (0..15).map(|number| number.to_string()).collect();
         for id in &ids {
-            engine.remember(SpaceKey::new("t", ""), vec![draft(id)], None, None).await.unwrap();
+            engine.remember(SpaceKey::new("t", ""), vec![draft(id)], None).await.unwrap();
         }
         let written = || std::fs::read_dir(folder.path().join("checkpoints")).map_or(0, Iterator::count);
         while written() == 0 {
@@ -104,7 +104,7 @@ async fn a_load_of_many_memories_has_a_checkpoint_before_the_interval_is_over() 
     };
     tokio::select! {
         () = load => {}
-        never = engine.keep_checkpoints() => match never {},
+        never = engine.store.keep_checkpoints() => match never {},
     }
     engine.close().await;
 }

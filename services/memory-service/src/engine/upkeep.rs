@@ -4,8 +4,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{Engine, Pruned};
 use crate::{
+    backend::Backend,
     error::Error,
-    space::{Space, SpaceKey},
+    shape::SpaceKey,
     upkeep::{prune::Plan, round::steps},
 };
 
@@ -16,7 +17,7 @@ const FIRST: Duration = Duration::from_secs(60);
 /// pins are left.
 type Settled = HashMap<u32, u64>;
 
-impl Engine {
+impl<B: Backend> Engine<B> {
     /// Keeps every space for ever, in the interval of the settings. Whoever stops it lets a commit that is on its way finish.
     pub(crate) async fn keep_up(self: &Arc<Self>) -> std::convert::Infallible {
         let mut settled = Settled::new();
@@ -30,7 +31,7 @@ impl Engine {
     /// Keeps every space once. What is known of one that failed is learned anew.
     async fn round(self: &Arc<Self>, before: &Settled) -> Settled {
         let mut then = Settled::new();
-        for (key, space) in self.spaces.all() {
+        for (key, space) in self.store.all() {
             let number = space.number();
             match self.keep(&key, &space, before.get(&number).copied()).await {
                 Ok(settled) => then.extend(settled.map(|generation| (number, generation))),
@@ -41,6 +42,9 @@ impl Engine {
                 }
             }
         }
+        if let Err(error) = self.store.erase(self.clock.now(), false).await {
+            tracing::warn!(%error, "what was removed for good is still in the file: the next round tries again");
+        }
         then
     }
 
@@ -49,13 +53,11 @@ impl Engine {
     async fn keep(
         self: &Arc<Self>,
         key: &SpaceKey,
-        space: &Space,
+        space: &Arc<B::Space>,
         mut settled: Option<u64>,
     ) -> Result<Option<u64>, Error> {
-        let (engine, now, number) = (Arc::clone(self), self.clock.now(), space.number());
-        let read = move || engine.store.due(number, now, engine.policy.listed);
-        let due = self.telemetry.spawn_blocking(read).await.map_err(Error::Task)??;
-        let expired = space.index().expired(now);
+        let number = space.number();
+        let due = self.store.due(space, Some(self.clock.now()), self.policy.listed).await?;
         let mut plan = Plan::default();
         if settled != Some(space.generation()) && self.is_over(space) {
             let found = self.survey(key, 0).await?;
@@ -63,7 +65,7 @@ impl Engine {
             plan = found.survey.plan;
         }
         let mut done = Pruned::default();
-        self.take(key, number, steps(&due.purge, &expired, &plan, self.policy.batch), &mut done).await?;
+        self.take(key, number, steps(&due.purge, &due.expired, &plan, self.policy.batch), &mut done).await?;
         for numbers in due.unlist.chunks(self.policy.batch) {
             self.store.unlist(number, numbers.to_vec()).await?;
         }
@@ -75,12 +77,12 @@ impl Engine {
     }
 
     /// Returns whether a space has more memories than a quota says; those that have expired and are still there count.
-    fn is_over(&self, space: &Space) -> bool {
-        let (quotas, index) = (&self.policy.quotas, space.index());
-        index.len() > quotas.total
-            || !quotas.categories.is_empty()
-                && index.categories().iter().any(|(category, count)| {
-                    quotas.categories.get(category).is_some_and(|quota| count > quota)
-                })
+    fn is_over(&self, space: &B::Space) -> bool {
+        let quotas = &self.policy.quotas;
+        let is_over = |(category, count): (&String, &u64)| {
+            quotas.categories.get(category).is_some_and(|quota| count > quota)
+        };
+        space.memories() > quotas.total
+            || !quotas.categories.is_empty() && self.store.census(space).categories.iter().any(is_over)
     }
 }

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::saying::Saying;
-use crate::space::SpaceKey;
+use crate::shape::SpaceKey;
 
 /// What requests are about to say, and where: also in spaces that are not there yet.
 #[derive(Debug, Default)]

@@ -18,7 +18,9 @@ use super::{
 };
 use crate::{
     hygiene::{claims::Claims, saying::Saying},
-    store::{FromParts, Image, Mark, Parts, Site, SpaceRow, join, split},
+    memory::Memory,
+    shape::Shape,
+    store::{FromParts, FromRows, Image, Mark, Parts, Site, join, split},
     vector::{
         arena::{Arena, Rows},
         metric::Metric,
@@ -65,11 +67,6 @@ impl Index {
         let sayings = self.sayings.column().clone();
         Picture { rows, facts, sayings, parts, generation: self.generation }
     }
-
-    /// Says that this is the state after the write `generation`.
-    pub(crate) fn reached(&mut self, generation: u64) {
-        self.generation = generation;
-    }
 }
 
 impl Picture {
@@ -97,15 +94,33 @@ impl Image for Picture {
 
 impl FromParts for Index {
     fn load(
-        space: &SpaceRow,
+        shape: &Shape,
         parts: &mut dyn FnMut() -> io::Result<Option<(String, Vec<u8>)>>,
     ) -> io::Result<Option<Self>> {
-        let (metric, dimensions) = (space.shape.metric, space.shape.dimensions);
+        let (metric, dimensions) = (shape.metric, shape.dimensions);
         let (mut chunks, mut others) = (Vec::new(), Vec::new());
         while let Some((name, bytes)) = parts()? {
             if name == CHUNK { chunks.push(bytes) } else { others.push((name, bytes)) }
         }
         Ok(restored(metric, dimensions, chunks, &others))
+    }
+}
+
+impl FromRows for Index {
+    fn bare(shape: &Shape) -> Self {
+        Self::new(shape.metric, shape.dimensions, 0)
+    }
+
+    fn put(&mut self, seq: u64, memory: &Memory, vector: &[f32]) {
+        self.put(seq, memory, vector);
+    }
+
+    fn leave_out(&mut self, seqs: Vec<u64>) {
+        self.leave_out(seqs);
+    }
+
+    fn reached(&mut self, generation: u64) {
+        self.generation = generation;
     }
 }
 

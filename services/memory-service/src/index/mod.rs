@@ -35,12 +35,11 @@ use crate::{
     hygiene::{claims::Claims, saying::Saying},
     memory::{Change, Claim, Memory},
     query::Filter,
-    space::Written,
-    store::Removed,
     vector::{
         arena::{Arena, Rows},
         metric::Metric,
     },
+    written::{Removed, Written},
 };
 
 /// Dead rows from which on it pays to remove them.
@@ -349,8 +348,13 @@ impl Index {
         }
     }
 
+    /// Returns whether there are dead rows.
+    pub(crate) fn has_dead(&self) -> bool {
+        self.dead() > 0
+    }
+
     /// Removes the dead rows: the live ones are numbered anew, in their order.
-    fn compact(&mut self) {
+    pub(crate) fn compact(&mut self) {
         let mut places = vec![None; self.vectors.rows().len()];
         for (row, place) in self.live.iter().zip(0_u32..) {
             places[row as usize] = Some(place);

@@ -204,6 +204,7 @@ impl Default for Lending {
 
 impl Lending {
     /// Nothing.
+    #[cfg(any(test, feature = "bench"))]
     pub(crate) const NOTHING: Self = Self { next: 0.0, second: 0.0 };
 
     /// Returns true if nothing is lent.

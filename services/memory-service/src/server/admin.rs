@@ -16,7 +16,7 @@ use crate::{
     convert,
     engine::Engine,
     error::Error,
-    space::{Shape, SpaceKey},
+    shape::{Shape, SpaceKey},
 };
 
 /// Serves `athena.memory.v1.MemoryAdminService`.
@@ -77,7 +77,7 @@ impl MemoryAdminService for Admin {
         Caller::of(&request).require(Role::Admin)?;
         let name = convert::admin::name(request.into_inner().name)?;
         let start = Instant::now();
-        let taken = self.engine()?.snapshot(&name).await.map_err(Fault::from)?;
+        let taken = self.engine()?.store.snapshot(&name).await.map_err(Fault::from)?;
         let duration = Some(time::duration_to_proto(start.elapsed()));
         let (bytes, memories) = (taken.bytes, taken.memories);
         Ok(Response::new(wire::TakeSnapshotResponse { bytes, memories, duration }))
@@ -181,7 +181,7 @@ impl MemoryAdminService for Admin {
         request: Request<wire::GetReembeddingRequest>,
     ) -> Result<Response<wire::GetReembeddingResponse>, Status> {
         let (key, _) = opened(request, |request| &request.namespace)?;
-        let stands = self.engine()?.reembedding(key).await.map_err(Fault::from)?;
+        let stands = self.engine()?.reembedding(&key).await.map_err(Fault::from)?;
         let reembedding = Some(convert::reembed::reembedding(stands));
         Ok(Response::new(wire::GetReembeddingResponse { reembedding }))
     }

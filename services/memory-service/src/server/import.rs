@@ -11,9 +11,8 @@ use crate::{
     convert::{self, BATCH},
     engine::Engine,
     error::Error,
-    hygiene::settle::Duplicates,
     memory::Draft,
-    space::{Shape, SpaceKey},
+    shape::{Shape, SpaceKey},
 };
 
 /// Longest line.
@@ -133,21 +132,18 @@ impl Import {
         if drafts.is_empty() {
             return Ok(());
         }
-        // What was exported beside each other comes back so.
-        let keep = Some(Duplicates::Keep);
-        let done = match self.engine.remember(self.key.clone(), drafts, keep, self.shape.clone()).await {
-            Err(Error::Reembedded) => return Err(self.mixed().into()),
+        // The first line says it.
+        let shape = self.shape.clone().unwrap_or_else(|| self.engine.shape(&self.key));
+        let done = match self.engine.import(self.key.clone(), drafts, shape.clone()).await {
+            Err(Error::Reembedded) => {
+                let (given, ours) = (shape.to_string(), self.engine.shape(&self.key).to_string());
+                return Err(Error::Mixed { given, ours }.into());
+            }
             done => done?,
         };
         self.done.memories += done.ids.len() as u64;
         self.done.replaced += u64::from(done.replaced);
         Ok(())
-    }
-
-    /// Says that the namespace changed to other vectors than the lines have.
-    fn mixed(&self) -> Error {
-        let given = self.shape.as_ref().map(ToString::to_string).unwrap_or_default();
-        Error::Mixed { given, ours: self.engine.shape(&self.key).to_string() }
     }
 
     fn wrong(&self, what: &str) -> Fault {

@@ -19,7 +19,7 @@ use tracing::{Instrument as _, Span, field::Empty};
 
 pub(crate) use admin::Admin;
 
-use crate::{config::Limits, convert, engine::Engine, error::Error, recall::Answer, space::SpaceKey};
+use crate::{config::Limits, convert, engine::Engine, error::Error, recall::Answer, shape::SpaceKey};
 
 /// The engine, once the store is read. Until then calls are answered with UNAVAILABLE.
 pub(crate) type Slot = Arc<OnceLock<Arc<Engine>>>;
@@ -81,7 +81,7 @@ impl MemoryService for Adapter {
         let (key, request) = opened(request, |request| &request.namespace)?;
         let asked = convert::duplicates(request.duplicates)?;
         let draft = convert::draft(request.memory, self.limits_of(&key)?)?;
-        let done = self.engine()?.remember(key, vec![draft], asked, None).await.map_err(Fault::from)?;
+        let done = self.engine()?.remember(key, vec![draft], asked).await.map_err(Fault::from)?;
         Ok(Response::new(convert::remembered(done)))
     }
 
@@ -92,7 +92,7 @@ impl MemoryService for Adapter {
         let (key, request) = opened(request, |request| &request.namespace)?;
         let asked = convert::duplicates(request.duplicates)?;
         let drafts = convert::drafts(request.memories, self.limits_of(&key)?)?;
-        let done = self.engine()?.remember(key, drafts, asked, None).await.map_err(Fault::from)?;
+        let done = self.engine()?.remember(key, drafts, asked).await.map_err(Fault::from)?;
         Ok(Response::new(convert::all_remembered(done)))
     }
 

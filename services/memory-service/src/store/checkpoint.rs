@@ -14,14 +14,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use redb::{ReadableTable as _, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 
 use super::{
     Store, bytes, failed, reembeddings, snapshot,
     tables::{CHECKPOINTS, REMOVED, SpaceRow},
     write::Refused,
 };
-use crate::error::Error;
+use crate::{error::Error, shape::Shape};
 
 /// The folder beside the store's file.
 const FOLDER: &str = "checkpoints";
@@ -45,7 +45,7 @@ pub(crate) trait Image {
 pub(crate) trait FromParts: Sized {
     /// Makes it from its parts; nothing if they are not of a form it knows.
     fn load(
-        space: &SpaceRow,
+        shape: &Shape,
         parts: &mut dyn FnMut() -> io::Result<Option<(String, Vec<u8>)>>,
     ) -> io::Result<Option<Self>>;
 }
@@ -147,6 +147,24 @@ impl Store {
         Folder(folder(&self.path))
     }
 
+    /// Removes the files of checkpoints that the store does not name. Blocks the thread; no checkpoint may be written meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if it cannot be read which those are.
+    pub(crate) fn tidy_checkpoints(&self) -> Result<(), Error> {
+        let read = |read: &ReadTransaction| {
+            let mut names = Vec::new();
+            for entry in read.open_table(CHECKPOINTS)?.iter()? {
+                let (space, noted) = entry?;
+                names.push(named(space.value(), noted.value().0));
+            }
+            Ok(names)
+        };
+        let names = self.journal.read(read).map_err(failed)?;
+        tidy(&self.path, |file| names.iter().any(|name| name == file));
+        Ok(())
+    }
+
     /// Names a checkpoint that was written, in place of the one before.
     ///
     /// # Errors
@@ -238,7 +256,7 @@ fn open<I: FromParts>(path: &Path, space: &SpaceRow) -> io::Result<Option<(I, Ma
         ended = part.is_none();
         Ok(part)
     };
-    let image = I::load(space, &mut next)?;
+    let image = I::load(&space.shape, &mut next)?;
     while !ended && image.is_some() {
         let part = part(&mut from)?;
         ended = part.is_none();

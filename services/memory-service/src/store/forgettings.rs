@@ -16,15 +16,6 @@ use crate::{
     upkeep::forgettings::{Cause, Forgetting, State, surplus},
 };
 
-/// What is to be done about a space's forgettings.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Due {
-    /// Those whose memories are kept and cannot come back any more.
-    pub(crate) purge: Vec<u64>,
-    /// Those that are listed no longer.
-    pub(crate) unlist: Vec<u64>,
-}
-
 impl Store {
     /// Returns at most `most` forgettings of `space` whose numbers lie in `numbers`, the last first. Blocks the thread.
     ///
@@ -40,30 +31,28 @@ impl Store {
         self.journal.read(read).map_err(failed)
     }
 
-    /// Returns what is due of `space` at `now`, of whose forgettings that are over `most` stay listed. Blocks the thread.
+    /// Returns the forgettings of `space` whose memories are kept and cannot come back any more at `now`, or at no time, and those beyond the
+    /// `most` that are over and stay listed. Blocks the thread.
     ///
     /// # Errors
     /// [`Error::Store`] if they cannot be read.
-    pub(crate) fn due(&self, space: u32, now: SystemTime, most: usize) -> Result<Due, Error> {
+    pub(crate) fn due(
+        &self,
+        space: u32,
+        now: Option<SystemTime>,
+        most: usize,
+    ) -> Result<(Vec<u64>, Vec<u64>), Error> {
         let read = |read: &ReadTransaction| {
             let entries = all(&read.open_table(FORGETTINGS)?, space)?;
-            let is_open = |entry: &&Forgetting| entry.undoable(now).is_ok();
+            let is_open = |entry: &&Forgetting| now.is_some_and(|now| entry.undoable(now).is_ok());
             let open: BTreeSet<u64> = entries.iter().filter(is_open).map(|entry| entry.number).collect();
             let ended = |entry: &&Forgetting| entry.state == State::Undoable && !open.contains(&entry.number);
             let mut purge: BTreeSet<u64> = entries.iter().filter(ended).map(|entry| entry.number).collect();
             // What was broken off in the middle, and what has no entry that can be read.
             purge.extend(kept(read, space)?.into_iter().filter(|number| !open.contains(number)));
-            Ok(Due { purge: purge.into_iter().collect(), unlist: surplus(&entries, most) })
+            Ok((purge.into_iter().collect(), surplus(&entries, most)))
         };
         self.journal.read(read).map_err(failed)
-    }
-
-    /// Returns the numbers of those forgettings of `space` of which memories are kept. Blocks the thread.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if they cannot be read.
-    pub(crate) fn kept(&self, space: u32) -> Result<Vec<u64>, Error> {
-        self.journal.read(|read| kept(read, space)).map_err(failed)
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     memory::{Memory, Record},
-    space::{Metric, Shape, SpaceKey},
+    shape::{Metric, Shape, SpaceKey},
 };
 
 const MEMORIES: TableDefinition<'_, (&[u8], &[u8]), &[u8]> = TableDefinition::new("memories");

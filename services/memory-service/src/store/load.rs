@@ -14,7 +14,7 @@ use super::{
 use crate::{
     memory::Memory,
     recall::contents::Contents,
-    space::SpaceKey,
+    shape::SpaceKey,
     vector::source::{Unread, Vectors},
 };
 
@@ -122,7 +122,7 @@ impl Rows {
         &self,
         space: u32,
         after: u64,
-        mut each: impl FnMut(u64, Memory) -> ControlFlow<()>,
+        each: &mut dyn FnMut(u64, Memory) -> ControlFlow<()>,
     ) -> Result<(), Refused> {
         let Some(first) = after.checked_add(1) else { return Ok(()) };
         for entry in self.records.range((space, first)..=(space, u64::MAX))? {

@@ -1,39 +1,19 @@
 //! Writes in which memories become one: what they were goes to the trash in the commit that puts the one.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
-
 use redb::{ReadableTable as _, WriteTransaction};
 
 use super::{
-    Store, failed,
+    Store, erase, failed,
     forgettings::{encode, next},
-    record::Row,
     tables::{FORGETTINGS, SpaceRow, TRASH},
     write::{self, Committed, Refused, Tables},
 };
 use crate::{
+    backend::Merge,
     error::Error,
-    hygiene::settle::Join,
-    memory::{Change, Record},
-    space::{Shape, SpaceKey},
+    shape::{Shape, SpaceKey},
     upkeep::forgettings::{Cause, Forgetting},
 };
-
-/// What is to be written.
-#[derive(Clone, Debug)]
-pub(crate) struct Merge {
-    /// The records to put, as a [`Change::Put`].
-    pub(crate) change: Arc<Change>,
-    /// Those of them that are several memories in one.
-    pub(crate) joins: Vec<Join>,
-    /// When, on the agent clock.
-    pub(crate) at: SystemTime,
-    /// How long it can be undone; none: what was merged is gone at once.
-    pub(crate) window: Duration,
-}
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,22 +25,18 @@ pub(crate) enum Merged {
 }
 
 impl Store {
-    /// Writes `merge`, whose vectors were made under `shape`, to the space of `key`, and returns once it is on disk.
+    /// Writes `merge`, whose vectors are of `shape`, to the space of `key`, which is made of it if it is missing, and returns once it is on
+    /// disk.
     ///
     /// # Errors
     /// Those of [`Store::commit`]; nothing was written then.
     pub(crate) async fn merge(&self, key: &SpaceKey, shape: &Shape, merge: Merge) -> Result<Merged, Error> {
-        let (key, shape) = (key.clone(), shape.clone());
-        let (fresh, most) = (self.shape.clone(), self.namespaces);
-        let encoded = |record: &Record| (Row::memory(&record.memory), Row::vector(&record.embedding));
-        let mut rows: write::Rows = merge.puts().iter().map(encoded).collect();
-        let parts = merge.joins.iter().flat_map(|join| &join.parts);
-        let mut parts: write::Rows = parts.map(encoded).collect();
-        let all = rows.iter().chain(&parts);
-        let bytes = all.map(|(memory, vector)| memory.len() + vector.len()).sum();
-        let apply = move |write: &WriteTransaction| {
-            apply(write, (&key, &fresh, most), &shape, &merge, &mut rows, &mut parts)
-        };
+        let (key, shape, most) = (key.clone(), shape.clone(), self.namespaces);
+        let mut rows = write::encoded(merge.puts());
+        let mut parts = write::encoded(merge.joins.iter().flat_map(|join| &join.parts));
+        let bytes = write::size(&rows) + write::size(&parts);
+        let apply =
+            move |write: &WriteTransaction| apply(write, (&key, &shape, most), &merge, &mut rows, &mut parts);
         let done = self.journal.commit_sized(bytes, apply).await.map_err(failed)?;
         if let Merged::Done(committed, _) = &done {
             self.uncache(committed);
@@ -69,19 +45,9 @@ impl Store {
     }
 }
 
-impl Merge {
-    fn puts(&self) -> &[Record] {
-        match &*self.change {
-            Change::Put(records) => records,
-            Change::Forget(_) => &[],
-        }
-    }
-}
-
 fn apply(
     write: &WriteTransaction,
-    (key, fresh, most): (&SpaceKey, &Shape, u32),
-    shape: &Shape,
+    (key, shape, most): (&SpaceKey, &Shape, u32),
     merge: &Merge,
     rows: &mut write::Rows,
     parts: &mut write::Rows,
@@ -89,14 +55,17 @@ fn apply(
     let mut space = match write::find(write, key)? {
         Some(space) => space,
         None if merge.joins.iter().any(|join| join.older.is_some()) => return Ok(Merged::Moved(0)),
-        None => write::make(write, key, fresh, most)?,
+        None => write::make(write, key, shape, most)?,
     };
     if !is_there(write, &space, merge)? {
         return Ok(Merged::Moved(space.generation));
     }
     let number = keep(write, &mut space, merge, parts)?;
+    if merge.window.is_zero() {
+        erase::leave(write)?;
+    }
     write::put(write, key, &space)?;
-    let committed = write::apply(write, (key, fresh, most), shape, &merge.change, rows)?;
+    let committed = write::apply(write, key, shape, most, &merge.change, rows)?;
     Ok(Merged::Done(committed, number))
 }
 

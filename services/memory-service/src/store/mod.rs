@@ -8,7 +8,7 @@
 mod accounts;
 mod bytes;
 mod checkpoint;
-mod export;
+mod erase;
 mod forgettings;
 mod job;
 mod legacy;
@@ -33,31 +33,26 @@ use journal::{Failed, Journal, Reason, State};
 use redb::WriteTransaction;
 
 use crate::{
+    backend::Found,
     error::Error,
-    memory::{Change, Memory, Record},
-    space::{Shape, SpaceKey},
+    memory::{Change, Memory},
+    shape::{Shape, SpaceKey},
 };
 pub(crate) use bytes::{join, split};
 pub(crate) use checkpoint::{FromParts, Image, Mark, Parts};
-pub(crate) use export::Page;
 use load::Rows;
 pub(crate) use load::{Site, Stored};
-pub(crate) use merges::{Merge, Merged};
-use record::Row;
+pub(crate) use merges::Merged;
+pub(crate) use open::FromRows;
 #[cfg(test)]
 pub(crate) use record::tests::full;
-pub(crate) use reembeddings::{Base, Changed};
-pub(crate) use snapshot::Snapshot;
-pub(crate) use tables::SpaceRow;
-pub(crate) use trash::{Forget, Which};
-pub(crate) use view::View;
-pub(crate) use write::{Committed, Refused, Removed};
+pub(crate) use reembeddings::Changed;
+pub(crate) use snapshot::{Snapshot, tidy as tidy_snapshots};
+pub(crate) use write::Committed;
+use write::Refused;
 
 /// Name of the database in `memory_dir`.
 const FILE: &str = "memory.redb";
-
-/// A memory with its vector.
-pub(crate) type Found = (Arc<Memory>, Vec<f32>);
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -85,40 +80,33 @@ pub(crate) struct Options {
 pub(crate) struct Store {
     journal: Journal,
     path: PathBuf,
-    /// What a space is made of that is first written to.
-    shape: Shape,
     namespaces: u32,
     /// Decoded memories by space and number: what a number leads to never changes.
     cache: Cache<(u32, u64), Arc<Memory>>,
 }
 
 impl Store {
-    /// Writes `change`, whose vectors were made under `shape`, to the space of `key`, and returns once it is on disk. A space that is missing is
-    /// made of the shape of the settings.
+    /// Writes `change`, whose vectors are of `shape`, to the space of `key`, which is made of it if it is missing, and returns once it is on
+    /// disk.
     ///
     /// # Errors
-    /// [`Error::Reembedded`] where the space is of another shape, [`Error::Dimensions`] where vectors of another length are put, [`Error::Namespaces`], [`Error::Store`], or [`Error::NotReady`]
-    /// once the store is closed; nothing was written then.
+    /// [`Error::Reembedded`] where the space is of another shape, [`Error::Dimensions`] where a vector has another length,
+    /// [`Error::Namespaces`], [`Error::Store`], or [`Error::NotReady`] once the store is closed; nothing was written then.
     pub(crate) async fn commit(
         &self,
         key: &SpaceKey,
         shape: &Shape,
         change: &Arc<Change>,
     ) -> Result<Committed, Error> {
-        let (key, shape, change) = (key.clone(), shape.clone(), Arc::clone(change));
-        let (fresh, most) = (self.shape.clone(), self.namespaces);
+        let (key, shape, change, most) = (key.clone(), shape.clone(), Arc::clone(change), self.namespaces);
         // Encoded before the writer thread has it: that thread is what every writer waits for.
-        let mut rows: write::Rows = match &*change {
-            Change::Put(records) => {
-                let row = |record: &Record| (Row::memory(&record.memory), Row::vector(&record.embedding));
-                records.iter().map(row).collect()
-            }
+        let mut rows = match &*change {
+            Change::Put(records) => write::encoded(records),
             Change::Forget(_) => Vec::new(),
         };
-        let bytes = rows.iter().map(|(memory, vector)| memory.len() + vector.len()).sum();
-        let write = move |write: &WriteTransaction| {
-            write::apply(write, (&key, &fresh, most), &shape, &change, &mut rows)
-        };
+        let bytes = write::size(&rows);
+        let write =
+            move |write: &WriteTransaction| write::apply(write, &key, &shape, most, &change, &mut rows);
         let done = self.journal.commit_sized(bytes, write).await.map_err(failed)?;
         self.uncache(&done);
         Ok(done)
@@ -152,23 +140,22 @@ impl Store {
         self.journal.commit(write::sweep).await.map_err(failed)
     }
 
-    /// Returns the memory of `id` with its vector. Blocks the thread.
+    /// Returns the memory of `id` with its number and its vector. Blocks the thread.
     ///
     /// # Errors
     /// [`Error::Store`] if it cannot be read.
-    pub(crate) fn get(&self, site: Site, id: &str) -> Result<Option<Found>, Error> {
-        let space = site.space;
+    pub(crate) fn get(&self, site: Site, id: &str) -> Result<Option<(u64, Found)>, Error> {
         let read = |read: &redb::ReadTransaction| {
             let rows = Rows::open(read)?;
-            let Some(seq) = rows.seq(space, id)? else { return Ok(None) };
-            let Some(memory) = self.cached(&rows, (space, seq))? else {
+            let Some(seq) = rows.seq(site.space, id)? else { return Ok(None) };
+            let Some(memory) = self.cached(&rows, (site.space, seq))? else {
                 return Err(bytes::Corrupt::Length.into());
             };
             let mut vector = vec![0.0; site.dimensions];
             if *memory.id != *id || !rows.vector((site.vectors, seq), &mut vector)? {
                 return Err(bytes::Corrupt::Checksum.into());
             }
-            Ok(Some((memory, vector)))
+            Ok(Some((seq, (memory, vector))))
         };
         self.journal.read(read).map_err(failed)
     }
@@ -221,18 +208,33 @@ impl Store {
     }
 }
 
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Dimensions(dimensions) => Self::Dimensions(dimensions),
+            Refused::Shape => Self::Reembedded,
+            Refused::NoNamespace => Self::NoNamespace,
+            Refused::NoReembedding => Self::NoReembedding,
+            Refused::Reembedding(by) => Self::Reembedding(by),
+            Refused::Exists(shape) => Self::Exists(shape.to_string()),
+            Refused::Full => Self::Namespaces,
+            Refused::Forgetting(why) => why.into(),
+            error => Self::Store(Reason::Store, Box::new(error)),
+        }
+    }
+}
+
 fn failed(error: Failed<Refused>) -> Error {
+    failed_by(error)
+}
+
+fn failed_by<E>(error: Failed<E>) -> Error
+where
+    E: Into<Error> + std::error::Error + Send + Sync + 'static,
+{
     match (error.reason(), error) {
         (Some(Reason::Closed), _) => Error::NotReady,
-        (_, Failed::Refused(Refused::Dimensions(dimensions))) => Error::Dimensions(dimensions),
-        (_, Failed::Refused(Refused::Shape(_))) => Error::Reembedded,
-        (_, Failed::Refused(Refused::NoNamespace)) => Error::NoNamespace,
-        (_, Failed::Refused(Refused::NoReembedding)) => Error::NoReembedding,
-        (_, Failed::Refused(Refused::Reembedding(by))) => Error::Reembedding(by),
-        (_, Failed::Refused(Refused::Exists(shape))) => Error::Exists(shape.to_string()),
-        (_, Failed::Refused(Refused::Full)) => Error::Namespaces,
-        (_, Failed::Refused(Refused::Forgetting(why))) => why.into(),
-        (_, Failed::Refused(error)) => Error::Store(Reason::Store, Box::new(error)),
+        (_, Failed::Refused(error)) => error.into(),
         (reason, error) => Error::Store(reason.unwrap_or(Reason::Store), Box::new(error)),
     }
 }

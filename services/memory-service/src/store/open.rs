@@ -13,7 +13,7 @@ use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use telemetry::Telemetry;
 
 use super::{
-    FILE, Mark, Options, Store, accounts, checkpoint, failed, legacy,
+    FILE, FromParts, Mark, Options, Store, accounts, checkpoint, failed, legacy,
     load::{self, Losses, Rows},
     quarantine, reembeddings, snapshot,
     tables::{
@@ -25,20 +25,51 @@ use super::{
 };
 use crate::{
     error::Error,
-    index::Index,
-    space::{Shape, Space, SpaceKey},
+    memory::Memory,
+    shape::{Shape, SpaceKey},
     upkeep::accounts::Accounts,
 };
 
+/// What a start makes of the memories of a space: from its checkpoint, or bare, then from what came after.
+pub(crate) trait FromRows: FromParts {
+    /// Makes it of no memories, for vectors of `shape`.
+    fn bare(shape: &Shape) -> Self;
+    /// Takes a memory, whose number is greater than every one before.
+    fn put(&mut self, seq: u64, memory: &Memory, vector: &[f32]);
+    /// Leaves out what is there no more.
+    fn leave_out(&mut self, seqs: Vec<u64>);
+    /// Hears that this is the state after the write `generation`.
+    fn reached(&mut self, generation: u64);
+}
+
 /// What a store held when it was opened.
-#[derive(Debug, Default)]
-pub(crate) struct Loaded {
-    /// The spaces, with their readable memories.
-    pub(crate) spaces: Vec<(SpaceKey, Space)>,
+#[derive(Debug)]
+pub(crate) struct Loaded<I> {
+    /// The spaces.
+    pub(crate) spaces: Vec<LoadedSpace<I>>,
     /// Memories that could not be read.
     pub(crate) corrupt: u64,
     /// Files that were set aside, now or earlier, because they could not be read.
     pub(crate) quarantined: Vec<PathBuf>,
+}
+
+/// A space as it was on disk.
+#[derive(Debug)]
+pub(crate) struct LoadedSpace<I> {
+    /// Whose it is.
+    pub(crate) key: SpaceKey,
+    /// Its number.
+    pub(crate) number: u32,
+    /// What its vectors are.
+    pub(crate) shape: Shape,
+    /// The set that they lie in.
+    pub(crate) vectors: u32,
+    /// Its readable memories.
+    pub(crate) memories: I,
+    /// How often they were recalled and said.
+    pub(crate) accounts: Accounts,
+    /// The checkpoint that they were made from, if there was one.
+    pub(crate) mark: Option<Mark>,
 }
 
 /// Why a file was not opened.
@@ -55,11 +86,11 @@ impl Store {
     /// # Errors
     /// [`Error::Open`], [`Error::Store`], [`Error::Later`], or [`Error::Maker`] if the vectors of a default namespace do not fit
     /// the settings, which it names.
-    pub(crate) async fn open(
+    pub(crate) async fn open<I: FromRows + Send + 'static>(
         options: &Options,
         clock: &Clock,
         telemetry: &Telemetry,
-    ) -> Result<(Self, Loaded), Error> {
+    ) -> Result<(Self, Loaded<I>), Error> {
         let path = options.folder.join(FILE);
         let opened = match open(options, clock, telemetry).await {
             Err(Refusal::Damaged(error)) => {
@@ -86,7 +117,11 @@ fn set_aside(path: &Path, error: &(dyn Cause + Send + Sync + 'static)) -> Result
     Ok(())
 }
 
-async fn open(options: &Options, clock: &Clock, telemetry: &Telemetry) -> Result<(Store, Loaded), Refusal> {
+async fn open<I: FromRows + Send + 'static>(
+    options: &Options,
+    clock: &Clock,
+    telemetry: &Telemetry,
+) -> Result<(Store, Loaded<I>), Refusal> {
     let path = options.folder.join(FILE);
     let (opened, journal, from) = (path.clone(), options.journal.clone(), options.restore.clone());
     let restore = move || {
@@ -106,8 +141,8 @@ async fn open(options: &Options, clock: &Clock, telemetry: &Telemetry) -> Result
     match read_all(&journal, options, telemetry).await {
         Ok(loaded) => {
             let cache = Cache::new(options.cached, options.cached_for, clock.clone());
-            let (shape, namespaces) = (options.shape.clone(), options.namespaces);
-            Ok((Store { journal, path, shape, namespaces, cache }, loaded))
+            let namespaces = options.namespaces;
+            Ok((Store { journal, path, namespaces, cache }, loaded))
         }
         Err(refusal) => {
             // Whoever tries again, with another setting or another file, finds this one free.
@@ -117,7 +152,11 @@ async fn open(options: &Options, clock: &Clock, telemetry: &Telemetry) -> Result
     }
 }
 
-async fn read_all(journal: &Journal, options: &Options, telemetry: &Telemetry) -> Result<Loaded, Refusal> {
+async fn read_all<I: FromRows + Send + 'static>(
+    journal: &Journal,
+    options: &Options,
+    telemetry: &Telemetry,
+) -> Result<Loaded<I>, Refusal> {
     let is_old = journal.commit(prepare).await.map_err(of_journal)?;
     let format = is_old.map_err(|format| Refusal::Other(Error::Later(format)))?;
     if format {
@@ -202,52 +241,48 @@ fn adopt(
 }
 
 /// Makes the memories of every space: from its checkpoint, if there is one that fits, and from the rows after it.
-fn all(read: &ReadTransaction, path: &Path) -> Result<Loaded, Refused> {
+fn all<I: FromRows>(read: &ReadTransaction, path: &Path) -> Result<Loaded<I>, Refused> {
     let (rows, mut losses) = (Rows::open(read)?, Losses::default());
-    let (mut loaded, mut named) = (Loaded::default(), Vec::new());
+    let (mut spaces, mut named) = (Vec::new(), Vec::new());
     let checkpoints = read.open_table(CHECKPOINTS)?;
     for (key, row) in load::spaces(read)? {
         let noted = checkpoints.get(row.number)?.map(|noted| noted.value());
-        let from = noted.and_then(|noted| checkpoint::read::<Index>(path, &row, noted));
+        let from = noted.and_then(|noted| checkpoint::read::<I>(path, &row, noted));
         named.extend(noted.map(|(name, _)| checkpoint::named(row.number, name)));
         let mark = from.as_ref().map(|(_, mark)| *mark);
-        let index = catch_up(&rows, &row, from, u64::MAX, &mut losses)?;
-        let space = Space::new(row.number, row.shape, index).in_set(row.vectors);
-        *space.accounts() = Accounts::new(accounts::saved(read, space.number())?);
-        mark.into_iter().for_each(|mark| space.note_checkpoint(mark));
-        loaded.spaces.push((key, space));
+        let memories = catch_up(&rows, &row, from, u64::MAX, &mut losses)?;
+        let accounts = Accounts::new(accounts::saved(read, row.number)?);
+        let SpaceRow { number, shape, vectors, .. } = row;
+        spaces.push(LoadedSpace { key, number, shape, vectors, memories, accounts, mark });
     }
     checkpoint::tidy(path, |file| named.iter().any(|name| name == file));
-    loaded.corrupt = losses.count();
-    Ok(loaded)
+    Ok(Loaded { spaces, corrupt: losses.count(), quarantined: Vec::new() })
 }
 
 /// Brings what is known of a space as of a moment before, or nothing, to what its rows say: what was removed since is left out, and the
 /// memories after the last one that is known are added, up to number `upto`.
-pub(super) fn catch_up(
+pub(super) fn catch_up<I: FromRows>(
     rows: &Rows,
     space: &SpaceRow,
-    from: Option<(Index, Mark)>,
+    from: Option<(I, Mark)>,
     upto: u64,
     losses: &mut Losses,
-) -> Result<Index, Refused> {
-    let mark = from.as_ref().map(|(_, mark)| *mark);
-    let bare = || Index::new(space.shape.metric, space.shape.dimensions, 0);
-    let mut index = from.map_or_else(bare, |(index, _)| index);
+) -> Result<I, Refused> {
+    let (mut memories, mark) =
+        from.map_or_else(|| (I::bare(&space.shape), None), |(memories, mark)| (memories, Some(mark)));
     if let Some(mark) = mark {
         let mut gone = Vec::new();
         rows.removed(space.number, mark.generation, |seq| gone.push(seq))?;
         if !gone.is_empty() {
-            index.leave_out(gone);
+            memories.leave_out(gone);
         }
     }
-    let last = mark.map_or(0, |mark| mark.last);
-    rows.each(space, (last, upto), losses, |seq, memory, vector| {
-        index.put(seq, &memory, vector);
+    rows.each(space, (mark.map_or(0, |mark| mark.last), upto), losses, |seq, memory, vector| {
+        memories.put(seq, &memory, vector);
         ControlFlow::Continue(())
     })?;
-    index.reached(space.generation);
-    Ok(index)
+    memories.reached(space.generation);
+    Ok(memories)
 }
 
 impl SpaceRow {

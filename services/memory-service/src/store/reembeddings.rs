@@ -11,7 +11,7 @@ use redb::ReadableTableMetadata as _;
 use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 
 use super::{
-    Mark, Store, checkpoint, failed, job,
+    FromRows, Mark, Store, checkpoint, erase, failed, job,
     load::{self, Losses, Rows},
     open::catch_up,
     record::{self, Row},
@@ -21,17 +21,13 @@ use super::{
 };
 use crate::{
     error::Error,
-    index::Index,
     memory::Memory,
-    space::{Shape, SpaceKey},
+    shape::{Shape, SpaceKey},
     upkeep::reembed::{Job, State},
 };
 
 /// Memories in the order of their numbers; one that cannot be read is absent.
 pub(crate) type Page = Vec<(u64, Option<Memory>)>;
-
-/// What was made of the coming set as it was at one moment.
-pub(crate) type Base = (Index, Mark);
 
 /// The space and the name of a checkpoint that fits no longer.
 type Unfit = (u32, u128);
@@ -46,8 +42,8 @@ pub(crate) struct Changed {
 }
 
 impl Store {
-    /// Begins to re-embed the space of `key` by `embedder`, whose vectors have `dimensions` values; returns the space's number and the job. Where
-    /// the space is of these vectors already, or on the way to them, that is its job.
+    /// Begins to re-embed the space of `key` by `embedder`, whose vectors have `dimensions` values, and returns the job. Where the space is of
+    /// these vectors already, or on the way to them, that is its job.
     ///
     /// # Errors
     /// [`Error::NoNamespace`], [`Error::Reembedding`] if another embedder is at it, and those of [`Store::commit`].
@@ -191,19 +187,24 @@ impl Store {
         self.journal.read(read).map_err(failed)
     }
 
-    /// Makes the index of the set that `job` fills, of the memories that it has come to, or brings one up to date that was made before. Blocks
-    /// the thread; nobody else waits.
+    /// Makes what is searched of the set that `job` fills, of the memories that it has come to, or brings up to date what was made before, with
+    /// the moment that it is of. Blocks the thread; nobody else waits.
     ///
     /// # Errors
     /// [`Error::NoReembedding`] if the job is over, [`Error::Store`] if the space cannot be read.
-    pub(crate) fn remake(&self, key: &SpaceKey, job: &Job, from: Option<Base>) -> Result<Base, Error> {
+    pub(crate) fn remake<I: FromRows>(
+        &self,
+        key: &SpaceKey,
+        job: &Job,
+        from: Option<(I, Mark)>,
+    ) -> Result<(I, Mark), Error> {
         let read = |read: &ReadTransaction| {
             let space = load::space(read, key)?.filter(|space| space.coming == Some(job.set));
             let mut space = space.ok_or(Refused::NoReembedding)?;
             take_on(&mut space, job);
-            let index = catch_up(&Rows::open(read)?, &space, from, job.after, &mut Losses::default())?;
+            let memories = catch_up(&Rows::open(read)?, &space, from, job.after, &mut Losses::default())?;
             let SpaceRow { number, generation, vectors, .. } = space;
-            Ok::<_, Refused>((index, Mark { space: number, vectors, generation, last: job.after }))
+            Ok::<_, Refused>((memories, Mark { space: number, vectors, generation, last: job.after }))
         };
         self.journal.read(read).map_err(failed)
     }
@@ -323,6 +324,9 @@ fn remove(write: &WriteTransaction, set: u32) -> Result<bool, Refused> {
     let is_logged = write.open_table(CHECKPOINTS)?.get(space)?.is_some() || runs(write, space)?;
     if !is_logged {
         take(&mut write.open_table(REMOVED)?, space, &mut left)?;
+    }
+    if left < AT_ONCE {
+        erase::leave(write)?;
     }
     if left > 0 {
         sets.remove(set)?;

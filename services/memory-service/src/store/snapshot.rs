@@ -13,7 +13,7 @@ use redb::{
 };
 
 use super::{
-    Store, failed, load,
+    Store, erase, failed, load,
     tables::{
         ACCOUNTS, CHECKPOINTS, DAMAGED, FORGETTINGS, IDS, JOBS, META, OLD_SETS, RECORDS, REMOVED, SPACES,
         TRASH, VECTORS,
@@ -50,7 +50,7 @@ impl Store {
             let exists = error.kind() == io::ErrorKind::AlreadyExists;
             return Err(if exists { Error::SnapshotExists } else { Error::Snapshot(error) });
         }
-        let copied = self.journal.read(|read| copy(read, &part)).map_err(failed).and_then(|memories| {
+        let copied = self.journal.read(|read| copy_to(read, &part)).map_err(failed).and_then(|memories| {
             let finish = || {
                 fs::rename(&part, to)?;
                 sync_folder(to)?;
@@ -71,6 +71,8 @@ impl Store {
 /// # Errors
 /// Fails if the snapshot cannot be copied.
 pub(super) fn restore(from: &Path, path: &Path) -> io::Result<()> {
+    // What a process left that was killed while it restored.
+    drop(fs::remove_file(with_end(path, "part")));
     if path.exists() {
         tracing::info!(snapshot = %from.display(), "the store is there already: the snapshot is not restored");
         return Ok(());
@@ -85,6 +87,17 @@ pub(super) fn restore(from: &Path, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes from the folder of snapshots what a process left that was killed while it took one, and nobody writes any more.
+pub(crate) fn tidy(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    let parts = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    for part in parts.filter(|path| path.extension().is_some_and(|end| end == "part")) {
+        if File::open(&part).is_ok_and(|file| file.try_lock().is_ok()) {
+            drop(fs::remove_file(part));
+        }
+    }
+}
+
 /// Makes the name of a file in its folder last.
 pub(super) fn sync_folder(file: &Path) -> io::Result<()> {
     file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
@@ -96,34 +109,45 @@ fn with_end(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-/// Copies the tables, without the rows of dropped spaces; returns how many memories there are.
-fn copy(read: &ReadTransaction, to: &Path) -> Result<u64, Refused> {
+/// Copies the store into a new file; returns how many memories there are.
+fn copy_to(read: &ReadTransaction, to: &Path) -> Result<u64, Refused> {
     let database = Database::builder().set_cache_size(CACHE_BYTES).create(to)?;
     let mut write = database.begin_write()?;
     write.set_quick_repair(true);
+    copy(read, &write)?;
+    // What was removed is not in this file.
+    for name in [erase::LEFT, erase::ERASED] {
+        write.open_table(META)?.remove(name)?;
+    }
+    let memories = write.open_table(RECORDS)?.len()?;
+    write.commit()?;
+    Ok(memories)
+}
+
+/// Copies the tables, without the rows of dropped spaces.
+pub(super) fn copy(read: &ReadTransaction, write: &WriteTransaction) -> Result<(), Refused> {
     let rows = load::spaces(read)?;
     let spaces: HashSet<u32> = rows.iter().map(|(_, space)| space.number).collect();
     let mut sets: HashSet<u32> =
         rows.iter().flat_map(|(_, space)| [Some(space.vectors), space.coming]).flatten().collect();
+    // A recall may be at one that nobody begins with any more.
     for entry in read.open_table(OLD_SETS)?.iter()? {
         sets.insert(entry?.0.value());
     }
-    table(read, &write, META, |_| true)?;
-    table(read, &write, SPACES, |_| true)?;
-    table(read, &write, DAMAGED, |_| true)?;
-    table(read, &write, IDS, |(space, _)| spaces.contains(&space))?;
-    table(read, &write, RECORDS, |(space, _)| spaces.contains(&space))?;
-    table(read, &write, VECTORS, |(set, _)| sets.contains(&set))?;
-    table(read, &write, JOBS, |space| spaces.contains(&space))?;
-    table(read, &write, OLD_SETS, |_| true)?;
-    table(read, &write, REMOVED, |(space, _)| spaces.contains(&space))?;
-    table(read, &write, CHECKPOINTS, |space| spaces.contains(&space))?;
-    table(read, &write, FORGETTINGS, |(space, _)| spaces.contains(&space))?;
-    table(read, &write, TRASH, |(space, _, _)| spaces.contains(&space))?;
-    table(read, &write, ACCOUNTS, |(space, _)| spaces.contains(&space))?;
-    let memories = write.open_table(RECORDS)?.len()?;
-    write.commit()?;
-    Ok(memories)
+    table(read, write, META, |_| true)?;
+    table(read, write, SPACES, |_| true)?;
+    table(read, write, DAMAGED, |_| true)?;
+    table(read, write, IDS, |(space, _)| spaces.contains(&space))?;
+    table(read, write, RECORDS, |(space, _)| spaces.contains(&space))?;
+    table(read, write, VECTORS, |(set, _)| sets.contains(&set))?;
+    table(read, write, JOBS, |space| spaces.contains(&space))?;
+    table(read, write, OLD_SETS, |_| true)?;
+    table(read, write, REMOVED, |(space, _)| spaces.contains(&space))?;
+    table(read, write, CHECKPOINTS, |space| spaces.contains(&space))?;
+    table(read, write, FORGETTINGS, |(space, _)| spaces.contains(&space))?;
+    table(read, write, TRASH, |(space, _, _)| spaces.contains(&space))?;
+    table(read, write, ACCOUNTS, |(space, _)| spaces.contains(&space))?;
+    Ok(())
 }
 
 fn table<K: Key + 'static, V: Value + 'static>(

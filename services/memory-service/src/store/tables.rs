@@ -3,7 +3,7 @@
 use redb::TableDefinition;
 
 use super::bytes::{Corrupt, Reader, checksum, write_count, write_text};
-use crate::space::{Metric, Shape};
+use crate::shape::{Metric, Shape};
 
 /// The layout of the tables; written under [`FORMAT_NAME`]. A later one gets the next number and begins with a migration.
 pub(super) const FORMAT: u32 = 3;
@@ -119,7 +119,7 @@ fn numbered(wanted: u8) -> Option<Metric> {
 #[cfg(test)]
 mod tests {
     use super::{SpaceRow, checksum};
-    use crate::space::{Metric, Shape};
+    use crate::shape::{Metric, Shape};
 
     #[test]
     fn the_row_of_a_space_comes_back_and_a_changed_byte_is_noticed() {

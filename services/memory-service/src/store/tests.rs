@@ -17,16 +17,19 @@ use telemetry::Telemetry;
 use super::{
     Committed, Options, Store,
     load::{Site, Stored},
-    open::Loaded,
+    open::{Loaded, LoadedSpace},
     tables::{DROPPED, IDS, RECORDS, REMOVED, VECTORS},
 };
 use crate::{
     config::Config,
     error::Error,
-    index::tests::{record, seqs as memories},
+    index::{
+        Index,
+        tests::{record, seqs as memories},
+    },
     memory::Change,
     recall::contents::Contents as _,
-    space::{Metric, Shape, Space, SpaceKey},
+    shape::{Metric, Shape, SpaceKey},
     vector::source::Vectors as _,
 };
 
@@ -47,13 +50,17 @@ fn site(space: u32) -> Site {
     Site { space, vectors: space, dimensions: 2 }
 }
 
-async fn open_as(folder: &Path, shape: &Shape) -> Result<(Store, Loaded), Error> {
+fn site_of(space: &LoadedSpace<Index>) -> Site {
+    Site { space: space.number, vectors: space.vectors, dimensions: space.shape.dimensions }
+}
+
+async fn open_as(folder: &Path, shape: &Shape) -> Result<(Store, Loaded<Index>), Error> {
     let config = Config { memory_dir: folder.to_owned(), memory_namespaces: 3, ..Config::defaults() };
     let options = Options { cached_for: Duration::from_secs(60), ..config.store(shape, None) };
     Store::open(&options, &Clock::system(), &Telemetry::silent("memory-service")).await
 }
 
-async fn open(folder: &Path) -> (Store, Loaded) {
+async fn open(folder: &Path) -> (Store, Loaded<Index>) {
     open_as(folder, &two()).await.unwrap()
 }
 
@@ -73,14 +80,14 @@ fn forget(ids: &[&str]) -> Change {
     Change::Forget(ids.iter().map(|id| (*id).to_owned()).collect())
 }
 
-fn space<'l>(loaded: &'l Loaded, tenant: &str) -> &'l Space {
-    &loaded.spaces.iter().find(|(found, _)| *found == key(tenant)).unwrap().1
+fn space<'l>(loaded: &'l Loaded<Index>, tenant: &str) -> &'l LoadedSpace<Index> {
+    loaded.spaces.iter().find(|space| space.key == key(tenant)).unwrap()
 }
 
-fn ids(store: &Store, loaded: &Loaded, tenant: &str) -> Vec<String> {
+fn ids(store: &Store, loaded: &Loaded<Index>, tenant: &str) -> Vec<String> {
     let space = space(loaded, tenant);
-    let found = memories(&space.index(), &crate::query::Filter::default(), std::time::UNIX_EPOCH);
-    let stored = Stored { store, site: space.site() };
+    let found = memories(&space.memories, &crate::query::Filter::default(), std::time::UNIX_EPOCH);
+    let stored = Stored { store, site: site_of(space) };
     stored.memories(&found).unwrap().iter().map(|memory| memory.id.to_string()).collect()
 }
 
@@ -113,8 +120,11 @@ async fn what_was_committed_is_loaded_and_numbered() {
     assert_eq!(commit(&store, "v", forget(&["z"])).await.generation, None);
     store.close().await;
     let (store, loaded) = open(folder.path()).await;
-    assert_eq!((ids(&store, &loaded, "t"), space(&loaded, "t").generation()), (vec!["a".to_owned()], 3));
-    let (_, vector) = store.get(site(first.space), "a").unwrap().unwrap();
+    assert_eq!(
+        (ids(&store, &loaded, "t"), space(&loaded, "t").memories.generation()),
+        (vec!["a".to_owned()], 3)
+    );
+    let (_, (_, vector)) = store.get(site(first.space), "a").unwrap().unwrap();
     assert_eq!(vector, [0.5, 0.5]);
     assert_eq!(store.get(site(first.space), "b").unwrap(), None);
     assert!(store.bytes() > 0);
@@ -127,7 +137,7 @@ async fn an_id_twice_in_one_write_leaves_the_later_one() {
     let twice = Change::Put(vec![record("a", &[1.0, 0.0]), record("a", &[0.0, 1.0])]);
     let done = commit(&store, "t", twice).await;
     assert_eq!((done.touched, &seqs(&done)[..]), (1, &[1][..]));
-    assert_eq!(store.get(site(done.space), "a").unwrap().unwrap().1, [0.0, 1.0]);
+    assert_eq!(store.get(site(done.space), "a").unwrap().unwrap().1.1, [0.0, 1.0]);
     assert_eq!(rows(&store).await, [1, 1, 1, 0]);
 }
 
@@ -137,7 +147,7 @@ async fn what_was_read_once_is_not_served_after_it_changed() {
     let (store, _) = open(folder.path()).await;
     let space = commit(&store, "t", put(&["a"])).await.space;
     let content =
-        |store: &Store| store.get(site(space), "a").unwrap().map(|(memory, _)| memory.content.clone());
+        |store: &Store| store.get(site(space), "a").unwrap().map(|(_, (memory, _))| memory.content.clone());
     assert_eq!(content(&store).as_deref(), Some("content"));
     let mut newer = record("a", &[1.0, 0.0]);
     Arc::get_mut(&mut newer.memory).unwrap().content = "newer".into();

@@ -3,49 +3,24 @@
 //! A row lies in the trash as it was, byte by byte, under the number of its forgetting; an undo puts it back as a new memory, with a new
 //! number. So an index, a cache or a checkpoint need to know of neither.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use redb::{ReadableTable as _, WriteTransaction};
 
 use super::{
-    Store, failed,
+    Store, erase, failed,
     forgettings::{all, encode, entry, next},
-    record::{self, Row},
+    record,
     tables::{FORGETTINGS, SpaceRow, TRASH},
-    write::{Committed, Refused, Tables, find},
+    write::{self, Committed, Refused, Tables, find},
 };
 use crate::{
+    backend::{Forget, Purged, Which},
     error::Error,
     memory::Record,
-    space::{Shape, SpaceKey},
-    upkeep::forgettings::{Cause, Forgetting, Kept, Refused as Over, State, restore},
+    shape::SpaceKey,
+    upkeep::forgettings::{Forgetting, Kept, Refused as Over, State, restore},
 };
-
-/// What is to be forgotten.
-#[derive(Clone, Debug)]
-pub(crate) struct Forget {
-    /// Which memories.
-    pub(crate) which: Which,
-    /// Why.
-    pub(crate) cause: Cause,
-    /// When, on the agent clock.
-    pub(crate) at: SystemTime,
-    /// How long it can be undone; none: it is deleted for good at once.
-    pub(crate) window: Duration,
-}
-
-/// Which memories are to be forgotten.
-#[derive(Clone, Debug)]
-pub(crate) enum Which {
-    /// Those of these ids, each once.
-    Ids(Vec<String>),
-    /// Those of these numbers in the space of this number; one that was written again since has another and stays.
-    Seqs(u32, Vec<u64>),
-}
 
 /// What was forgotten.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,15 +31,6 @@ pub(crate) struct Forgot {
     pub(crate) ids: Vec<String>,
     /// The number of the forgetting; absent if there was nothing to forget.
     pub(crate) number: Option<u64>,
-}
-
-/// What was removed for good.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Purged {
-    /// How many memories.
-    pub(crate) removed: usize,
-    /// Of how many forgettings, the first ones that were named, nothing is left.
-    pub(crate) ended: usize,
 }
 
 /// What came back.
@@ -83,14 +49,9 @@ impl Store {
     ///
     /// # Errors
     /// Those of [`Store::commit`]; nothing was forgotten then.
-    pub(crate) async fn forget(
-        &self,
-        key: &SpaceKey,
-        shape: &Shape,
-        forget: Forget,
-    ) -> Result<Forgot, Error> {
-        let (key, shape) = (key.clone(), shape.clone());
-        let write = move |write: &WriteTransaction| self::forget(write, &key, &shape, &forget);
+    pub(crate) async fn forget(&self, key: &SpaceKey, forget: Forget) -> Result<Forgot, Error> {
+        let key = key.clone();
+        let write = move |write: &WriteTransaction| self::forget(write, &key, &forget);
         let done = self.journal.commit(write).await.map_err(failed)?;
         self.uncache(&done.committed);
         Ok(done)
@@ -127,19 +88,10 @@ impl Store {
 }
 
 /// Deletes memories of the space of `key`, and keeps them for as long as the forgetting can be undone.
-fn forget(
-    write: &WriteTransaction,
-    key: &SpaceKey,
-    shape: &Shape,
-    forget: &Forget,
-) -> Result<Forgot, Refused> {
-    let nothing = |number, shape| Forgot {
-        committed: Committed::nothing(number, shape),
-        ids: Vec::new(),
-        number: None,
-    };
-    let Some(mut space) = find(write, key)? else { return Ok(nothing(0, shape.clone())) };
-    let mut done = nothing(space.number, space.shape.clone());
+fn forget(write: &WriteTransaction, key: &SpaceKey, forget: &Forget) -> Result<Forgot, Refused> {
+    let space = find(write, key)?;
+    let mut done = Forgot { committed: Committed::nothing(space.as_ref()), ids: Vec::new(), number: None };
+    let Some(mut space) = space else { return Ok(done) };
     let mut tables = Tables::open(write, &space)?;
     let (mut log, mut trash) = (write.open_table(FORGETTINGS)?, write.open_table(TRASH)?);
     let number = next(&log, space.number)?;
@@ -157,6 +109,9 @@ fn forget(
     }
     if done.ids.is_empty() {
         return Ok(done);
+    }
+    if forget.window.is_zero() {
+        erase::leave(write)?;
     }
     let count = done.ids.len() as u64;
     let entry = Forgetting::new(number, forget.cause, count, forget.at, forget.window);
@@ -206,11 +161,9 @@ fn undo(write: &WriteTransaction, key: &SpaceKey, number: u64, now: SystemTime) 
         }
     }
     let (records, stayed) = restore(entry.cause, kept, |id| leads.get(id).copied());
-    let mut committed =
-        Committed { first: space.next, ..Committed::nothing(space.number, space.shape.clone()) };
+    let mut committed = Committed { first: space.next, ..Committed::nothing(Some(&space)) };
     if !records.is_empty() {
-        let row = |record: &Record| (Row::memory(&record.memory), Row::vector(&record.embedding));
-        let mut rows = records.iter().map(row).collect();
+        let mut rows = write::encoded(&records);
         for seq in tables.put(&mut space, &records, &mut rows)? {
             committed.removed.push(tables.remove((space.number, seq), space.generation + 1)?);
         }
@@ -265,6 +218,9 @@ fn purge(write: &WriteTransaction, space: u32, numbers: &[u64], most: usize) -> 
             break;
         }
         done.ended += 1;
+    }
+    if done.removed > 0 {
+        erase::leave(write)?;
     }
     Ok(done)
 }

@@ -1,21 +1,26 @@
-//! A space as it is at one moment, for whoever looks at all of it: plans of prunes, and audits.
+//! A space as it is at one moment, for whoever looks at all of it: plans of prunes, audits, exports.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::ops::ControlFlow;
 
 use redb::ReadTransaction;
 
 use super::{
-    Found, Refused, Store, failed,
+    Store, failed_by,
     load::{self, Rows},
     tables::SpaceRow,
+    write::Refused,
 };
-use crate::{error::Error, memory::Memory, space::SpaceKey};
+use crate::{
+    backend,
+    error::Error,
+    memory::Memory,
+    shape::{Shape, SpaceKey},
+};
 
 /// A space at one moment.
-pub(crate) struct View {
+struct View {
     rows: Rows,
-    /// The space's own row.
-    pub(crate) space: SpaceRow,
+    space: SpaceRow,
 }
 
 impl Store {
@@ -23,53 +28,47 @@ impl Store {
     /// by what is written meanwhile.
     ///
     /// # Errors
-    /// [`Error::Store`] if it cannot be read.
+    /// [`Error::Store`] if it cannot be read, and those of `look`.
     pub(crate) fn view<T>(
         &self,
         key: &SpaceKey,
-        look: impl FnOnce(&View) -> Result<T, Refused>,
+        look: impl FnOnce(&dyn backend::View) -> Result<T, Error>,
     ) -> Result<Option<T>, Error> {
         let read = |read: &ReadTransaction| {
             let Some(space) = load::space(read, key)? else { return Ok(None) };
             look(&View { rows: Rows::open(read)?, space }).map(Some)
         };
-        self.journal.read(read).map_err(failed)
+        self.journal.read(read).map_err(failed_by)
     }
 }
 
-impl View {
-    /// Hands over the memories in the order of their numbers, as long as `each` wants more.
-    ///
-    /// # Errors
-    /// Those of the database; a memory that cannot be read is left out.
-    pub(crate) fn each(&self, each: impl FnMut(u64, Memory) -> ControlFlow<()>) -> Result<(), Refused> {
-        self.rows.memories(self.space.number, 0, each)
+impl backend::View for View {
+    fn space(&self) -> (u32, u64) {
+        (self.space.number, self.space.generation)
     }
 
-    /// Returns the memory of number `seq`, if it is there and can be read.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub(crate) fn memory(&self, seq: u64) -> Result<Option<Memory>, Refused> {
+    fn shape(&self) -> &Shape {
+        &self.space.shape
+    }
+
+    fn each(&self, after: u64, each: &mut dyn FnMut(u64, Memory) -> ControlFlow<()>) -> Result<(), Error> {
+        Ok(self.rows.memories(self.space.number, after, each)?)
+    }
+
+    fn memory(&self, seq: u64) -> Result<Option<Memory>, Error> {
         Ok(readable(self.rows.memory((self.space.number, seq)))?.flatten())
     }
 
-    /// Returns the memory of number `seq` with its vector, if both can be read.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub(crate) fn found(&self, seq: u64) -> Result<Option<Found>, Refused> {
+    fn vector(&self, seq: u64) -> Result<Option<Vec<f32>>, Error> {
         let (key, mut vector) = ((self.space.vectors, seq), vec![0.0; self.space.shape.dimensions]);
-        let memory = self.memory(seq)?;
-        let is_there = readable(self.rows.vector(key, &mut vector))? == Some(true);
-        Ok(memory.filter(|_| is_there).map(|memory| (Arc::new(memory), vector)))
+        Ok(readable(self.rows.vector(key, &mut vector))?.filter(|is_there| *is_there).map(|_| vector))
     }
 }
 
 /// Takes a row that cannot be read for none.
-fn readable<T>(read: Result<T, Refused>) -> Result<Option<T>, Refused> {
+fn readable<T>(read: Result<T, Refused>) -> Result<Option<T>, Error> {
     match read {
         Err(Refused::Corrupt(_)) => Ok(None),
-        other => other.map(Some),
+        other => Ok(Some(other?)),
     }
 }

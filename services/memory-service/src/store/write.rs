@@ -6,6 +6,7 @@ use redb::{ReadableTable as _, ReadableTableMetadata as _, Table, WriteTransacti
 
 use super::{
     bytes::Corrupt,
+    erase,
     record::{self, Row},
     tables::{
         ACCOUNTS, CHECKPOINTS, DROPPED, FORGETTINGS, IDS, JOBS, META, NEXT_SPACE, RECORDS, REMOVED, SPACES,
@@ -13,9 +14,10 @@ use super::{
     },
 };
 use crate::{
-    memory::{Change, Memory, Record},
-    space::{Shape, SpaceKey},
+    memory::{Change, Record},
+    shape::{Shape, SpaceKey},
     upkeep::forgettings,
+    written::Removed,
 };
 
 /// Rows that one commit removes of a dropped space or set: a writer waits no longer than for these.
@@ -33,9 +35,9 @@ pub(crate) enum Refused {
     /// A vector has another length than those of its space.
     #[error("the vectors of the namespace have {0} values")]
     Dimensions(usize),
-    /// The vectors that are put were made under another shape than the space is of, or would be.
+    /// The vectors that are put are of another shape than the space's.
     #[error("the vectors of the namespace are made by another by now")]
-    Shape(Box<Shape>),
+    Shape,
     /// There is no such space.
     #[error("there is no namespace of this name")]
     NoNamespace,
@@ -65,10 +67,10 @@ impl<E: Into<redb::Error>> From<E> for Refused {
 /// What a write did.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Committed {
-    /// The number of the space.
+    /// The number of the space; 0 where there is none.
     pub(crate) space: u32,
-    /// What its vectors are.
-    pub(crate) shape: Shape,
+    /// What its vectors are, if it is there.
+    pub(crate) shape: Option<Shape>,
     /// The number of the write; absent if it changed nothing.
     pub(crate) generation: Option<u64>,
     /// The number of the first record that was put; the others follow it.
@@ -79,17 +81,19 @@ pub(crate) struct Committed {
     pub(crate) removed: Vec<Removed>,
 }
 
-/// A memory that is in the store no longer.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Removed {
-    /// The number it had.
-    pub(crate) seq: u64,
-    /// What it was; absent where its row could not be read any more.
-    pub(crate) memory: Option<Arc<Memory>>,
-}
-
 /// The rows of a record, encoded before the writer thread has it.
 pub(super) type Rows = Vec<(Row, Row)>;
+
+/// Encodes `records`.
+pub(super) fn encoded<'r>(records: impl IntoIterator<Item = &'r Record>) -> Rows {
+    let rows = |record: &Record| (Row::memory(&record.memory), Row::vector(&record.embedding));
+    records.into_iter().map(rows).collect()
+}
+
+/// Returns the bytes of `rows`.
+pub(super) fn size(rows: &[(Row, Row)]) -> usize {
+    rows.iter().map(|(memory, vector)| memory.len() + vector.len()).sum()
+}
 
 type Numbered<'t, V> = Table<'t, (u32, u64), V>;
 
@@ -157,28 +161,23 @@ impl<'t> Tables<'t> {
     }
 }
 
-/// Writes `change`, whose vectors were made under `shape`, to the space of `key`, which is made of `fresh` if it is missing; a tenant has at
-/// most `most`.
+/// Writes `change`, whose vectors are of `shape`, to the space of `key`, which is made of it if it is missing; a tenant has at most `most`.
 pub(super) fn apply(
     write: &WriteTransaction,
-    (key, fresh, most): (&SpaceKey, &Shape, u32),
+    key: &SpaceKey,
     shape: &Shape,
+    most: u32,
     change: &Change,
     rows: &mut Rows,
 ) -> Result<Committed, Refused> {
     let stored = find(write, key)?;
     let mut space = match (stored, change) {
-        (None, Change::Forget(_)) => return Ok(Committed::nothing(0, shape.clone())),
-        (stored, Change::Put(_)) => {
-            let ours = stored.as_ref().map_or(fresh, |space| &space.shape);
-            if ours != shape {
-                return Err(Refused::Shape(Box::new(ours.clone())));
-            }
-            stored.map_or_else(|| make(write, key, fresh, most), Ok)?
-        }
+        (None, Change::Forget(_)) => return Ok(Committed::nothing(None)),
+        (None, Change::Put(_)) => make(write, key, shape, most)?,
+        (Some(space), Change::Put(_)) if space.shape != *shape => return Err(Refused::Shape),
         (Some(space), _) => space,
     };
-    let mut done = Committed::nothing(space.number, space.shape.clone());
+    let mut done = Committed::nothing(Some(&space));
     done.first = space.next;
     let generation = space.generation + 1;
     let mut tables = Tables::open(write, &space)?;
@@ -196,6 +195,9 @@ pub(super) fn apply(
         done.removed.push(tables.remove((space.number, seq), generation)?);
     }
     done.touched = u32::try_from(done.removed.len()).unwrap_or(u32::MAX);
+    if done.touched > 0 {
+        erase::leave(write)?;
+    }
     if done.touched > 0 || matches!(change, Change::Put(_)) {
         done.end(write, key, &mut space)?;
     }
@@ -215,8 +217,10 @@ impl Committed {
         put(write, key, space)
     }
 
-    pub(super) fn nothing(space: u32, shape: Shape) -> Self {
-        Self { space, shape, generation: None, first: 0, touched: 0, removed: Vec::new() }
+    /// Begins with a write that changed nothing of `space` yet.
+    pub(super) fn nothing(space: Option<&SpaceRow>) -> Self {
+        let (number, shape) = (space.map_or(0, |space| space.number), space.map(|space| space.shape.clone()));
+        Self { space: number, shape, generation: None, first: 0, touched: 0, removed: Vec::new() }
     }
 }
 
@@ -268,6 +272,9 @@ pub(super) fn sweep(write: &WriteTransaction) -> Result<bool, Refused> {
     for row in trash.extract_from_if((space, 0, 0)..=(space, u64::MAX, u64::MAX), |_, _| true)?.take(left) {
         row?;
         left -= 1;
+    }
+    if left < AT_ONCE {
+        erase::leave(write)?;
     }
     if left > 0 {
         dropped.remove(space)?;

@@ -5,7 +5,10 @@ use std::{
     time::SystemTime,
 };
 
-use crate::{memory::Change, space::Written, store::Removed};
+use crate::{
+    memory::Change,
+    written::{Removed, Written},
+};
 
 /// What is counted of a memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +136,11 @@ mod tests {
     };
 
     use super::{Account, Accounts};
-    use crate::{index::tests::record, memory::Change, space::Written, store::Removed};
+    use crate::{
+        index::tests::record,
+        memory::Change,
+        written::{Removed, Written},
+    };
 
     fn gone(seq: u64, id: &str) -> Removed {
         Removed { seq, memory: Some(record(id, &[]).memory) }

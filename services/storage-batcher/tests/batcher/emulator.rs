@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use axum::{
@@ -68,6 +69,15 @@ impl Emulator {
     /// A batcher that stores here.
     pub(crate) async fn batcher(&self) -> Service {
         Service::with(|config| self.configure(config)).await
+    }
+
+    /// A batcher that stores here and gives up what is on its way as soon as it stops.
+    pub(crate) async fn hasty_batcher(&self) -> Service {
+        Service::with(|config| {
+            self.configure(config);
+            config.storage_drain_timeout = Duration::ZERO;
+        })
+        .await
     }
 
     pub(crate) fn configure(&self, config: &mut storage_batcher::Config) {

@@ -1,15 +1,11 @@
 //! A sink that fails loses nothing.
 
-use std::time::Duration;
-
 use contracts::storage::{value::Kind, *};
 use rpc::{Code, Serving};
 
 use crate::{
     emulator::{Emulator, Fault},
-    harness::{
-        START, Service, accept, costs, fault, flush, get, integer, merge, numbers, until, urgent, write,
-    },
+    harness::{START, accept, costs, fault, flush, get, integer, merge, numbers, until, urgent, write},
 };
 
 #[tokio::test]
@@ -148,11 +144,7 @@ async fn a_sink_that_refuses_every_write_of_a_batch_for_its_content_is_asked_aga
 #[tokio::test]
 async fn a_sink_that_is_away_costs_no_write_and_a_flush_says_so() {
     let emulator = Emulator::start().await;
-    let service = Service::with(|config| {
-        emulator.configure(config);
-        config.storage_drain_timeout = Duration::ZERO;
-    })
-    .await;
+    let service = emulator.hasty_batcher().await;
     let mut client = service.client();
     accept(&mut client, vec![merge("a", "n", 1)]).await;
     flush(&mut client).await;
@@ -177,11 +169,7 @@ async fn a_sink_that_is_away_is_told_and_takes_nothing_down() {
     const SERVICE: &str = "athena.storage.v1.StorageBatcherService";
     const SINK: &str = "athena.storage.v1.StorageBatcherService/firestore";
     let emulator = Emulator::start().await;
-    let service = Service::with(|config| {
-        emulator.configure(config);
-        config.storage_drain_timeout = Duration::ZERO;
-    })
-    .await;
+    let service = emulator.hasty_batcher().await;
     let states = async || {
         let states = rpc::states(&service.channel(None)).await.unwrap();
         (states[SERVICE], states[SINK])
@@ -201,11 +189,7 @@ async fn a_sink_that_is_away_is_told_and_takes_nothing_down() {
 #[tokio::test]
 async fn a_stop_does_not_wait_for_a_sink_for_ever() {
     let emulator = Emulator::start().await;
-    let service = Service::with(|config| {
-        emulator.configure(config);
-        config.storage_drain_timeout = Duration::ZERO;
-    })
-    .await;
+    let service = emulator.hasty_batcher().await;
     let mut client = service.client();
     let held = emulator.hold().await;
     accept(&mut client, vec![urgent(merge("a", "n", 1))]).await;

@@ -1,14 +1,12 @@
 //! What has not the same effect twice reaches Firestore once, whatever becomes of requests, answers and the service.
 
-use std::time::Duration;
-
 use contracts::storage::{field_transform::TransformType, value::Kind, *};
 
 use crate::{
     emulator::{Emulator, Fault},
     harness::{
-        START, Service, accept, costs, flush, get, increment, integer, list, merge, numbers, transform,
-        until, urgent, write,
+        START, accept, costs, flush, get, increment, integer, list, merge, numbers, transform, until, urgent,
+        write,
     },
 };
 
@@ -42,11 +40,7 @@ async fn an_increment_whose_answer_is_lost_is_applied_once() {
 #[tokio::test]
 async fn an_increment_that_was_applied_before_the_end_is_not_applied_after_the_start() {
     let emulator = Emulator::start().await;
-    let service = Service::with(|config| {
-        emulator.configure(config);
-        config.storage_drain_timeout = Duration::ZERO;
-    })
-    .await;
+    let service = emulator.hasty_batcher().await;
     let mut client = service.client();
     // Applied, its answer lost; then the sink is away until the end.
     emulator.inject([Fault::LoseReply]);

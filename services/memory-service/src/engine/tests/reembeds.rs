@@ -17,13 +17,14 @@ use tokio::sync::Semaphore;
 
 use super::draft;
 use crate::{
+    backend::Backend as _,
     config::Config,
-    engine::{Engine, Reembedding, makers::Makers},
+    engine::{Engine, Makers, Reembedding},
     error::Error,
-    memory::{Change, Draft},
+    memory::Draft,
     query::{Likeness, Query, Ranking},
     recall::{Answer, Found},
-    space::SpaceKey,
+    shape::SpaceKey,
     upkeep::reembed::{Job, State},
 };
 
@@ -123,7 +124,7 @@ fn said(number: usize) -> Draft {
 }
 
 async fn remember(engine: &Arc<Engine>, draft: Draft) {
-    engine.remember(key(), vec![draft], None, None).await.unwrap();
+    engine.remember(key(), vec![draft], None).await.unwrap();
 }
 
 async fn fill(engine: &Arc<Engine>, count: usize) {
@@ -137,7 +138,7 @@ async fn begin(engine: &Arc<Engine>) -> Reembedding {
 }
 
 async fn stands(engine: &Arc<Engine>) -> Reembedding {
-    engine.reembedding(key()).await.unwrap()
+    engine.reembedding(&key()).await.unwrap()
 }
 
 /// Runs the background until `work` is done.
@@ -343,7 +344,7 @@ async fn the_old_vectors_are_gone_once_no_recall_can_be_at_them() {
     let house = House::new(|config| config.query_timeout = Duration::from_millis(200));
     let engine = house.open(&Turned::new(ANY)).await;
     fill(&engine, 10).await;
-    let old = engine.spaces.get(&key()).unwrap();
+    let old = engine.store.find(&key()).unwrap();
     begin(&engine).await;
     beside(&engine, until(&engine, is_changed)).await;
     let is_over = async {
@@ -397,12 +398,11 @@ async fn a_write_that_was_embedded_before_the_change_is_embedded_again() {
     let (mut records, mut made) = engine.complete(&key(), vec![said(3)], None).await.unwrap();
     begin(&engine).await;
     beside(&engine, until(&engine, is_changed)).await;
-    let change = Arc::new(Change::Put(records.clone()));
-    let refused = engine.write(&key(), &made.shape, &change).await;
+    let refused = engine.write(&key(), &made.shape, records.clone()).await;
     assert!(matches!(refused, Err(Error::Reembedded)), "{refused:?}");
     engine.make_anew(&key(), &mut made, records.iter_mut()).await.unwrap();
     assert_eq!(records[0].embedding, Turned::vector(&text(3)));
-    let lines = engine.remember(key(), vec![said(4)], None, Some(old)).await;
+    let lines = engine.import(key(), vec![said(4)], old).await;
     assert!(matches!(lines, Err(Error::Reembedded)), "lines of an export say of whom their vectors are");
     remember(&engine, said(3)).await;
     check(&engine, &all(4), true).await;
@@ -416,7 +416,7 @@ async fn writers_wait_for_a_job_that_came_too_late_too_often_and_recalls_do_not(
     fill(&engine, 3).await;
     let late = Job { state: State::Embedding(3), ..begin(&engine).await.job };
     engine.store.bring(&key(), late, Vec::new()).await.unwrap();
-    let gate = engine.spaces.get(&key()).unwrap().gate();
+    let gate = engine.store.find(&key()).unwrap().gate();
     let work = async {
         while gate.try_read().is_ok() {
             tokio::task::yield_now().await;
@@ -437,7 +437,7 @@ async fn a_recall_whose_memory_goes_after_the_change_is_asked_again() {
     let house = House::new(|_| {});
     let engine = house.open(&Turned::new(ANY)).await;
     fill(&engine, 3).await;
-    let old = engine.spaces.get(&key()).unwrap();
+    let old = engine.store.find(&key()).unwrap();
     begin(&engine).await;
     beside(&engine, until(&engine, is_changed)).await;
     let newest = || Query { include_embedding: true, ..Query::newest(9) };
@@ -459,7 +459,7 @@ async fn a_namespace_that_is_dropped_meanwhile_ends_its_job() {
     engine.drop_space(key()).await.unwrap();
     turned.allowed.add_permits(100);
     beside(&engine, freed(&engine, 0)).await;
-    assert!(matches!(engine.reembedding(key()).await, Err(Error::NoNamespace)));
+    assert!(matches!(engine.reembedding(&key()).await, Err(Error::NoNamespace)));
     assert!(matches!(engine.reembed(key(), String::new(), 0).await, Err(Error::NoNamespace)));
     fill(&engine, 2).await;
     check(&engine, &all(2), false).await;

@@ -4,8 +4,8 @@ use std::{cmp::Ordering, collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use super::{HALF_LIFE, Outcome, POOLS};
 use crate::{
-    memory::{Change, Memory, Record},
-    query::{Filter, Query, Ranking},
+    memory::{Change, Record},
+    query::{Query, Ranking},
 };
 
 /// Shares of what the memories next to one in its thread lend to it, and those after them.
@@ -42,7 +42,7 @@ impl Model {
 
     /// Every candidate, the best first.
     pub(super) fn recall(&self, query: &Query, now: SystemTime) -> Outcome {
-        let passing = self.0.values().filter(|(_, record)| passes(&query.filter, &record.memory, now));
+        let passing = self.0.values().filter(|(_, record)| query.filter.passes(&record.memory, now));
         let passing: Vec<_> = passing.collect();
         let scores: Vec<f64> = match query.ranking {
             Ranking::Newest | Ranking::Usual => vec![0.0; passing.len()],
@@ -170,17 +170,4 @@ fn cosine(query: &Query, record: &Record) -> f64 {
     let (vector, own) = (query.likeness.vector().unwrap_or_default(), &record.embedding);
     let squares = product(vector, vector) * product(own, own);
     if squares > 0.0 { product(vector, own) / squares.sqrt() } else { 0.0 }
-}
-
-fn passes(filter: &Filter, memory: &Memory, now: SystemTime) -> bool {
-    (filter.categories.is_empty() || filter.categories.contains(&memory.category))
-        && (filter.pools.is_empty() || memory.pools.iter().any(|pool| filter.pools.contains(pool)))
-        && (filter.agents.is_empty() || filter.agents.contains(&memory.agent))
-        && (filter.tags.is_empty() || memory.tags.iter().any(|tag| filter.tags.contains(tag)))
-        && (filter.threads.is_empty()
-            || memory.place.as_ref().is_some_and(|place| filter.threads.contains(&place.thread)))
-        && memory.expires.is_none_or(|at| now < at)
-        && filter.start.is_none_or(|start| start <= memory.time)
-        && filter.end.is_none_or(|end| memory.time < end)
-        && memory.confidence >= filter.min_confidence
 }

@@ -10,9 +10,12 @@ use std::{
 use proptest::prelude::*;
 
 use super::{commit, forget, key, open, put, rows};
-use crate::store::{
-    FILE, FromParts, Image, Mark, Parts, Store, checkpoint, load,
-    tables::{CHECKPOINTS, SpaceRow},
+use crate::{
+    shape::Shape,
+    store::{
+        FILE, FromParts, Image, Mark, Parts, Store, checkpoint, load,
+        tables::{CHECKPOINTS, SpaceRow},
+    },
 };
 
 /// What is known of a space: ids by number.
@@ -27,7 +30,7 @@ impl Image for Toy {
 
 impl FromParts for Toy {
     fn load(
-        _: &SpaceRow,
+        _: &Shape,
         parts: &mut dyn FnMut() -> io::Result<Option<(String, Vec<u8>)>>,
     ) -> io::Result<Option<Self>> {
         let mut toy = Self::default();

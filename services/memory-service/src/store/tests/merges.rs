@@ -7,10 +7,11 @@ use std::{
 
 use super::{commit, forget, ids, key, open, put, rows, site, two};
 use crate::{
+    backend::Merge,
     hygiene::settle::Join,
     index::tests::record,
     memory::{Change, Record},
-    store::{Merge, Merged, Store},
+    store::{Merged, Store},
     upkeep::{
         accounts::Account,
         forgettings::{Cause, State},
@@ -40,11 +41,11 @@ async fn what_became_one_comes_back_as_it_was_over_restarts() {
     store.close().await;
     let (store, loaded) = open(folder.path()).await;
     assert_eq!(ids(&store, &loaded, "t"), ["b", "other", "a"]);
-    assert_eq!(store.get(site(space), "a").unwrap().unwrap().1, [0.0, 1.0]);
+    assert_eq!(store.get(site(space), "a").unwrap().unwrap().1.1, [0.0, 1.0]);
     let undone = store.undo(&key("t"), number, UNIX_EPOCH).await.unwrap();
     let back: Vec<_> = undone.records.iter().map(|back| (&*back.memory.id, &*back.embedding)).collect();
     assert_eq!((back, undone.stayed), (vec![("a", &[1.0, 0.0][..]), ("new", &[0.5, 0.5][..])], 0));
-    assert_eq!(store.get(site(space), "a").unwrap().unwrap().1, [1.0, 0.0]);
+    assert_eq!(store.get(site(space), "a").unwrap().unwrap().1.1, [1.0, 0.0]);
 }
 
 #[tokio::test]
@@ -80,7 +81,7 @@ async fn without_a_window_nothing_is_kept() {
     let Merged::Done(_, number) = merge(&store, "a", Some(1), &["new"], Duration::ZERO).await else {
         panic!()
     };
-    assert!(store.kept(space).unwrap().is_empty());
+    assert!(store.due(space, None, 9).unwrap().0.is_empty());
     assert!(store.undo(&key("t"), number, UNIX_EPOCH).await.is_err());
 }
 
@@ -95,7 +96,7 @@ async fn accounts_are_kept_and_go_with_their_space() {
     store.save_accounts(space, vec![(2, None)]).await.unwrap();
     store.close().await;
     let (store, loaded) = open(folder.path()).await;
-    let of = |seq| super::space(&loaded, "t").accounts().of(seq);
+    let of = |seq| super::space(&loaded, "t").accounts.of(seq);
     assert_eq!((of(1), of(2)), (account, Account::default()));
     store.drop_space(&key("t")).await.unwrap();
     while store.sweep().await.unwrap() {}

@@ -100,11 +100,14 @@ async fn a_file_of_the_first_layout_is_brought_to_the_present_one() {
     let (store, loaded) = open(folder.path()).await;
     assert_eq!(ids(&store, &loaded, "t"), ["id", "old"]);
     assert_eq!(ids(&store, &loaded, "many").len(), 5_000);
-    assert_eq!((space(&loaded, "t").generation(), space(&loaded, "empty").generation()), (7, 4));
-    let number = space(&loaded, "t").number();
-    let (memory, vector) = store.get(site(number), "id").unwrap().unwrap();
+    assert_eq!(
+        (space(&loaded, "t").memories.generation(), space(&loaded, "empty").memories.generation()),
+        (7, 4)
+    );
+    let number = space(&loaded, "t").number;
+    let (_, (memory, vector)) = store.get(site(number), "id").unwrap().unwrap();
     assert_eq!((&*memory, &vector[..]), (&full(), &[0.5, -1.5][..]));
-    let (memory, vector) = store.get(site(number), "old").unwrap().unwrap();
+    let (_, (memory, vector)) = store.get(site(number), "old").unwrap().unwrap();
     assert_eq!((&*memory, &vector[..]), (&first(), &[1.0, 0.0][..]));
     assert_eq!(commit(&store, "t", put(&["new"])).await.generation, Some(8));
     assert_eq!(rows(&store).await, [5_003, 5_003, 5_003, 0]);
@@ -127,5 +130,5 @@ async fn a_migration_that_was_broken_off_goes_on() {
     journal.close().await;
     let (store, loaded) = open(folder.path()).await;
     assert_eq!((ids(&store, &loaded, "t").len(), ids(&store, &loaded, "many").len()), (2, 5_000));
-    assert_eq!(space(&loaded, "many").generation(), 9);
+    assert_eq!(space(&loaded, "many").memories.generation(), 9);
 }

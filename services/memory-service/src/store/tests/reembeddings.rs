@@ -7,15 +7,16 @@ use std::{
 
 use redb::{ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
 
-use super::{commit, forget, ids, key, open, open_as, put, rows, shape, space, two};
+use super::{commit, forget, ids, key, open, open_as, put, rows, shape, site_of, space, two};
 use crate::{
+    backend::{Forget, Merge, Which},
     error::Error,
     hygiene::settle::Join,
-    index::tests::record,
+    index::{Index, tests::record},
     memory::Change,
-    space::{Shape, SpaceKey},
+    shape::{Shape, SpaceKey},
     store::{
-        FILE, Forget, Merge, Merged, Refused, Site, Store, Which,
+        FILE, Merged, Refused, Site, Store,
         load::Stored,
         tables::{DROPPED, FORMAT, JOBS, META, OLD_SETS, SPACES},
     },
@@ -51,7 +52,7 @@ async fn embed(store: &Store, mut job: Job) -> Job {
 
 /// Makes the index and changes to it; says whether that was in time.
 async fn change(store: &Store, job: &Job) -> bool {
-    let (index, mark) = store.remake(&key("t"), job, None).unwrap();
+    let (index, mark) = store.remake::<Index>(&key("t"), job, None).unwrap();
     assert_eq!((index.dimensions(), mark.vectors), (3, job.set));
     store.change(&key("t"), job.clone(), mark.generation).await.unwrap().is_some()
 }
@@ -111,7 +112,7 @@ async fn the_space_changes_to_its_new_vectors_and_nothing_of_the_old_ones_is_lef
     assert_eq!((job.state.clone(), job.done), (State::Changed, 3));
     let site = Site { space: 1, vectors: job.set, dimensions: 3 };
     assert_eq!(vectors(&store, site, &[3, 4]), [[0.5, 0.5, 3.0], [0.5, 0.5, 4.0]]);
-    assert_eq!(store.get(site, "a").unwrap().unwrap().1, [0.5, 0.5, 4.0]);
+    assert_eq!(store.get(site, "a").unwrap().unwrap().1.1, [0.5, 0.5, 4.0]);
     let old = Site { vectors: 1, dimensions: 2, ..site };
     assert_eq!(vectors(&store, old, &[4]), [[0.0, 1.0]], "who still reads the old ones finds them");
     sweep(&store).await;
@@ -120,7 +121,7 @@ async fn the_space_changes_to_its_new_vectors_and_nothing_of_the_old_ones_is_lef
     store.close().await;
     let (store, loaded) = open_as(folder.path(), &three()).await.unwrap();
     assert_eq!(ids(&store, &loaded, "t"), ["c", "a"]);
-    assert_eq!((space(&loaded, "t").generation(), space(&loaded, "t").site()), (4, site));
+    assert_eq!((space(&loaded, "t").memories.generation(), site_of(space(&loaded, "t"))), (4, site));
     assert_eq!(loaded.corrupt, 0);
 }
 
@@ -142,8 +143,8 @@ async fn a_write_whose_vectors_are_of_another_maker_is_refused_and_changes_nothi
     let short = Arc::new(put(&["b"]));
     assert!(matches!(store.commit(&key("t"), &three(), &short).await, Err(Error::Dimensions(3))));
     store.commit(&key("t"), &three(), &late).await.unwrap();
-    let missing = store.commit(&key("u"), &three(), &late).await;
-    assert!(matches!(missing, Err(Error::Reembedded)), "a new space is of the settings: {missing:?}");
+    let made = store.commit(&key("u"), &three(), &late).await.unwrap();
+    assert_eq!(made.shape, Some(three()), "a new space is of what is put");
 }
 
 #[tokio::test]
@@ -152,7 +153,7 @@ async fn a_change_after_a_write_that_the_index_does_not_know_is_refused() {
     let (store, _) = open(folder.path()).await;
     commit(&store, "t", put(&["a", "b"])).await;
     let job = embed(&store, begin(&store).await).await;
-    let (index, mark) = store.remake(&key("t"), &job, None).unwrap();
+    let (index, mark) = store.remake::<Index>(&key("t"), &job, None).unwrap();
     assert_eq!(index.len(), 2);
     commit(&store, "t", forget(&["a"])).await;
     assert_eq!(store.change(&key("t"), job.clone(), mark.generation).await.unwrap(), None);
@@ -174,7 +175,7 @@ async fn a_cancelled_job_leaves_the_space_as_it_was() {
     for refused in [
         store.bring(&key("t"), job.clone(), vec![(1, vec![0.0; 3])]).await.err(),
         store.change(&key("t"), job.clone(), 2).await.err(),
-        store.remake(&key("t"), &job, None).err(),
+        store.remake::<Index>(&key("t"), &job, None).err(),
     ] {
         assert!(matches!(refused, Some(Error::NoReembedding)), "{refused:?}");
     }
@@ -198,13 +199,13 @@ async fn what_was_forgotten_before_the_change_cannot_come_back_after_it() {
         at: NOW,
         window: HOUR,
     };
-    let first = store.forget(&key("t"), &two(), forget("a")).await.unwrap().number.unwrap();
+    let first = store.forget(&key("t"), forget("a")).await.unwrap().number.unwrap();
     assert_eq!(store.undo(&key("t"), first, NOW).await.unwrap().records[0].embedding, [1.0, 0.0]);
-    let second = store.forget(&key("t"), &two(), forget("b")).await.unwrap().number.unwrap();
+    let second = store.forget(&key("t"), forget("b")).await.unwrap().number.unwrap();
     let job = embed(&store, job).await;
     assert!(change(&store, &job).await);
     assert!(matches!(store.undo(&key("t"), second, NOW).await, Err(Error::Over)));
-    let third = store.forget(&key("t"), &three(), forget("a")).await.unwrap().number.unwrap();
+    let third = store.forget(&key("t"), forget("a")).await.unwrap().number.unwrap();
     let back = store.undo(&key("t"), third, NOW).await.unwrap();
     assert_eq!((back.stayed, back.records[0].embedding.len()), (0, 3));
 }
@@ -293,8 +294,8 @@ async fn a_checkpoint_of_the_old_vectors_is_not_taken_for_one_of_the_new() {
     let (store, loaded) = open(folder.path()).await;
     let old = space(&loaded, "t");
     store.log_removals(1).await.unwrap();
-    let picture = old.index().picture();
-    let write = || store.checkpoints().write(picture.mark(old.site()), &picture).unwrap();
+    let picture = old.memories.picture();
+    let write = || store.checkpoints().write(picture.mark(site_of(old)), &picture).unwrap();
     store.name_checkpoint(write()).await.unwrap();
     let files = || std::fs::read_dir(folder.path().join("checkpoints")).unwrap().count();
     assert_eq!(files(), 1);
@@ -311,8 +312,8 @@ async fn a_checkpoint_of_the_old_vectors_is_not_taken_for_one_of_the_new() {
     store.name_checkpoint(late).await.unwrap();
     store.close().await;
     let (_, loaded) = open_as(folder.path(), &shape("other", 2)).await.unwrap();
-    assert!(space(&loaded, "t").wants_checkpoint(), "it was made of every row");
-    assert_eq!(space(&loaded, "t").index().len(), 2);
+    assert!(space(&loaded, "t").mark.is_none(), "it was made of every row");
+    assert_eq!(space(&loaded, "t").memories.len(), 2);
 }
 
 #[tokio::test]
@@ -321,10 +322,10 @@ async fn removals_that_a_job_needs_outlive_a_checkpoint() {
     let (store, _) = open(folder.path()).await;
     commit(&store, "t", put(&["a", "b"])).await;
     let job = embed(&store, begin(&store).await).await;
-    let base = store.remake(&key("t"), &job, None).unwrap();
+    let base = store.remake::<Index>(&key("t"), &job, None).unwrap();
     commit(&store, "t", forget(&["a"])).await;
     store.log_removals(1).await.unwrap();
-    let picture = crate::index::Index::new(two().metric, 2, 2).picture();
+    let picture = Index::new(two().metric, 2, 2).picture();
     let site = Site { space: 1, vectors: 1, dimensions: 2 };
     store.name_checkpoint(store.checkpoints().write(picture.mark(site), &picture).unwrap()).await.unwrap();
     let (index, _) = store.remake(&key("t"), &job, Some(base)).unwrap();
@@ -356,7 +357,7 @@ async fn a_default_namespace_may_be_of_every_embedder_that_runs() {
     store.commit(&key("t"), &shape("hashing-16", 16), &sixteen).await.unwrap();
     store.close().await;
     let (store, loaded) = open(folder.path()).await;
-    assert_eq!(space(&loaded, "t").shape().dimensions, 16, "hashing needs no setting");
+    assert_eq!(space(&loaded, "t").shape.dimensions, 16, "hashing needs no setting");
     store.create(&SpaceKey::new("u", ""), &shape("minilm", 2)).await.unwrap();
     let put = Arc::new(put(&["a"]));
     store.commit(&key("u"), &shape("minilm", 2), &put).await.unwrap();
@@ -369,8 +370,8 @@ async fn a_default_namespace_may_be_of_every_embedder_that_runs() {
         crate::config::Config { memory_dir: folder.path().to_owned(), ..crate::config::Config::defaults() };
     let options = config.store(&two(), Some(shape("minilm", 2)));
     let silent = telemetry::Telemetry::silent("memory-service");
-    let (_, loaded) = Store::open(&options, &clock::Clock::system(), &silent).await.unwrap();
-    assert_eq!(space(&loaded, "u").shape().embedder, "minilm");
+    let (_, loaded) = Store::open::<Index>(&options, &clock::Clock::system(), &silent).await.unwrap();
+    assert_eq!(space(&loaded, "u").shape.embedder, "minilm");
 }
 
 #[tokio::test]

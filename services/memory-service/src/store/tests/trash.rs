@@ -7,13 +7,14 @@ use std::{
 
 use redb::{ReadableTableMetadata as _, WriteTransaction};
 
-use super::{commit, ids, key, open, open_as, put, rows, shape, site, two};
+use super::{commit, ids, key, open, open_as, put, rows, shape, site};
 use crate::{
+    backend::{Forget, Which},
     error::Error,
     index::tests::record,
     memory::{Change, Memory, Record},
     store::{
-        Forget, Refused, Store, Which,
+        Refused, Store,
         tables::{FORGETTINGS, TRASH},
     },
     upkeep::forgettings::{Cause, Forgetting, State},
@@ -27,7 +28,7 @@ fn at(hours: u32) -> SystemTime {
 
 async fn go(store: &Store, which: Which, cause: Cause, window: Duration) -> (Vec<String>, Option<u64>) {
     let forget = Forget { which, cause, at: at(0), window };
-    let done = store.forget(&key("t"), &two(), forget).await.unwrap();
+    let done = store.forget(&key("t"), forget).await.unwrap();
     assert_eq!(done.committed.removed.len(), done.ids.len());
     assert_eq!(done.committed.generation.is_some(), done.number.is_some());
     (done.ids, done.number)
@@ -74,7 +75,7 @@ async fn what_was_forgotten_comes_back_as_it_was_over_restarts() {
     store.close().await;
     let (store, loaded) = open(folder.path()).await;
     assert_eq!(ids(&store, &loaded, "t"), ["b", "id"]);
-    let (memory, vector) = store.get(site(space), "id").unwrap().unwrap();
+    let (_, (memory, vector)) = store.get(site(space), "id").unwrap().unwrap();
     assert_eq!((memory, vector), (full.memory, full.embedding));
     assert_eq!((kept(&store).await, states(&store, space)), ((0, 1), vec![(number, State::Undone)]));
     let again = store.undo(&key("t"), number, at(1)).await;
@@ -111,7 +112,7 @@ async fn an_id_that_was_written_again_stays_as_it_is_now() {
     let done = store.undo(&key("t"), number, at(1)).await.unwrap();
     let back: Vec<&str> = done.records.iter().map(|record| &*record.memory.id).collect();
     assert_eq!((back, done.stayed, done.committed.removed.len()), (vec!["b"], 1, 0));
-    assert_eq!(store.get(site(space), "a").unwrap().unwrap().1, [0.0, 1.0]);
+    assert_eq!(store.get(site(space), "a").unwrap().unwrap().1.1, [0.0, 1.0]);
     let number = forget(&store, &["a"]).await;
     commit(&store, "t", put(&["a"])).await;
     let done = store.undo(&key("t"), number, at(1)).await.unwrap();
@@ -144,7 +145,7 @@ async fn what_had_expired_comes_back_to_stay() {
     let (_, number) = go(&store, Which::Seqs(space, vec![1]), Cause::Expired, HOUR * 9).await;
     let done = store.undo(&key("t"), number.unwrap(), at(2)).await.unwrap();
     assert_eq!(done.records[0].memory.expires, None);
-    assert_eq!(store.get(site(space), "a").unwrap().unwrap().0.expires, None);
+    assert_eq!(store.get(site(space), "a").unwrap().unwrap().1.0.expires, None);
 }
 
 #[tokio::test]
@@ -166,22 +167,22 @@ async fn what_is_due_is_removed_some_in_each_commit_and_goes_on_where_it_was_bro
     forget(&store, &["d"]).await;
     let which = Which::Ids(vec!["e".to_owned()]);
     go(&store, which, Cause::Named, HOUR * 5).await;
-    assert!(store.due(space, at(1), 9).unwrap().purge.is_empty());
-    let due = store.due(space, at(2), 9).unwrap();
-    assert_eq!((due.purge.clone(), due.unlist), (vec![1, 2], vec![]));
-    let done = store.purge(space, due.purge, 2).await.unwrap();
+    assert!(store.due(space, Some(at(1)), 9).unwrap().0.is_empty());
+    let due = store.due(space, Some(at(2)), 9).unwrap();
+    assert_eq!(due, (vec![1, 2], vec![]));
+    let done = store.purge(space, due.0, 2).await.unwrap();
     assert_eq!((done.removed, done.ended), (2, 0));
     assert!(matches!(store.undo(&key("t"), 1, at(1)).await, Err(Error::Over)), "a part of it is gone");
     store.close().await;
     let (store, _) = open(folder.path()).await;
-    assert_eq!(store.due(space, at(1), 9).unwrap().purge, [1], "whatever the clock says by now");
+    assert_eq!(store.due(space, Some(at(1)), 9).unwrap().0, [1], "whatever the clock says by now");
     let done = store.purge(space, vec![1, 2], 3).await.unwrap();
     assert_eq!((done.removed, done.ended, kept(&store).await), (2, 2, (1, 3)));
-    let due = store.due(space, at(3), 1).unwrap();
-    assert_eq!((due.purge, due.unlist.clone()), (vec![], vec![1]), "one that is over stays listed");
-    store.unlist(space, due.unlist).await.unwrap();
+    let due = store.due(space, Some(at(3)), 1).unwrap();
+    assert_eq!(due, (vec![], vec![1]), "one that is over stays listed");
+    store.unlist(space, due.1).await.unwrap();
     assert_eq!(states(&store, space), [(3, State::Undoable), (2, State::Purged)]);
-    assert_eq!(store.kept(space).unwrap(), [3]);
+    assert_eq!(store.due(space, None, 9).unwrap().0, [3], "at no time can it be undone");
     assert_eq!(forget(&store, &["f"]).await, 4, "no number is given twice");
 }
 
@@ -228,7 +229,7 @@ async fn an_entry_that_cannot_be_read_is_none_and_what_it_kept_is_removed() {
     };
     store.journal.commit(spoil).await.unwrap();
     assert!(matches!(store.undo(&key("t"), number, at(1)).await, Err(Error::NoForgetting)));
-    assert_eq!(store.due(space, at(0), 9).unwrap().purge, [number]);
+    assert_eq!(store.due(space, Some(at(0)), 9).unwrap().0, [number]);
     assert_eq!(store.purge(space, vec![number], 9).await.unwrap().removed, 1);
 }
 
