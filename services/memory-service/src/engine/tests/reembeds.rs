@@ -259,7 +259,7 @@ async fn writers_and_recalls_go_on_and_every_answer_is_of_one_maker() {
     fill(&engine, 40).await;
     assert!(!finds(&engine, 0).await);
     let asked = Arc::new(AtomicBool::new(true));
-    let asking = tokio::spawn(keep_asking(Arc::clone(&engine), Arc::clone(&asked)));
+    let asking = engine.telemetry.spawn(keep_asking(Arc::clone(&engine), Arc::clone(&asked)));
     begin(&engine).await;
     let expected = beside(&engine, keep_writing(&engine)).await;
     assert!(finds(&engine, 0).await);
