@@ -13,7 +13,7 @@ use super::{
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// Rows that only grow in number: a changed memory gets a new row.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Arena {
     rows: Rows,
 }

@@ -294,8 +294,8 @@ async fn a_checkpoint_of_the_old_vectors_is_not_taken_for_one_of_the_new() {
     let (store, loaded) = open(folder.path()).await;
     let old = space(&loaded, "t");
     store.log_removals(1).await.unwrap();
-    let picture = old.memories.picture();
-    let write = || store.checkpoints().write(picture.mark(site_of(old)), &picture).unwrap();
+    let picture = &old.memories;
+    let write = || store.checkpoints().write(picture.mark(site_of(old)), picture).unwrap();
     store.name_checkpoint(write()).await.unwrap();
     let files = || std::fs::read_dir(folder.path().join("checkpoints")).unwrap().count();
     assert_eq!(files(), 1);
@@ -325,7 +325,7 @@ async fn removals_that_a_job_needs_outlive_a_checkpoint() {
     let base = store.remake::<Index>(&key("t"), &job, None).unwrap();
     commit(&store, "t", forget(&["a"])).await;
     store.log_removals(1).await.unwrap();
-    let picture = Index::new(two().metric, 2, 2).picture();
+    let picture = Index::new(two().metric, 2, 2);
     let site = Site { space: 1, vectors: 1, dimensions: 2 };
     store.name_checkpoint(store.checkpoints().write(picture.mark(site), &picture).unwrap()).await.unwrap();
     let (index, _) = store.remake(&key("t"), &job, Some(base)).unwrap();
