@@ -3,10 +3,9 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use crate::{
-    backend::{Backend, View},
+    backend::{Backend, Found, View},
     engine::Engine,
     error::Error,
-    memory::Record,
     shape::{Metric, Shape, SpaceKey},
 };
 
@@ -43,7 +42,7 @@ pub(crate) struct Listed {
 #[derive(Debug, Default)]
 pub(crate) struct Page {
     /// The memories with their vectors.
-    pub(crate) records: Vec<Record>,
+    pub(crate) found: Vec<Found>,
     /// The number after which the next page begins; absent after the last one.
     pub(crate) after: Option<u64>,
 }
@@ -182,11 +181,11 @@ fn page(view: &dyn View, after: u64, bytes: usize) -> Result<Page, Error> {
         next = Some(seq);
         ControlFlow::Break(())
     })?;
-    let mut records = Vec::with_capacity(memories.len());
+    let mut found = Vec::with_capacity(memories.len());
     for (seq, memory) in memories {
         // One whose vector cannot be read is left out, as it is of recalls.
         let vector = view.vector(seq)?;
-        records.extend(vector.map(|embedding| Record { memory: Arc::new(memory), embedding }));
+        found.extend(vector.map(|vector| (Arc::new(memory), vector)));
     }
-    Ok(Page { records, after: next })
+    Ok(Page { found, after: next })
 }

@@ -66,7 +66,7 @@ async fn the_engine_serves_from_any_backend() {
     assert_eq!((forgotten, named(&recall().await.0)), (1, strings(&["b"])));
     assert_eq!(engine.undo(key.clone(), number.unwrap()).await.unwrap(), (1, 0));
     assert_eq!(
-        (engine.stats(&key).memories, engine.page(&key, &shape(4), 0).await.unwrap().records.len()),
+        (engine.stats(&key).memories, engine.page(&key, &shape(4), 0).await.unwrap().found.len()),
         (2, 2)
     );
     engine.close().await;
@@ -193,7 +193,7 @@ fn memory(id: &str) -> Memory {
 }
 
 fn with(memory: Memory, embedding: [f32; 4]) -> Record {
-    Record { memory: Arc::new(memory), embedding: embedding.to_vec() }
+    Record::new(memory, embedding.to_vec())
 }
 
 fn record(id: &str) -> Record {

@@ -23,7 +23,6 @@ use crate::{
     hygiene::{
         claims::Claims,
         near,
-        saying::Saying,
         settle::{self, Alike, Duplicates, Given, Manner},
     },
     index::Fresh,
@@ -227,7 +226,7 @@ impl Backend for Naive {
             let heard = heard.filter(|_| said.is_some());
             let repeats = said.filter(|said| near::repeats(&given.record.memory, &said.memory));
             let same = inner.records.iter().rev().filter(|(seq, record)| {
-                heard != Some(**seq) && is_live(record) && Saying::of(&record.memory) == given.saying
+                heard != Some(**seq) && is_live(record) && record.saying == given.record.saying
             });
             let first = heard.zip(said).into_iter();
             let alike = first.chain(same.take(manner.most).map(|(seq, record)| (*seq, record)));
@@ -396,7 +395,7 @@ impl Backend for Naive {
         };
         let found = scored.into_iter().take(query.limit).map(|(score, _, seq, record)| recall::Found {
             seq,
-            saying: Saying::of(&record.memory),
+            saying: record.saying,
             against: against(&record.memory),
             memory: Arc::clone(&record.memory),
             score,

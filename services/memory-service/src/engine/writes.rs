@@ -12,7 +12,6 @@ use crate::{
     error::Error,
     hygiene::{
         echo::{Echoes, Listener},
-        saying::Saying,
         settle::{Duplicates, Fate, Given, Join, Known, Manner, Settled, settle},
         turns::Turns,
     },
@@ -74,11 +73,7 @@ impl<B: Backend> Engine<B> {
             if named.iter().all(|is_named| manner.of(*is_named) == Duplicates::Keep) {
                 return engine.put_all(&key, records, made).await;
             }
-            let given = records.into_iter().zip(named).map(|(record, is_named)| Given {
-                saying: Saying::of(&record.memory),
-                record,
-                is_named,
-            });
+            let given = records.into_iter().zip(named).map(|(record, is_named)| Given { record, is_named });
             engine.settle(&key, given.collect(), made, manner).await
         };
         self.telemetry.spawn(work).await.map_err(Error::Task)?
@@ -131,7 +126,7 @@ impl<B: Backend> Engine<B> {
         manner: Manner,
     ) -> Result<Remembered, Error> {
         let merging = given.iter().filter(|given| manner.of(given.is_named) == Duplicates::Merge);
-        let sayings = merging.map(|given| given.saying).collect();
+        let sayings = merging.map(|given| given.record.saying).collect();
         let _turn = self.hygiene.turns.take(key, sayings).await;
         let mut given = Arc::new(given);
         loop {
@@ -206,7 +201,7 @@ impl<B: Backend> Engine<B> {
             let echoes = self.hygiene.echoes.lock();
             let of = |given: &Given| {
                 let who = Listener { space: space.number(), agent: &given.record.memory.agent };
-                echoes.heard(who, given.saying.words, now)
+                echoes.heard(who, given.record.saying.words, now)
             };
             given.iter().map(of).collect()
         };

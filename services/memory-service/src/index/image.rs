@@ -88,7 +88,7 @@ impl FromRows for Index {
     }
 
     fn put(&mut self, seq: u64, memory: &Memory, vector: &[f32]) {
-        self.put(seq, memory, vector);
+        self.put(seq, memory, Saying::of(memory), vector);
     }
 
     fn leave_out(&mut self, seqs: Vec<u64>) {

@@ -27,7 +27,8 @@ mod tests {
         let mut index = Index::new(Metric::Cosine, 1, 0);
         assert_eq!(index.after(0), 0);
         for seq in [2, 3, 5, 9] {
-            index.put(seq, &record("a", &[1.0]).memory, &[1.0]);
+            let record = record("a", &[1.0]);
+            index.put(seq, &record.memory, record.saying, &record.embedding);
         }
         index.leave_out([5]);
         let left: Vec<u64> = [0, 1, 2, 4, 8, 9, u64::MAX].into_iter().map(|seq| index.after(seq)).collect();

@@ -228,8 +228,8 @@ impl Export {
                 let page = self.engine.page(&self.key, &self.shape, after).await.map_err(Fault::from)?;
                 self.next = page.after.map_or(Next::End, Next::Page);
                 let mut lines = Vec::new();
-                for record in &page.records {
-                    let memory = convert::memory(&record.memory, Some(&record.embedding));
+                for (memory, vector) in &page.found {
+                    let memory = convert::memory(memory, Some(vector));
                     lines.append(&mut convert::lines::line(memory).map_err(unwritten)?);
                 }
                 lines

@@ -189,7 +189,7 @@ fn take(write: &WriteTransaction, space: &SpaceRow, number: u64) -> Result<(Vec<
         let read = record::vector((space.vectors, seq), vector, &mut embedding);
         let read = read.and_then(|()| record::memory(key, memory));
         match read {
-            Ok(memory) => kept.push(Kept { record: Record { memory: Arc::new(memory), embedding }, onward }),
+            Ok(memory) => kept.push(Kept { record: Record::new(memory, embedding), onward }),
             Err(error) => {
                 tracing::warn!(%error, space = key.0, seq = key.1, "a forgotten memory cannot be read and stays forgotten");
                 lost += 1;

@@ -1,9 +1,6 @@
 //! What is forgotten goes to the trash, comes back from it, and is gone in the end.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redb::{ReadableTableMetadata as _, WriteTransaction};
 
@@ -56,7 +53,7 @@ fn states(store: &Store, space: u32) -> Vec<(u64, State)> {
 async fn what_was_forgotten_comes_back_as_it_was_over_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open(folder.path()).await;
-    let full = Record { memory: Arc::new(crate::store::full()), embedding: vec![0.5, -1.5] };
+    let full = Record::new(crate::store::full(), vec![0.5, -1.5]);
     let space = commit(&store, "t", Change::Put(vec![full.clone(), record("b", &[1.0, 0.0])])).await.space;
     let number = forget(&store, &["id", "unknown"]).await;
     assert_eq!((store.get(site(space), "id").unwrap(), rows(&store).await), (None, [1, 1, 1, 0]));
@@ -140,7 +137,7 @@ async fn what_had_expired_comes_back_to_stay() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open(folder.path()).await;
     let memory = Memory { id: "a".into(), expires: Some(at(1)), ..Memory::bare() };
-    let record = Record { memory: Arc::new(memory), embedding: vec![1.0, 0.0] };
+    let record = Record::new(memory, vec![1.0, 0.0]);
     let space = commit(&store, "t", Change::Put(vec![record])).await.space;
     let (_, number) = go(&store, Which::Seqs(space, vec![1]), Cause::Expired, HOUR * 9).await;
     let done = store.undo(&key("t"), number.unwrap(), at(2)).await.unwrap();
