@@ -6,4 +6,5 @@ mod command;
 mod harness;
 mod killed;
 mod memories;
+mod reembedding;
 mod terminated;
