@@ -14,7 +14,7 @@ pub(super) struct Bench {
 }
 
 /// Every benchmark, by its service.
-pub(super) const BENCHES: [Bench; 25] = [
+pub(super) const BENCHES: [Bench; 26] = [
     Bench {
         name: "gateway.bands",
         about: "observations that an answer about close figures serves, at ±10 % of APR and TVL, with answers of the day before",
@@ -224,6 +224,16 @@ pub(super) const BENCHES: [Bench; 25] = [
         reference: "cosine, BM25, their reciprocal rank fusion and their weighted sum on the same memories",
         rounds: 1,
         data: "conversations with questions and their evidence: conversations/locomo_dev.json",
+    },
+    Bench {
+        name: "storage.ack",
+        about: "durable acknowledgements a second for 128 producers, over those of a file that is synced for all that wait, behind the same host",
+        unit: "ratio",
+        better: "higher",
+        goal: "at least 0.8",
+        reference: "an appended file with a group commit by fdatasync behind the same gRPC host, in the same round",
+        rounds: 3,
+        data: "",
     },
     Bench {
         name: "mesh.overload",

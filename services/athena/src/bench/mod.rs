@@ -11,6 +11,7 @@ mod merge;
 mod overload;
 mod processes;
 mod recalls;
+mod storage;
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -50,9 +51,20 @@ pub(crate) struct Arguments {
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
-    /// Runs one process of gateway.exact_hit instead: how the benchmark starts it.
+    /// Runs one process of gateway.exact_hit or storage.ack instead: how the benchmark starts it.
     #[arg(long, hide = true)]
-    part: Option<gateway::Part>,
+    part: Option<Part>,
+}
+
+/// A process that a service is compared with, by which this program starts itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The echo behind our own host.
+    Echo,
+    /// The echo behind tonic's server.
+    BareEcho,
+    /// The file that is synced, behind our own host.
+    Raw,
 }
 
 /// What one round measured.
@@ -132,8 +144,10 @@ impl Setup {
 ///
 /// Fails for an unknown name, an unreadable file, or whatever the benchmark itself fails with.
 pub(crate) async fn run(arguments: Arguments, settings: &[String]) -> Result<String> {
-    if let Some(part) = arguments.part {
-        return gateway::part(part, settings).await;
+    match arguments.part {
+        Some(Part::Raw) => return storage::raw(settings).await,
+        Some(part) => return gateway::part(part, settings).await,
+        None => {}
     }
     if arguments.name == "list" {
         return Ok(list(arguments.json));
@@ -206,6 +220,7 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
             setup.rounds(measure).await
         }
         name if name.starts_with("memory.") => recalls::measure(name, setup).await,
+        "storage.ack" => setup.rounds(async || storage::ack(setup).await).await,
         "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,
         "mesh.memory" => setup.rounds(processes::memory).await,
