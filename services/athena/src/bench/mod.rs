@@ -45,8 +45,8 @@ pub(crate) struct Arguments {
     /// For gateway.overhead and gateway.memory: the gateway's own program, as its image holds it; otherwise this program serves it.
     #[arg(long, value_name = "PATH")]
     gateway: Option<PathBuf>,
-    /// For memory.restart and memory.kills: how many memories; otherwise 1,000,000 and 100,000.
-    #[arg(long, value_name = "MEMORIES")]
+    /// For memory.restart, memory.kills and storage.faults: how many memories or writes; otherwise 1,000,000, 100,000 and 100,000.
+    #[arg(long, value_name = "NUMBER")]
     size: Option<u64>,
     /// Prints one JSON object.
     #[arg(long)]
@@ -101,7 +101,7 @@ struct Setup {
     envoy: Option<PathBuf>,
     /// The gateway's own program, if one was named.
     gateway: Option<PathBuf>,
-    /// How many memories, if that was said.
+    /// How many memories or writes, if that was said.
     size: Option<u64>,
     rounds: u32,
     bar: ProgressBar,
@@ -220,6 +220,7 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
             setup.rounds(measure).await
         }
         name if name.starts_with("memory.") => recalls::measure(name, setup).await,
+        "storage.faults" => setup.rounds(async || storage::faults(setup).await).await,
         "storage.ack" => setup.rounds(async || storage::ack(setup).await).await,
         "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,

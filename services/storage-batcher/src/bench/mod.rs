@@ -3,13 +3,30 @@
 //! The load is bytes on connections of its own (`testkit::load`), in threads of the process that measures.
 
 mod ack;
+mod emulator;
+mod faults;
 mod raw;
 
 use std::{io, net::SocketAddr};
 
 use serde_json::Value;
 
-pub use self::{ack::ack, raw::raw};
+pub use self::{
+    ack::ack,
+    emulator::Emulator,
+    faults::{Story, faults},
+    raw::raw,
+};
+
+/// The service as a process that comes and goes, over a journal that stays.
+pub trait Instance: Send {
+    /// Starts it and returns where it listens once it serves.
+    fn start(&mut self) -> impl Future<Output = Result<SocketAddr, Error>> + Send;
+    /// Asks it to stop, and waits until it has.
+    fn stop(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Ends it without a word to it.
+    fn kill(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
+}
 
 /// What one round measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +51,18 @@ pub enum Error {
         /// How it ended.
         why: String,
     },
-    /// What is compared with does not serve.
+    /// An rpc failed that must not.
+    #[error("{what} failed: {why}")]
+    Rpc {
+        /// Which one.
+        what: &'static str,
+        /// How it ended.
+        why: String,
+    },
+    /// The service did not start, or did not end.
+    #[error("the service cannot be started, stopped or killed")]
+    Process(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What is compared with does not serve, or the service has no address.
     #[error("the file's server does not serve")]
-    Raw(#[from] rpc::Error),
+    Host(#[from] rpc::Error),
 }

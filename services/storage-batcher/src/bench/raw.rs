@@ -82,7 +82,7 @@ impl tower::Service<http::Request<Body>> for Raw {
 /// Serves a file in `storage_dir` behind the host of the batcher, with its settings, until `shutdown`.
 ///
 /// # Errors
-/// [`Error::Raw`] if the port is taken or the server fails, [`Error::Io`] if the file cannot be made.
+/// [`Error::Host`] if the port is taken or the server fails, [`Error::Io`] if the file cannot be made.
 pub async fn raw(
     config: &Config,
     telemetry: Telemetry,
