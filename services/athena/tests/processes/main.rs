@@ -7,4 +7,5 @@ mod documents;
 mod harness;
 mod killed;
 mod memories;
+mod reembedding;
 mod terminated;
