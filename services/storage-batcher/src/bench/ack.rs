@@ -3,27 +3,20 @@
 //! Both servers get the same writes over the same connections, in short turns, and each turn is compared with the one next to it, since what
 //! a sync takes on a virtual disk changes by a factor of ten from one minute to the next.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::net::SocketAddr;
 
-use bytes::Bytes;
-use contracts::storage::{DocumentWrite, Value, WriteMode, WriteRequest, value::Kind};
-use prost::Message as _;
 use serde_json::json;
-use testkit::load::{Load, Measured, Pace, frame};
+use testkit::load::{Load, Measured, Pace};
 
-use super::{Error, Round};
-
-/// The rpc that both servers have.
-pub(super) const WRITE: &str = "/athena.storage.v1.StorageBatcherService/Write";
+use super::{
+    Error, Round,
+    clients::{WRITE, state},
+};
 
 /// Turns of each number of producers.
 const TURNS: usize = 9;
 /// Producers, connections, and calls of a turn; the last are those that count.
 const LOADS: [(usize, usize, u64); 3] = [(1, 1, 40), (16, 4, 1_000), (128, 4, 6_000)];
-/// Documents that are written over and over, as pools are.
-const DOCUMENTS: u64 = 1_000;
-/// Bytes of a document's text, so that a write has some 300.
-const TEXT_BYTES: usize = 220;
 
 /// What was measured of one server with one number of producers.
 #[derive(Default)]
@@ -59,7 +52,7 @@ pub async fn ack(batcher: SocketAddr, raw: SocketAddr) -> Result<Round, Error> {
         });
         details.insert(producers.to_string(), figures);
     }
-    details.insert("write_bytes".to_owned(), json!(write(0).len()));
+    details.insert("write_bytes".to_owned(), json!(state(0).len()));
     Ok(Round { value, details: details.into() })
 }
 
@@ -77,30 +70,12 @@ async fn run(
     connections: usize,
     calls: u64,
 ) -> Result<Measured, Error> {
-    let load = Load::grpc(address, WRITE, producers / connections, write);
+    let load = Load::grpc(address, WRITE, producers / connections, state);
     let measured = Load { connections, calls, pace: Pace::Closed, ..load }.run().await?;
     match measured.failure {
         None => Ok(measured),
         Some(why) => Err(Error::Call { address, why }),
     }
-}
-
-/// The n-th write.
-fn write(number: u64) -> Bytes {
-    let text = |value: String| Value { kind: Some(Kind::StringValue(value)) };
-    let of = number % DOCUMENTS;
-    let fields = BTreeMap::from([
-        ("apr".to_owned(), Value { kind: Some(Kind::DoubleValue(number as f64)) }),
-        ("note".to_owned(), text(format!("{number:0TEXT_BYTES$}"))),
-    ]);
-    let write = DocumentWrite {
-        collection: "pools".to_owned(),
-        document_id: format!("0x{of:040x}"),
-        mode: WriteMode::Set.into(),
-        fields: fields.into_iter().collect(),
-        ..DocumentWrite::default()
-    };
-    frame(&WriteRequest { write: Some(write) }.encode_to_vec())
 }
 
 /// The middle one of some figures.

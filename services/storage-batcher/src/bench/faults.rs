@@ -11,8 +11,9 @@ use futures::future::join_all;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 
-use self::writer::{Differences, Writer, client};
-use super::{Emulator, Error, Instance, Round};
+pub(super) use self::writer::{COUNT, Field, LIST, STATE, Step};
+use self::writer::{Differences, Writer};
+use super::{Emulator, Error, Instance, Round, clients::Client};
 
 /// Writers, each with one call on its way.
 const WRITERS: u32 = 16;
@@ -45,7 +46,7 @@ pub async fn faults(instance: &mut impl Instance, emulator: &Emulator, story: St
     while kills < story.kills || acknowledged(&writers) < story.writes || emulator.injected() < story.injected
     {
         let pause = Duration::from_millis(random.random_range(PAUSE_MS));
-        let client = client(address)?;
+        let client = Client::new(address)?;
         let writing = join_all(writers.iter_mut().map(|writer| writer.write_until_gone(client.clone())));
         let killing = async {
             // Real time: the kill has to come at any moment.
@@ -57,12 +58,12 @@ pub async fn faults(instance: &mut impl Instance, emulator: &Emulator, story: St
         address = instance.start().await?;
     }
     emulator.calm();
-    let mut client = client(address)?;
+    let mut client = Client::new(address)?;
     let mut differences = Differences::default();
     for writer in &mut writers {
         writer.finish(&mut client).await?;
     }
-    writer::store(&mut client).await?;
+    client.flush().await?;
     for writer in &writers {
         writer.compare(&mut client, &mut differences).await?;
     }

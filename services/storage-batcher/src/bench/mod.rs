@@ -3,9 +3,10 @@
 //! The load is bytes on connections of its own (`testkit::load`), in threads of the process that measures.
 
 mod ack;
+mod clients;
 mod emulator;
 mod faults;
-mod raw;
+mod server;
 
 use std::{io, net::SocketAddr};
 
@@ -15,7 +16,7 @@ pub use self::{
     ack::ack,
     emulator::Emulator,
     faults::{Story, faults},
-    raw::raw,
+    server::raw,
 };
 
 /// The service as a process that comes and goes, over a journal that stays.

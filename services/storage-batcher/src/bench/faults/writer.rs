@@ -1,43 +1,33 @@
 //! One who writes, and knows what each of its documents must be.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::collections::BTreeMap;
 
-use contracts::storage::{
-    ArrayValue, DocumentWrite, FieldTransform, FlushRequest, GetRequest, Value, WriteMode, WriteRequest,
-    field_transform::TransformType, storage_batcher_service_client::StorageBatcherServiceClient, value::Kind,
-};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
-use rpc::{Channel, ChannelOptions, Client as _, Code};
-use telemetry::Telemetry;
-use tonic::Status;
 
-use super::Error;
+use crate::bench::{Error, clients::Client};
 
 /// Documents of a writer.
 const DOCUMENTS: u32 = 40;
-const COLLECTION: &str = "kept";
 /// Most differences that are told in words.
 const TOLD: usize = 10;
 /// Fields by what becomes of them.
-const COUNT: &str = "count";
-const LIST: &str = "list";
-const STATE: &str = "state";
-
-pub(super) type Client = StorageBatcherServiceClient<Channel>;
+pub(crate) const COUNT: &str = "count";
+pub(crate) const LIST: &str = "list";
+pub(crate) const STATE: &str = "state";
 
 /// What a document must be; nothing if it must not be there.
-type Document = Option<BTreeMap<&'static str, Field>>;
+type Document = Option<BTreeMap<String, Field>>;
 
 /// A field of a document.
 #[derive(Clone, Debug, PartialEq)]
-enum Field {
+pub(crate) enum Field {
     Number(i64),
     Numbers(Vec<i64>),
 }
 
 /// What is done to a document.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+pub(crate) enum Step {
     Set(i64),
     Merge(i64),
     Add(i64),
@@ -69,19 +59,6 @@ pub(super) struct Writer {
     pub(super) repeated: u64,
 }
 
-/// Returns a client that repeats nothing by itself.
-pub(super) fn client(address: SocketAddr) -> Result<Client, Error> {
-    let options = ChannelOptions { retries: 0, ..ChannelOptions::default() };
-    let channel = Channel::lazy(&format!("http://{address}"), options, Telemetry::silent("writer"))?;
-    Ok(Client::over(channel))
-}
-
-/// Sends all that waits.
-pub(super) async fn store(client: &mut Client) -> Result<(), Error> {
-    client.flush(FlushRequest::default()).await.map_err(|status| failed("Flush", &status))?;
-    Ok(())
-}
-
 impl Writer {
     pub(super) fn new(number: u32, seed: u64) -> Self {
         Self {
@@ -109,21 +86,16 @@ impl Writer {
     pub(super) async fn finish(&mut self, client: &mut Client) -> Result<(), Error> {
         match self.open {
             None => Ok(()),
-            Some(_) => self.write(client).await.map_err(|status| failed("Write", &status)),
+            Some(_) => self.write(client).await,
         }
     }
 
-    async fn write(&mut self, client: &mut Client) -> Result<(), Status> {
+    async fn write(&mut self, client: &mut Client) -> Result<(), Error> {
         let (document, step) = self.open.unwrap_or_else(|| self.draw());
         self.open = Some((document, step));
-        let write = DocumentWrite {
-            collection: COLLECTION.to_owned(),
-            document_id: self.id(document),
-            // By the same key when it is written again.
-            idempotency_key: format!("{}-{}", self.number, self.acknowledged),
-            ..step.write()
-        };
-        client.write(WriteRequest { write: Some(write) }).await?;
+        // By the same key when it is written again.
+        let key = format!("{}-{}", self.number, self.acknowledged);
+        client.write(self.id(document), key, step).await?;
         let state = self.documents.entry(document).or_default();
         step.apply(state);
         (self.open, self.acknowledged) = (None, self.acknowledged + 1);
@@ -155,14 +127,7 @@ impl Writer {
     ) -> Result<(), Error> {
         for (number, expected) in &self.documents {
             let id = self.id(*number);
-            let request = GetRequest { collection: COLLECTION.to_owned(), document_id: id.clone() };
-            let found = match client.get(request).await {
-                Ok(answer) => answer.into_inner().document,
-                Err(status) if status.code() == Code::NotFound => None,
-                Err(status) => return Err(failed("Get", &status)),
-            };
-            let is_pending = found.as_ref().is_some_and(|found| found.pending);
-            let found: Document = found.map(|found| read(&found.fields));
+            let (found, is_pending) = client.get(id.clone()).await?;
             if &found == expected && !is_pending {
                 continue;
             }
@@ -195,68 +160,19 @@ impl Step {
         match self {
             Self::Set(number) => {
                 fields.clear();
-                fields.insert(STATE, Field::Number(number));
+                fields.insert(STATE.to_owned(), Field::Number(number));
             }
-            Self::Merge(number) => drop(fields.insert(STATE, Field::Number(number))),
-            Self::Add(number) => match fields.entry(COUNT).or_insert(Field::Number(0)) {
+            Self::Merge(number) => drop(fields.insert(STATE.to_owned(), Field::Number(number))),
+            Self::Add(number) => match fields.entry(COUNT.to_owned()).or_insert(Field::Number(0)) {
                 Field::Number(count) => *count += number,
                 Field::Numbers(_) => {}
             },
-            Self::Append(number) => match fields.entry(LIST).or_insert(Field::Numbers(Vec::new())) {
+            Self::Append(number) => match fields.entry(LIST.to_owned()).or_insert(Field::Numbers(Vec::new()))
+            {
                 Field::Numbers(numbers) if !numbers.contains(&number) => numbers.push(number),
                 _ => {}
             },
             Self::Delete => {}
         }
     }
-
-    fn write(self) -> DocumentWrite {
-        let integer = |number| Value { kind: Some(Kind::IntegerValue(number)) };
-        let fields = |number| [(STATE.to_owned(), integer(number))].into();
-        let with = |field: &str, transform| {
-            let transform = FieldTransform { field_path: field.to_owned(), transform_type: Some(transform) };
-            DocumentWrite {
-                mode: WriteMode::Merge.into(),
-                update_transforms: vec![transform],
-                ..DocumentWrite::default()
-            }
-        };
-        match self {
-            Self::Set(number) => DocumentWrite {
-                mode: WriteMode::Set.into(),
-                fields: fields(number),
-                ..DocumentWrite::default()
-            },
-            Self::Merge(number) => DocumentWrite {
-                mode: WriteMode::Merge.into(),
-                fields: fields(number),
-                ..DocumentWrite::default()
-            },
-            Self::Add(number) => with(COUNT, TransformType::Increment(integer(number))),
-            Self::Append(number) => {
-                let values = vec![integer(number)];
-                with(LIST, TransformType::AppendMissingElements(ArrayValue { values }))
-            }
-            Self::Delete => DocumentWrite { mode: WriteMode::Delete.into(), ..DocumentWrite::default() },
-        }
-    }
-}
-
-/// Reads the fields that writers write; others are none of theirs and show as a difference.
-fn read(fields: &std::collections::HashMap<String, Value>) -> BTreeMap<&'static str, Field> {
-    let number = |value: &Value| match value.kind {
-        Some(Kind::IntegerValue(number)) => number,
-        _ => i64::MIN,
-    };
-    let name =
-        |name: &str| [COUNT, LIST, STATE].into_iter().find(|known| *known == name).unwrap_or("unknown");
-    let field = |value: &Value| match &value.kind {
-        Some(Kind::ArrayValue(list)) => Field::Numbers(list.values.iter().map(number).collect()),
-        _ => Field::Number(number(value)),
-    };
-    fields.iter().map(|(of, value)| (name(of), field(value))).collect()
-}
-
-fn failed(what: &'static str, status: &Status) -> Error {
-    Error::Rpc { what, why: status.to_string() }
 }

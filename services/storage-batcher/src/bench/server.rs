@@ -23,7 +23,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::{Error, ack::WRITE};
+use super::{Error, clients::WRITE};
 use crate::config::Config;
 
 /// Most records of a sync.
@@ -48,11 +48,10 @@ impl UnaryService<WriteRequest> for Raw {
         let (done, synced) = oneshot::channel();
         let sent = self.0.send((request.into_inner().encode_to_vec(), done)).is_ok();
         async move {
-            let failed = || Status::from(Fault::new(Code::Unavailable, "the file cannot be written"));
             if sent && synced.await.is_ok() {
                 Ok(Response::new(WriteResponse::default()))
             } else {
-                Err(failed())
+                Err(Fault::new(Code::Unavailable, "the file cannot be written").into())
             }
         }
         .boxed()
@@ -70,7 +69,7 @@ impl tower::Service<http::Request<Body>> for Raw {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         if request.uri().path() != WRITE {
-            let missing = Status::from(Fault::new(Code::Unimplemented, "a file only takes writes"));
+            let missing: Status = Fault::new(Code::Unimplemented, "a file only takes writes").into();
             return std::future::ready(Ok(missing.into_http())).boxed();
         }
         let raw = self.clone();
