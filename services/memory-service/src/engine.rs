@@ -37,7 +37,8 @@ use crate::{
     config::Config,
     error::Error,
     local::Local,
-    memory::{Memory, Record},
+    memory::Memory,
+    record::Record,
     shape::{Shape, SpaceKey},
     upkeep::{Policy, accounts::Account},
 };

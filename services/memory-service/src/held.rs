@@ -3,8 +3,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    memory::{Change, Memory, Record},
+    memory::Memory,
     recall::contents::Contents,
+    record::{Change, Record},
     vector::source::{Unread, Vectors},
     written::{Removed, Written},
 };

@@ -18,7 +18,7 @@ use crate::{
     index::Index,
     known::{Known, Total},
     shape::Shape,
-    store::{Mark, Site},
+    site::{Mark, Site},
     upkeep::reembed::Job,
     written::Written,
 };
@@ -207,8 +207,8 @@ mod tests {
             Index,
             tests::{record, seqs},
         },
-        memory::Change,
         query::Filter,
+        record::Change,
         shape::Metric,
         written::{Removed, Written},
     };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::memory::{Change, Memory};
+use crate::{memory::Memory, record::Change};
 
 /// A write that is on disk.
 #[derive(Clone, Debug)]

@@ -19,10 +19,11 @@ use super::{Answers, Key, Room};
 use crate::{
     held::Held,
     index::Index,
-    memory::{Change, Memory, Record},
+    memory::Memory,
     plan::{Planner, Wish},
     query::{Filter, Query},
     recall::{self, Answer, Means},
+    record::{Change, Record},
     space::Space,
     stop::Stop,
     vector::{metric::Metric, pool::Pool},

@@ -12,10 +12,10 @@ use super::Error;
 use crate::{
     held::Held,
     index::Index,
-    memory::{Change, Record},
     plan::{Planner, Strategy, Wish},
     query::Query,
     recall::{self, Halt, Means, Ran, calibration},
+    record::{Change, Record},
     space::Space,
     stop::Stop,
     vector::{metric::Metric, pool::Pool},

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{settling::record, vectors::Numbered};
 use crate::{
     index::Index,
-    memory::{Change, Record},
+    record::{Change, Record},
     space::Space,
     vector::metric::Metric,
     written::{Removed, Written},

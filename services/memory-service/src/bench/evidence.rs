@@ -17,9 +17,10 @@ use crate::{
         text::Text,
         threads::{Lending, Threads},
     },
-    memory::{Memory, Place, Record},
+    memory::{Memory, Place},
     query::{Likeness, Query, Ranking},
     recall::fusion,
+    record::Record,
     vector::metric::Metric,
 };
 

@@ -14,10 +14,11 @@ use super::{
     pool_days::{DIMENSIONS, read},
 };
 use crate::{
-    memory::{Memory, Record},
+    memory::Memory,
     plan::Strategy,
     query::{Filter, Likeness, Query, Ranking},
     recall::Ran,
+    record::Record,
     vector::metric::Metric,
 };
 

@@ -4,7 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use jiff::civil::Date;
 
-use crate::memory::{Memory, Place, Record};
+use crate::{
+    memory::{Memory, Place},
+    record::Record,
+};
 
 /// Values of the made-up vectors: what is measured does not depend on them.
 pub(super) const DIMENSIONS: usize = 256;

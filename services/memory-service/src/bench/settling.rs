@@ -12,8 +12,9 @@ use crate::{
         settle::{Alike, Duplicates, Given, Known, Manner, settle},
     },
     index::Index,
-    memory::{Change, Memory, Record, cosine},
+    memory::{Memory, cosine},
     recall::contents::Contents as _,
+    record::{Change, Record},
     vector::{metric::Metric, source::Vectors as _},
 };
 

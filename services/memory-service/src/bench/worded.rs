@@ -17,9 +17,10 @@ use super::{
     process::{DIMENSIONS as WIDE, corpus::Corpus},
 };
 use crate::{
-    memory::{Memory, Place, Record},
+    memory::{Memory, Place},
     query::{Filter, Likeness, Query, Ranking},
     recall::Ran,
+    record::Record,
     vector::metric::Metric,
 };
 

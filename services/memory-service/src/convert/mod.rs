@@ -20,9 +20,10 @@ pub(crate) use self::{
 };
 use crate::{
     config::Limits,
-    memory::{Claim, Draft, Expiry, Memory, VECTOR_LENGTHS, length},
+    memory::{Claim, Expiry, Memory, VECTOR_LENGTHS, length},
     query::{Filter, Likeness, Query, Ranking},
     recall::{Answer, Found, fusion::Weights},
+    record::Draft,
     shape::SpaceKey,
 };
 

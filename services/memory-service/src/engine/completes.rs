@@ -4,7 +4,7 @@ use super::Engine;
 use crate::{
     backend::Backend,
     error::Error,
-    memory::{Draft, Record},
+    record::{Draft, Record},
     shape::{Shape, SpaceKey},
 };
 

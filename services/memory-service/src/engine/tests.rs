@@ -8,7 +8,7 @@ use clock::Clock;
 use telemetry::Telemetry;
 
 use super::Engine;
-use crate::{config::Config, error::Error, memory::Draft, query::Query, shape::SpaceKey};
+use crate::{config::Config, error::Error, query::Query, record::Draft, shape::SpaceKey};
 
 fn draft(id: &str) -> Draft {
     Draft { id: Some(id.to_owned()), category: "c".into(), content: "content".into(), ..Draft::default() }

@@ -15,7 +15,7 @@ use crate::{
         settle::{Duplicates, Fate, Given, Join, Known, Manner, Settled, settle},
         turns::Turns,
     },
-    memory::{Change, Draft, Record},
+    record::{Change, Draft, Record},
     shape::{Shape, SpaceKey},
     upkeep::forgettings::Cause,
 };

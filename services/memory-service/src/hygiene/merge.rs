@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::memory::{Memory, Record};
+use crate::{memory::Memory, record::Record};
 
 /// Most sources and tags of a memory, as the contract has it.
 const MOST: usize = 64;
@@ -63,7 +63,10 @@ mod tests {
     };
 
     use super::{MOST, merge, union};
-    use crate::memory::{Claim, Memory, Record};
+    use crate::{
+        memory::{Claim, Memory},
+        record::Record,
+    };
 
     fn named(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).to_owned()).collect()

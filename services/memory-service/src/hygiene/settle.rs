@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{merge::merge, near, saying::Saying};
-use crate::memory::{Record, cosine};
+use crate::{memory::cosine, record::Record};
 
 /// What is done with a memory that says what another one says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,7 +232,8 @@ mod tests {
     use super::{Alike, Duplicates, Fate, Given, Known, Manner, Settled, settle};
     use crate::{
         hygiene::{form, near, saying::Saying},
-        memory::{Memory, Record},
+        memory::Memory,
+        record::Record,
     };
 
     const MERGE: Manner = Manner { asked: None, otherwise: Duplicates::Merge, threshold: 0.9, most: 9 };

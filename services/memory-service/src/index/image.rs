@@ -20,7 +20,8 @@ use crate::{
     hygiene::{claims::Claims, saying::Saying},
     memory::Memory,
     shape::Shape,
-    store::{FromParts, FromRows, Image, Mark, Parts, Site, join, split},
+    site::{Mark, Site},
+    store::{FromParts, FromRows, Image, Parts, join, split},
     vector::{arena::Arena, metric::Metric},
 };
 

@@ -33,8 +33,9 @@ use threads::{Links, Threads};
 
 use crate::{
     hygiene::{claims::Claims, saying::Saying},
-    memory::{Change, Claim, Memory},
+    memory::{Claim, Memory},
     query::Filter,
+    record::Change,
     vector::{
         arena::{Arena, Rows},
         metric::Metric,
@@ -389,10 +390,11 @@ pub(crate) mod tests {
         explain::Node,
         held::Held,
         hygiene::saying::Saying,
-        memory::{Change, Claim, Memory, Record},
+        memory::{Claim, Memory},
         plan::Strategy,
         query::Filter,
         recall::contents::Contents as _,
+        record::{Change, Record},
         vector::metric::Metric,
     };
 

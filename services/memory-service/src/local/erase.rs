@@ -52,7 +52,7 @@ mod tests {
     use telemetry::Telemetry;
 
     use crate::{
-        backend::Backend as _, config::Config, engine::Engine, memory::Draft, query::Query, shape::SpaceKey,
+        backend::Backend as _, config::Config, engine::Engine, query::Query, record::Draft, shape::SpaceKey,
     };
 
     const VECTOR: [f32; 4] = [0.512_341, -7.331_117, 0.019_187, 3.141_577];

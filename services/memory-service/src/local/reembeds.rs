@@ -13,8 +13,9 @@ use crate::{
     index::Index,
     memory::Memory,
     shape::{Shape, SpaceKey},
+    site::Mark,
     space::Space,
-    store::{Changed, FromRows as _, Mark},
+    store::{Changed, FromRows as _},
     upkeep::reembed::{Job, State},
 };
 

@@ -11,7 +11,7 @@ use crate::{
     convert::{self, BATCH},
     engine::Engine,
     error::Error,
-    memory::Draft,
+    record::Draft,
     shape::{Shape, SpaceKey},
 };
 

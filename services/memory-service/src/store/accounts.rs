@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redb::{ReadTransaction, WriteTransaction};
 
-use super::{Store, failed, tables::ACCOUNTS, write::Refused};
+use super::{Store, failed, refused::Refused, tables::ACCOUNTS};
 use crate::{error::Error, upkeep::accounts::Account};
 
 impl Store {

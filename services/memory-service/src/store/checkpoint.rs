@@ -17,11 +17,12 @@ use std::{
 use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 
 use super::{
-    Store, bytes, failed, reembeddings, snapshot,
+    Store, bytes, failed, job,
+    refused::Refused,
+    snapshot,
     tables::{CHECKPOINTS, REMOVED, SpaceRow},
-    write::Refused,
 };
-use crate::{error::Error, shape::Shape};
+use crate::{error::Error, shape::Shape, site::Mark};
 
 /// The folder beside the store's file.
 const FOLDER: &str = "checkpoints";
@@ -64,19 +65,6 @@ pub(crate) struct Unnamed {
 
 /// Takes the parts of a checkpoint.
 pub(crate) struct Parts<'w>(&'w mut dyn Write);
-
-/// What a checkpoint holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mark {
-    /// The number of the space.
-    pub(crate) space: u32,
-    /// The set that the vectors it is made of lie in.
-    pub(crate) vectors: u32,
-    /// The last write that it holds.
-    pub(crate) generation: u64,
-    /// The number of the last memory that it holds.
-    pub(crate) last: u64,
-}
 
 impl Mark {
     fn encode(self) -> Vec<u8> {
@@ -296,7 +284,7 @@ fn note(write: &WriteTransaction, mark: Mark, name: u128) -> Result<u128, Refuse
     let mut checkpoints = write.open_table(CHECKPOINTS)?;
     let before =
         checkpoints.insert(mark.space, (name, mark.generation))?.map_or(0, |before| before.value().0);
-    if reembeddings::runs(write, mark.space)? {
+    if job::runs(write, mark.space)? {
         // Its index may be of a moment before.
         return Ok(before);
     }

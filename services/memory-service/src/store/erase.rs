@@ -9,13 +9,14 @@ use std::time::{Duration, SystemTime};
 use journal::Rewritten;
 use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 
-use super::{Store, failed, snapshot, tables::META, write::Refused};
+use super::{
+    Store, failed,
+    refused::Refused,
+    snapshot,
+    tables::{ERASED, LEFT, META},
+};
 use crate::error::Error;
 
-/// Where [`META`] has the note.
-pub(super) const LEFT: &str = "left";
-/// Where [`META`] has when the file was rewritten last, in seconds since 1970 on the agent clock.
-pub(super) const ERASED: &str = "erased";
 /// The note, and what it says while the file is being rewritten.
 const IS_LEFT: &str = "1";
 const GOES: &str = "0";

@@ -8,8 +8,8 @@ use super::{
     Store,
     bytes::{Corrupt, Reader, checksum, write_time},
     failed,
+    refused::Refused,
     tables::{FORGETTINGS, TRASH},
-    write::Refused,
 };
 use crate::{
     error::Error,

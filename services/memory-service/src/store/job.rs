@@ -1,7 +1,43 @@
-//! How a re-embedding lies on disk: eight bytes of checksum, which its key goes into, then its parts.
+//! The job of re-embedding a space, as it lies on disk: eight bytes of checksum, which its key goes into, then its parts.
 
-use super::bytes::{Corrupt, Reader, checksum, write_count, write_text, write_time};
+use redb::{ReadableTable as _, WriteTransaction};
+
+use super::{
+    bytes::{Corrupt, Reader, checksum, write_count, write_text, write_time},
+    refused::Refused,
+    tables::{JOBS, OLD_SETS, SpaceRow},
+};
 use crate::upkeep::reembed::{Job, State};
+
+/// Returns the job of `space`; one that cannot be read is none.
+pub(super) fn of(write: &WriteTransaction, space: u32) -> Result<Option<Job>, Refused> {
+    let jobs = write.open_table(JOBS)?;
+    let row = jobs.get(space)?;
+    Ok(row.and_then(|row| decode(space, row.value()).ok()))
+}
+
+/// Writes the job of `space`.
+pub(super) fn keep(write: &WriteTransaction, space: u32, job: &Job) -> Result<(), Refused> {
+    write.open_table(JOBS)?.insert(space, encode(space, job).as_slice())?;
+    Ok(())
+}
+
+/// Returns whether a re-embedding of `space` runs. One whose row cannot be read does not.
+pub(super) fn runs(write: &WriteTransaction, space: u32) -> Result<bool, Refused> {
+    Ok(of(write, space)?.is_some_and(|job| job.runs()))
+}
+
+/// Ends the re-embedding of a space, if one runs; the row of the space is for the caller to write.
+pub(super) fn abandon(write: &WriteTransaction, space: &mut SpaceRow) -> Result<Option<Job>, Refused> {
+    let Some(set) = space.coming.take() else { return Ok(None) };
+    write.open_table(OLD_SETS)?.insert(set, space.number)?;
+    let mut job = of(write, space.number)?;
+    if let Some(job) = &mut job {
+        job.cancel();
+        keep(write, space.number, job)?;
+    }
+    Ok(job)
+}
 
 /// Returns the row of the job of `space`.
 pub(super) fn encode(space: u32, job: &Job) -> Vec<u8> {

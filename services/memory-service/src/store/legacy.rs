@@ -11,8 +11,9 @@ use redb::{
 use super::{
     bytes::{Corrupt, Reader, checksum},
     record::{Row, first, second},
+    refused::Refused,
     tables::{DAMAGED, FORMAT, FORMAT_NAME, IDS, META, RECORDS, SpaceRow, VECTORS},
-    write::{Refused, find, make, put},
+    write::{find, make, put},
 };
 use crate::{
     memory::Memory,

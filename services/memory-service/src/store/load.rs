@@ -8,13 +8,14 @@ use super::{
     Store,
     bytes::Corrupt,
     failed, record,
+    refused::Refused,
     tables::{IDS, RECORDS, REMOVED, SPACES, SpaceRow, VECTORS},
-    write::Refused,
 };
 use crate::{
     memory::Memory,
     recall::contents::Contents,
     shape::SpaceKey,
+    site::Site,
     vector::source::{Unread, Vectors},
 };
 
@@ -170,17 +171,6 @@ impl Rows {
         }
         Ok(())
     }
-}
-
-/// Where the rows of a space lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Site {
-    /// The number of the space.
-    pub(crate) space: u32,
-    /// The set that its vectors lie in.
-    pub(crate) vectors: u32,
-    /// Values of its vectors.
-    pub(crate) dimensions: usize,
 }
 
 /// The memories and vectors of one space, read from the store by their numbers.

@@ -5,8 +5,9 @@ use redb::{ReadableTable as _, WriteTransaction};
 use super::{
     Store, erase, failed,
     forgettings::{encode, next},
+    refused::Refused,
     tables::{FORGETTINGS, SpaceRow, TRASH},
-    write::{self, Committed, Refused, Tables},
+    write::{self, Committed, Tables},
 };
 use crate::{
     backend::Merge,

@@ -18,6 +18,7 @@ mod open;
 mod quarantine;
 mod record;
 mod reembeddings;
+mod refused;
 mod snapshot;
 mod tables;
 #[cfg(test)]
@@ -35,21 +36,23 @@ use redb::WriteTransaction;
 use crate::{
     backend::Found,
     error::Error,
-    memory::{Change, Memory},
+    memory::Memory,
+    record::Change,
     shape::{Shape, SpaceKey},
+    site::Site,
 };
 pub(crate) use bytes::{join, split};
-pub(crate) use checkpoint::{FromParts, Image, Mark, Parts};
+pub(crate) use checkpoint::{FromParts, Image, Parts};
 use load::Rows;
-pub(crate) use load::{Site, Stored};
+pub(crate) use load::Stored;
 pub(crate) use merges::Merged;
 pub(crate) use open::FromRows;
 #[cfg(test)]
 pub(crate) use record::tests::full;
 pub(crate) use reembeddings::Changed;
+use refused::Refused;
 pub(crate) use snapshot::{Snapshot, tidy as tidy_snapshots};
 pub(crate) use write::Committed;
-use write::Refused;
 
 /// Name of the database in `memory_dir`.
 const FILE: &str = "memory.redb";

@@ -13,20 +13,22 @@ use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use telemetry::Telemetry;
 
 use super::{
-    FILE, FromParts, Mark, Options, Store, accounts, checkpoint, failed, legacy,
+    FILE, FromParts, Options, Store, accounts, checkpoint, failed, job, legacy,
     load::{self, Losses, Rows},
-    quarantine, reembeddings, snapshot,
+    quarantine,
+    refused::Refused,
+    snapshot,
     tables::{
         ACCOUNTS, CHECKPOINTS, DAMAGED, DROPPED, FORGETTINGS, FORMAT, FORMAT_NAME, IDS, JOBS, META, OLD_SETS,
         RECORDS, REMOVED, SPACES, SpaceRow, TRASH, VECTORS,
     },
     trash,
-    write::Refused,
 };
 use crate::{
     error::Error,
     memory::Memory,
     shape::{Shape, SpaceKey},
+    site::Mark,
     upkeep::accounts::Accounts,
 };
 
@@ -232,7 +234,7 @@ fn adopt(
         }
     }
     for (tenant, mut row) in empty {
-        reembeddings::abandon(write, &mut row)?;
+        job::abandon(write, &mut row)?;
         // What was forgotten has vectors of the other maker: it cannot come back.
         trash::end_all(write, row.number)?;
         spaces.insert((tenant.as_slice(), &[][..]), row.encode().as_slice())?;

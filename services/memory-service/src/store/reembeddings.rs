@@ -11,18 +11,20 @@ use redb::ReadableTableMetadata as _;
 use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 
 use super::{
-    FromRows, Mark, Store, checkpoint, erase, failed, job,
+    FromRows, Store, checkpoint, erase, failed, job,
     load::{self, Losses, Rows},
     open::catch_up,
     record::{self, Row},
+    refused::Refused,
     tables::{CHECKPOINTS, JOBS, OLD_SETS, RECORDS, REMOVED, SpaceRow, VECTORS},
     trash,
-    write::{AT_ONCE, Refused, find, number, put, take},
+    write::{AT_ONCE, find, number, put, take},
 };
 use crate::{
     error::Error,
     memory::Memory,
     shape::{Shape, SpaceKey},
+    site::Mark,
     upkeep::reembed::{Job, State},
 };
 
@@ -210,23 +212,6 @@ impl Store {
     }
 }
 
-/// Returns whether a re-embedding of `space` runs. One whose row cannot be read does not.
-pub(super) fn runs(write: &WriteTransaction, space: u32) -> Result<bool, Refused> {
-    Ok(of(write, space)?.is_some_and(|job| job.runs()))
-}
-
-/// Ends the re-embedding of a space, if one runs; the row of the space is for the caller to write.
-pub(super) fn abandon(write: &WriteTransaction, space: &mut SpaceRow) -> Result<Option<Job>, Refused> {
-    let Some(set) = space.coming.take() else { return Ok(None) };
-    write.open_table(OLD_SETS)?.insert(set, space.number)?;
-    let mut job = of(write, space.number)?;
-    if let Some(job) = &mut job {
-        job.cancel();
-        keep(write, space.number, job)?;
-    }
-    Ok(job)
-}
-
 fn begin(
     write: &WriteTransaction,
     key: &SpaceKey,
@@ -234,14 +219,14 @@ fn begin(
     now: SystemTime,
 ) -> Result<Job, Refused> {
     let mut space = find(write, key)?.ok_or(Refused::NoNamespace)?;
-    let last = of(write, space.number)?;
+    let last = job::of(write, space.number)?;
     let is_wanted = |job: &Job| job.embedder == embedder && job.dimensions == dimensions;
     if let Some(running) = last.as_ref().filter(|_| space.coming.is_some()) {
         let ours = is_wanted(running).then(|| running.clone());
         return ours.ok_or_else(|| Refused::Reembedding(running.embedder.clone()));
     }
     // One whose job cannot be read.
-    abandon(write, &mut space)?;
+    job::abandon(write, &mut space)?;
     let Shape { embedder: ours, dimensions: values, .. } = &space.shape;
     if ours == embedder && *values == dimensions {
         let changed = last.filter(|job| job.state == State::Changed && is_wanted(job));
@@ -254,7 +239,7 @@ fn begin(
     let set = number(write)?;
     let job = Job::new(embedder.to_owned(), dimensions, set, now);
     space.coming = Some(set);
-    keep(write, space.number, &job)?;
+    job::keep(write, space.number, &job)?;
     put(write, key, &space)?;
     Ok(job)
 }
@@ -273,7 +258,7 @@ fn bring(
             vectors.insert(place, row.under(place))?;
         }
     }
-    keep(write, space.number, job)
+    job::keep(write, space.number, job)
 }
 
 /// Also returns which checkpoint fits no longer.
@@ -289,7 +274,7 @@ fn change(
         write.open_table(RECORDS)?.range((number, job.after + 1)..=(number, u64::MAX))?.next().is_some();
     let is_late = bare || space.generation != generation;
     job.changed(!is_late);
-    keep(write, number, &job)?;
+    job::keep(write, number, &job)?;
     if is_late {
         return Ok(None);
     }
@@ -310,9 +295,9 @@ fn change(
 
 fn cancel(write: &WriteTransaction, key: &SpaceKey) -> Result<Job, Refused> {
     let mut space = find(write, key)?.ok_or(Refused::NoNamespace)?;
-    let ended = abandon(write, &mut space)?;
+    let ended = job::abandon(write, &mut space)?;
     put(write, key, &space)?;
-    ended.map_or_else(|| of(write, space.number), |job| Ok(Some(job)))?.ok_or(Refused::NoReembedding)
+    ended.map_or_else(|| job::of(write, space.number), |job| Ok(Some(job)))?.ok_or(Refused::NoReembedding)
 }
 
 /// Removes some vectors of a set, and then what was noted of removals for the sake of a re-embedding alone.
@@ -321,7 +306,7 @@ fn remove(write: &WriteTransaction, set: u32) -> Result<bool, Refused> {
     let Some(space) = sets.get(set)?.map(|space| space.value()) else { return Ok(false) };
     let mut left = AT_ONCE;
     take(&mut write.open_table(VECTORS)?, set, &mut left)?;
-    let is_logged = write.open_table(CHECKPOINTS)?.get(space)?.is_some() || runs(write, space)?;
+    let is_logged = write.open_table(CHECKPOINTS)?.get(space)?.is_some() || job::runs(write, space)?;
     if !is_logged {
         take(&mut write.open_table(REMOVED)?, space, &mut left)?;
     }
@@ -344,17 +329,4 @@ fn take_on(space: &mut SpaceRow, job: &Job) {
     space.vectors = job.set;
     space.shape.embedder.clone_from(&job.embedder);
     space.shape.dimensions = job.dimensions;
-}
-
-/// Returns the job of `space`; one that cannot be read is none.
-fn of(write: &WriteTransaction, space: u32) -> Result<Option<Job>, Refused> {
-    let jobs = write.open_table(JOBS)?;
-    let row = jobs.get(space)?;
-    Ok(row.and_then(|row| job::decode(space, row.value()).ok()))
-}
-
-/// Writes the job of `space`.
-fn keep(write: &WriteTransaction, space: u32, job: &Job) -> Result<(), Refused> {
-    write.open_table(JOBS)?.insert(space, job::encode(space, job).as_slice())?;
-    Ok(())
 }

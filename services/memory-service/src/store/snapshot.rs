@@ -13,12 +13,12 @@ use redb::{
 };
 
 use super::{
-    Store, erase, failed, load,
+    Store, failed, load,
+    refused::Refused,
     tables::{
-        ACCOUNTS, CHECKPOINTS, DAMAGED, FORGETTINGS, IDS, JOBS, META, OLD_SETS, RECORDS, REMOVED, SPACES,
-        TRASH, VECTORS,
+        ACCOUNTS, CHECKPOINTS, DAMAGED, ERASED, FORGETTINGS, IDS, JOBS, LEFT, META, OLD_SETS, RECORDS,
+        REMOVED, SPACES, TRASH, VECTORS,
     },
-    write::Refused,
 };
 use crate::error::Error;
 
@@ -116,7 +116,7 @@ fn copy_to(read: &ReadTransaction, to: &Path) -> Result<u64, Refused> {
     write.set_quick_repair(true);
     copy(read, &write)?;
     // What was removed is not in this file.
-    for name in [erase::LEFT, erase::ERASED] {
+    for name in [LEFT, ERASED] {
         write.open_table(META)?.remove(name)?;
     }
     let memories = write.open_table(RECORDS)?.len()?;

@@ -9,6 +9,10 @@ use crate::shape::{Metric, Shape};
 pub(super) const FORMAT: u32 = 3;
 /// Where [`META`] has the layout.
 pub(super) const FORMAT_NAME: &str = "format";
+/// Where [`META`] has the note.
+pub(super) const LEFT: &str = "left";
+/// Where [`META`] has when the file was rewritten last, in seconds since 1970 on the agent clock.
+pub(super) const ERASED: &str = "erased";
 /// Where [`META`] has the number that the next space, or the next set of vectors, gets.
 pub(super) const NEXT_SPACE: &str = "next_space";
 

@@ -16,7 +16,7 @@ use telemetry::Telemetry;
 
 use super::{
     Committed, Options, Store,
-    load::{Site, Stored},
+    load::Stored,
     open::{Loaded, LoadedSpace},
     tables::{DROPPED, IDS, RECORDS, REMOVED, VECTORS},
 };
@@ -27,9 +27,10 @@ use crate::{
         Index,
         tests::{record, seqs as memories},
     },
-    memory::Change,
     recall::contents::Contents as _,
+    record::Change,
     shape::{Metric, Shape, SpaceKey},
+    site::Site,
     vector::source::Vectors as _,
 };
 

@@ -11,13 +11,14 @@ use super::{
     Store, erase, failed,
     forgettings::{all, encode, entry, next},
     record,
+    refused::Refused,
     tables::{FORGETTINGS, SpaceRow, TRASH},
-    write::{self, Committed, Refused, Tables, find},
+    write::{self, Committed, Tables, find},
 };
 use crate::{
     backend::{Forget, Purged, Which},
     error::Error,
-    memory::Record,
+    record::Record,
     shape::SpaceKey,
     upkeep::forgettings::{Forgetting, Kept, Refused as Over, State, restore},
 };

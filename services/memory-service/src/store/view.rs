@@ -7,8 +7,8 @@ use redb::ReadTransaction;
 use super::{
     Store, failed_by,
     load::{self, Rows},
+    refused::Refused,
     tables::SpaceRow,
-    write::Refused,
 };
 use crate::{
     backend,

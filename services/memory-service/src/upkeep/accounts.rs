@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    memory::Change,
+    record::Change,
     written::{Removed, Written},
 };
 
@@ -138,7 +138,7 @@ mod tests {
     use super::{Account, Accounts};
     use crate::{
         index::tests::record,
-        memory::Change,
+        record::Change,
         written::{Removed, Written},
     };
 

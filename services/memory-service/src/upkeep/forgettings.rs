@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::memory::Record;
+use crate::record::Record;
 
 /// What made memories go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -155,7 +155,7 @@ mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use super::{Cause, Forgetting, Kept, Refused, State, restore, surplus};
-    use crate::memory::{Memory, Record};
+    use crate::{memory::Memory, record::Record};
 
     const HOUR: Duration = Duration::from_hours(1);
 

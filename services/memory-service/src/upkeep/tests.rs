@@ -14,7 +14,7 @@ use super::{
     round::{Step, steps},
     value::Reckoning,
 };
-use crate::memory::{Memory, Record};
+use crate::{memory::Memory, record::Record};
 
 const WINDOW: Duration = Duration::from_secs(20);
 const QUOTAS: u64 = 6;

@@ -1,6 +1,6 @@
 //! What the benchmarks say to a batcher, and what they read of its answers.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use contracts::storage::{
@@ -15,7 +15,7 @@ use tonic::Status;
 
 use super::{
     Error,
-    faults::{COUNT, Field, LIST, STATE, Step},
+    step::{COUNT, Document, Field, LIST, STATE, Step},
 };
 
 /// The rpc by which a write is acknowledged.
@@ -72,7 +72,7 @@ impl Client {
     }
 
     /// Reads a document, and whether the sink does not have it so yet.
-    pub(super) async fn get(&mut self, id: String) -> Result<(Option<BTreeMap<String, Field>>, bool), Error> {
+    pub(super) async fn get(&mut self, id: String) -> Result<(Document, bool), Error> {
         match self.0.get(GetRequest { collection: COLLECTION.to_owned(), document_id: id }).await {
             Ok(answer) => {
                 let document = answer.into_inner().document.unwrap_or_default();

@@ -11,7 +11,6 @@ use futures::future::join_all;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 
-pub(super) use self::writer::{COUNT, Field, LIST, STATE, Step};
 use self::writer::{Differences, Writer};
 use super::{Emulator, Error, Instance, Round, clients::Client};
 

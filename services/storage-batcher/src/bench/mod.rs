@@ -7,6 +7,7 @@ mod clients;
 mod emulator;
 mod faults;
 mod server;
+mod step;
 
 use std::{io, net::SocketAddr};
 

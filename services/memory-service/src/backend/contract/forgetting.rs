@@ -7,7 +7,7 @@ use crate::{
     backend::{Backend, Merge, Which},
     error::Error,
     hygiene::settle::Join,
-    memory::Change,
+    record::Change,
     upkeep::forgettings::{Cause, State},
 };
 

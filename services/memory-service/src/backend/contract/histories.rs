@@ -13,9 +13,10 @@ use super::{Hand, at, memory, named, shape};
 use crate::{
     backend::{Backend, Restored, Which, naive::Naive},
     error::Error,
-    memory::{Memory, Record},
+    memory::Memory,
     query::{Filter, Likeness, Query, Ranking},
     recall::Answer,
+    record::Record,
     shape::{Metric, Shape},
     upkeep::forgettings::Cause,
 };

@@ -5,8 +5,9 @@ use std::time::SystemTime;
 use super::{Hand, at, memory, named, nearest, record, strings, with};
 use crate::{
     backend::{Backend, Which},
-    memory::{Memory, Place, Record},
+    memory::{Memory, Place},
     query::{Filter, Query},
+    record::Record,
     upkeep::forgettings::Cause,
 };
 

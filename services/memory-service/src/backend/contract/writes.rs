@@ -6,8 +6,8 @@ use super::{HOUR, Hand, at, ids, memory, nearest, record, records, saying, shape
 use crate::{
     backend::{Backend, Forget, View, naive::NAMESPACES},
     error::Error,
-    memory::Record,
     query::Query,
+    record::Record,
     shape::{Metric, Shape, SpaceKey},
     upkeep::forgettings::Cause,
 };

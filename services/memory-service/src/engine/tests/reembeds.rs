@@ -21,9 +21,9 @@ use crate::{
     config::Config,
     engine::{Engine, Makers, Reembedding},
     error::Error,
-    memory::Draft,
     query::{Likeness, Query, Ranking},
     recall::{Answer, Found},
+    record::Draft,
     shape::SpaceKey,
     upkeep::reembed::{Job, State},
 };

@@ -4,8 +4,8 @@ use std::{cmp::Ordering, collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use super::{HALF_LIFE, Outcome, POOLS};
 use crate::{
-    memory::{Change, Record},
     query::{Query, Ranking},
+    record::{Change, Record},
 };
 
 /// Shares of what the memories next to one in its thread lend to it, and those after them.

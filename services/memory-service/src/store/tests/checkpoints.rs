@@ -12,8 +12,9 @@ use proptest::prelude::*;
 use super::{commit, forget, key, open, put, rows};
 use crate::{
     shape::Shape,
+    site::Mark,
     store::{
-        FILE, FromParts, Image, Mark, Parts, Store, checkpoint, load,
+        FILE, FromParts, Image, Parts, Store, checkpoint, load,
         tables::{CHECKPOINTS, SpaceRow},
     },
 };

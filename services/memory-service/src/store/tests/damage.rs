@@ -9,8 +9,8 @@ use crate::{
     error::Error,
     store::{
         FILE,
+        refused::Refused,
         tables::{META, RECORDS, VECTORS},
-        write::Refused,
     },
 };
 

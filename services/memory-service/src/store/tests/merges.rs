@@ -10,7 +10,7 @@ use crate::{
     backend::Merge,
     hygiene::settle::Join,
     index::tests::record,
-    memory::{Change, Record},
+    record::{Change, Record},
     store::{Merged, Store},
     upkeep::{
         accounts::Account,

@@ -8,7 +8,7 @@ use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 use super::{commit, ids, open, put, rows, site, space};
 use crate::{
     memory::Memory,
-    store::{FILE, bytes::checksum, legacy, open::prepare, record::tests::full, write::Refused},
+    store::{FILE, bytes::checksum, legacy, open::prepare, record::tests::full, refused::Refused},
 };
 
 const MEMORIES: TableDefinition<'_, (&[u8], &[u8]), &[u8]> = TableDefinition::new("memories");

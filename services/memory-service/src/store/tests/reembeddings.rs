@@ -13,10 +13,11 @@ use crate::{
     error::Error,
     hygiene::settle::Join,
     index::{Index, tests::record},
-    memory::Change,
+    record::Change,
     shape::{Shape, SpaceKey},
+    site::Site,
     store::{
-        FILE, Merged, Refused, Site, Store,
+        FILE, Merged, Refused, Store,
         load::Stored,
         tables::{DROPPED, FORMAT, JOBS, META, OLD_SETS, SPACES},
     },

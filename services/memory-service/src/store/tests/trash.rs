@@ -9,7 +9,8 @@ use crate::{
     backend::{Forget, Which},
     error::Error,
     index::tests::record,
-    memory::{Change, Memory, Record},
+    memory::Memory,
+    record::{Change, Record},
     store::{
         Refused, Store,
         tables::{FORGETTINGS, TRASH},
