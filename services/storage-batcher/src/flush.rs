@@ -1,33 +1,63 @@
 //! Flushing: takes due batches out of the queue, sends several at once, and settles what the sink says.
 //!
-//! A batch that fails is sent again after a growing, jittered pause, and keeps its place among the concurrent batches meanwhile. What
-//! the sink refuses for good is dropped, logged and counted.
+//! There are two lanes, so that high priority neither waits for the rest nor drags it along. A batch that fails is sent again after a
+//! pause by the reason ([`retry`]); while the sink is away it keeps its place ([`slots`]), so no more is taken out than may be on its way,
+//! and what comes in goes on folding. How many places there are follows what the sink bears ([`aimd`]), and after an outage the rate grows by
+//! steps ([`ramp`]). What the sink refuses for good becomes a dead letter.
 
+mod aimd;
 mod delivery;
+pub mod ramp;
+mod retry;
+pub(crate) mod slots;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{mpsc, watch};
 
 use self::delivery::Delivery;
-use crate::{accept::Command, batcher::Shared, queue::Entry};
+use crate::{accept::Command, batcher::Shared, document::Priority};
 
 /// Sends due batches until told to stop; then waits for those on their way.
-pub(crate) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-    let slots = Arc::new(Semaphore::new(shared.options.concurrency));
+pub(crate) async fn run(shared: Arc<Shared>, stop: watch::Receiver<bool>) {
     let resumed = std::mem::take(&mut shared.state.lock().resumed);
-    let mut deliveries: VecDeque<_> = Delivery::resume(&shared, resumed).into_iter().collect();
-    while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
-        while deliveries.is_empty() {
-            let Some(batch) = next_batch(&shared, &mut stop).await else { break };
-            tracing::debug!(documents = batch.len(), sink = shared.sink.name(), "sending a batch");
-            deliveries.extend(Delivery::of(&shared, batch));
+    let first = Delivery::resume(&shared, resumed).into_iter().collect();
+    // Every delivery holds a sender: when the last is gone, so are they.
+    let (alive, mut ended) = mpsc::channel(1);
+    tokio::join!(
+        lane(&shared, Priority::Normal, first, &alive, stop.clone()),
+        lane(&shared, Priority::High, VecDeque::new(), &alive, stop),
+    );
+    drop(alive);
+    ended.recv().await;
+}
+
+/// Sends what there is of one priority until told to stop, `deliveries` first.
+async fn lane(
+    shared: &Arc<Shared>,
+    priority: Priority,
+    mut deliveries: VecDeque<Delivery>,
+    alive: &mpsc::Sender<()>,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        // A lane with nothing to send takes no place, and a batch is made up when there is one: until then writes go on folding.
+        if deliveries.is_empty() && !is_due(shared, priority, &mut stop).await {
+            return;
         }
-        let Some(delivery) = deliveries.pop_front() else { break };
-        shared.telemetry.spawn(delivery.run(stop.clone(), slot));
+        let slot = tokio::select! {
+            slot = shared.slots.take(priority) => slot,
+            () = stopped(&mut stop) => return,
+        };
+        if deliveries.is_empty() {
+            let now = shared.clock.now();
+            let batch = shared.state.lock().queue.next_batch(priority, now).unwrap_or_default();
+            tracing::debug!(documents = batch.len(), ?priority, sink = shared.sink.name(), "sending a batch");
+            deliveries.extend(Delivery::of(shared, priority, batch));
+        }
+        let Some(delivery) = deliveries.pop_front() else { continue };
+        shared.telemetry.spawn(delivery.run(slot, stop.clone(), alive.clone()));
     }
-    let all = u32::try_from(shared.options.concurrency).unwrap_or(u32::MAX);
-    drop(slots.acquire_many(all).await);
 }
 
 /// Closes buckets as their time comes, until told to stop.
@@ -67,16 +97,20 @@ pub(crate) async fn tick(
     }
 }
 
-async fn next_batch(shared: &Shared, stop: &mut watch::Receiver<bool>) -> Option<Vec<Arc<Entry>>> {
+/// Waits until documents of `priority` are due; returns false when told to stop.
+async fn is_due(shared: &Shared, priority: Priority, stop: &mut watch::Receiver<bool>) -> bool {
     loop {
         // Listening before looking: a write in between is not missed.
-        let work = shared.work.notified();
+        let work = match priority {
+            Priority::Normal => shared.work.notified(),
+            Priority::High => shared.urgent.notified(),
+        };
         let deadline = {
             let mut state = shared.state.lock();
-            if let Some(batch) = state.queue.next_batch(shared.clock.now()) {
-                return Some(batch);
+            if state.queue.is_due(priority, shared.clock.now()) {
+                return true;
             }
-            state.queue.next_deadline()
+            state.queue.next_deadline().filter(|_| priority == Priority::Normal)
         };
         let due = async {
             match deadline {
@@ -87,7 +121,7 @@ async fn next_batch(shared: &Shared, stop: &mut watch::Receiver<bool>) -> Option
         tokio::select! {
             () = work => {}
             () = due => {}
-            () = stopped(stop) => return None,
+            () = stopped(stop) => return false,
         }
     }
 }
@@ -106,7 +140,7 @@ mod tests {
             Arc,
             atomic::{AtomicU32, Ordering},
         },
-        time::{Duration, UNIX_EPOCH},
+        time::{Duration, Instant, UNIX_EPOCH},
     };
 
     use clock::Clock;
@@ -123,7 +157,7 @@ mod tests {
         document::{Fields, Key, Priority},
         keys,
         queue::{Entry, Limits},
-        sink::{Page, Range, Sink, Unreachable, Verdict},
+        sink::{Cause, Page, Range, Sink, Unreachable, Verdict},
         store::Store,
     };
 
@@ -152,7 +186,7 @@ mod tests {
                 self.arrivals.send(ids.clone()).unwrap();
                 self.pass.acquire().await.unwrap().forget();
                 let judge = |id: &String| match self.put_off.lock().remove(id.as_str()) {
-                    true => Verdict::Retry("busy".to_owned()),
+                    true => Verdict::Retry(Cause::Contention, "busy".to_owned()),
                     false => Verdict::Accepted,
                 };
                 Ok(ids.iter().map(judge).collect())
@@ -187,7 +221,7 @@ mod tests {
     async fn bench(documents: usize, put_off: &[&'static str]) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("storage.redb");
-        let store = Store::new(Journal::open(path, &journal::Options::default()).unwrap());
+        let store = Store::new(Journal::open(path, &journal::Options::default()).unwrap(), Instant::now());
         let (sender, arrivals) = mpsc::unbounded_channel();
         let put_off = Mutex::new(put_off.iter().copied().collect());
         let gate =
@@ -197,10 +231,13 @@ mod tests {
             concurrency: 2,
             lateness: Duration::ZERO,
             journal_max_bytes: 1 << 20,
+            journal_max_writes: 1_000,
             price: 0.18,
             keys: keys::Limits { count: 10, age: Duration::from_secs(60) },
             last_written: None,
             retry_backoff: Duration::from_millis(1),
+            fault_tries: 3,
+            ramp: None,
         };
         let (clock, _) = Clock::manual(UNIX_EPOCH);
         let sink = Arc::clone(&gate) as Arc<dyn Sink>;

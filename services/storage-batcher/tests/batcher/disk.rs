@@ -10,7 +10,7 @@ use crate::harness::{Client, START, Service, buckets, flush, get, sample, write}
 async fn set(client: &mut Client, id: &str) -> Result<(), Status> {
     let text = Value { kind: Some(Kind::StringValue(format!("{id} {}", "x".repeat(20_000)))) };
     let write = write(WriteMode::Set, id, &[("text", text)]);
-    client.write(WriteRequest { write: Some(write) }).await.map(drop)
+    client.write(WriteRequest { write: Some(write), ..Default::default() }).await.map(drop)
 }
 
 /// Reads every acknowledged document, and that there are no others.

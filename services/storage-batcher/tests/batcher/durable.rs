@@ -73,7 +73,8 @@ async fn a_full_journal_refuses_and_takes_again_after_a_flush() {
     let mut client = service.client();
     let mut accepted = 0;
     let refused = loop {
-        let request = WriteRequest { write: Some(merge(&format!("p{accepted}"), "n", 1)) };
+        let request =
+            WriteRequest { write: Some(merge(&format!("p{accepted}"), "n", 1)), ..Default::default() };
         match client.write(request).await {
             Ok(_) => accepted += 1,
             Err(status) => break status,

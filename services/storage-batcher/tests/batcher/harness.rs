@@ -157,7 +157,7 @@ pub(crate) fn map(entries: &[(&str, Value)]) -> Value {
 
 /// Sends writes in one commit.
 pub(crate) async fn accept(client: &mut Client, writes: Vec<DocumentWrite>) -> WriteBatchResponse {
-    client.write_batch(WriteBatchRequest { writes }).await.unwrap().into_inner()
+    client.write_batch(WriteBatchRequest { writes, ..Default::default() }).await.unwrap().into_inner()
 }
 
 pub(crate) async fn flush(client: &mut Client) -> FlushResponse {
