@@ -135,7 +135,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 #[cfg(test)]
 mod tests {
     use std::{
-        collections::BTreeSet,
+        collections::BTreeMap,
         sync::{
             Arc,
             atomic::{AtomicU32, Ordering},
@@ -161,12 +161,12 @@ mod tests {
         store::Store,
     };
 
-    /// Tells which documents arrive, lets requests through one by one, and puts some documents off once.
+    /// Tells which documents arrive, lets requests through one by one, and puts some documents off some times.
     #[derive(Debug)]
     struct Gate {
         arrivals: mpsc::UnboundedSender<Vec<String>>,
         pass: Semaphore,
-        put_off: Mutex<BTreeSet<&'static str>>,
+        put_off: Mutex<BTreeMap<&'static str, (Cause, u32)>>,
         /// How often the outcome cannot be written down.
         broken: AtomicU32,
     }
@@ -185,9 +185,12 @@ mod tests {
                 let ids: Vec<_> = writes.iter().map(|entry| entry.key.id.to_string()).collect();
                 self.arrivals.send(ids.clone()).unwrap();
                 self.pass.acquire().await.unwrap().forget();
-                let judge = |id: &String| match self.put_off.lock().remove(id.as_str()) {
-                    true => Verdict::Retry(Cause::Contention, "busy".to_owned()),
-                    false => Verdict::Accepted,
+                let judge = |id: &String| match self.put_off.lock().get_mut(id.as_str()) {
+                    Some((cause, times)) if *times > 0 => {
+                        *times -= 1;
+                        Verdict::Retry(*cause, "not now".to_owned())
+                    }
+                    _ => Verdict::Accepted,
                 };
                 Ok(ids.iter().map(judge).collect())
             })
@@ -218,12 +221,12 @@ mod tests {
         _folder: tempfile::TempDir,
     }
 
-    async fn bench(documents: usize, put_off: &[&'static str]) -> Bench {
+    async fn bench(documents: usize, put_off: &[(&'static str, Cause, u32)]) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("storage.redb");
         let store = Store::new(Journal::open(path, &journal::Options::default()).unwrap(), Instant::now());
         let (sender, arrivals) = mpsc::unbounded_channel();
-        let put_off = Mutex::new(put_off.iter().copied().collect());
+        let put_off = Mutex::new(put_off.iter().map(|(id, cause, times)| (*id, (*cause, *times))).collect());
         let gate =
             Arc::new(Gate { arrivals: sender, pass: Semaphore::new(0), put_off, broken: AtomicU32::new(0) });
         let options = Options {
@@ -269,7 +272,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_document_that_was_put_off_is_sent_again() {
-        let Bench { batcher, gate, mut arrivals, _folder } = bench(3, &["b"]).await;
+        let Bench { batcher, gate, mut arrivals, _folder } = bench(3, &[("b", Cause::Contention, 1)]).await;
         gate.pass.add_permits(10);
         batcher.write("t".into(), ["a", "b", "c"].map(write).into()).await.unwrap();
         assert_eq!(arrivals.recv().await.unwrap(), ["a", "b", "c"]);
@@ -280,7 +283,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_sink_took_is_not_sent_again_because_the_journal_failed() {
-        let Bench { batcher, gate, mut arrivals, _folder } = bench(2, &["b"]).await;
+        let Bench { batcher, gate, mut arrivals, _folder } = bench(2, &[("b", Cause::Contention, 1)]).await;
         gate.broken.store(2, Ordering::SeqCst);
         gate.pass.add_permits(10);
         batcher.write("t".into(), ["a", "b"].map(write).into()).await.unwrap();
@@ -292,6 +295,33 @@ mod tests {
         assert!(arrivals.try_recv().is_err());
         assert_eq!(gate.broken.load(Ordering::SeqCst), 0);
         assert_eq!(batcher.costs("t").0.total.written, 2);
+    }
+
+    #[tokio::test]
+    async fn documents_that_are_put_off_hold_no_place_while_the_sink_takes_others() {
+        let put_off = [("a", Cause::Contention, 1_000_000), ("c", Cause::Contention, 1_000_000)];
+        let Bench { batcher, gate, mut arrivals, _folder } = bench(2, &put_off).await;
+        gate.pass.add_permits(1_000_000);
+        // More of these batches than there are places.
+        batcher.write("t".into(), ["a", "b", "c", "d", "e", "f"].map(write).into()).await.unwrap();
+        while arrivals.recv().await.unwrap() != ["e", "f"] {}
+        batcher.drain(Duration::ZERO).await;
+    }
+
+    #[tokio::test]
+    async fn a_write_at_which_the_sink_fails_and_fails_is_a_dead_letter_and_the_others_arrive() {
+        let put_off = [("b", Cause::Fault, 1_000_000), ("c", Cause::Contention, 5)];
+        let Bench { batcher, gate, arrivals: _arrivals, _folder } = bench(3, &put_off).await;
+        gate.pass.add_permits(1_000_000);
+        batcher.write("t".into(), ["a", "b", "c"].map(write).into()).await.unwrap();
+        while batcher.pending() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let (letters, more) = batcher.dead_letters(&"t".into(), 0, 10);
+        assert_eq!((letters.len(), more, &*letters[0].key.id), (1, false, "b"));
+        assert_eq!(letters[0].reason, "not now (3 times)");
+        assert_eq!(batcher.costs("t").0.total.written, 2);
+        assert_eq!(batcher.drain(Duration::from_secs(60)).await, 0);
     }
 
     #[tokio::test]

@@ -158,6 +158,8 @@ impl Delivery {
     /// Waits before the next sending.
     async fn pause(&mut self, cause: Cause) {
         if std::mem::take(&mut self.is_divided) {
+            // The sink answered: that was no try in vain.
+            self.attempt -= 1;
             return;
         }
         let (first, roll) = (self.shared.options.retry_backoff, rand::rng().random_range(0.0..=1.0));
@@ -352,6 +354,7 @@ impl Delivery {
         state.waiters.release();
         if let Some(reason) = reason
             && self.attempt >= PATIENCE
+            && !self.is_divided
         {
             let entries: Vec<_> = self.writes.iter().map(|write| Arc::clone(&write.entry)).collect();
             state.waiters.give_up(&entries, &Unreachable::refused(reason));

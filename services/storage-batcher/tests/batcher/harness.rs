@@ -164,6 +164,10 @@ pub(crate) async fn flush(client: &mut Client) -> FlushResponse {
     client.flush(FlushRequest::default()).await.unwrap().into_inner()
 }
 
+pub(crate) async fn status(client: &mut Client) -> GetStatusResponse {
+    client.get_status(GetStatusRequest {}).await.unwrap().into_inner()
+}
+
 pub(crate) async fn costs(client: &mut Client) -> GetCostsResponse {
     client.get_costs(GetCostsRequest {}).await.unwrap().into_inner()
 }
