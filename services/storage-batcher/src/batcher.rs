@@ -18,6 +18,7 @@ use crate::{
     accept::{self, Command, Fate, NewSample, NewWrite, Receipt, Redeemed},
     acks::{Acks, Outcome, Rejected},
     buckets::Buckets,
+    change::Change,
     dead_letter::{DeadLetters, Letter},
     document::Key,
     error::Error,
@@ -57,6 +58,8 @@ pub struct Options {
     pub last_written: Option<last_written::Limits>,
     /// First pause after a sink that did not take a batch; it doubles.
     pub retry_backoff: Duration,
+    /// Whether every batch is sent with a ledger document where the sink knows them.
+    pub ledger_always: bool,
     /// Faults of one write, at a sink that answers, after which it is refused for good.
     pub fault_tries: u32,
     /// How fast what gathered while the sink or the service was away is sent; `None` as fast as it can.
@@ -362,6 +365,11 @@ impl Shared {
         self.state.lock().queue.landings() == snapshot
     }
 
+    /// Returns whether `change` must be sent with a ledger document.
+    pub(crate) fn is_once(&self, change: &Change) -> bool {
+        self.sink.needs_ledger() && (self.options.ledger_always || !change.is_repeatable())
+    }
+
     /// Lets both lanes look for something to send.
     pub(crate) fn wake(&self) {
         self.work.notify_one();
@@ -451,6 +459,7 @@ mod tests {
             last_written: None,
             retry_backoff: Duration::from_millis(1),
             fault_tries: 3,
+            ledger_always: false,
             ramp: None,
         };
         let sink = Arc::new(Embedded::open(journal.clone()).await.unwrap());

@@ -61,6 +61,9 @@ config::settings! {
         pub firestore_ramp_step: Duration = "5m", unit "duration", range "1s" to "1h";
         /// Shortest outage of Firestore's after which that is done, in wall time.
         pub firestore_ramp_outage: Duration = "60s", unit "duration", range "0s" to "1h";
+        /// Sends every batch with a ledger document, not only increments, unions and server times: then not even a request that Firestore
+        /// applies after it was given up and sent again brings an older state back. Costs a document a batch.
+        pub firestore_ledger_always: bool = "false", unit "switch";
         /// How long a ledger document is kept, on the agent clock: a TTL policy on its field `expire_at` may then delete it. Longer than
         /// Firestore is ever away.
         pub firestore_ledger_retention: Duration = "30d", unit "duration", range "1d" to "365d";
@@ -102,6 +105,7 @@ impl Config {
             price: self.firestore_price_per_100k_writes,
             retry_backoff: self.firestore_retry_backoff,
             fault_tries: self.firestore_fault_tries,
+            ledger_always: self.firestore_ledger_always,
             ramp: self.firestore_project.is_some().then_some(ramp::Limits {
                 start: self.firestore_ramp_start,
                 growth: self.firestore_ramp_growth,

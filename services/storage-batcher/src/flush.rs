@@ -240,6 +240,7 @@ mod tests {
             last_written: None,
             retry_backoff: Duration::from_millis(1),
             fault_tries: 3,
+            ledger_always: false,
             ramp: None,
         };
         let (clock, _) = Clock::manual(UNIX_EPOCH);

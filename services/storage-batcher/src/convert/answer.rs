@@ -64,6 +64,7 @@ pub(crate) fn planned(plan: Plan) -> wire::PlanFlushResponse {
         writes: plan.writes,
         cost_usd: plan.cost_usd,
         naive_cost_usd: plan.naive_cost_usd,
+        ledger_documents: plan.ledger_documents,
     }
 }
 

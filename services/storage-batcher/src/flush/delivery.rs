@@ -77,7 +77,7 @@ impl Delivery {
         priority: Priority,
         batch: Vec<Arc<Entry>>,
     ) -> impl Iterator<Item = Self> {
-        let is_once = |entry: &Arc<Entry>| shared.sink.needs_ledger() && !entry.change.is_repeatable();
+        let is_once = |entry: &Arc<Entry>| shared.is_once(&entry.change);
         let (once, plain): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_once);
         let deliveries = [(plain, false), (once, true)].map(|(entries, once)| {
             let writes = entries.into_iter().map(|entry| Sending::new(entry, None)).collect();

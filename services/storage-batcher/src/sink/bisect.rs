@@ -20,11 +20,11 @@ impl Bisect {
     /// Starts with all of `writes` writes.
     #[must_use]
     pub fn new(writes: usize) -> Self {
-        Self { open: vec![0..writes], verdicts: vec![None; writes], reason: None }
+        Self { open: std::iter::once(0..writes).collect(), verdicts: vec![None; writes], reason: None }
     }
 
     /// Returns the part to send next; its answer goes to one of the three below.
-    pub fn next(&mut self) -> Option<Range<usize>> {
+    pub fn next_part(&mut self) -> Option<Range<usize>> {
         self.open.pop()
     }
 
@@ -89,7 +89,7 @@ mod tests {
     /// Runs against a sink that refuses every request with a guilty write; returns the verdicts and the requests.
     fn run(writes: usize, guilty: &BTreeSet<usize>) -> (Result<Vec<Verdict>, Unreachable>, usize) {
         let (mut bisect, mut arrived, mut requests) = (Bisect::new(writes), vec![0; writes], 0);
-        while let Some(part) = bisect.next() {
+        while let Some(part) = bisect.next_part() {
             requests += 1;
             if guilty.range(part.clone()).next().is_some() {
                 bisect.refused(part, "bad".to_owned());
@@ -131,16 +131,16 @@ mod tests {
     #[test]
     fn a_sink_that_goes_away_in_between_keeps_what_it_told() {
         let mut bisect = Bisect::new(4);
-        let whole = bisect.next().unwrap();
+        let whole = bisect.next_part().unwrap();
         bisect.refused(whole, "bad".to_owned());
-        let left = bisect.next().unwrap();
+        let left = bisect.next_part().unwrap();
         assert_eq!(left, 0..2);
         bisect.answered(left, vec![Verdict::Accepted; 2]);
-        let right = bisect.next().unwrap();
+        let right = bisect.next_part().unwrap();
         assert_eq!(right, 2..4);
         let away = Unreachable::refused("gone");
         bisect.lost(away.clone()).unwrap();
-        assert_eq!(bisect.next(), None);
+        assert_eq!(bisect.next_part(), None);
         assert_eq!(
             bisect.end().unwrap(),
             [Verdict::Accepted, Verdict::Accepted, away.verdict(), away.verdict()]

@@ -142,7 +142,7 @@ impl Firestore {
         writes: &[v1::Write],
     ) -> Result<Vec<Verdict>, Unreachable> {
         let mut bisect = Bisect::new(writes.len());
-        while let Some(part) = bisect.next() {
+        while let Some(part) = bisect.next_part() {
             match self.request(database, writes.get(part.clone()).unwrap_or_default()).await {
                 Ok(Ok(told)) => bisect.answered(part, told),
                 Ok(Err(reason)) => bisect.refused(part, reason),
