@@ -208,8 +208,18 @@ impl Local {
         if let (Some(generation), Some(space)) = (generation, &space) {
             space.apply(generation, Written { change, first, removed }).await;
             self.note_written(space, first);
+            self.compact_in_time(space);
         }
         Done { space: space.map(|space| Arc::clone(space.known())), generation, touched }
+    }
+
+    /// Removes the dead rows of `space` in the background once they are many.
+    fn compact_in_time(&self, space: &Arc<Space>) {
+        if space.wants_compaction() {
+            let space = Arc::clone(space);
+            // Nobody waits for it.
+            drop(self.0.telemetry.spawn_blocking(move || space.compact(Index::is_sparse)));
+        }
     }
 
     /// Writes down what the planner learned; where that fails, the next start measures again.

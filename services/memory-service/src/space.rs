@@ -1,5 +1,7 @@
 //! A space in memory: what is known of it, its index, and the one place where a write reaches them.
 
+mod compaction;
+
 use std::{
     collections::BTreeMap,
     ops::Deref,
@@ -11,6 +13,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use self::compaction::{Compaction, Event};
 use crate::{
     index::Index,
     known::{Known, Total},
@@ -26,6 +29,7 @@ pub(crate) struct Space {
     index: RwLock<Index>,
     /// Writes that are on disk and whose predecessor has not been applied yet, by generation.
     early: Mutex<BTreeMap<u64, Written>>,
+    compaction: Compaction,
     /// The write after which the last checkpoint was taken, and the last memory in it.
     kept: AtomicU64,
     kept_last: AtomicU64,
@@ -48,6 +52,7 @@ impl Space {
             known: Arc::new(known),
             index: RwLock::new(index),
             early: Mutex::default(),
+            compaction: Compaction::default(),
             kept: AtomicU64::new(0),
             kept_last: AtomicU64::new(0),
         }
@@ -71,7 +76,7 @@ impl Space {
     }
 
     /// Keeps everyone from the memories, as a slow write would.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "bench"))]
     pub(crate) fn hold(&self) -> parking_lot::RwLockWriteGuard<'_, Index> {
         self.index.write()
     }
@@ -86,8 +91,8 @@ impl Space {
             early.insert(generation, written);
             let mut next = self.generation().saturating_add(1);
             while let Some(written) = early.remove(&next) {
-                self.change(|index| index.apply(&written, next));
                 self.accounts().follow(&written);
+                self.change(Event::Written(next, written));
                 self.known.reached(next);
                 next += 1;
             }
@@ -97,12 +102,13 @@ impl Space {
 
     /// Leaves out a memory that cannot be read any more.
     pub(crate) fn leave_out(&self, seq: u64) {
-        self.change(|index| index.leave_out([seq]));
+        self.change(Event::Lost(seq));
     }
 
-    fn change(&self, change: impl FnOnce(&mut Index)) {
+    fn change(&self, event: Event) {
         let mut index = self.index.write();
-        change(&mut index);
+        event.reach(&mut index);
+        self.compaction.missed(event);
         // What was dropped counts no more.
         if self.generation() < u64::MAX {
             self.known.holds(index.len());
@@ -114,9 +120,14 @@ impl Space {
         self.kept.load(Relaxed) != 0
     }
 
-    /// Removes the dead rows.
-    pub(crate) fn compact(&self) {
-        self.index.write().compact();
+    /// Returns whether it is time to remove the dead rows, and nobody does.
+    pub(crate) fn wants_compaction(&self) -> bool {
+        self.index().is_sparse() && !self.compaction.is_under_way()
+    }
+
+    /// Removes the rows that are dead once it is this one's turn, if `is_wanted` then; writes and recalls go on meanwhile. Blocks the thread.
+    pub(crate) fn compact(&self, is_wanted: impl FnOnce(&Index) -> bool) {
+        self.compaction.run(&self.index, is_wanted);
     }
 
     /// Returns whether a checkpoint of what is seen now is still to be written.

@@ -150,6 +150,7 @@ impl Hunt {
         // As the engine writes: in memory, then out of the query cache. The first poll applies it, as its predecessors are there.
         let written = self.held.write(change);
         let _ = self.space.apply(self.generation, written).now_or_never();
+        self.space.compact(Index::is_sparse);
         self.answers.forget_before(&self.space, self.generation);
     }
 

@@ -5,6 +5,7 @@
 //! candidates, and the store, in whose place full vectors lie in memory.
 
 mod asking;
+pub mod compacting;
 pub mod evidence;
 pub mod filtered;
 pub mod given;

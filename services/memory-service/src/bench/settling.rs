@@ -91,7 +91,7 @@ fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
     (start.elapsed().as_secs_f64() * 1e6 / WRITES as f64, done)
 }
 
-fn record(vectors: &Numbered, number: u64) -> Record {
+pub(super) fn record(vectors: &Numbered, number: u64) -> Record {
     let mut random = vectors.random(number);
     let words: Vec<String> = (0..WORDS).map(|_| format!("word{}", random.next() % 5_000)).collect();
     let memory = Memory {

@@ -8,7 +8,7 @@ use super::form::{self, Print};
 use crate::memory::Claim;
 
 /// The claims of a space by what they are about.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Claims {
     /// Subject and field to the values stated, by the numbers of the memories that state them.
     stated: HashMap<Print, BTreeMap<u64, Box<str>>>,

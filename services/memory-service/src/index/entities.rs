@@ -8,7 +8,7 @@ use super::text::words::spellings;
 const LONGEST: usize = 8;
 
 /// The names of the entities that memories are about, by their words.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Entities {
     /// Names that differ only in case, accents or what stands between their words share an entry.
     names: HashMap<Box<str>, BTreeSet<Box<str>>>,

@@ -21,10 +21,7 @@ use crate::{
     memory::Memory,
     shape::Shape,
     store::{FromParts, FromRows, Image, Mark, Parts, join, split},
-    vector::{
-        arena::{Arena, Rows},
-        metric::Metric,
-    },
+    vector::{arena::Arena, metric::Metric},
 };
 
 const CHUNK: &str = "chunk";
@@ -41,53 +38,32 @@ const NAMES: [&str; 5] = ["categories", "pools", "agents", "tags", "in threads"]
 /// Bytes of a row's facts.
 const FACTS_BYTES: usize = 40;
 
-/// An index as it was at one moment, to be written.
-#[derive(Debug)]
-pub(crate) struct Picture {
-    rows: Rows,
-    facts: Column<Facts>,
-    sayings: Column<Saying>,
-    /// The other parts by name.
-    parts: Vec<(&'static str, Vec<u8>)>,
-    generation: u64,
-}
-
 impl Index {
-    /// Takes a picture; the codes and facts are shared with it, the rest is copied.
-    pub(crate) fn picture(&self) -> Picture {
-        let names = [&self.categories, &self.pools, &self.agents, &self.tags, &self.threads];
-        let mut parts = vec![
-            (LIVE, rows_to_bytes(&self.live)),
-            (TEXT, self.text.to_bytes()),
-            (THREADS, self.neighbours.to_bytes()),
-            (CLAIMS, stated(&self.claims)),
-        ];
-        parts.extend(NAMES.into_iter().zip(names.map(Names::to_bytes)));
-        let (rows, facts) = (self.vectors.rows().clone(), self.facts.clone());
-        let sayings = self.sayings.column().clone();
-        Picture { rows, facts, sayings, parts, generation: self.generation }
-    }
-}
-
-impl Picture {
     /// Returns what a checkpoint of it holds, of the space of that number.
     pub(crate) fn mark(&self, space: u32) -> Mark {
-        let last = self.rows.len().checked_sub(1).and_then(|row| u32::try_from(row).ok());
-        Mark { space, generation: self.generation, last: last.map_or(0, |row| self.rows.seq(row)) }
+        let rows = self.vectors.rows();
+        let last = rows.len().checked_sub(1).and_then(|row| u32::try_from(row).ok());
+        Mark { space, generation: self.generation, last: last.map_or(0, |row| rows.seq(row)) }
     }
 }
 
-impl Image for Picture {
+impl Image for Index {
     fn save(&self, to: &mut Parts<'_>) -> io::Result<()> {
-        for chunk in self.rows.chunks() {
+        let rows = self.vectors.rows();
+        for chunk in rows.chunks() {
             to.put(CHUNK, &chunk.to_bytes())?;
         }
-        let rows = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
+        let rows = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         let facts: Vec<u8> = (0..rows).flat_map(|row| written(&self.facts.get(row))).collect();
         to.put(FACTS, &facts)?;
-        let sayings: Vec<u8> = (0..rows).flat_map(|row| said(self.sayings.get(row))).collect();
+        let sayings: Vec<u8> = (0..rows).flat_map(|row| said(self.sayings.column().get(row))).collect();
         to.put(SAYINGS, &sayings)?;
-        self.parts.iter().try_for_each(|(name, bytes)| to.put(name, bytes))
+        to.put(LIVE, &rows_to_bytes(&self.live))?;
+        to.put(TEXT, &self.text.to_bytes())?;
+        to.put(THREADS, &self.neighbours.to_bytes())?;
+        to.put(CLAIMS, &stated(&self.claims))?;
+        let names = [&self.categories, &self.pools, &self.agents, &self.tags, &self.threads];
+        NAMES.into_iter().zip(names).try_for_each(|(name, names)| to.put(name, &names.to_bytes()))
     }
 }
 

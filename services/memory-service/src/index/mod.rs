@@ -1,7 +1,7 @@
 //! The memories of one space as they are searched: rows that are only appended, and the bitmaps that say which rows pass a filter.
 //!
-//! A memory that is written again gets a new row; rows of what is gone are dead, left out by every bitmap, and removed when there are
-//! as many of them as of live ones. Contents and full vectors are in the store alone, under the number of the row's memory.
+//! A memory that is written again gets a new row; rows of what is gone are dead, left out by every bitmap, and removed by the owner of the
+//! index when there are as many of them as of live ones. Contents and full vectors are in the store alone, under the number of the row's memory.
 
 pub(crate) mod column;
 pub(crate) mod entities;
@@ -45,7 +45,7 @@ use crate::{
 const FEW: u64 = 4096;
 
 /// The memories of one space.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Index {
     vectors: Arena,
     dimensions: usize,
@@ -140,9 +140,6 @@ impl Index {
         }
         written.removed.iter().for_each(|removed| self.remove(removed));
         self.generation = generation;
-        if self.dead() > FEW.max(self.live.len()) {
-            self.compact();
-        }
     }
 
     /// Appends a memory, whose number `seq` is greater than every number before. Its id is no concern of the index.
@@ -347,6 +344,11 @@ impl Index {
         }
     }
 
+    /// Returns whether it pays to remove the dead rows.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.dead() > FEW.max(self.live.len())
+    }
+
     /// Returns whether there are dead rows.
     pub(crate) fn has_dead(&self) -> bool {
         self.dead() > 0
@@ -434,6 +436,9 @@ pub(crate) mod tests {
         fn write(&mut self, change: Change) {
             let generation = self.index.generation() + 1;
             self.index.apply(&self.held.write(change), generation);
+            if self.index.is_sparse() {
+                self.index.compact();
+            }
         }
 
         fn forget(&mut self, ids: &[&str]) {

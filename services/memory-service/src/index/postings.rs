@@ -13,11 +13,11 @@ use super::text::bytes::{put, put_part, take, take_part};
 pub(crate) const BUCKET: Duration = Duration::from_hours(6);
 
 /// The rows of every name: one bitmap a category, or one a pool.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Names(HashMap<String, RoaringBitmap>);
 
 /// The rows of every six hours.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Buckets(BTreeMap<i64, RoaringBitmap>);
 
 impl Names {

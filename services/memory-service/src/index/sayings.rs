@@ -8,7 +8,7 @@ use super::column::Column;
 use crate::hygiene::saying::Saying;
 
 /// What each row says, and the rows that say it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sayings {
     of: Column<Saying>,
     /// Words, scope and row of the live ones.

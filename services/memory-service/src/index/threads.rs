@@ -19,7 +19,7 @@ const NONE: u32 = u32::MAX;
 const MANY: u64 = 4;
 
 /// The threads of a space: rows by position, later written ones after earlier ones of the same position.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Threads {
     members: HashMap<Box<str>, BTreeSet<(u64, u32)>>,
     links: Links,

@@ -80,9 +80,9 @@ impl Local {
         self.0.store.log_removals(space.number()).await?;
         let pictured = Arc::clone(&space);
         let write = move |local: &Inner| {
-            let picture = pictured.index().picture();
-            let mark = picture.mark(pictured.number());
-            local.store.checkpoints().write(mark, &picture)
+            // A copy shares with the index what is large, so that writers wait for a moment only.
+            let index = pictured.index().clone();
+            local.store.checkpoints().write(index.mark(pictured.number()), &index)
         };
         let unnamed = self.off(write).await?;
         let mark = unnamed.mark();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Inner, Local};
-use crate::error::Error;
+use crate::{error::Error, index::Index};
 
 impl Local {
     /// Erases what was removed for good if the last time is at least `every` ago; returns whether something was to be erased.
@@ -22,7 +22,7 @@ impl Local {
             if space.has_checkpoint() && space.index().has_dead() {
                 let compacted = Arc::clone(&space);
                 let compact = move |_: &Inner| {
-                    compacted.compact();
+                    compacted.compact(Index::has_dead);
                     Ok(())
                 };
                 self.off(compact).await?;

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use super::{
-    code::{Code, MIDDLE, Query, ROUNDING},
+    code::{Code, Query, ROUNDING},
     interval::Interval,
     kernel::{Factors, Kernel, half},
     metric::Metric,
+    sieve::Columns,
 };
 
 /// Bytes of codes of a chunk, about: what the one who appends copies at most, once after each scan that began meanwhile.
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// Rows that only grow in number: a changed memory gets a new row.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Arena {
     rows: Rows,
 }
@@ -185,10 +186,22 @@ impl Chunk {
     #[inline]
     #[expect(clippy::cast_precision_loss, reason = "`ROUNDING` covers it")]
     pub(crate) fn guess(&self, place: usize, query: &Query, upper: i32) -> Interval {
-        #[expect(clippy::cast_possible_truncation, reason = "241")]
-        const TWICE_MIDDLE: i32 = (2.0 * MIDDLE) as i32;
-        let product = 0.5 * (32 * upper - TWICE_MIDDLE * query.sum) as f32;
+        let product = 0.5 * (32 * upper - query.middle()) as f32;
         around(product, self.scales[place], self.coarse[place], query)
+    }
+
+    /// Puts into `passed` where in `places` the rows are whose cosine may reach `needed` by what their upper planes say.
+    pub(crate) fn sieve(
+        &self,
+        kernel: Kernel,
+        query: &Query,
+        places: &[u16],
+        uppers: &[i32],
+        needed: f32,
+        passed: &mut Vec<u16>,
+    ) {
+        let columns = Columns { scales: &self.scales, coarse: &self.coarse };
+        query.bound().sieve(kernel, columns, places, uppers, needed, passed);
     }
 
     /// Returns between what the cosine of the row at `place` lies whose planes say `upper` and `lower`.

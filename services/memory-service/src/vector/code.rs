@@ -1,6 +1,9 @@
 //! Vectors in 8 bits a value, and how far that is from the truth.
 
-use super::kernel::{Factors, half};
+use super::{
+    kernel::{Factors, half},
+    sieve::Bound,
+};
 use crate::memory::length;
 
 /// Greatest code of a value; the least is its negative.
@@ -10,7 +13,7 @@ const GREATEST: f64 = 127.0;
 const OFFSET: f64 = 128.0;
 
 /// What the upper half of a byte stands for, at the middle of the sixteen bytes it may be: 16 times itself less this.
-pub(crate) const MIDDLE: f64 = OFFSET - 7.5;
+const MIDDLE: f64 = OFFSET - 7.5;
 
 /// What a cosine may be off for what `f32` rounds off on the way to it: some eight roundings of values near 1.
 pub(crate) const ROUNDING: f32 = 2e-6;
@@ -102,6 +105,21 @@ impl Query {
     /// Returns the vector as it was given.
     pub(crate) fn values(&self) -> &[f32] {
         &self.values
+    }
+
+    /// Returns twice what [`MIDDLE`] adds up to over all factors.
+    #[inline]
+    pub(crate) fn middle(&self) -> i32 {
+        #[expect(clippy::cast_possible_truncation, reason = "241")]
+        const TWICE_MIDDLE: i32 = (2.0 * MIDDLE) as i32;
+        TWICE_MIDDLE * self.sum
+    }
+
+    /// Returns what a cosine with it may be, where the upper half of a code is known.
+    pub(crate) fn bound(&self) -> Bound {
+        // Twice the rounding, as this comes by another way to what it is compared with.
+        let (share, radius) = (1.0 + self.rest, self.rest + 2.0 * ROUNDING);
+        Bound { middle: self.middle(), each: 0.5 * self.scale, share, radius }
     }
 
     /// Returns the Euclidean length of the vector.

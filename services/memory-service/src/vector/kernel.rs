@@ -44,6 +44,11 @@ impl Kernel {
         Self(Level::new())
     }
 
+    /// Returns which they are.
+    pub(crate) fn level(self) -> Level {
+        self.0
+    }
+
     /// Takes those that every processor of the target has.
     #[cfg(test)]
     pub(crate) fn baseline() -> Self {

@@ -22,6 +22,8 @@ pub(crate) mod metric;
 pub(crate) mod pool;
 pub(crate) mod scan;
 pub(crate) mod search;
+mod sieve;
 pub(crate) mod source;
+mod stretch;
 #[cfg(test)]
 mod tests;

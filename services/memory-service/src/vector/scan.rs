@@ -18,7 +18,9 @@ use super::{
     code::Query,
     interval::Interval,
     kernel::Kernel,
+    metric::Metric,
     pool::{Failed, Pool},
+    stretch::each_chunk,
 };
 use crate::stop::{Stop, Stopped};
 
@@ -32,6 +34,11 @@ pub(crate) trait Known: Send + Sync + 'static {
 
     /// Returns no less than [`Known::within`] allows, in less time.
     fn most(&self, row: u32) -> f32;
+
+    /// Returns no less than what is added for any row, infinite if that is not known.
+    fn greatest(&self) -> f32 {
+        f32::INFINITY
+    }
 
     /// Finds out what is added for `rows`, which rise; called once, before [`Known::of`].
     fn settle(&self, rows: &[u32]);
@@ -109,6 +116,8 @@ struct Part<'a, K> {
     lowers: Lowers,
     doubts: Vec<Doubt>,
     tidy_at: usize,
+    /// Where in a chunk's candidates those are that are not far off.
+    passed: Vec<u16>,
     places: Vec<u16>,
     upper: Vec<i32>,
     lower: Vec<i32>,
@@ -121,6 +130,10 @@ impl Known for Unknown {
 
     #[inline]
     fn most(&self, _row: u32) -> f32 {
+        0.0
+    }
+
+    fn greatest(&self) -> f32 {
         0.0
     }
 
@@ -218,6 +231,20 @@ impl<K: Known> Scan<K> {
         Interval { lower: self.total(score.lower, known.lower), upper: self.total(score.upper, known.upper) }
     }
 
+    /// Returns the least cosine by which a row's total may reach `threshold`.
+    #[expect(clippy::cast_possible_truncation, reason = "what is not finite leaves nothing out")]
+    fn needed(&self, threshold: f32) -> f32 {
+        let (weight, greatest) = (f64::from(self.weight), f64::from(self.known.greatest()));
+        match self.rows.metric() {
+            // A total is rounded to `f32`.
+            Metric::Cosine if weight > 0.0 && greatest.is_finite() && threshold.is_finite() => {
+                let slack = f64::from(f32::EPSILON) * (1.0 + f64::from(threshold).abs());
+                ((f64::from(threshold) - greatest - slack) / weight) as f32
+            }
+            _ => f32::NEG_INFINITY,
+        }
+    }
+
     #[inline]
     fn score(&self, chunk: &Chunk, place: u16, cosine: Interval) -> Interval {
         self.rows.metric().interval(cosine, chunk.length(place.into()), self.query.length())
@@ -265,33 +292,14 @@ impl<K: Known> Scan<K> {
         stop: &Stop,
         mut each: impl FnMut(&Chunk, u32, &[u16]),
     ) -> Result<u64, Stopped> {
-        let rows = self.rows.chunk_rows();
-        let (mut places, mut number, mut count) = (Vec::with_capacity(rows), 0, 0);
-        let mut flush = |number: usize, places: &mut Vec<u16>| {
+        let (rows, mut count) = (self.rows.chunk_rows(), 0);
+        each_chunk(&self.candidates, range, rows, |number, places| {
             stop.check()?;
             count += places.len() as u64;
             #[expect(clippy::cast_possible_truncation, reason = "the number of a row fits `u32`")]
             each(self.rows.chunk(number), (number * rows) as u32, places);
-            places.clear();
             Ok(())
-        };
-        let mut runs = self.candidates.range(range);
-        while let Some(run) = runs.next_range() {
-            let (mut from, end) = (*run.start() as usize, *run.end() as usize + 1);
-            while from < end {
-                if from / rows != number && !places.is_empty() {
-                    flush(number, &mut places)?;
-                }
-                number = from / rows;
-                let until = end.min((number + 1) * rows);
-                #[expect(clippy::cast_possible_truncation, reason = "a chunk has at most 1024 rows")]
-                places.extend((from - number * rows..until - number * rows).map(|place| place as u16));
-                from = until;
-            }
-        }
-        if !places.is_empty() {
-            flush(number, &mut places)?;
-        }
+        })?;
         Ok(count)
     }
 }
@@ -306,6 +314,7 @@ impl<'a, K: Known> Part<'a, K> {
             lowers: BinaryHeap::new(),
             doubts: Vec::new(),
             tidy_at: TIDY_FROM,
+            passed: Vec::new(),
             places: Vec::new(),
             upper: Vec::new(),
             lower: Vec::new(),
@@ -320,12 +329,14 @@ impl<'a, K: Known> Part<'a, K> {
         self.upper.resize(places.len(), 0);
         chunk.upper(kernel, factors, places, &mut self.upper);
         self.places.clear();
+        let needed = scan.needed(self.threshold);
+        chunk.sieve(kernel, &scan.query, places, &self.upper, needed, &mut self.passed);
         let mut kept = 0;
-        for (at, place) in places.iter().enumerate() {
-            let upper = self.upper[at];
-            let score = scan.score(chunk, *place, chunk.guess((*place).into(), &scan.query, upper));
-            if scan.total(score.upper, scan.known.most(first + u32::from(*place))) >= self.threshold {
-                self.places.push(*place);
+        for at in &self.passed {
+            let (place, upper) = (places[usize::from(*at)], self.upper[usize::from(*at)]);
+            let score = scan.score(chunk, place, chunk.guess(place.into(), &scan.query, upper));
+            if scan.total(score.upper, scan.known.most(first + u32::from(place))) >= self.threshold {
+                self.places.push(place);
                 self.upper[kept] = upper;
                 kept += 1;
             }

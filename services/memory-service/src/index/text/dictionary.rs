@@ -7,7 +7,7 @@ const FREE: u32 = u32::MAX;
 
 /// Words and their numbers, which count from 0: the spellings one after the other in one string, found through an open-addressing table. A
 /// word costs its bytes and about 14 more; a `HashMap<String, u32>` would cost 60.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Dictionary {
     spellings: String,
     /// Where each word ends in `spellings`.

@@ -21,7 +21,7 @@ use self::{
 use super::column::Column;
 
 /// The words of all memories of a space.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Text {
     dictionary: Dictionary,
     /// By the numbers of the words.
@@ -35,7 +35,7 @@ pub(crate) struct Text {
 }
 
 /// A word.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     /// Live rows it occurs in.
     live: u32,
