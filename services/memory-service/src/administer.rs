@@ -2,14 +2,10 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
-use embedding::Embedder as _;
-use embedding::Hashing;
-
 use crate::{
-    backend::{Backend, View},
+    backend::{Backend, Found, View},
     engine::Engine,
     error::Error,
-    memory::Record,
     shape::{Metric, Shape, SpaceKey},
 };
 
@@ -46,7 +42,7 @@ pub(crate) struct Listed {
 #[derive(Debug, Default)]
 pub(crate) struct Page {
     /// The memories with their vectors.
-    pub(crate) records: Vec<Record>,
+    pub(crate) found: Vec<Found>,
     /// The number after which the next page begins; absent after the last one.
     pub(crate) after: Option<u64>,
 }
@@ -57,7 +53,8 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// [`Error::Wish`] if there is no such shape, [`Error::Exists`], [`Error::Namespaces`], and those of a write.
     pub(crate) async fn create(self: &Arc<Self>, key: SpaceKey, wish: Wish) -> Result<(Listed, bool), Error> {
-        let (engine, room, shape) = (Arc::clone(self), self.room().await?, self.shape_of(wish)?);
+        let shape = self.shape_of(wish).map_err(|(field, must)| Error::Wish(field, must))?;
+        let (engine, room) = (Arc::clone(self), self.room().await?);
         let work = async move {
             let _room = room;
             let made = engine.store.create(&key, &shape).await?;
@@ -98,17 +95,18 @@ impl<B: Backend> Engine<B> {
         self.telemetry.spawn(work).await.map_err(Error::Task)?
     }
 
-    /// Reads some memories of the space of `key`, after number `after`.
+    /// Reads some memories of the space of `key`, whose vectors are of `shape`, after number `after`.
     ///
     /// A memory that is there from the first page to the last is on one of them; one that is written again meanwhile may be on two,
     /// as it was and later as it is.
     ///
     /// # Errors
-    /// [`Error::Store`] if they cannot be read.
-    pub(crate) async fn page(&self, key: &SpaceKey, after: u64) -> Result<Page, Error> {
-        // About as many digits as a vector takes in a line.
-        let vector = self.shape(key).dimensions * 12;
-        let read = move |view: &dyn View| page(view, after, vector, PAGE_BYTES);
+    /// [`Error::Reembedded`] if they are others by now, [`Error::Store`] if they cannot be read.
+    pub(crate) async fn page(&self, key: &SpaceKey, shape: &Shape, after: u64) -> Result<Page, Error> {
+        let shape = shape.clone();
+        let read = move |view: &dyn View| {
+            if *view.shape() == shape { page(view, after, PAGE_BYTES) } else { Err(Error::Reembedded) }
+        };
         Ok(self.store.look(key, read).await?.unwrap_or_default())
     }
 
@@ -132,32 +130,47 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    fn shape_of(&self, wish: Wish) -> Result<Shape, Error> {
+    /// Returns by what a space is re-embedded: by `embedder` (empty: that of the settings), of `dimensions` (0: as it has them).
+    ///
+    /// # Errors
+    /// [`Error::Aim`] if nobody here makes such vectors.
+    pub(crate) fn aim(&self, embedder: String, dimensions: usize) -> Result<Shape, Error> {
+        if embedder == Shape::BROUGHT {
+            return Err(Error::Aim("embedder", "must make vectors".to_owned()));
+        }
+        let wish = Wish { embedder, dimensions, metric: Metric::Cosine };
+        self.shape_of(wish).map_err(|(field, must)| Error::Aim(field, must))
+    }
+
+    /// Returns what is wished for, or the field that says what cannot be, and what it must be.
+    fn shape_of(&self, wish: Wish) -> Result<Shape, (&'static str, String)> {
         let Wish { embedder, dimensions, metric } = wish;
-        let ours = embedder.is_empty() || embedder == self.shape.embedder;
-        let made = if ours {
-            Shape { metric, ..self.shape.clone() }
+        let ours = [Some(self.shape.clone()), self.makers.next_shape()].into_iter().flatten();
+        let ours = ours.into_iter().find(|shape| embedder.is_empty() || embedder == shape.embedder);
+        let made = if let Some(shape) = ours {
+            Shape { metric, ..shape }
         } else if embedder == Shape::BROUGHT {
             Shape { embedder, dimensions, metric }
         } else {
             let values = embedder.strip_prefix("hashing-").and_then(|values| values.parse().ok());
-            let values = values.filter(|values| Shape::DIMENSIONS.contains(values));
-            let values = values.ok_or(Error::Wish("embedder", "is not one that runs here".to_owned()))?;
-            Shape { embedder: Hashing::new(values).name().to_owned(), dimensions: values, metric }
+            let made = values.map(|dimensions| Shape { embedder, dimensions, metric });
+            made.filter(Shape::is_hashing).ok_or(("embedder", "is not one that runs here".to_owned()))?
         };
         if !Shape::DIMENSIONS.contains(&made.dimensions) {
-            return Err(Error::Wish("dimensions", "must be from 16 to 4,096".to_owned()));
+            return Err(("dimensions", "must be from 16 to 4,096".to_owned()));
         }
         if dimensions != 0 && dimensions != made.dimensions {
             let must = format!("must be {}, as the embedder {} says", made.dimensions, made.embedder);
-            return Err(Error::Wish("dimensions", must));
+            return Err(("dimensions", must));
         }
         Ok(made)
     }
 }
 
-/// Reads the memories after number `after` until they have about `bytes`, of which a vector takes `vector`.
-fn page(view: &dyn View, after: u64, vector: usize, bytes: usize) -> Result<Page, Error> {
+/// Reads the memories after number `after` until they have about `bytes`.
+fn page(view: &dyn View, after: u64, bytes: usize) -> Result<Page, Error> {
+    // About as many digits as a vector takes in a line.
+    let vector = view.shape().dimensions * 12;
     let (mut memories, mut taken, mut next) = (Vec::new(), 0, None);
     view.each(after, &mut |seq, memory| {
         taken += memory.bytes() + vector + OVERHEAD_BYTES;
@@ -168,11 +181,11 @@ fn page(view: &dyn View, after: u64, vector: usize, bytes: usize) -> Result<Page
         next = Some(seq);
         ControlFlow::Break(())
     })?;
-    let mut records = Vec::with_capacity(memories.len());
+    let mut found = Vec::with_capacity(memories.len());
     for (seq, memory) in memories {
         // One whose vector cannot be read is left out, as it is of recalls.
         let vector = view.vector(seq)?;
-        records.extend(vector.map(|embedding| Record { memory: Arc::new(memory), embedding }));
+        found.extend(vector.map(|vector| (Arc::new(memory), vector)));
     }
-    Ok(Page { records, after: next })
+    Ok(Page { found, after: next })
 }

@@ -11,7 +11,7 @@
 //! 4. **A memory has a number** in its space that only grows; one that is written again gets a new one.
 //! 5. **A forgetting can be undone** within its window, and nothing that was written since is overwritten by that. After a purge it cannot, and after an erasure
 //!    nothing that the backend wrote holds its bytes.
-//! 6. **Spaces never mix**: what is written to one of a tenant is found in no other, and vectors of another length are refused.
+//! 6. **Spaces never mix**: what is written to one of a tenant is found in no other, and vectors of another maker or another length are refused.
 
 #[cfg(test)]
 mod contract;
@@ -77,11 +77,12 @@ pub(crate) trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
     /// Those of a write.
     fn drop_space(&self, key: &SpaceKey) -> impl Future<Output = Result<Option<(u32, u64)>, Error>> + Send;
 
-    /// Stores `records`, all or none, in this order, in the space of `key`, which is made of `shape` if it is missing. A later record
-    /// replaces an earlier one of its id. Returns once they are kept and found.
+    /// Stores `records`, whose vectors are of `shape`, all or none, in this order, in the space of `key`, which is made of that shape if it is
+    /// missing. A later record replaces an earlier one of its id. Returns once they are kept and found.
     ///
     /// # Errors
-    /// [`Error::Dimensions`], [`Error::Namespaces`], [`Error::Store`], or [`Error::NotReady`] once closed; nothing was written then.
+    /// [`Error::Reembedded`] if the space is of another shape, [`Error::Dimensions`], [`Error::Namespaces`], [`Error::Store`], or
+    /// [`Error::NotReady`] once closed; nothing was written then.
     fn put(
         &self,
         key: &SpaceKey,
@@ -192,7 +193,7 @@ pub(crate) trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Error::TimedOut`] if it was stopped, [`Error::Unfit`] if the plan that was asked for cannot be taken, [`Error::Ranking`],
-    /// [`Error::Store`].
+    /// [`Error::Reembedded`] if another space took the place of this one and not all of it can be read any more, [`Error::Store`].
     fn recall(
         &self,
         space: &Arc<Self::Space>,
@@ -241,6 +242,9 @@ pub(crate) trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
 pub(crate) trait View {
     /// Returns the number of the space, and the last write that surely shows.
     fn space(&self) -> (u32, u64);
+
+    /// Returns what the vectors of the space are.
+    fn shape(&self) -> &Shape;
 
     /// Hands over the memories after number `after` in the order of their numbers, as long as `each` wants more. One that cannot be
     /// read is left out.

@@ -68,8 +68,11 @@ config::settings! {
         /// Most vectors of query texts kept.
         pub memory_embedding_cache_size: u64 = "4096", unit "entries", range "1" to "1000000";
         /// Who turns a text into a vector when the caller brings none: `hashing-` and the number of values; a folder with a
-        /// sentence encoder (feature `minilm`), `FOLDER` or `FOLDER@HASH`; or `URL#MODEL`. A store keeps to the one that filled it.
+        /// sentence encoder (feature `minilm`), `FOLDER` or `FOLDER@HASH`; or `URL#MODEL`. A namespace keeps to the one that filled it, until `Reembed`.
         pub memory_embedder: String = "hashing-256", unit "name";
+        /// Another embedder that runs beside `memory_embedder`, written as that is: `Reembed` moves namespaces to it, one by one, and then it
+        /// can become `memory_embedder`. Empty: none.
+        pub memory_reembed_with: Option<String> = "", unit "name";
         /// Values of a vector, the caller's and the embedder's. A store keeps to the number that filled it.
         pub memory_dimensions: usize = "256", unit "values", range "16" to "4096";
         /// Most candidates that a task of a scan takes; the threads of a scan take tasks one after the other.
@@ -145,8 +148,8 @@ pub(crate) struct Limits {
 }
 
 impl Config {
-    /// Returns how the store is opened whose default namespaces are of `shape`.
-    pub(crate) fn store(&self, shape: &Shape) -> store::Options {
+    /// Returns how the store is opened whose default namespaces are of `shape`, or of the `other`, or of hashing.
+    pub(crate) fn store(&self, shape: &Shape, other: Option<Shape>) -> store::Options {
         // A store is large: one that was killed is not walked.
         let journal =
             journal::Options { quick_repair: true, ..self.journal.options(self.memory_store_cache) };
@@ -155,6 +158,7 @@ impl Config {
             restore: self.memory_restore.clone(),
             journal,
             shape: shape.clone(),
+            other,
             namespaces: self.memory_namespaces,
             cached: self.memory_cache_size,
             cached_for: self.memory_cache_ttl,
@@ -257,6 +261,32 @@ impl Config {
         let embedder = self.choice()?.embedder(&self.embedder, Some(self.memory_dimensions)).await?;
         self.agree(embedder.dimensions())?;
         Ok(embedder)
+    }
+
+    /// Returns which embedder namespaces are moved to.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if there is none of that name.
+    pub(crate) fn next_choice(&self) -> Result<Option<Choice>, Error> {
+        let unknown = |fault: embedding::Unknown| Error::Setting {
+            name: "memory_reembed_with",
+            must: format!("cannot be used: {fault}"),
+        };
+        self.memory_reembed_with.as_deref().map(|word| word.parse().map_err(unknown)).transpose()
+    }
+
+    /// Makes the embedder that namespaces are moved to.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] as [`Config::next_choice`], or if its vectors are too long; [`Error::Embedder`] if it cannot be made.
+    pub(crate) async fn make_next_embedder(&self) -> Result<Option<Arc<dyn Embedder>>, Error> {
+        let Some(choice) = self.next_choice()? else { return Ok(None) };
+        let embedder = choice.embedder(&self.embedder, None).await?;
+        if Shape::DIMENSIONS.contains(&embedder.dimensions()) {
+            return Ok(Some(embedder));
+        }
+        let must = format!("must have 16 to 4,096 values, not {}", embedder.dimensions());
+        Err(Error::Setting { name: "memory_reembed_with", must })
     }
 
     fn agree(&self, dimensions: usize) -> Result<(), Error> {

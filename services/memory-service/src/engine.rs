@@ -1,7 +1,10 @@
 //! The service without its wire: remember, recall, explain, get, forget, count.
 
+mod completes;
 mod forgets;
+mod makers;
 mod recalls;
+mod reembeds;
 mod surveys;
 mod upkeep;
 mod writes;
@@ -15,16 +18,17 @@ use std::{
     time::Duration,
 };
 
-use caching::{Cache, Resize};
+use caching::Resize;
 use clock::Clock;
-use embedding::{Cached, Embedder, Hashing};
 use telemetry::{Counter, Gauge, KeyValue, Telemetry, names};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::writes::Hygiene;
 pub(crate) use self::{
     forgets::{Going, Pruned},
+    makers::Makers,
     recalls::{Explained, Planned},
+    reembeds::Reembedding,
     writes::Remembered,
 };
 use crate::{
@@ -33,8 +37,8 @@ use crate::{
     config::Config,
     error::Error,
     local::Local,
-    memory::{Draft, Memory, Record},
-    shape::{Metric, Shape, SpaceKey},
+    memory::{Memory, Record},
+    shape::{Shape, SpaceKey},
     upkeep::{Policy, accounts::Account},
 };
 
@@ -48,10 +52,8 @@ pub(crate) struct Engine<B = Local> {
     /// What a space is made of unless it is said.
     pub(crate) shape: Shape,
     pub(crate) answers: Answers,
-    /// Embeds what is remembered.
-    embedder: Arc<dyn Embedder>,
-    /// Embeds what is asked, and keeps it: questions come again.
-    questions: Arc<Cached>,
+    /// Who embeds what is remembered and what is asked.
+    pub(crate) makers: Makers,
     query_timeout: Duration,
     half_life: Duration,
     writes: Arc<Semaphore>,
@@ -99,19 +101,25 @@ impl Engine {
         telemetry: Telemetry,
         clock: Clock,
     ) -> Result<Arc<Self>, Error> {
-        let embedder = config.make_embedder().await?;
-        let shape = Shape {
-            embedder: embedder.name().to_owned(),
-            dimensions: embedder.dimensions(),
-            metric: Metric::Cosine,
-        };
-        let store = Local::open(config, &shape, telemetry.clone(), &clock).await?;
-        Self::over(store, shape, embedder, config, telemetry, clock)
+        let makers = Makers::of_settings(config, &clock).await?;
+        Self::open_with(config, makers, telemetry, clock).await
+    }
+
+    /// As [`Engine::open`], with these embedders.
+    async fn open_with(
+        config: &Config,
+        makers: Makers,
+        telemetry: Telemetry,
+        clock: Clock,
+    ) -> Result<Arc<Self>, Error> {
+        let (shape, other) = (makers.shape(), makers.next_shape());
+        let store = Local::open(config, &shape, other, telemetry.clone(), &clock).await?;
+        Self::over(store, makers, config, telemetry, clock)
     }
 
     /// Measures what the planner's kinds of work cost here, and keeps it.
     pub(crate) async fn calibrate(&self) {
-        self.store.calibrate(self.embedder.dimensions()).await;
+        self.store.calibrate(self.shape.dimensions).await;
     }
 
     /// Looks whether a file that could not be read waits for somebody, and returns whether there is none.
@@ -124,20 +132,17 @@ impl Engine {
 }
 
 impl<B: Backend> Engine<B> {
-    /// Begins with what is in `store`, whose default spaces are of `shape`: what `embedder` makes.
+    /// Begins with what is in `store`, whose default spaces are of what `makers` make.
     ///
     /// # Errors
     /// [`Error::Setting`] where a setting cannot be read.
     pub(crate) fn over(
         store: B,
-        shape: Shape,
-        embedder: Arc<dyn Embedder>,
+        makers: Makers,
         config: &Config,
         telemetry: Telemetry,
         clock: Clock,
     ) -> Result<Arc<Self>, Error> {
-        let questions =
-            Cache::new(config.memory_embedding_cache_size, config.memory_query_cache_ttl, clock.clone());
         let capacity = telemetry.gauge(names::CACHE_CAPACITY);
         show(&capacity, config.memory_query_cache_size);
         let resized = move |resize: &Resize| {
@@ -147,10 +152,9 @@ impl<B: Backend> Engine<B> {
         };
         let engine = Arc::new(Self {
             store,
-            shape,
+            shape: makers.shape(),
             answers: Answers::new(config.answers(), clock.clone(), Some(Arc::new(resized))),
-            questions: Arc::new(Cached::new(Arc::clone(&embedder), questions)),
-            embedder,
+            makers,
             query_timeout: config.query_timeout,
             half_life: config.memory_half_life,
             writes: Arc::new(Semaphore::new(WRITES as usize)),
@@ -234,9 +238,9 @@ impl<B: Backend> Engine<B> {
         Arc::clone(&self.writes).acquire_owned().await.map_err(|_| Error::NotReady)
     }
 
-    /// Stores `records`, and returns how many memories they replaced.
-    async fn write(&self, key: &SpaceKey, records: Vec<Record>) -> Result<u32, Error> {
-        let done = self.store.put(key, &self.shape, records).await?;
+    /// Stores `records`, whose vectors are of `shape`, and returns how many memories they replaced.
+    async fn write(&self, key: &SpaceKey, shape: &Shape, records: Vec<Record>) -> Result<u32, Error> {
+        let done = self.store.put(key, shape, records).await?;
         self.take_over(&done);
         Ok(done.touched)
     }
@@ -247,37 +251,6 @@ impl<B: Backend> Engine<B> {
             self.answers.forget_before(space, generation);
             self.count_all();
         }
-    }
-
-    /// Completes `drafts`; what comes without a vector is embedded in one batch.
-    async fn complete(&self, key: &SpaceKey, drafts: Vec<Draft>) -> Result<Vec<Record>, Error> {
-        let bare = drafts.iter().filter(|draft| draft.embedding.is_none());
-        let texts: Vec<&str> = bare.map(|draft| draft.content.as_str()).collect();
-        let mut vectors = if texts.is_empty() {
-            Vec::new().into_iter()
-        } else {
-            self.embedder_of(&self.shape(key), false)?.embed(&texts).await?.into_iter()
-        };
-        let now = self.clock.now();
-        let complete = |draft: Draft| {
-            let vector = || vectors.next().unwrap_or_default();
-            draft.complete(now, || ulid::Ulid::from_datetime(now).to_string(), vector)
-        };
-        Ok(drafts.into_iter().map(complete).collect())
-    }
-
-    /// Returns who makes the vectors of `shape`; for questions, who also keeps them.
-    fn embedder_of(&self, shape: &Shape, is_question: bool) -> Result<Arc<dyn Embedder>, Error> {
-        if shape.embedder == self.shape.embedder && shape.dimensions == self.shape.dimensions {
-            let questions: Arc<dyn Embedder> = Arc::clone(&self.questions) as Arc<dyn Embedder>;
-            return Ok(if is_question { questions } else { Arc::clone(&self.embedder) });
-        }
-        // Made in no time, and from the name alone.
-        let hashing = Hashing::new(shape.dimensions);
-        if hashing.name() == shape.embedder {
-            return Ok(Arc::new(hashing));
-        }
-        Err(Error::Brought(shape.embedder.clone()))
     }
 
     /// Returns the space of `key`; one without memories if nothing was ever written to it.

@@ -53,6 +53,18 @@ pub enum Error {
         "RANKING_HYBRID weighs likeness by cosine, and the metric of this namespace is another: ask for RANKING_RECIPROCAL"
     )]
     Ranking,
+    /// The vectors of the namespace are others since the call began.
+    #[error("the vectors of the namespace were made anew meanwhile: ask again")]
+    Reembedded,
+    /// The namespace is being re-embedded with another aim.
+    #[error("the namespace is being re-embedded by {0}: wait for that, or cancel it")]
+    Reembedding(String),
+    /// The namespace was never re-embedded, or what was meant is over.
+    #[error("there is no re-embedding of this namespace")]
+    NoReembedding,
+    /// A namespace cannot be re-embedded so: the field, and what it must be.
+    #[error("{0} {1}")]
+    Aim(&'static str, String),
     /// The namespace is there and is another than was asked for.
     #[error("the namespace is there, of {0}")]
     Exists(String),
@@ -151,10 +163,13 @@ impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         let (code, reason) = match &error {
             Error::TimedOut => (Code::DeadlineExceeded, "QUERY_TIMEOUT"),
-            Error::NotFound | Error::NoNamespace | Error::NoForgetting => {
+            Error::NotFound | Error::NoNamespace | Error::NoForgetting | Error::NoReembedding => {
                 return Self::new(Code::NotFound, error.to_string());
             }
             Error::Wish(field, must) => return Self::invalid(format!("namespace.{field}"), must.clone()),
+            Error::Aim(field, must) => return Self::invalid(*field, must.clone()),
+            Error::Reembedded => (Code::Aborted, "SHAPE"),
+            Error::Reembedding(_) => (Code::FailedPrecondition, "REEMBEDDING"),
             Error::Dimensions(_) => (Code::InvalidArgument, "DIMENSIONS"),
             Error::Exists(_) => (Code::AlreadyExists, "NAMESPACE"),
             Error::Mixed { .. } => (Code::FailedPrecondition, "SHAPE"),

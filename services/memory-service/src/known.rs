@@ -31,7 +31,7 @@ pub(crate) struct Known {
     /// How often each plan was run, in the order of [`Strategy::ALL`].
     plans: [AtomicU64; Strategy::ALL.len()],
     /// How often its memories were recalled and said.
-    accounts: Mutex<Accounts>,
+    accounts: Arc<Mutex<Accounts>>,
     /// Whether the query cache may hold an answer.
     answered: AtomicBool,
 }
@@ -55,9 +55,27 @@ impl Known {
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             plans: Default::default(),
-            accounts: Mutex::default(),
+            accounts: Arc::default(),
             answered: AtomicBool::new(false),
         }
+    }
+
+    /// Takes note of what takes the place of this space once its vectors are made anew: of another shape, as it is after the write
+    /// `generation`; how it was asked counts on.
+    pub(crate) fn successor(&self, shape: Shape, generation: u64) -> Self {
+        let count = |counter: &AtomicU64| AtomicU64::new(counter.load(Relaxed));
+        Self {
+            accounts: Arc::clone(&self.accounts),
+            hits: count(&self.hits),
+            misses: count(&self.misses),
+            plans: self.plans.each_ref().map(count),
+            ..Self::new(self.number, shape, generation, self.total.clone())
+        }
+    }
+
+    /// Returns whether it was dropped, or another has taken its place.
+    pub(crate) fn is_over(&self) -> bool {
+        self.generation() == u64::MAX
     }
 
     /// Returns its number, which no other space has.
@@ -92,7 +110,7 @@ impl Known {
         self.generation.send_replace(generation);
     }
 
-    /// Takes note that the space was dropped: nobody finds it any more, and nobody waits for a write to it.
+    /// Takes note that the space was dropped or replaced: nobody finds it any more, and nobody waits for a write to it.
     pub(crate) fn ended(&self) {
         self.holds(0);
         self.reached(u64::MAX);

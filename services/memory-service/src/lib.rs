@@ -15,8 +15,9 @@
 //!    vectors are read from the store, of what was found and of what the order has to be proven with.
 //! 7. **A disk that takes no writes stops no recall.** Remember and Forget are refused with the reason; health stays SERVING.
 //! 8. **One maker of vectors a space.** A space is one namespace of one tenant; its embedder, dimensions and metric are stored
-//!    with it, and vectors of others are refused. Settings that do not fit a default namespace end the start with an error that names
-//!    the setting.
+//!    with it, and vectors of others are refused. Re-embedding makes a second set beside the first and changes to it at once: no answer and
+//!    no commit ever has vectors of two makers. A default namespace whose vectors nobody here makes ends the start with an error that
+//!    names the setting.
 //! 9. **A number is never given twice.** A memory has a number in its space, a space one in the store: what is cached or
 //!    kept under one cannot come to mean something else.
 //! 10. **A file that cannot be read is set aside**, whole, and a new one begun: the start neither fails for ever nor loses it. Health
@@ -98,6 +99,7 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
     let limits = config.limits()?;
     // Made by `run`; here a wrong setting ends the start before anything is opened.
     config.choice()?;
+    config.next_choice()?;
     config.policy()?;
     let host = rpc::Host::bind(&config.host, config.memory_port, telemetry.clone(), clock.clone())
         .map_err(Error::Host)?;
@@ -151,6 +153,7 @@ impl Bound {
                 tokio::select! {
                     never = opened.store.keep_checkpoints() => match never {},
                     never = opened.keep_up() => match never {},
+                    never = opened.keep_reembedding() => match never {},
                     _ = ended => {}
                 }
             })

@@ -3,6 +3,7 @@
 mod checkpoints;
 mod erase;
 mod recalls;
+mod reembeds;
 mod settles;
 
 use std::{
@@ -15,9 +16,10 @@ use std::{
 
 use clock::Clock;
 use journal::State;
-use telemetry::{Counter, Telemetry, names};
+use telemetry::{Counter, Gauge, Telemetry, names};
 use tokio::sync::{Notify, Semaphore};
 
+pub(crate) use self::reembeds::{Alone, Base};
 use crate::{
     backend::{Backend, Census, Done, Due, Forget, Found, Joined, Merge, Purged, Question, Restored, View},
     config::Config,
@@ -39,8 +41,8 @@ use crate::{
     written::Written,
 };
 
-/// Pause after a commit of a sweep that failed.
-const AGAIN: Duration = Duration::from_secs(1);
+/// Pause after a commit in the background that failed.
+pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 
 /// The store and the index of this process.
 #[derive(Clone, Debug)]
@@ -71,6 +73,10 @@ struct Inner {
     /// How often what is in memory is written down, and from how many memories of a space on.
     checkpoints: Duration,
     checkpoints_from: u64,
+    /// Memories that re-embeddings have still to come to.
+    to_embed: Gauge,
+    /// A re-embedding began, or was cancelled.
+    begun: Notify,
     /// A space has changed so much that its checkpoint should not wait.
     far: Notify,
     /// Most accounts of memories that one commit saves.
@@ -85,7 +91,7 @@ struct Inner {
 }
 
 impl Local {
-    /// Opens the store, whose default namespaces are of `shape`, and loads every memory of it.
+    /// Opens the store, whose default namespaces are of `shape`, or of the `other`, and loads every memory of it.
     ///
     /// # Errors
     /// [`Error::Open`], [`Error::Store`], [`Error::Later`], [`Error::Threads`], or [`Error::Maker`] where the stored vectors do not fit
@@ -93,13 +99,14 @@ impl Local {
     pub(crate) async fn open(
         config: &Config,
         shape: &Shape,
+        other: Option<Shape>,
         telemetry: Telemetry,
         clock: &Clock,
     ) -> Result<Self, Error> {
-        let (store, loaded) = Store::open::<Index>(&config.store(shape), clock, &telemetry).await?;
+        let (store, loaded) = Store::open::<Index>(&config.store(shape, other), clock, &telemetry).await?;
         let spaces = Spaces::default();
         for space in loaded.spaces {
-            let made = spaces.load(space.key, space.number, space.shape, space.memories);
+            let made = spaces.load(space.key, (space.number, space.vectors), space.shape, space.memories);
             *made.accounts() = space.accounts;
             space.mark.into_iter().for_each(|mark| made.note_checkpoint(mark));
         }
@@ -131,6 +138,8 @@ impl Local {
             corrupt,
             checkpoints: config.memory_checkpoint_interval,
             checkpoints_from: config.memory_checkpoint_min,
+            to_embed: telemetry.gauge(names::MEMORY_TO_EMBED),
+            begun: Notify::new(),
             far: Notify::new(),
             saved: config.memory_upkeep_batch,
             picturing: tokio::sync::Mutex::default(),
@@ -143,6 +152,7 @@ impl Local {
         let (corrupt, quarantined) = (loaded.corrupt, loaded.quarantined.len());
         tracing::info!(memories, corrupt, quarantined, store_bytes, "memories are loaded");
         local.sweep();
+        local.sweep_sets().await?;
         Ok(local)
     }
 
@@ -183,19 +193,7 @@ impl Local {
     /// Removes the rows of dropped spaces in the background, a few in each commit, so that writers go on meanwhile.
     fn sweep(&self) {
         let local = self.clone();
-        self.0.telemetry.spawn(async move {
-            loop {
-                match local.0.store.sweep().await {
-                    Ok(true) => {}
-                    Ok(false) | Err(Error::NotReady) => break,
-                    Err(error) => {
-                        tracing::warn!(%error, "the rows of a dropped namespace cannot be removed yet");
-                        // Real time: it is the disk that is waited for.
-                        tokio::time::sleep(AGAIN).await;
-                    }
-                }
-            }
-        });
+        self.0.telemetry.spawn(async move { while goes_on(local.0.store.sweep().await).await {} });
     }
 
     /// Takes over what is on disk into memory.
@@ -240,6 +238,20 @@ impl Local {
     }
 }
 
+/// Returns whether there is more to remove, where a commit removed some rows; at once unless it failed.
+async fn goes_on(removed: Result<bool, Error>) -> bool {
+    match removed {
+        Ok(more) => more,
+        Err(Error::NotReady) => false,
+        Err(error) => {
+            tracing::warn!(%error, "rows that nobody reads any more cannot be removed yet");
+            // Real time: it is the disk that is waited for.
+            tokio::time::sleep(AGAIN).await;
+            true
+        }
+    }
+}
+
 impl Backend for Local {
     type Space = Space;
 
@@ -281,12 +293,14 @@ impl Backend for Local {
     }
 
     async fn put(&self, key: &SpaceKey, shape: &Shape, records: Vec<Record>) -> Result<Done, Error> {
+        let _gate = self.gate(key).await;
         let change = Arc::new(Change::Put(records));
         let committed = self.0.store.commit(key, shape, &change).await?;
         Ok(self.take_over(key, committed, change).await)
     }
 
     async fn merge(&self, key: &SpaceKey, shape: &Shape, merge: Merge) -> Result<Option<Joined>, Error> {
+        let _gate = self.gate(key).await;
         let change = Arc::clone(&merge.change);
         match self.0.store.merge(key, shape, merge).await? {
             Merged::Moved(generation) => {
@@ -324,12 +338,14 @@ impl Backend for Local {
     }
 
     async fn forget(&self, key: &SpaceKey, forget: Forget) -> Result<(Done, Option<u64>), Error> {
+        let _gate = self.gate(key).await;
         let done = self.0.store.forget(key, forget).await?;
         let number = done.number;
         Ok((self.take_over(key, done.committed, Arc::new(Change::Forget(done.ids))).await, number))
     }
 
     async fn undo(&self, key: &SpaceKey, number: u64, now: SystemTime) -> Result<Restored, Error> {
+        let _gate = self.gate(key).await;
         let done = self.0.store.undo(key, number, now).await?;
         let (back, stayed) = (done.records.len() as u64, done.stayed);
         let done = self.take_over(key, done.committed, Arc::new(Change::Put(done.records))).await;
@@ -364,14 +380,8 @@ impl Backend for Local {
     }
 
     async fn get(&self, space: &Arc<Space>, id: String) -> Result<Option<(u64, Found)>, Error> {
-        let (number, dimensions) = (space.number(), space.shape().dimensions);
-        let read = move |local: &Inner| {
-            let found = local.store.get(number, dimensions, &id)?;
-            // One that went in between has no account, as one that was never recalled.
-            let seq = local.store.seq(number, &id)?.unwrap_or_default();
-            Ok(found.map(|found| (seq, found)))
-        };
-        self.off(read).await
+        let site = space.site();
+        self.off(move |local| local.store.get(site, &id)).await
     }
 
     async fn recall(&self, space: &Arc<Space>, question: Question, stop: &Arc<Stop>) -> Result<Ran, Error> {

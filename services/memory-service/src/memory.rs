@@ -6,6 +6,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use crate::hygiene::saying::Saying;
+
 /// Shortest and longest Euclidean length of a vector the service takes: within them no product of a scan leaves the range of `f32`.
 pub(crate) const VECTOR_LENGTHS: std::ops::RangeInclusive<f64> = 1e-18..=1e18;
 
@@ -80,6 +82,8 @@ pub(crate) struct Record {
     pub(crate) memory: Arc<Memory>,
     /// Its vector, as it was given or made; all zero if the embedder found nothing in the content.
     pub(crate) embedding: Vec<f32>,
+    /// What it says, worked out once.
+    pub(crate) saying: Saying,
 }
 
 /// A memory as it is handed in: the service fills in what is absent.
@@ -162,6 +166,14 @@ impl Memory {
     }
 }
 
+impl Record {
+    /// Works out what `memory` says.
+    pub(crate) fn new(memory: impl Into<Arc<Memory>>, embedding: Vec<f32>) -> Self {
+        let memory = memory.into();
+        Self { saying: Saying::of(&memory), memory, embedding }
+    }
+}
+
 impl Draft {
     /// Completes the memory with the id, time and vector it lacks.
     #[must_use]
@@ -199,7 +211,7 @@ impl Draft {
             claim: self.claim,
             sources: self.sources,
         };
-        Record { memory: Arc::new(memory), embedding }
+        Record::new(memory, embedding)
     }
 }
 

@@ -36,6 +36,12 @@ impl Shape {
     pub(crate) const BROUGHT: &'static str = "none";
     /// Values that a vector may have.
     pub(crate) const DIMENSIONS: RangeInclusive<usize> = 16..=4096;
+
+    /// Returns whether its vectors are made without a model, by what every service has.
+    pub(crate) fn is_hashing(&self) -> bool {
+        let Self { embedder, dimensions, .. } = self;
+        Self::DIMENSIONS.contains(dimensions) && *embedder == format!("hashing-{dimensions}")
+    }
 }
 
 impl fmt::Display for Shape {

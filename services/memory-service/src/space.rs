@@ -18,14 +18,22 @@ use crate::{
     index::Index,
     known::{Known, Total},
     shape::Shape,
-    store::Mark,
+    store::{Mark, Site},
+    upkeep::reembed::Job,
     written::Written,
 };
+
+/// Lets many writers in, or one who needs to be alone.
+pub(crate) type Gate = tokio::sync::RwLock<()>;
 
 /// The memories of one space.
 #[derive(Debug)]
 pub(crate) struct Space {
     known: Arc<Known>,
+    /// The set that its vectors lie in.
+    vectors: u32,
+    /// Who writes holds it for reading until the write is seen; who changes the space to another set holds it alone.
+    gate: Arc<Gate>,
     index: RwLock<Index>,
     /// Writes that are on disk and whose predecessor has not been applied yet, by generation.
     early: Mutex<BTreeMap<u64, Written>>,
@@ -44,18 +52,35 @@ impl Deref for Space {
 }
 
 impl Space {
-    /// Makes a space from what was loaded; its memories count in `total`.
+    /// Makes a space from what was loaded; its memories count in `total`, and its vectors lie in the set of its number.
     pub(crate) fn new(number: u32, shape: Shape, index: Index, total: Total) -> Self {
-        let known = Known::new(number, shape, index.generation(), total);
+        Self::of(Known::new(number, shape, index.generation(), total), number, index)
+    }
+
+    fn of(known: Known, vectors: u32, index: Index) -> Self {
         known.holds(index.len());
         Self {
             known: Arc::new(known),
+            vectors,
+            gate: Arc::default(),
             index: RwLock::new(index),
             early: Mutex::default(),
             compaction: Compaction::default(),
             kept: AtomicU64::new(0),
             kept_last: AtomicU64::new(0),
         }
+    }
+
+    /// Says in which set its vectors lie, if that is not the one of its own number.
+    #[must_use]
+    pub(crate) fn in_set(self, vectors: u32) -> Self {
+        Self { vectors, ..self }
+    }
+
+    /// Makes what takes the place of this space once its vectors are made anew: of another shape, in the set `vectors`, as `index` has them.
+    pub(crate) fn successor(&self, shape: Shape, vectors: u32, index: Index) -> Self {
+        let known = self.known.successor(shape, index.generation());
+        Self { gate: self.gate(), ..Self::of(known, vectors, index) }
     }
 
     /// Makes a space that is in no store, of vectors that callers bring.
@@ -68,6 +93,21 @@ impl Space {
     /// Returns what everybody may know of it.
     pub(crate) fn known(&self) -> &Arc<Known> {
         &self.known
+    }
+
+    /// Returns where its rows lie.
+    pub(crate) fn site(&self) -> Site {
+        Site { space: self.number(), vectors: self.vectors, dimensions: self.shape().dimensions }
+    }
+
+    /// Returns what writers hold for reading.
+    pub(crate) fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.gate)
+    }
+
+    /// Returns how many memories `job` has still to come to.
+    pub(crate) fn left_of(&self, job: &Job) -> u64 {
+        self.index().after(job.after)
     }
 
     /// Returns the memories for a short look; a scan takes a selection and lets go.
@@ -88,7 +128,10 @@ impl Space {
     pub(crate) async fn apply(&self, generation: u64, written: Written) {
         {
             let mut early = self.early.lock();
-            early.insert(generation, written);
+            // A space that took another's place may have been made of it.
+            if generation > self.generation() {
+                early.insert(generation, written);
+            }
             let mut next = self.generation().saturating_add(1);
             while let Some(written) = early.remove(&next) {
                 self.accounts().follow(&written);
@@ -110,7 +153,7 @@ impl Space {
         event.reach(&mut index);
         self.compaction.missed(event);
         // What was dropped counts no more.
-        if self.generation() < u64::MAX {
+        if !self.is_over() {
             self.known.holds(index.len());
         }
     }
@@ -146,7 +189,7 @@ impl Space {
         self.kept_last.store(mark.last, Relaxed);
     }
 
-    /// Lets go of everyone who waits for a write: the space was dropped, and nobody finds it any more.
+    /// Lets go of everyone who waits for a write: the space was dropped or replaced, and nobody finds it any more.
     pub(crate) fn drop_all(&self) {
         // Under these locks, so that no write that is being applied sets the generation back.
         let (_early, _index) = (self.early.lock(), self.index.write());

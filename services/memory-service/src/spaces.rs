@@ -29,9 +29,15 @@ struct Listed {
 }
 
 impl Spaces {
-    /// Takes a space that was loaded, and returns it.
-    pub(crate) fn load(&self, key: SpaceKey, number: u32, shape: Shape, index: Index) -> Arc<Space> {
-        let space = Arc::new(Space::new(number, shape, index, self.total.clone()));
+    /// Takes a space that was loaded, whose vectors lie in the set `vectors`, and returns it.
+    pub(crate) fn load(
+        &self,
+        key: SpaceKey,
+        (number, vectors): (u32, u32),
+        shape: Shape,
+        index: Index,
+    ) -> Arc<Space> {
+        let space = Arc::new(Space::new(number, shape, index, self.total.clone()).in_set(vectors));
         self.listed.write().spaces.insert(key, Arc::clone(&space));
         space
     }
@@ -63,6 +69,16 @@ impl Spaces {
             listed.dropped.insert(older.number());
         }
         Some(space)
+    }
+
+    /// Puts `next` in the place of `older`, which it was made of; not if that was dropped since.
+    pub(crate) fn replace(&self, key: &SpaceKey, older: &Space, next: Space) {
+        let mut listed = self.listed.write();
+        match listed.spaces.get_mut(key).filter(|space| space.number() == older.number()) {
+            Some(space) => *space = Arc::new(next),
+            None => next.drop_all(),
+        }
+        older.drop_all();
     }
 
     /// Forgets a space that was dropped on disk.

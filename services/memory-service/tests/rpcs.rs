@@ -15,13 +15,15 @@ mod plans;
 #[cfg(test)]
 mod rankings;
 #[cfg(test)]
+mod reembedding;
+#[cfg(test)]
 mod refusals;
 
 use std::{collections::HashMap, time::Duration};
 
 use contracts::memory::*;
 use harness::{Service, at, embedded, fault, memory, recalled};
-use rpc::Code;
+use rpc::{Client as _, Code};
 
 #[tokio::test]
 async fn the_next_call_finds_what_was_remembered() {
@@ -387,18 +389,15 @@ async fn disk_and_memory_agree_after_writes_that_race() {
 }
 
 #[tokio::test]
-async fn vectors_of_another_length_end_the_start_with_the_name_of_the_setting() {
+async fn vectors_that_nobody_here_makes_end_the_start_with_the_name_of_the_setting() {
     let service = Service::start().await;
-    service
-        .client()
-        .remember(RememberRequest { memory: Some(memory("a", "a")), ..RememberRequest::default() })
-        .await
-        .unwrap();
-    let change = |config: &mut memory_service::Config| {
-        config.memory_dimensions = 128;
-        config.memory_embedder = "hashing-128".into();
-    };
-    let error = service.restart_refused(change).await;
+    let mut admin = memory_admin_service_client::MemoryAdminServiceClient::over(service.channel(None));
+    let namespace = Namespace { embedder: "none".into(), dimensions: 17, ..Namespace::default() };
+    admin.create_namespace(CreateNamespaceRequest { namespace: Some(namespace) }).await.unwrap();
+    let brought = Memory { embedding: vec![1.0; 17], ..memory("a", "a") };
+    let request = RememberRequest { memory: Some(brought), ..RememberRequest::default() };
+    service.client().remember(request).await.unwrap();
+    let error = service.restart_refused(|_| {}).await;
     assert!(matches!(error, memory_service::Error::Maker { setting: "memory_dimensions", .. }), "{error}");
 }
 

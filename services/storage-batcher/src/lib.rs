@@ -23,6 +23,8 @@
 pub mod accept;
 pub mod acks;
 pub mod batcher;
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod buckets;
 pub mod change;
 pub mod codec;

@@ -102,6 +102,12 @@ pub const MEMORY_FORGOTTEN: Metric = Metric::counter(
     "{memory}",
     "Memories that were forgotten, by what made them go.",
 );
+/// Memories whose vectors re-embeddings have still to make, all namespaces.
+pub const MEMORY_TO_EMBED: Metric = Metric::gauge(
+    "athena.memory.to_embed",
+    "{memory}",
+    "Memories whose vectors re-embeddings have still to make, all namespaces.",
+);
 /// Server time of a call in which a model was asked; attribute [`MODEL`].
 pub const LLM_RESPONSE_TIME: Metric =
     Metric::seconds("llm_response_time", "Server time of a call in which a model was asked.", RPC_SECONDS);
@@ -285,6 +291,7 @@ pub const METRICS: &[Metric] = &[
     MEMORY_CORRUPT,
     MEMORY_QUARANTINED,
     MEMORY_FORGOTTEN,
+    MEMORY_TO_EMBED,
     LLM_RESPONSE_TIME,
     FIRESTORE_OPERATIONS,
     STORAGE_REFUSED,

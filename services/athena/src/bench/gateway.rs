@@ -4,7 +4,6 @@
 use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result};
-use config::Sources;
 use llm_gateway::{
     Config,
     bench::process::{self as bench, Server},
@@ -15,22 +14,13 @@ use testkit::{Mock, Process};
 use tokio::process::{Child, Command};
 
 use super::{
-    Round,
-    processes::{end, free_port, serve_with, spawn, this_program, until_listening, until_serving},
+    Part, Round,
+    processes::{end, free_port, serve_with, sources, spawn, this_program, until_listening, until_serving},
 };
 use crate::Service;
 
 /// Envoy's program where it is on the PATH.
 const ENVOY: &str = "envoy";
-
-/// A process that an exact hit is compared with, by which this program starts itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Part {
-    /// The echo behind our own host.
-    Echo,
-    /// The echo behind tonic's server.
-    BareEcho,
-}
 
 /// A measured process; killed when this is dropped.
 struct Running {
@@ -103,12 +93,10 @@ pub(super) async fn single_flight() -> Result<Round> {
 
 /// Runs one part of `gateway.exact_hit` in this process until a signal, with the settings of a gateway.
 pub(super) async fn part(part: Part, settings: &[String]) -> Result<String> {
-    let flags = settings.iter().filter_map(|setting| setting.split_once('='));
-    let sources = Sources::none().with_flags(flags.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    let config = Config::load(&sources)?;
+    let config = Config::load(&sources(settings))?;
     match part {
         Part::BareEcho => bench::bare_echo(&config, rpc::shutdown_signal()).await?,
-        Part::Echo => {
+        _ => {
             let telemetry = Telemetry::new(config.host.telemetry(Service::LlmGateway.name()))?;
             bench::echo(&config, telemetry, clock::Clock::system(), rpc::shutdown_signal()).await?;
         }

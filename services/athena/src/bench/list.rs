@@ -14,7 +14,7 @@ pub(super) struct Bench {
 }
 
 /// Every benchmark, by its service.
-pub(super) const BENCHES: [Bench; 25] = [
+pub(super) const BENCHES: [Bench; 27] = [
     Bench {
         name: "gateway.bands",
         about: "observations that an answer about close figures serves, at ±10 % of APR and TVL, with answers of the day before",
@@ -224,6 +224,26 @@ pub(super) const BENCHES: [Bench; 25] = [
         reference: "cosine, BM25, their reciprocal rank fusion and their weighted sum on the same memories",
         rounds: 1,
         data: "conversations with questions and their evidence: conversations/locomo_dev.json",
+    },
+    Bench {
+        name: "storage.ack",
+        about: "durable acknowledgements a second for 128 producers, over those of a file that is synced for all that wait, behind the same host",
+        unit: "ratio",
+        better: "higher",
+        goal: "at least 0.8",
+        reference: "an appended file with a group commit by fdatasync behind the same gRPC host, in the same round",
+        rounds: 3,
+        data: "",
+    },
+    Bench {
+        name: "storage.faults",
+        about: "documents that lost or doubled a write, of 100,000 writes (or --size) through 200 kills -9 and a Firestore that spoils half of its requests, 100,000 in all",
+        unit: "count",
+        better: "lower",
+        goal: "0",
+        reference: "what every writer was told, compared with what the emulator holds in the end",
+        rounds: 1,
+        data: "",
     },
     Bench {
         name: "mesh.overload",

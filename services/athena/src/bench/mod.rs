@@ -11,6 +11,7 @@ mod merge;
 mod overload;
 mod processes;
 mod recalls;
+mod storage;
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -44,15 +45,26 @@ pub(crate) struct Arguments {
     /// For gateway.overhead and gateway.memory: the gateway's own program, as its image holds it; otherwise this program serves it.
     #[arg(long, value_name = "PATH")]
     gateway: Option<PathBuf>,
-    /// For memory.restart and memory.kills: how many memories; otherwise 1,000,000 and 100,000.
-    #[arg(long, value_name = "MEMORIES")]
+    /// For memory.restart, memory.kills and storage.faults: how many memories or writes; otherwise 1,000,000, 100,000 and 100,000.
+    #[arg(long, value_name = "NUMBER")]
     size: Option<u64>,
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
-    /// Runs one process of gateway.exact_hit instead: how the benchmark starts it.
+    /// Runs one process of gateway.exact_hit or storage.ack instead: how the benchmark starts it.
     #[arg(long, hide = true)]
-    part: Option<gateway::Part>,
+    part: Option<Part>,
+}
+
+/// A process that a service is compared with, by which this program starts itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The echo behind our own host.
+    Echo,
+    /// The echo behind tonic's server.
+    BareEcho,
+    /// The file that is synced, behind our own host.
+    Raw,
 }
 
 /// What one round measured.
@@ -89,7 +101,7 @@ struct Setup {
     envoy: Option<PathBuf>,
     /// The gateway's own program, if one was named.
     gateway: Option<PathBuf>,
-    /// How many memories, if that was said.
+    /// How many memories or writes, if that was said.
     size: Option<u64>,
     rounds: u32,
     bar: ProgressBar,
@@ -132,8 +144,10 @@ impl Setup {
 ///
 /// Fails for an unknown name, an unreadable file, or whatever the benchmark itself fails with.
 pub(crate) async fn run(arguments: Arguments, settings: &[String]) -> Result<String> {
-    if let Some(part) = arguments.part {
-        return gateway::part(part, settings).await;
+    match arguments.part {
+        Some(Part::Raw) => return storage::raw(settings).await,
+        Some(part) => return gateway::part(part, settings).await,
+        None => {}
     }
     if arguments.name == "list" {
         return Ok(list(arguments.json));
@@ -206,6 +220,8 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
             setup.rounds(measure).await
         }
         name if name.starts_with("memory.") => recalls::measure(name, setup).await,
+        "storage.faults" => setup.rounds(async || storage::faults(setup).await).await,
+        "storage.ack" => setup.rounds(async || storage::ack(setup).await).await,
         "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,
         "mesh.memory" => setup.rounds(processes::memory).await,

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use config::Sources;
 use rpc::{Channel, ChannelOptions};
 use serde_json::{Map, Value, json};
 use telemetry::Telemetry;
@@ -131,6 +132,12 @@ pub(super) async fn until_listening(port: u16) -> Result<()> {
 
 pub(super) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// Returns the settings of a process that this program started itself as.
+pub(super) fn sources(settings: &[String]) -> Sources {
+    let flags = settings.iter().filter_map(|setting| setting.split_once('='));
+    Sources::none().with_flags(flags.map(|(name, value)| (name.to_owned(), value.to_owned())))
 }
 
 fn resident(child: &Child) -> Result<u64> {

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends")]
 
 mod command;
+mod documents;
 mod harness;
 mod killed;
 mod memories;
+mod reembedding;
 mod terminated;

@@ -11,7 +11,7 @@ use telemetry::Telemetry;
 use crate::harness::{Process, until_serving};
 
 /// A service over a store of its own.
-struct Running {
+pub(crate) struct Running {
     folder: tempfile::TempDir,
     settings: Vec<String>,
     caller: Telemetry,
@@ -19,9 +19,15 @@ struct Running {
 }
 
 impl Running {
-    fn new(settings: &[String]) -> Self {
+    pub(crate) fn new(settings: &[String]) -> Self {
         let (folder, caller) = (tempfile::tempdir().unwrap(), Telemetry::silent("test"));
         Self { folder, settings: settings.to_vec(), caller, process: None }
+    }
+
+    /// Returns a channel to the process that runs now.
+    pub(crate) fn channel(&self) -> Channel {
+        let url = self.process.as_ref().unwrap().url();
+        Channel::lazy(&url, ChannelOptions::default(), self.caller.clone()).unwrap()
     }
 }
 
@@ -33,10 +39,9 @@ impl Instance for Running {
         settings.push("memory_max=0".to_owned());
         settings.extend(self.settings.clone());
         let process = Process::start(Service::MemoryService, &settings, &self.caller).await;
-        let channel = Channel::lazy(&process.url(), ChannelOptions::default(), self.caller.clone()).unwrap();
-        until_serving(channel, Service::MemoryService).await;
         let server = process.server();
         self.process = Some(process);
+        until_serving(self.channel(), Service::MemoryService).await;
         Ok(server)
     }
 

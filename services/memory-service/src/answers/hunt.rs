@@ -145,7 +145,7 @@ impl Hunt {
                 ..Memory::bare()
             });
             self.truth.insert(id, Arc::clone(&memory));
-            Change::Put(vec![Record { memory, embedding: vec![1.0] }])
+            Change::Put(vec![Record::new(memory, vec![1.0])])
         };
         // As the engine writes: in memory, then out of the query cache. The first poll applies it, as its predecessors are there.
         let written = self.held.write(change);

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    engine::Engine,
+    engine::{Engine, Makers},
     error::Error,
     local::Local,
     memory::{Draft, Memory, Record},
@@ -40,7 +40,8 @@ async fn the_store_and_index_of_this_process_keep_the_contract() {
     let (memory_dir, memory_namespaces) = (folder.path().to_owned(), u32::try_from(NAMESPACES).unwrap());
     let config = Config { memory_dir, memory_namespaces, ..Config::defaults() };
     let silent = Telemetry::silent("memory-service");
-    suite(async || Local::open(&config, &shape(4), silent.clone(), &Clock::system()).await.unwrap()).await;
+    suite(async || Local::open(&config, &shape(4), None, silent.clone(), &Clock::system()).await.unwrap())
+        .await;
 }
 
 #[tokio::test]
@@ -52,8 +53,9 @@ async fn a_look_at_every_memory_keeps_the_contract() {
 #[tokio::test]
 async fn the_engine_serves_from_any_backend() {
     let (clock, silent) = (Clock::manual(at(0)).0, Telemetry::silent("memory-service"));
-    let (store, embedder, config) = (Naive::default(), Arc::new(Hashing::new(4)), Config::defaults());
-    let engine = Engine::over(store, shape(4), embedder, &config, silent, clock).unwrap();
+    let (store, config) = (Naive::default(), Config::defaults());
+    let makers = Makers::new(Arc::new(Hashing::new(4)), None, &config, &clock);
+    let engine = Engine::over(store, makers, &config, silent, clock).unwrap();
     let key = SpaceKey::new("t", "");
     let draft =
         |id: &str| Draft { id: Some(id.to_owned()), content: "gas is low".to_owned(), ..Draft::default() };
@@ -63,7 +65,10 @@ async fn the_engine_serves_from_any_backend() {
     let (forgotten, number) = engine.forget(key.clone(), strings(&["a"])).await.unwrap();
     assert_eq!((forgotten, named(&recall().await.0)), (1, strings(&["b"])));
     assert_eq!(engine.undo(key.clone(), number.unwrap()).await.unwrap(), (1, 0));
-    assert_eq!((engine.stats(&key).memories, engine.page(&key, 0).await.unwrap().records.len()), (2, 2));
+    assert_eq!(
+        (engine.stats(&key).memories, engine.page(&key, &shape(4), 0).await.unwrap().found.len()),
+        (2, 2)
+    );
     engine.close().await;
 }
 
@@ -101,7 +106,8 @@ impl<B: Backend> Hand<B> {
     }
 
     async fn try_put(&self, records: Vec<Record>) -> Result<Done, Error> {
-        self.store.put(&self.key, &shape(4), records).await
+        let shape = self.store.find(&self.key).map_or_else(|| shape(4), |space| space.shape().clone());
+        self.store.put(&self.key, &shape, records).await
     }
 
     async fn put(&self, records: Vec<Record>) -> Done {
@@ -187,7 +193,7 @@ fn memory(id: &str) -> Memory {
 }
 
 fn with(memory: Memory, embedding: [f32; 4]) -> Record {
-    Record { memory: Arc::new(memory), embedding: embedding.to_vec() }
+    Record::new(memory, embedding.to_vec())
 }
 
 fn record(id: &str) -> Record {

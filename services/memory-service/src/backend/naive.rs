@@ -23,7 +23,6 @@ use crate::{
     hygiene::{
         claims::Claims,
         near,
-        saying::Saying,
         settle::{self, Alike, Duplicates, Given, Manner},
     },
     index::Fresh,
@@ -126,6 +125,11 @@ impl Naive {
         spaces.insert(key.clone(), Arc::clone(&space));
         Ok((space, true))
     }
+
+    fn of_shape(&self, key: &SpaceKey, shape: &Shape) -> Result<Arc<Place>, Error> {
+        let (space, _) = self.make(key, shape)?;
+        if space.shape() == shape { Ok(space) } else { Err(Error::Reembedded) }
+    }
 }
 
 impl Backend for Naive {
@@ -166,7 +170,7 @@ impl Backend for Naive {
     }
 
     async fn put(&self, key: &SpaceKey, shape: &Shape, records: Vec<Record>) -> Result<Done, Error> {
-        let (space, _) = self.make(key, shape)?;
+        let space = self.of_shape(key, shape)?;
         let dimensions = space.shape().dimensions;
         if records.iter().any(|record| record.embedding.len() != dimensions) {
             return Err(Error::Dimensions(dimensions));
@@ -177,7 +181,7 @@ impl Backend for Naive {
     }
 
     async fn merge(&self, key: &SpaceKey, shape: &Shape, merge: Merge) -> Result<Option<Joined>, Error> {
-        let (space, _) = self.make(key, shape)?;
+        let space = self.of_shape(key, shape)?;
         let mut inner = space.inner.lock();
         if merge.joins.iter().filter_map(|join| join.older).any(|seq| !inner.records.contains_key(&seq)) {
             return Ok(None);
@@ -222,7 +226,7 @@ impl Backend for Naive {
             let heard = heard.filter(|_| said.is_some());
             let repeats = said.filter(|said| near::repeats(&given.record.memory, &said.memory));
             let same = inner.records.iter().rev().filter(|(seq, record)| {
-                heard != Some(**seq) && is_live(record) && Saying::of(&record.memory) == given.saying
+                heard != Some(**seq) && is_live(record) && record.saying == given.record.saying
             });
             let first = heard.zip(said).into_iter();
             let alike = first.chain(same.take(manner.most).map(|(seq, record)| (*seq, record)));
@@ -391,7 +395,7 @@ impl Backend for Naive {
         };
         let found = scored.into_iter().take(query.limit).map(|(score, _, seq, record)| recall::Found {
             seq,
-            saying: Saying::of(&record.memory),
+            saying: record.saying,
             against: against(&record.memory),
             memory: Arc::clone(&record.memory),
             score,
@@ -448,6 +452,10 @@ impl Backend for Naive {
 impl View for Place {
     fn space(&self) -> (u32, u64) {
         (self.number(), self.generation())
+    }
+
+    fn shape(&self) -> &Shape {
+        self.known.shape()
     }
 
     fn each(&self, after: u64, each: &mut dyn FnMut(u64, Memory) -> ControlFlow<()>) -> Result<(), Error> {

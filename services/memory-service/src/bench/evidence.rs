@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -160,9 +159,7 @@ impl Memories {
         contents.iter().zip(0..).for_each(|(content, row)| text.insert(row, content));
         let times = memories.iter().map(|memory| memory.time).collect();
         let records = memories.into_iter().zip(&vectors);
-        let records = records
-            .map(|(memory, vector)| Record { memory: Arc::new(memory), embedding: vector.clone() })
-            .collect();
+        let records = records.map(|(memory, vector)| Record::new(memory, vector.clone())).collect();
         let asking = Asking::new(Metric::Cosine, embedder.dimensions(), records)?;
         let rows = (0..).take(turns.len()).collect();
         Ok(Self { text, turns, times, vectors, rows, asking })

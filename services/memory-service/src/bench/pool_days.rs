@@ -1,9 +1,6 @@
 //! Recorded pools, day by day, as memories: one a pool and day.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use jiff::civil::Date;
 
@@ -70,7 +67,7 @@ fn memory(number: usize, [pool, protocol, symbol, tvl]: [&str; 4], time: SystemT
         let mixed = ((number as u64) << 16 | place).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
         f32::from(u16::try_from(mixed).unwrap_or_default()) / 32_768.0 - 1.0
     };
-    Record { memory: Arc::new(memory), embedding: (0..DIMENSIONS as u64).map(value).collect() }
+    Record::new(memory, (0..DIMENSIONS as u64).map(value).collect())
 }
 
 /// Spreads the pools of a day over its hours, as an agent that looks at them in turn would.

@@ -1,9 +1,6 @@
 //! What it costs to look, for a memory that is written, whether another one says the same.
 
-use std::{
-    sync::Arc,
-    time::{Instant, SystemTime},
-};
+use std::time::{Instant, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -29,7 +26,7 @@ const MANNER: Manner = Manner { asked: None, otherwise: Duplicates::Merge, thres
 
 /// Measures it in a space of so many memories, in microseconds a memory on one core: `saying_us` (taking a memory's words apart), `lookup_us` (who
 /// may say the same), `settle_new_us` and `settle_same_us` (deciding, with what was found in memory), `index_us` (what the index takes to put
-/// one, `saying_us` included), and, as what is not done instead, `nearest_us` (comparing its vector with one category of ten, in full).
+/// one), and, as what is not done instead, `nearest_us` (comparing its vector with one category of ten, in full).
 pub fn measure(memories: u64) -> Value {
     let vectors = Numbered::new(usize::try_from(memories.isqrt()).unwrap_or(1).max(1), 7);
     let (mut index, mut held) = (Index::new(Metric::Cosine, DIMENSIONS, 0), Held::default());
@@ -43,19 +40,18 @@ pub fn measure(memories: u64) -> Value {
     let now = SystemTime::UNIX_EPOCH;
     let (lookup_us, found) =
         timed(|| sayings.iter().map(|saying| index.saying(*saying, now, MANNER.most)).collect::<Vec<_>>());
-    let given = |(record, saying): (&Record, &Saying)| {
-        let mut record = record.clone();
-        let memory = Arc::make_mut(&mut record.memory);
-        (memory.id, memory.content) = ("new".into(), format!("The {}.", memory.content));
-        Given { record, saying: *saying, is_named: false }
+    let given = |record: &Record| {
+        let content = format!("The {}.", record.memory.content);
+        let memory = Memory { id: "new".into(), content, ..(*record.memory).clone() };
+        Given { record: Record::new(memory, record.embedding.clone()), is_named: false }
     };
-    let given: Vec<Given> = writes.iter().zip(&sayings).map(given).collect();
+    let given: Vec<Given> = writes.iter().map(given).collect();
     let known = |seqs: &Vec<u64>| {
         let alike = seqs.iter().filter_map(|seq| {
             let memory = held.memories(&[*seq]).ok()?.pop()?;
             let mut embedding = Vec::new();
             held.read(&[*seq], &mut |_, vector| embedding = vector.to_vec()).ok()?;
-            Some(Alike { seq: *seq, record: Record { memory, embedding }, is_heard: false })
+            Some(Alike { seq: *seq, record: Record::new(memory, embedding), is_heard: false })
         });
         Known { alike: alike.collect(), ..Known::default() }
     };
@@ -101,5 +97,5 @@ pub(super) fn record(vectors: &Numbered, number: u64) -> Record {
         pools: vec![format!("pool-{}", number % 1_000)],
         ..Memory::bare()
     };
-    Record { memory: Arc::new(memory), embedding: vectors.vector(number) }
+    Record::new(memory, vectors.vector(number))
 }

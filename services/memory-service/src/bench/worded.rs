@@ -5,10 +5,7 @@
 //! template, so that a question shares words with all of them. `apart` are the same days without threads. Vectors of the days are those of the
 //! service's own embedder of words. In this process: no wire, no store.
 
-use std::{
-    hash::{DefaultHasher, Hasher as _},
-    sync::Arc,
-};
+use std::hash::{DefaultHasher, Hasher as _};
 
 use embedding::{Embedder as _, Hashing};
 use futures::FutureExt as _;
@@ -107,7 +104,7 @@ fn many(days: &[Record]) -> Result<Vec<Record>, Error> {
                 ..Memory::clone(memory)
             };
             let embedding = embedded(&memory.content)?;
-            records.push(Record { memory: Arc::new(memory), embedding });
+            records.push(Record::new(memory, embedding));
         }
     }
     Ok(records)
@@ -115,7 +112,7 @@ fn many(days: &[Record]) -> Result<Vec<Record>, Error> {
 
 fn apart(record: &Record) -> Record {
     let memory = Memory { place: None, ..Memory::clone(&record.memory) };
-    Record { memory: Arc::new(memory), embedding: record.embedding.clone() }
+    Record::new(memory, record.embedding.clone())
 }
 
 /// Returns a question about a drawn day: every second one of its protocol alone.
@@ -154,7 +151,7 @@ impl Corpus {
             pools: vec![made.pool],
             ..Memory::bare()
         };
-        Record { memory: Arc::new(memory), embedding: made.vector }
+        Record::new(memory, made.vector)
     }
 
     fn question(&self, number: u64) -> Query {

@@ -5,6 +5,7 @@ mod explain;
 pub(crate) mod forgettings;
 pub(crate) mod lines;
 mod outcomes;
+pub(crate) mod reembed;
 mod stats;
 
 use std::{sync::Arc, time::Duration};

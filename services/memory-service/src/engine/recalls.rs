@@ -61,21 +61,31 @@ impl<B: Backend> Engine<B> {
         query: Query,
         budget: Option<Duration>,
     ) -> Result<(Arc<Answer>, bool), Error> {
-        let memories = self.space(key);
-        let query = canonical(query, &memories)?;
-        let key = Key { space: memories.number(), generation: memories.generation(), query };
-        let hit = self.answers.get(&key, self.clock.now());
-        memories.count(hit.is_some());
-        self.note_read(hit.is_some());
-        if let Some(answer) = hit {
+        let mut query = query;
+        loop {
+            let memories = self.space(key);
+            let (space, generation) = (memories.number(), memories.generation());
+            let key = Key { space, generation, query: canonical(query, &memories)? };
+            let hit = self.answers.get(&key, self.clock.now());
+            memories.count(hit.is_some());
+            self.note_read(hit.is_some());
+            if let Some(answer) = hit {
+                self.note_recalled(&memories, &key.query, &answer);
+                return Ok((answer, true));
+            }
+            let ran = match self.run(&memories, key.query.clone(), None, budget, true).await {
+                // Another space has taken the place of the one that was asked.
+                Err(Error::Reembedded) => {
+                    query = key.query;
+                    continue;
+                }
+                ran => ran?,
+            };
+            let answer = Arc::new(ran.answer);
             self.note_recalled(&memories, &key.query, &answer);
-            return Ok((answer, true));
+            self.answers.keep(&memories, key.query, &answer);
+            return Ok((answer, false));
         }
-        let ran = self.run(&memories, key.query.clone(), None, budget, true).await?;
-        let answer = Arc::new(ran.answer);
-        self.note_recalled(&memories, &key.query, &answer);
-        self.answers.keep(&memories, key.query, &answer);
-        Ok((answer, false))
     }
 
     /// Runs `query` past every cache, by `plan` or by the cheapest, and counts nothing.
@@ -91,11 +101,15 @@ impl<B: Backend> Engine<B> {
         budget: Option<Duration>,
     ) -> Result<Explained, Error> {
         let start = Instant::now();
-        let memories = self.space(key);
-        let query = canonical(query, &memories)?;
-        let would_hit_cache = self.would_hit(&memories, &query);
-        let ran = self.run(&memories, query, plan, budget, false).await?;
-        Ok(Explained { ran, would_hit_cache, total: start.elapsed() })
+        loop {
+            let memories = self.space(key);
+            let query = canonical(query.clone(), &memories)?;
+            let would_hit_cache = self.would_hit(&memories, &query);
+            match self.run(&memories, query, plan, budget, false).await {
+                Err(Error::Reembedded) => {}
+                ran => return Ok(Explained { ran: ran?, would_hit_cache, total: start.elapsed() }),
+            }
+        }
     }
 
     /// Says how `query` would be run, by `plan` or by the cheapest, and runs nothing.
@@ -131,7 +145,7 @@ impl<B: Backend> Engine<B> {
         self.hygiene.echoes.lock().hear(who, said, now);
     }
 
-    async fn run(
+    pub(super) async fn run(
         &self,
         space: &Arc<B::Space>,
         query: Query,
@@ -148,8 +162,8 @@ impl<B: Backend> Engine<B> {
             Some(vector) if vector.len() != shape.dimensions => {
                 return Err(Error::Dimensions(shape.dimensions));
             }
-            None if query.ranking.by_vector() => self.embedder_of(shape, is_question)?,
-            _ => Arc::clone(&self.embedder),
+            None if query.ranking.by_vector() => self.makers.of(shape, is_question)?,
+            _ => self.makers.ours(),
         };
         let recall = async {
             // Before its turn: an embedder that is waited for must not keep others from scanning.

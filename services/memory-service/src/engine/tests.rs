@@ -1,5 +1,7 @@
 //! The engine by itself.
 
+mod reembeds;
+
 use std::{sync::Arc, time::Duration};
 
 use clock::Clock;

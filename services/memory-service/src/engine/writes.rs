@@ -5,19 +5,18 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use telemetry::{KeyValue, names};
 
-use super::Engine;
+use super::{Engine, completes::Made};
 use crate::{
     backend::{Backend, Joined, Merge},
     config::Config,
     error::Error,
     hygiene::{
         echo::{Echoes, Listener},
-        saying::Saying,
         settle::{Duplicates, Fate, Given, Join, Known, Manner, Settled, settle},
         turns::Turns,
     },
     memory::{Change, Draft, Record},
-    shape::SpaceKey,
+    shape::{Shape, SpaceKey},
     upkeep::forgettings::Cause,
 };
 
@@ -70,25 +69,50 @@ impl<B: Backend> Engine<B> {
             let _room = room;
             let manner = Manner { asked, ..engine.hygiene.manner };
             let named: Vec<bool> = drafts.iter().map(|draft| draft.id.is_some()).collect();
-            let records = engine.complete(&key, drafts).await?;
+            let (records, made) = engine.complete(&key, drafts, None).await?;
             if named.iter().all(|is_named| manner.of(*is_named) == Duplicates::Keep) {
-                return engine.put_all(&key, records).await;
+                return engine.put_all(&key, records, made).await;
             }
-            let given = records.into_iter().zip(named).map(|(record, is_named)| Given {
-                saying: Saying::of(&record.memory),
-                record,
-                is_named,
-            });
-            engine.settle(&key, given.collect(), manner).await
+            let given = records.into_iter().zip(named).map(|(record, is_named)| Given { record, is_named });
+            engine.settle(&key, given.collect(), made, manner).await
+        };
+        self.telemetry.spawn(work).await.map_err(Error::Task)?
+    }
+
+    /// Stores `drafts` as they are, in one commit. The vectors that they bring are known to be of `shape`. Goes on if the caller leaves.
+    ///
+    /// # Errors
+    /// [`Error::Reembedded`] if the space is of another shape by now, and those of [`Engine::remember`]; nothing was stored then.
+    pub(crate) async fn import(
+        self: &Arc<Self>,
+        key: SpaceKey,
+        drafts: Vec<Draft>,
+        shape: Shape,
+    ) -> Result<Remembered, Error> {
+        let (engine, room) = (Arc::clone(self), self.room().await?);
+        let work = async move {
+            let _room = room;
+            let (records, made) = engine.complete(&key, drafts, Some(shape)).await?;
+            engine.put_all(&key, records, made).await
         };
         self.telemetry.spawn(work).await.map_err(Error::Task)?
     }
 
     /// Stores records as they are.
-    async fn put_all(&self, key: &SpaceKey, records: Vec<Record>) -> Result<Remembered, Error> {
+    async fn put_all(
+        &self,
+        key: &SpaceKey,
+        mut records: Vec<Record>,
+        mut made: Made,
+    ) -> Result<Remembered, Error> {
         let ids: Vec<String> = records.iter().map(|record| record.memory.id.to_string()).collect();
         let fates = vec![Fate::Stored; ids.len()];
-        let replaced = self.write(key, records).await?;
+        let replaced = loop {
+            match self.write(key, &made.shape, records.clone()).await {
+                Err(Error::Reembedded) => self.make_anew(key, &mut made, records.iter_mut()).await?,
+                replaced => break replaced?,
+            }
+        };
         Ok(Remembered { ids, fates, replaced, forgetting: None })
     }
 
@@ -98,17 +122,24 @@ impl<B: Backend> Engine<B> {
         self: &Arc<Self>,
         key: &SpaceKey,
         given: Vec<Given>,
+        mut made: Made,
         manner: Manner,
     ) -> Result<Remembered, Error> {
         let merging = given.iter().filter(|given| manner.of(given.is_named) == Duplicates::Merge);
-        let sayings = merging.map(|given| given.saying).collect();
+        let sayings = merging.map(|given| given.record.saying).collect();
         let _turn = self.hygiene.turns.take(key, sayings).await;
-        let given = Arc::new(given);
+        let mut given = Arc::new(given);
         loop {
             let known = self.known(key, &given, manner).await?;
             let settled = settle(&given, known, manner);
-            if let Some(done) = self.put_settled(key, &given, settled).await? {
-                return Ok(done);
+            match self.put_settled(key, &made.shape, &given, settled).await {
+                Ok(Some(done)) => return Ok(done),
+                Ok(None) => {}
+                Err(Error::Reembedded) => {
+                    let records = Arc::make_mut(&mut given).iter_mut().map(|given| &mut given.record);
+                    self.make_anew(key, &mut made, records).await?;
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -117,6 +148,7 @@ impl<B: Backend> Engine<B> {
     async fn put_settled(
         &self,
         key: &SpaceKey,
+        shape: &Shape,
         given: &[Given],
         settled: Settled,
     ) -> Result<Option<Remembered>, Error> {
@@ -130,14 +162,14 @@ impl<B: Backend> Engine<B> {
             return Ok(Some(done));
         }
         if joins.is_empty() {
-            done.replaced += self.write(key, puts).await?;
+            done.replaced += self.write(key, shape, puts).await?;
             return Ok(Some(done));
         }
         let said: Vec<(usize, u32)> = joins.iter().map(|join| (join.at, times(join))).collect();
         let gone_on = joins.iter().filter(|join| join.older.is_some()).count();
         let (at, window) = (self.clock.now(), self.policy.window);
         let merge = Merge { change: Arc::new(Change::Put(puts)), joins, at, window };
-        let Some(merged) = self.store.merge(key, &self.shape, merge).await? else { return Ok(None) };
+        let Some(merged) = self.store.merge(key, shape, merge).await? else { return Ok(None) };
         let gone_on = u32::try_from(gone_on).unwrap_or(u32::MAX);
         done.replaced += merged.done.touched.saturating_sub(gone_on);
         done.forgetting = Some(merged.number);
@@ -169,7 +201,7 @@ impl<B: Backend> Engine<B> {
             let echoes = self.hygiene.echoes.lock();
             let of = |given: &Given| {
                 let who = Listener { space: space.number(), agent: &given.record.memory.agent };
-                echoes.heard(who, given.saying.words, now)
+                echoes.heard(who, given.record.saying.words, now)
             };
             given.iter().map(of).collect()
         };

@@ -39,7 +39,8 @@ pub(crate) fn merge(older: &Memory, newer: &Record) -> Record {
         claim: memory.claim.clone().or_else(|| older.claim.clone()),
         sources: union(&older.sources, &memory.sources),
     };
-    Record { memory: Arc::new(merged), embedding: newer.embedding.clone() }
+    // Who compares them finds that both say this.
+    Record { memory: Arc::new(merged), embedding: newer.embedding.clone(), saying: newer.saying }
 }
 
 /// Returns the names of both, each once, the older ones first; of more than the contract allows the last.
@@ -80,7 +81,7 @@ mod tests {
             metadata: [("seen".into(), "x".into())].into(),
             ..Memory::bare()
         };
-        Record { memory: Arc::new(memory), embedding: vec![2.0] }
+        Record::new(memory, vec![2.0])
     }
 
     fn first() -> Memory {

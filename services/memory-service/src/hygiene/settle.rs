@@ -32,8 +32,6 @@ pub(crate) struct Manner {
 pub(crate) struct Given {
     /// The memory.
     pub(crate) record: Record,
-    /// What it says.
-    pub(crate) saying: Saying,
     /// Whether its id came from the caller.
     pub(crate) is_named: bool,
 }
@@ -99,8 +97,6 @@ pub(crate) struct Settled {
 #[derive(Default)]
 struct Request {
     settled: Settled,
-    /// What each put says.
-    sayings: Vec<Saying>,
     /// Where a put of an id is.
     ids: HashMap<Arc<str>, usize>,
     /// Where puts may be that say this.
@@ -120,10 +116,9 @@ enum Step {
 pub(crate) fn settle(given: &[Given], mut known: Vec<Known>, manner: Manner) -> Settled {
     let mut request = Request::default();
     known.resize_with(given.len(), Known::default);
-    for (Given { record, saying, is_named }, known) in given.iter().zip(known) {
-        let (saying, duplicates) = (*saying, manner.of(*is_named));
-        let step = match duplicates {
-            Duplicates::Merge if !known.is_there => request.step(record, saying, known, manner),
+    for (Given { record, is_named }, known) in given.iter().zip(known) {
+        let step = match manner.of(*is_named) {
+            Duplicates::Merge if !known.is_there => request.step(record, known, manner),
             // Who names a memory that is there gets it.
             _ => Step::Store,
         };
@@ -131,11 +126,11 @@ pub(crate) fn settle(given: &[Given], mut known: Vec<Known>, manner: Manner) -> 
             Step::Echo(id) => Fate::Echo(id),
             Step::Store => {
                 request.replace(&record.memory.id);
-                request.put(record.clone(), saying);
+                request.put(record.clone());
                 Fate::Stored
             }
-            Step::Within(at) => request.merge_within(at, record, saying),
-            Step::Into(older) => request.merge_into(older, record, saying),
+            Step::Within(at) => request.merge_within(at, record),
+            Step::Into(older) => request.merge_into(older, record),
         };
         request.settled.fates.push(fate);
     }
@@ -151,14 +146,14 @@ impl Manner {
 }
 
 impl Request {
-    fn step(&self, record: &Record, saying: Saying, known: Known, manner: Manner) -> Step {
+    fn step(&self, record: &Record, known: Known, manner: Manner) -> Step {
         let is_one = |older: &Record| {
             let likeness = cosine(&older.embedding, &record.embedding);
             near::compare(&older.memory, &record.memory, likeness, manner.threshold).merges()
         };
         let puts = &self.settled.puts;
-        let places = self.places.get(&saying).into_iter().flatten().rev();
-        let mut within = places.copied().filter(|at| self.sayings[*at] == saying).take(manner.most);
+        let places = self.places.get(&record.saying).into_iter().flatten().rev();
+        let mut within = places.copied().filter(|at| puts[*at].saying == record.saying).take(manner.most);
         if let Some(at) = within.find(|at| is_one(&puts[*at])) {
             let is_same = puts[at].memory.id == record.memory.id;
             return if is_same { Step::Store } else { Step::Within(at) };
@@ -184,15 +179,14 @@ impl Request {
         }
     }
 
-    fn put(&mut self, record: Record, saying: Saying) -> usize {
+    fn put(&mut self, record: Record) -> usize {
+        let saying = record.saying;
         let Settled { puts, .. } = &mut self.settled;
         let at = *self.ids.entry(Arc::clone(&record.memory.id)).or_insert(puts.len());
         if at == puts.len() {
             puts.push(record);
-            self.sayings.push(saying);
         } else {
             puts[at] = record;
-            self.sayings[at] = saying;
         }
         let places = self.places.entry(saying).or_default();
         if places.last() != Some(&at) {
@@ -201,7 +195,7 @@ impl Request {
         at
     }
 
-    fn merge_within(&mut self, at: usize, record: &Record, saying: Saying) -> Fate {
+    fn merge_within(&mut self, at: usize, record: &Record) -> Fate {
         let older = self.settled.puts[at].clone();
         let fate = Fate::Merged(Arc::clone(&older.memory.id));
         let merged = merge(&older.memory, record);
@@ -211,18 +205,18 @@ impl Request {
                 Some(join) => join.parts.push(record.clone()),
                 None => joins.push(Join { at, older: None, parts: vec![older, record.clone()] }),
             }
-            self.put(merged, saying);
+            self.put(merged);
         }
         fate
     }
 
-    fn merge_into(&mut self, older: Alike, record: &Record, saying: Saying) -> Fate {
+    fn merge_into(&mut self, older: Alike, record: &Record) -> Fate {
         let Alike { seq, record: older, .. } = older;
         let fate = Fate::Merged(Arc::clone(&older.memory.id));
         let merged = merge(&older.memory, record);
         // A request that is made again changes nothing.
         if merged != older {
-            let at = self.put(merged, saying);
+            let at = self.put(merged);
             self.settled.joins.push(Join { at, older: Some(seq), parts: vec![record.clone()] });
         }
         fate
@@ -279,12 +273,12 @@ mod tests {
 
     fn record(id: &str, content: &str) -> Record {
         let memory = Memory { id: id.into(), content: content.into(), ..Memory::bare() };
-        Record { memory: Arc::new(memory), embedding: vec![1.0] }
+        Record::new(memory, vec![1.0])
     }
 
     fn given(id: &str, content: &str) -> Given {
         let record = record(id, content);
-        Given { saying: Saying::of(&record.memory), record, is_named: false }
+        Given { record, is_named: false }
     }
 
     fn named(id: &str, content: &str) -> Given {

@@ -20,7 +20,7 @@ use crate::{
     hygiene::{claims::Claims, saying::Saying},
     memory::Memory,
     shape::Shape,
-    store::{FromParts, FromRows, Image, Mark, Parts, join, split},
+    store::{FromParts, FromRows, Image, Mark, Parts, Site, join, split},
     vector::{arena::Arena, metric::Metric},
 };
 
@@ -39,11 +39,12 @@ const NAMES: [&str; 5] = ["categories", "pools", "agents", "tags", "in threads"]
 const FACTS_BYTES: usize = 40;
 
 impl Index {
-    /// Returns what a checkpoint of it holds, of the space of that number.
-    pub(crate) fn mark(&self, space: u32) -> Mark {
+    /// Returns what a checkpoint of it holds, of the space at that site.
+    pub(crate) fn mark(&self, Site { space, vectors, .. }: Site) -> Mark {
         let rows = self.vectors.rows();
         let last = rows.len().checked_sub(1).and_then(|row| u32::try_from(row).ok());
-        Mark { space, generation: self.generation, last: last.map_or(0, |row| rows.seq(row)) }
+        let last = last.map_or(0, |row| rows.seq(row));
+        Mark { space, vectors, generation: self.generation, last }
     }
 }
 
@@ -87,7 +88,7 @@ impl FromRows for Index {
     }
 
     fn put(&mut self, seq: u64, memory: &Memory, vector: &[f32]) {
-        self.put(seq, memory, vector);
+        self.put(seq, memory, Saying::of(memory), vector);
     }
 
     fn leave_out(&mut self, seqs: Vec<u64>) {

@@ -7,6 +7,7 @@ pub(crate) mod column;
 pub(crate) mod entities;
 pub(crate) mod facts;
 mod image;
+mod left;
 mod narrow;
 mod postings;
 mod sayings;
@@ -135,15 +136,15 @@ impl Index {
     pub(crate) fn apply(&mut self, written: &Written, generation: u64) {
         if let Change::Put(records) = &*written.change {
             for (record, seq) in records.iter().zip(written.first..) {
-                self.put(seq, &record.memory, &record.embedding);
+                self.put(seq, &record.memory, record.saying, &record.embedding);
             }
         }
         written.removed.iter().for_each(|removed| self.remove(removed));
         self.generation = generation;
     }
 
-    /// Appends a memory, whose number `seq` is greater than every number before. Its id is no concern of the index.
-    pub(crate) fn put(&mut self, seq: u64, memory: &Memory, vector: &[f32]) {
+    /// Appends a memory that says `saying`, whose number `seq` is greater than every number before. Its id is no concern of the index.
+    pub(crate) fn put(&mut self, seq: u64, memory: &Memory, saying: Saying, vector: &[f32]) {
         // 2³² rows are not reached: a space of half as many live memories would take terabytes before.
         let Some(row) = self.vectors.push(seq, vector) else { return };
         self.text.insert(row, &memory.content);
@@ -162,7 +163,7 @@ impl Index {
             self.threads.insert(&place.thread, row);
             self.neighbours.insert(&place.thread, place.position, row);
         }
-        self.sayings.insert(row, Saying::of(memory));
+        self.sayings.insert(row, saying);
         if let Some(claim) = &memory.claim {
             self.claims.insert(seq, claim);
         }
@@ -405,7 +406,7 @@ pub(crate) mod tests {
             confidence: 0.5,
             ..Memory::bare()
         };
-        Record { memory: Arc::new(memory), embedding: embedding.to_vec() }
+        Record::new(memory, embedding.to_vec())
     }
 
     /// The rows that pass `filter` at `now`, by joining bitmaps.
@@ -546,7 +547,7 @@ pub(crate) mod tests {
             memory.claim =
                 Some(Claim { subject: "it".into(), field: "f".into(), value: (number % 3).to_string() });
             memory.expires = number.is_multiple_of(5).then(|| UNIX_EPOCH + Duration::from_secs(10));
-            record
+            Record::new(record.memory, record.embedding)
         };
         // More than compaction waits for, of a few ids.
         let rounds = 2 * FEW;

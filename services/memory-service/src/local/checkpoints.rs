@@ -76,13 +76,16 @@ impl Local {
     pub(super) async fn checkpoint_of(&self, space: Arc<Space>) -> Result<(), Error> {
         // One at a time: an older one must not be named after a newer one.
         let _turn = self.0.picturing.lock().await;
+        if space.is_over() {
+            return Ok(());
+        }
         // Before the picture is taken: what is removed after that has to be left out of it.
         self.0.store.log_removals(space.number()).await?;
         let pictured = Arc::clone(&space);
         let write = move |local: &Inner| {
             // A copy shares with the index what is large, so that writers wait for a moment only.
             let index = pictured.index().clone();
-            local.store.checkpoints().write(index.mark(pictured.number()), &index)
+            local.store.checkpoints().write(index.mark(pictured.site()), &index)
         };
         let unnamed = self.off(write).await?;
         let mark = unnamed.mark();

@@ -63,6 +63,7 @@ mod tests {
             memory_snapshot_dir: Some(folder.join("snapshots")),
             memory_checkpoint_min: 1,
             memory_undo_window: Duration::from_hours(24),
+            query_timeout: Duration::from_millis(200),
             ..Config::defaults()
         };
         Engine::open(&config, Telemetry::silent("memory-service"), Clock::system()).await.unwrap()
@@ -126,6 +127,41 @@ mod tests {
         let answer = engine.recall(&key, Query::newest(100), None).await.unwrap().0;
         assert_eq!((answer.found.len(), engine.stats(&key).memories), (52, 52));
         assert!(found(folder.path(), b"zanzibarok") > 0);
+    }
+
+    #[tokio::test]
+    async fn the_old_vectors_of_a_re_embedded_namespace_are_in_no_file_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = open(folder.path()).await;
+        let key = SpaceKey::new("t", "n");
+        let bytes: Vec<u8> = VECTOR.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let both = vec![draft("kept", "the quokkavelt", VECTOR), draft("gone", "a numbat", VECTOR)];
+        engine.remember(key.clone(), both, None).await.unwrap();
+        engine.store.checkpoint().await;
+        engine.forget(key.clone(), vec!["gone".to_owned()]).await.unwrap();
+        assert!(found(folder.path(), &bytes) > 0);
+        engine.reembed(key.clone(), "hashing-64".to_owned(), 0).await.unwrap();
+        let is_changed = async {
+            while engine.shape(&key).dimensions != 64 || engine.store.vectors().await > 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = is_changed => {}
+            never = engine.keep_reembedding() => match never {},
+        }
+        let space = engine.store.find(&key).unwrap();
+        let due = engine.store.due(&space, Some(engine.now()), 9).await.unwrap();
+        engine.store.purge(space.number(), due.purge, 9).await.unwrap();
+        assert!(found(folder.path(), &bytes) > 0, "removing rows removes no bytes");
+        assert!(engine.store.erase(engine.now(), true).await.unwrap());
+        assert_eq!(found(folder.path(), &bytes), 0);
+        let answer = engine.recall(&key, Query::newest(9), None).await.unwrap().0;
+        assert_eq!(answer.found.len(), 1);
+        engine.close().await;
+        assert_eq!((found(folder.path(), &bytes), found(folder.path(), b"numbat")), (0, 0));
+        let space = open(folder.path()).await.store.find(&key).unwrap();
+        assert_eq!((space.memories(), space.shape().dimensions), (1, 64));
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! A recall until what it found is read.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -38,8 +39,8 @@ impl Inner {
         stop: &Arc<Stop>,
     ) -> Result<Ran, Error> {
         let Question { query, wanted, now, plan } = question;
-        let (number, dimensions) = (space.number(), space.shape().dimensions);
-        let contents = Stored { store: &self.store, space: number, dimensions };
+        let number = space.number();
+        let contents = Stored { store: &self.store, site: space.site() };
         let means = Means {
             planner: &self.planner,
             wish: Wish { threads: self.threads, strategy: *plan },
@@ -59,6 +60,8 @@ impl Inner {
                 Err(Halt::Stopped) => return Err(Error::TimedOut),
                 Err(Halt::Unfit(unfit)) => return Err(unfit.into()),
                 Err(Halt::Failed(error)) => return Err(Error::Store(Reason::Store, error)),
+                // What is written by now is none of this one's.
+                Err(Halt::Overtaken { .. }) if space.is_over() => return Err(Error::Reembedded),
                 // The write is on disk, and memory has it in no time.
                 Err(Halt::Overtaken { generation, .. }) if tried < TRIES => {
                     tried += u32::from(space.generation() == generation);
@@ -91,14 +94,24 @@ fn contradict(
         };
         claims.map(|found| (against(found), found)).map(|(seqs, found)| (found, seqs)).collect()
     };
+    let named = ids(contents, told.iter().flat_map(|(_, seqs)| seqs).copied().collect())?;
     for (found, seqs) in told {
-        for seq in seqs {
-            match contents.memories(&[seq]) {
-                Ok(memories) => found.against.extend(memories.iter().map(|memory| Arc::clone(&memory.id))),
-                Err(Unread::Gone(_) | Unread::Damaged(_)) => {}
-                Err(Unread::Failed(error)) => return Err(Error::Store(Reason::Store, error)),
-            }
-        }
+        found.against.extend(seqs.iter().filter_map(|seq| named.get(seq).cloned()));
     }
     Ok(())
+}
+
+/// Returns the ids of the memories of `seqs`, but of those that are gone or damaged; all are read at once.
+fn ids(contents: &impl Contents, mut seqs: Vec<u64>) -> Result<HashMap<u64, Arc<str>>, Error> {
+    while !seqs.is_empty() {
+        match contents.memories(&seqs) {
+            Ok(memories) => {
+                let ids = memories.iter().map(|memory| Arc::clone(&memory.id));
+                return Ok(seqs.iter().copied().zip(ids).collect());
+            }
+            Err(Unread::Gone(lost) | Unread::Damaged(lost)) => seqs.retain(|seq| *seq != lost),
+            Err(Unread::Failed(error)) => return Err(Error::Store(Reason::Store, error)),
+        }
+    }
+    Ok(HashMap::new())
 }

@@ -44,12 +44,13 @@ pub(super) fn candidates(
     now: SystemTime,
 ) -> Vec<Candidates> {
     let index = space.index();
-    let of = |(Given { saying, is_named, .. }, heard): (&Given, &Option<u64>)| {
+    let of = |(Given { record, is_named }, heard): (&Given, &Option<u64>)| {
         if manner.of(*is_named) == Duplicates::Keep {
             return Candidates::default();
         }
         let heard = heard.filter(|seq| index.holds(*seq, now));
-        let others = index.saying(*saying, now, manner.most).into_iter().filter(|seq| heard != Some(*seq));
+        let others =
+            index.saying(record.saying, now, manner.most).into_iter().filter(|seq| heard != Some(*seq));
         Candidates { heard, alike: heard.into_iter().chain(others).collect(), by_id: *is_named }
     };
     given.iter().zip(heard).map(of).collect()
@@ -60,8 +61,7 @@ impl Inner {
     pub(super) fn known(&self, space: &Space, given: &Given, candidates: Candidates) -> Result<Known, Error> {
         let Candidates { heard, alike, by_id } = candidates;
         let memory = &given.record.memory;
-        let stored =
-            Stored { store: &self.store, space: space.number(), dimensions: space.shape().dimensions };
+        let stored = Stored { store: &self.store, site: space.site() };
         let mut known = Vec::with_capacity(alike.len());
         for seq in alike {
             let is_heard = heard == Some(seq);
@@ -83,7 +83,7 @@ fn record(stored: &Stored<'_>, seq: u64) -> Result<Option<Record>, Error> {
         Ok(memories)
     });
     match memories {
-        Ok(memories) => Ok(memories.into_iter().next().map(|memory| Record { memory, embedding })),
+        Ok(memories) => Ok(memories.into_iter().next().map(|memory| Record::new(memory, embedding))),
         Err(Unread::Gone(_) | Unread::Damaged(_)) => Ok(None),
         Err(Unread::Failed(error)) => Err(Error::Store(Reason::Store, error)),
     }

@@ -106,7 +106,7 @@ fn made(dimensions: usize) -> (Space, Held) {
             confidence: if number.is_multiple_of(4) { 1.0 } else { 0.0 },
             ..Memory::bare()
         };
-        Record { memory: Arc::new(memory), embedding: vector(dimensions, number) }
+        Record::new(memory, vector(dimensions, number))
     };
     let (mut index, mut held) = (Index::new(Metric::Cosine, dimensions, 0), Held::default());
     index.apply(&held.write(Change::Put((0..count).map(record).collect())), 1);

@@ -82,7 +82,7 @@ prop_compose! {
             place: place.map(|thread| Place { thread: thread.to_owned(), position: time }),
             expires: expires.map(hour), ..Memory::bare()
         };
-        Record { memory: Arc::new(memory), embedding: vector.to_vec() }
+        Record::new(memory, vector.to_vec())
     }
 }
 
@@ -246,7 +246,7 @@ fn every_plan_finds_what_a_look_at_every_memory_finds() {
 fn what_is_planned_is_what_is_run() {
     let records = (0..50).map(|number| {
         let memory = Memory { id: number.to_string().into(), category: "a".into(), ..Memory::bare() };
-        Record { memory: Arc::new(memory), embedding: vec![1.0, 0.0, 0.0, 0.0] }
+        Record::new(memory, vec![1.0, 0.0, 0.0, 0.0])
     });
     let asking = Asking::new(&[Change::Put(records.collect())]);
     let filter = Filter { categories: vec!["a".into()], ..Filter::default() };
@@ -267,7 +267,7 @@ fn an_answer_that_may_not_read_enough_says_by_how_much_it_may_be_off() {
     let record = |number: u16| {
         let angle = f32::from(number) / 1e5;
         let memory = Memory { id: number.to_string().into(), category: "a".into(), ..Memory::bare() };
-        Record { memory: Arc::new(memory), embedding: vec![angle.cos(), angle.sin(), 0.0, 0.0] }
+        Record::new(memory, vec![angle.cos(), angle.sin(), 0.0, 0.0])
     };
     let asking = Asking::new(&[Change::Put((0..500).map(record).collect())]);
     let likeness = Likeness::Vector(vec![1.0, 0.0, 0.0, 0.0]);
@@ -286,7 +286,7 @@ fn an_answer_that_may_not_read_enough_says_by_how_much_it_may_be_off() {
 #[test]
 fn a_memory_that_is_gone_before_it_is_read_overtakes_the_recall() {
     let memory = Memory { id: "a".into(), category: "a".into(), ..Memory::bare() };
-    let put = Change::Put(vec![Record { memory: Arc::new(memory), embedding: vec![1.0; 4] }]);
+    let put = Change::Put(vec![Record::new(memory, vec![1.0; 4])]);
     let mut asking = Asking::new(&[put]);
     drop(asking.held.write(Change::Forget(vec!["a".into()])));
     for ranking in [Ranking::Newest, Ranking::Vector] {

@@ -11,7 +11,13 @@ use rpc::{Caller, Fault, Role, time};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Slot, import, opened};
-use crate::{config::Limits, convert, engine::Engine, error::Error, shape::SpaceKey};
+use crate::{
+    config::Limits,
+    convert,
+    engine::Engine,
+    error::Error,
+    shape::{Shape, SpaceKey},
+};
 
 /// Serves `athena.memory.v1.MemoryAdminService`.
 #[derive(Debug)]
@@ -84,7 +90,9 @@ impl MemoryAdminService for Admin {
         request: Request<wire::ExportMemoriesRequest>,
     ) -> Result<Response<Self::ExportMemoriesStream>, Status> {
         let (key, _) = opened(request, |request| &request.namespace)?;
-        let first = Export { engine: Arc::clone(self.engine()?), key, next: Next::Header };
+        let engine = Arc::clone(self.engine()?);
+        let shape = engine.shape(&key);
+        let first = Export { engine, key, shape, next: Next::Header };
         let stream =
             futures::stream::try_unfold(first, async |export| export.step().await.map_err(Into::into));
         Ok(Response::new(Box::pin(stream)))
@@ -155,12 +163,47 @@ impl MemoryAdminService for Admin {
         let report = self.engine()?.audit(&key, examples).await.map_err(Fault::from)?;
         Ok(Response::new(convert::forgettings::audited(&report)))
     }
+
+    async fn reembed(
+        &self,
+        request: Request<wire::ReembedRequest>,
+    ) -> Result<Response<wire::ReembedResponse>, Status> {
+        let caller = Caller::of(&request);
+        caller.require(Role::Admin)?;
+        let (key, embedder, dimensions) = convert::reembed::aim(caller.tenant, request.into_inner())?;
+        let stands = self.engine()?.reembed(key, embedder, dimensions).await.map_err(Fault::from)?;
+        let reembedding = Some(convert::reembed::reembedding(stands));
+        Ok(Response::new(wire::ReembedResponse { reembedding }))
+    }
+
+    async fn get_reembedding(
+        &self,
+        request: Request<wire::GetReembeddingRequest>,
+    ) -> Result<Response<wire::GetReembeddingResponse>, Status> {
+        let (key, _) = opened(request, |request| &request.namespace)?;
+        let stands = self.engine()?.reembedding(&key).await.map_err(Fault::from)?;
+        let reembedding = Some(convert::reembed::reembedding(stands));
+        Ok(Response::new(wire::GetReembeddingResponse { reembedding }))
+    }
+
+    async fn cancel_reembedding(
+        &self,
+        request: Request<wire::CancelReembeddingRequest>,
+    ) -> Result<Response<wire::CancelReembeddingResponse>, Status> {
+        Caller::of(&request).require(Role::Admin)?;
+        let (key, _) = opened(request, |request| &request.namespace)?;
+        let stands = self.engine()?.cancel_reembedding(key).await.map_err(Fault::from)?;
+        let reembedding = Some(convert::reembed::reembedding(stands));
+        Ok(Response::new(wire::CancelReembeddingResponse { reembedding }))
+    }
 }
 
 /// An export on its way.
 struct Export {
     engine: Arc<Engine>,
     key: SpaceKey,
+    /// What the header says.
+    shape: Shape,
     next: Next,
 }
 
@@ -179,14 +222,14 @@ impl Export {
             Next::End => return Ok(None),
             Next::Header => {
                 self.next = Next::Page(0);
-                convert::lines::header(&self.engine.shape(&self.key)).map_err(unwritten)?
+                convert::lines::header(&self.shape).map_err(unwritten)?
             }
             Next::Page(after) => {
-                let page = self.engine.page(&self.key, after).await.map_err(Fault::from)?;
+                let page = self.engine.page(&self.key, &self.shape, after).await.map_err(Fault::from)?;
                 self.next = page.after.map_or(Next::End, Next::Page);
                 let mut lines = Vec::new();
-                for record in &page.records {
-                    let memory = convert::memory(&record.memory, Some(&record.embedding));
+                for (memory, vector) in &page.found {
+                    let memory = convert::memory(memory, Some(vector));
                     lines.append(&mut convert::lines::line(memory).map_err(unwritten)?);
                 }
                 lines

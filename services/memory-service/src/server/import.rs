@@ -10,9 +10,9 @@ use crate::{
     config::Limits,
     convert::{self, BATCH},
     engine::Engine,
-    hygiene::settle::Duplicates,
+    error::Error,
     memory::Draft,
-    shape::SpaceKey,
+    shape::{Shape, SpaceKey},
 };
 
 /// Longest line.
@@ -51,6 +51,8 @@ struct Import {
     engine: Arc<Engine>,
     key: SpaceKey,
     limits: Limits,
+    /// What the vectors of the lines are.
+    shape: Option<Shape>,
     /// What came of a line whose end has not come yet.
     rest: Vec<u8>,
     /// The number of the line.
@@ -63,7 +65,17 @@ struct Import {
 impl Import {
     fn new(engine: Arc<Engine>, key: SpaceKey, limits: Limits) -> Self {
         let done = wire::ImportMemoriesResponse::default();
-        Self { engine, key, limits, rest: Vec::new(), number: 0, drafts: Vec::new(), bytes: 0, done }
+        Self {
+            engine,
+            key,
+            limits,
+            shape: None,
+            rest: Vec::new(),
+            number: 0,
+            drafts: Vec::new(),
+            bytes: 0,
+            done,
+        }
     }
 
     async fn take(&mut self, bytes: &[u8]) -> Result<(), Fault> {
@@ -98,6 +110,7 @@ impl Import {
         if self.number == 1 {
             let shape = convert::lines::shape(line).map_err(|what| self.wrong(&what))?;
             self.limits.dimensions = shape.dimensions;
+            self.shape = Some(shape.clone());
             return Ok(self.engine.admit(&self.key, shape).await?);
         }
         if line.trim_ascii().is_empty() {
@@ -119,9 +132,15 @@ impl Import {
         if drafts.is_empty() {
             return Ok(());
         }
-        // What was exported beside each other comes back so.
-        let keep = Some(Duplicates::Keep);
-        let done = self.engine.remember(self.key.clone(), drafts, keep).await?;
+        // The first line says it.
+        let shape = self.shape.clone().unwrap_or_else(|| self.engine.shape(&self.key));
+        let done = match self.engine.import(self.key.clone(), drafts, shape.clone()).await {
+            Err(Error::Reembedded) => {
+                let (given, ours) = (shape.to_string(), self.engine.shape(&self.key).to_string());
+                return Err(Error::Mixed { given, ours }.into());
+            }
+            done => done?,
+        };
         self.done.memories += done.ids.len() as u64;
         self.done.replaced += u64::from(done.replaced);
         Ok(())

@@ -63,6 +63,10 @@ impl<'a> Reader<'a> {
         (0..self.count()?).map(|_| self.text()).collect()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn end(&self) -> Result<(), Corrupt> {
         if self.0.is_empty() { Ok(()) } else { Err(Corrupt::Length) }
     }

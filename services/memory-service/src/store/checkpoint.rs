@@ -17,7 +17,7 @@ use std::{
 use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 
 use super::{
-    Store, bytes, failed, snapshot,
+    Store, bytes, failed, reembeddings, snapshot,
     tables::{CHECKPOINTS, REMOVED, SpaceRow},
     write::Refused,
 };
@@ -70,6 +70,8 @@ pub(crate) struct Parts<'w>(&'w mut dyn Write);
 pub(crate) struct Mark {
     /// The number of the space.
     pub(crate) space: u32,
+    /// The set that the vectors it is made of lie in.
+    pub(crate) vectors: u32,
     /// The last write that it holds.
     pub(crate) generation: u64,
     /// The number of the last memory that it holds.
@@ -78,13 +80,15 @@ pub(crate) struct Mark {
 
 impl Mark {
     fn encode(self) -> Vec<u8> {
-        [&self.space.to_le_bytes()[..], &self.generation.to_le_bytes(), &self.last.to_le_bytes()].concat()
+        // A set has one space, and lies under its number as long as the space was never re-embedded.
+        [&self.vectors.to_le_bytes()[..], &self.generation.to_le_bytes(), &self.last.to_le_bytes()].concat()
     }
 
-    fn decode(name: &str, bytes: &[u8]) -> Option<Self> {
+    fn decode(space: &SpaceRow, name: &str, bytes: &[u8]) -> Option<Self> {
         let mut reader = bytes::Reader(bytes);
-        let (space, generation, last) = (reader.count().ok()?, reader.long().ok()?, reader.long().ok()?);
-        (name == MARK && reader.end().is_ok()).then_some(Self { space, generation, last })
+        let (vectors, generation, last) = (reader.count().ok()?, reader.long().ok()?, reader.long().ok()?);
+        let is_whole = name == MARK && reader.end().is_ok();
+        is_whole.then_some(Self { space: space.number, vectors, generation, last })
     }
 }
 
@@ -184,10 +188,10 @@ pub(super) fn read<I: FromParts>(store: &Path, space: &SpaceRow, noted: (u128, u
     }
     let path = file(&folder(store), space.number, noted.0);
     let why = match open::<I>(&path, space) {
-        Ok(Some((image, mark))) if mark.generation == noted.1 && mark.space == space.number => {
+        Ok(Some((image, mark))) if mark.generation == noted.1 && mark.vectors == space.vectors => {
             return Some((image, mark));
         }
-        Ok(_) => "it is of another space, another form or another moment".to_owned(),
+        Ok(_) => "it is of other vectors, another form or another moment".to_owned(),
         Err(error) => error.to_string(),
     };
     tracing::warn!(file = %path.display(), why, "a checkpoint is passed over: its space is made from every row");
@@ -210,11 +214,11 @@ pub(super) fn named(space: u32, name: u128) -> String {
     format!("{space}-{name:032x}")
 }
 
-fn folder(store: &Path) -> PathBuf {
+pub(super) fn folder(store: &Path) -> PathBuf {
     store.with_file_name(FOLDER)
 }
 
-fn file(folder: &Path, space: u32, name: u128) -> PathBuf {
+pub(super) fn file(folder: &Path, space: u32, name: u128) -> PathBuf {
     folder.join(named(space, name))
 }
 
@@ -243,7 +247,7 @@ fn open<I: FromParts>(path: &Path, space: &SpaceRow) -> io::Result<Option<(I, Ma
     if array(&mut from)? != MAGIC {
         return Ok(None);
     }
-    let Some(mark) = part(&mut from)?.and_then(|(name, bytes)| Mark::decode(&name, &bytes)) else {
+    let Some(mark) = part(&mut from)?.and_then(|(name, bytes)| Mark::decode(space, &name, &bytes)) else {
         return Ok(None);
     };
     let mut ended = false;
@@ -292,6 +296,10 @@ fn note(write: &WriteTransaction, mark: Mark, name: u128) -> Result<u128, Refuse
     let mut checkpoints = write.open_table(CHECKPOINTS)?;
     let before =
         checkpoints.insert(mark.space, (name, mark.generation))?.map_or(0, |before| before.value().0);
+    if reembeddings::runs(write, mark.space)? {
+        // Its index may be of a moment before.
+        return Ok(before);
+    }
     let mut removed = write.open_table(REMOVED)?;
     removed.retain_in((mark.space, 0)..=(mark.space, u64::MAX), |_, by| by > mark.generation)?;
     Ok(before)

@@ -15,12 +15,15 @@ use super::{
     write::{Refused, find, make, put},
 };
 use crate::{
-    memory::{Memory, Record},
+    memory::Memory,
     shape::{Metric, Shape, SpaceKey},
 };
 
 const MEMORIES: TableDefinition<'_, (&[u8], &[u8]), &[u8]> = TableDefinition::new("memories");
 const GENERATIONS: TableDefinition<'_, &[u8], u64> = TableDefinition::new("generations");
+
+/// A memory with its vector.
+type Read = (Memory, Vec<f32>);
 
 /// Rows that are moved in one commit.
 const AT_ONCE: usize = 2_000;
@@ -35,7 +38,7 @@ pub(super) fn is_here(write: &WriteTransaction) -> Result<bool, Refused> {
 pub(super) fn migrate(write: &WriteTransaction) -> Result<u64, Refused> {
     let mut memories = write.open_table(MEMORIES)?;
     let shape = maker(write)?;
-    let mut batch: BTreeMap<String, Vec<Record>> = BTreeMap::new();
+    let mut batch: BTreeMap<String, Vec<Read>> = BTreeMap::new();
     let mut damaged = write.open_table(DAMAGED)?;
     for entry in memories.extract_if(|_, _| true)?.take(AT_ONCE) {
         let (key, row) = entry?;
@@ -89,7 +92,7 @@ fn carry_over(write: &WriteTransaction, shape: &Shape) -> Result<(), Refused> {
     Ok(())
 }
 
-fn add(write: &WriteTransaction, key: &SpaceKey, shape: &Shape, records: &[Record]) -> Result<(), Refused> {
+fn add(write: &WriteTransaction, key: &SpaceKey, shape: &Shape, records: &[Read]) -> Result<(), Refused> {
     let mut space = match find(write, key)? {
         Some(space) => space,
         // A write made both, so only a damaged row of generations leads here.
@@ -97,24 +100,25 @@ fn add(write: &WriteTransaction, key: &SpaceKey, shape: &Shape, records: &[Recor
     };
     let (mut ids, mut rows) = (write.open_table(IDS)?, write.open_table(RECORDS)?);
     let mut vectors = write.open_table(VECTORS)?;
-    for record in records {
+    for (memory, vector) in records {
         let place = (space.number, space.next);
         space.next += 1;
-        ids.insert((space.number, record.memory.id.as_bytes()), place.1)?;
-        rows.insert(place, Row::memory(&record.memory).under(place))?;
-        vectors.insert(place, Row::vector(&record.embedding).under(place))?;
+        ids.insert((space.number, memory.id.as_bytes()), place.1)?;
+        rows.insert(place, Row::memory(memory).under(place))?;
+        let place = (space.vectors, place.1);
+        vectors.insert(place, Row::vector(vector).under(place))?;
     }
     put(write, key, &space)
 }
 
-fn read(tenant: &[u8], id: &[u8], row: &[u8], shape: &Shape) -> Result<(String, Record), Corrupt> {
+fn read(tenant: &[u8], id: &[u8], row: &[u8], shape: &Shape) -> Result<(String, Read), Corrupt> {
     let text = |bytes| str::from_utf8(bytes).map_err(|_| Corrupt::Text);
     let (tenant, id) = (text(tenant)?, text(id)?);
     Ok((tenant.to_owned(), decode(tenant, id, row, shape.dimensions)?))
 }
 
 /// Decodes a row of version 1, which ends with the metadata, or 2.
-fn decode(tenant: &str, id: &str, bytes: &[u8], dimensions: usize) -> Result<Record, Corrupt> {
+fn decode(tenant: &str, id: &str, bytes: &[u8], dimensions: usize) -> Result<Read, Corrupt> {
     let (version, rest) = bytes.split_first().ok_or(Corrupt::Length)?;
     if !(1..=2).contains(version) {
         return Err(Corrupt::Version);
@@ -134,5 +138,5 @@ fn decode(tenant: &str, id: &str, bytes: &[u8], dimensions: usize) -> Result<Rec
         return Err(Corrupt::Dimensions);
     }
     let embedding = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
-    Ok(Record { memory: memory.into(), embedding })
+    Ok((memory, embedding))
 }

@@ -78,30 +78,30 @@ impl Rows {
         })
     }
 
-    /// Hands over the memories of `space` after number `after`, in the order of their numbers, each with its vector. Rows that
-    /// cannot be read are noted and left out.
+    /// Hands over the memories of `space` after number `after` and up to `last`, in the order of their numbers, each with its vector. Rows
+    /// that cannot be read are noted and left out.
     pub(super) fn each(
         &self,
         space: &SpaceRow,
-        after: u64,
+        (after, last): (u64, u64),
         losses: &mut Losses,
         mut each: impl FnMut(u64, Memory, &[f32]) -> ControlFlow<()>,
     ) -> Result<(), Refused> {
-        let number = space.number;
-        let Some(first) = after.checked_add(1) else { return Ok(()) };
-        let range = (number, first)..=(number, u64::MAX);
-        let mut vectors = self.vectors.range(range.clone())?;
+        let (number, set) = (space.number, space.vectors);
+        let Some(first) = after.checked_add(1).filter(|first| *first <= last) else { return Ok(()) };
+        let mut vectors = self.vectors.range((set, first)..=(set, last))?;
         let mut vector = vec![0.0; space.shape.dimensions];
         let mut next = vectors.next().transpose()?;
-        for entry in self.records.range(range)? {
+        for entry in self.records.range((number, first)..=(number, last))? {
             let (key, row) = entry?;
             let key = key.value();
-            // A vector without a memory is one that was forgotten and can still come back.
-            while next.as_ref().is_some_and(|(at, _)| at.value() < key) {
+            let place = (set, key.1);
+            // No vector is without its memory, but in a file that is damaged.
+            while next.as_ref().is_some_and(|(at, _)| at.value() < place) {
                 next = vectors.next().transpose()?;
             }
             let decoded = match &next {
-                Some((at, bytes)) if at.value() == key => record::vector(key, bytes.value(), &mut vector),
+                Some((at, bytes)) if at.value() == place => record::vector(place, bytes.value(), &mut vector),
                 _ => Err(Corrupt::Dimensions),
             };
             match decoded.and_then(|()| record::memory(key, row.value())) {
@@ -149,7 +149,7 @@ impl Rows {
         Ok(row.map(|row| record::memory(key, row.value())).transpose()?)
     }
 
-    /// Reads a vector into `vector`; returns whether it is there.
+    /// Reads the vector of a set and a number into `vector`; returns whether it is there.
     pub(super) fn vector(&self, key: record::Key, vector: &mut [f32]) -> Result<bool, Refused> {
         let row = self.vectors.get(key)?;
         Ok(row.map(|row| record::vector(key, row.value(), vector)).transpose()?.is_some())
@@ -172,15 +172,24 @@ impl Rows {
     }
 }
 
-/// The vectors of one space, read from the store by their numbers.
+/// Where the rows of a space lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Site {
+    /// The number of the space.
+    pub(crate) space: u32,
+    /// The set that its vectors lie in.
+    pub(crate) vectors: u32,
+    /// Values of its vectors.
+    pub(crate) dimensions: usize,
+}
+
+/// The memories and vectors of one space, read from the store by their numbers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stored<'s> {
     /// The store.
     pub(crate) store: &'s Store,
-    /// The number of the space.
-    pub(crate) space: u32,
-    /// Values of its vectors.
-    pub(crate) dimensions: usize,
+    /// Where they lie.
+    pub(crate) site: Site,
 }
 
 impl Stored<'_> {
@@ -188,12 +197,12 @@ impl Stored<'_> {
     fn each(
         &self,
         seqs: &[u64],
-        mut each: impl FnMut(&Rows, usize, record::Key) -> Result<Option<()>, Refused>,
+        mut each: impl FnMut(&Rows, usize, u64) -> Result<Option<()>, Refused>,
     ) -> Result<(), Unread> {
         let read = |read: &ReadTransaction| {
             let rows = Rows::open(read)?;
             for (place, seq) in seqs.iter().enumerate() {
-                match each(&rows, place, (self.space, *seq)) {
+                match each(&rows, place, *seq) {
                     Ok(Some(())) => {}
                     Ok(None) => return Ok(Err(Unread::Gone(*seq))),
                     Err(Refused::Corrupt(_)) => return Ok(Err(Unread::Damaged(*seq))),
@@ -208,9 +217,9 @@ impl Stored<'_> {
 
 impl Vectors for Stored<'_> {
     fn read(&self, seqs: &[u64], each: &mut dyn FnMut(usize, &[f32])) -> Result<(), Unread> {
-        let mut vector = vec![0.0; self.dimensions];
-        self.each(seqs, |rows, place, key| {
-            let is_there = rows.vector(key, &mut vector)?;
+        let mut vector = vec![0.0; self.site.dimensions];
+        self.each(seqs, |rows, place, seq| {
+            let is_there = rows.vector((self.site.vectors, seq), &mut vector)?;
             Ok(is_there.then(|| each(place, &vector)))
         })
     }
@@ -219,8 +228,8 @@ impl Vectors for Stored<'_> {
 impl Contents for Stored<'_> {
     fn memories(&self, seqs: &[u64]) -> Result<Vec<Arc<Memory>>, Unread> {
         let mut memories = Vec::with_capacity(seqs.len());
-        self.each(seqs, |rows, _, key| {
-            let memory = self.store.cached(rows, key)?;
+        self.each(seqs, |rows, _, seq| {
+            let memory = self.store.cached(rows, (self.site.space, seq))?;
             Ok(memory.map(|memory| memories.push(memory)))
         })?;
         Ok(memories)

@@ -25,7 +25,8 @@ pub(crate) enum Merged {
 }
 
 impl Store {
-    /// Writes `merge` to the space of `key`, which is made of `shape` if it is missing, and returns once it is on disk.
+    /// Writes `merge`, whose vectors are of `shape`, to the space of `key`, which is made of it if it is missing, and returns once it is on
+    /// disk.
     ///
     /// # Errors
     /// Those of [`Store::commit`]; nothing was written then.
@@ -70,7 +71,7 @@ fn apply(
 
 /// Returns whether every memory that is merged is still the one that was looked at.
 fn is_there(write: &WriteTransaction, space: &SpaceRow, merge: &Merge) -> Result<bool, Refused> {
-    let tables = Tables::open(write, space.number)?;
+    let tables = Tables::open(write, space)?;
     for join in &merge.joins {
         let (Some(older), Some(put)) = (join.older, merge.puts().get(join.at)) else { continue };
         let id = (space.number, put.memory.id.as_bytes());
@@ -89,7 +90,7 @@ fn keep(
     merge: &Merge,
     parts: &mut write::Rows,
 ) -> Result<u64, Refused> {
-    let tables = Tables::open(write, space.number)?;
+    let tables = Tables::open(write, space)?;
     let (mut log, mut trash) = (write.open_table(FORGETTINGS)?, write.open_table(TRASH)?);
     let number = next(&log, space.number)?;
     let (mut rows, mut memories) = (parts.iter_mut(), 0);
@@ -99,7 +100,9 @@ fn keep(
         memories += join.parts.len() as u64 + u64::from(join.older.is_some());
         if let Some(older) = join.older.filter(|_| !merge.window.is_zero()) {
             let place = (space.number, older);
-            if let (Some(memory), Some(vector)) = (tables.records.get(place)?, tables.vectors.get(place)?) {
+            if let Some(memory) = tables.records.get(place)?
+                && let Some(vector) = tables.vectors.get((space.vectors, older))?
+            {
                 trash.insert((space.number, number, older), (memory.value(), vector.value(), onward))?;
             }
         }
@@ -107,7 +110,7 @@ fn keep(
             let place = (space.number, space.next);
             space.next += 1;
             if !merge.window.is_zero() {
-                let kept = (memory.under(place), vector.under(place), onward);
+                let kept = (memory.under(place), vector.under((space.vectors, place.1)), onward);
                 trash.insert((space.number, number, place.1), kept)?;
             }
         }

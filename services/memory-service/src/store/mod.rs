@@ -10,12 +10,14 @@ mod bytes;
 mod checkpoint;
 mod erase;
 mod forgettings;
+mod job;
 mod legacy;
 mod load;
 mod merges;
 mod open;
 mod quarantine;
 mod record;
+mod reembeddings;
 mod snapshot;
 mod tables;
 #[cfg(test)]
@@ -39,11 +41,12 @@ use crate::{
 pub(crate) use bytes::{join, split};
 pub(crate) use checkpoint::{FromParts, Image, Mark, Parts};
 use load::Rows;
-pub(crate) use load::Stored;
+pub(crate) use load::{Site, Stored};
 pub(crate) use merges::Merged;
 pub(crate) use open::FromRows;
 #[cfg(test)]
 pub(crate) use record::tests::full;
+pub(crate) use reembeddings::Changed;
 pub(crate) use snapshot::{Snapshot, tidy as tidy_snapshots};
 pub(crate) use write::Committed;
 use write::Refused;
@@ -62,6 +65,8 @@ pub(crate) struct Options {
     pub(crate) journal: journal::Options,
     /// What the vectors of a tenant's default namespace are.
     pub(crate) shape: Shape,
+    /// What else they may be: another embedder that runs, beside every `hashing-`.
+    pub(crate) other: Option<Shape>,
     /// Most namespaces of a tenant.
     pub(crate) namespaces: u32,
     /// Most decoded memories kept.
@@ -81,11 +86,12 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Writes `change` to the space of `key`, which is made of `shape` if it is missing, and returns once it is on disk.
+    /// Writes `change`, whose vectors are of `shape`, to the space of `key`, which is made of it if it is missing, and returns once it is on
+    /// disk.
     ///
     /// # Errors
-    /// [`Error::Shape`] where vectors of another length are put, [`Error::Namespaces`], [`Error::Store`], or [`Error::NotReady`]
-    /// once the store is closed; nothing was written then.
+    /// [`Error::Reembedded`] where the space is of another shape, [`Error::Dimensions`] where a vector has another length,
+    /// [`Error::Namespaces`], [`Error::Store`], or [`Error::NotReady`] once the store is closed; nothing was written then.
     pub(crate) async fn commit(
         &self,
         key: &SpaceKey,
@@ -134,22 +140,22 @@ impl Store {
         self.journal.commit(write::sweep).await.map_err(failed)
     }
 
-    /// Returns the memory of `id`, with its vector of `dimensions` values. Blocks the thread.
+    /// Returns the memory of `id` with its number and its vector. Blocks the thread.
     ///
     /// # Errors
     /// [`Error::Store`] if it cannot be read.
-    pub(crate) fn get(&self, space: u32, dimensions: usize, id: &str) -> Result<Option<Found>, Error> {
+    pub(crate) fn get(&self, site: Site, id: &str) -> Result<Option<(u64, Found)>, Error> {
         let read = |read: &redb::ReadTransaction| {
             let rows = Rows::open(read)?;
-            let Some(seq) = rows.seq(space, id)? else { return Ok(None) };
-            let Some(memory) = self.cached(&rows, (space, seq))? else {
+            let Some(seq) = rows.seq(site.space, id)? else { return Ok(None) };
+            let Some(memory) = self.cached(&rows, (site.space, seq))? else {
                 return Err(bytes::Corrupt::Length.into());
             };
-            let mut vector = vec![0.0; dimensions];
-            if *memory.id != *id || !rows.vector((space, seq), &mut vector)? {
+            let mut vector = vec![0.0; site.dimensions];
+            if *memory.id != *id || !rows.vector((site.vectors, seq), &mut vector)? {
                 return Err(bytes::Corrupt::Checksum.into());
             }
-            Ok(Some((memory, vector)))
+            Ok(Some((seq, (memory, vector))))
         };
         self.journal.read(read).map_err(failed)
     }
@@ -206,6 +212,10 @@ impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Dimensions(dimensions) => Self::Dimensions(dimensions),
+            Refused::Shape => Self::Reembedded,
+            Refused::NoNamespace => Self::NoNamespace,
+            Refused::NoReembedding => Self::NoReembedding,
+            Refused::Reembedding(by) => Self::Reembedding(by),
             Refused::Exists(shape) => Self::Exists(shape.to_string()),
             Refused::Full => Self::Namespaces,
             Refused::Forgetting(why) => why.into(),

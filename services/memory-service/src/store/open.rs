@@ -15,10 +15,10 @@ use telemetry::Telemetry;
 use super::{
     FILE, FromParts, Mark, Options, Store, accounts, checkpoint, failed, legacy,
     load::{self, Losses, Rows},
-    quarantine, snapshot,
+    quarantine, reembeddings, snapshot,
     tables::{
-        ACCOUNTS, CHECKPOINTS, DAMAGED, DROPPED, FORGETTINGS, FORMAT, FORMAT_NAME, IDS, META, RECORDS,
-        REMOVED, SPACES, SpaceRow, TRASH, VECTORS,
+        ACCOUNTS, CHECKPOINTS, DAMAGED, DROPPED, FORGETTINGS, FORMAT, FORMAT_NAME, IDS, JOBS, META, OLD_SETS,
+        RECORDS, REMOVED, SPACES, SpaceRow, TRASH, VECTORS,
     },
     trash,
     write::Refused,
@@ -62,6 +62,8 @@ pub(crate) struct LoadedSpace<I> {
     pub(crate) number: u32,
     /// What its vectors are.
     pub(crate) shape: Shape,
+    /// The set that they lie in.
+    pub(crate) vectors: u32,
     /// Its readable memories.
     pub(crate) memories: I,
     /// How often they were recalled and said.
@@ -160,8 +162,8 @@ async fn read_all<I: FromRows + Send + 'static>(
     if format {
         migrate(journal).await?;
     }
-    let (reading, shape) = (journal.clone(), options.shape.clone());
-    let adopt = move |write: &WriteTransaction| adopt(write, &shape);
+    let (reading, shape, other) = (journal.clone(), options.shape.clone(), options.other.clone());
+    let adopt = move |write: &WriteTransaction| adopt(write, &shape, other.as_ref());
     journal.commit(adopt).await.map_err(of_journal)?.map_err(Refusal::Other)?;
     let path = options.folder.join(FILE);
     let read = move || reading.read(|read| all(read, &path)).map_err(of_journal);
@@ -182,13 +184,17 @@ pub(super) fn prepare(write: &WriteTransaction) -> Result<Result<bool, u32>, Ref
     write.open_table(FORGETTINGS)?;
     write.open_table(TRASH)?;
     write.open_table(ACCOUNTS)?;
+    // Two that came with layout 3, as did what the row of a space says of its sets of vectors.
+    write.open_table(JOBS)?;
+    write.open_table(OLD_SETS)?;
     let mut meta = write.open_table(META)?;
     let format = meta.get(FORMAT_NAME)?.and_then(|format| format.value().parse().ok());
     match format {
         Some(format) if format > FORMAT => Ok(Err(format)),
-        Some(_) => Ok(Ok(false)),
+        Some(FORMAT) => Ok(Ok(false)),
         None if legacy::is_here(write)? => Ok(Ok(true)),
-        None => {
+        // The rows of layout 2 are read as they are.
+        Some(_) | None => {
             meta.insert(FORMAT_NAME, FORMAT.to_string().as_str())?;
             Ok(Ok(false))
         }
@@ -202,8 +208,13 @@ async fn migrate(journal: &Journal) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Checks that the vectors of default namespaces are of `shape`; one without memories takes it on.
-fn adopt(write: &WriteTransaction, shape: &Shape) -> Result<Result<(), Error>, Refused> {
+/// Checks that somebody here makes the vectors of default namespaces: who makes those of `shape`, the `other`, or hashing. One without
+/// memories takes `shape` on.
+fn adopt(
+    write: &WriteTransaction,
+    shape: &Shape,
+    other: Option<&Shape>,
+) -> Result<Result<(), Error>, Refused> {
     let (mut spaces, records) = (write.open_table(SPACES)?, write.open_table(RECORDS)?);
     let mut empty = Vec::new();
     for entry in spaces.iter()? {
@@ -212,12 +223,16 @@ fn adopt(write: &WriteTransaction, shape: &Shape) -> Result<Result<(), Error>, R
         let row = SpaceRow::decode(row.value())?;
         if let (true, Err(error)) = (namespace.is_empty(), row.fits(shape)) {
             if records.range((row.number, 0)..=(row.number, u64::MAX))?.next().is_some() {
+                if row.shape.is_hashing() || other.is_some_and(|other| row.fits(other).is_ok()) {
+                    continue;
+                }
                 return Ok(Err(error));
             }
             empty.push((tenant.to_vec(), SpaceRow { shape: shape.clone(), ..row }));
         }
     }
-    for (tenant, row) in empty {
+    for (tenant, mut row) in empty {
+        reembeddings::abandon(write, &mut row)?;
         // What was forgotten has vectors of the other maker: it cannot come back.
         trash::end_all(write, row.number)?;
         spaces.insert((tenant.as_slice(), &[][..]), row.encode().as_slice())?;
@@ -234,25 +249,40 @@ fn all<I: FromRows>(read: &ReadTransaction, path: &Path) -> Result<Loaded<I>, Re
         let noted = checkpoints.get(row.number)?.map(|noted| noted.value());
         let from = noted.and_then(|noted| checkpoint::read::<I>(path, &row, noted));
         named.extend(noted.map(|(name, _)| checkpoint::named(row.number, name)));
-        let (mut memories, mark) =
-            from.map_or_else(|| (I::bare(&row.shape), None), |(memories, mark)| (memories, Some(mark)));
-        if let Some(mark) = mark {
-            let mut gone = Vec::new();
-            rows.removed(row.number, mark.generation, |seq| gone.push(seq))?;
-            if !gone.is_empty() {
-                memories.leave_out(gone);
-            }
-        }
-        rows.each(&row, mark.map_or(0, |mark| mark.last), &mut losses, |seq, memory, vector| {
-            memories.put(seq, &memory, vector);
-            ControlFlow::Continue(())
-        })?;
-        memories.reached(row.generation);
+        let mark = from.as_ref().map(|(_, mark)| *mark);
+        let memories = catch_up(&rows, &row, from, u64::MAX, &mut losses)?;
         let accounts = Accounts::new(accounts::saved(read, row.number)?);
-        spaces.push(LoadedSpace { key, number: row.number, shape: row.shape, memories, accounts, mark });
+        let SpaceRow { number, shape, vectors, .. } = row;
+        spaces.push(LoadedSpace { key, number, shape, vectors, memories, accounts, mark });
     }
     checkpoint::tidy(path, |file| named.iter().any(|name| name == file));
     Ok(Loaded { spaces, corrupt: losses.count(), quarantined: Vec::new() })
+}
+
+/// Brings what is known of a space as of a moment before, or nothing, to what its rows say: what was removed since is left out, and the
+/// memories after the last one that is known are added, up to number `upto`.
+pub(super) fn catch_up<I: FromRows>(
+    rows: &Rows,
+    space: &SpaceRow,
+    from: Option<(I, Mark)>,
+    upto: u64,
+    losses: &mut Losses,
+) -> Result<I, Refused> {
+    let (mut memories, mark) =
+        from.map_or_else(|| (I::bare(&space.shape), None), |(memories, mark)| (memories, Some(mark)));
+    if let Some(mark) = mark {
+        let mut gone = Vec::new();
+        rows.removed(space.number, mark.generation, |seq| gone.push(seq))?;
+        if !gone.is_empty() {
+            memories.leave_out(gone);
+        }
+    }
+    rows.each(space, (mark.map_or(0, |mark| mark.last), upto), losses, |seq, memory, vector| {
+        memories.put(seq, &memory, vector);
+        ControlFlow::Continue(())
+    })?;
+    memories.reached(space.generation);
+    Ok(memories)
 }
 
 impl SpaceRow {

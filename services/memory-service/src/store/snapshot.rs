@@ -15,7 +15,8 @@ use redb::{
 use super::{
     Store, erase, failed, load,
     tables::{
-        ACCOUNTS, CHECKPOINTS, DAMAGED, FORGETTINGS, IDS, META, RECORDS, REMOVED, SPACES, TRASH, VECTORS,
+        ACCOUNTS, CHECKPOINTS, DAMAGED, FORGETTINGS, IDS, JOBS, META, OLD_SETS, RECORDS, REMOVED, SPACES,
+        TRASH, VECTORS,
     },
     write::Refused,
 };
@@ -125,13 +126,22 @@ fn copy_to(read: &ReadTransaction, to: &Path) -> Result<u64, Refused> {
 
 /// Copies the tables, without the rows of dropped spaces.
 pub(super) fn copy(read: &ReadTransaction, write: &WriteTransaction) -> Result<(), Refused> {
-    let spaces: HashSet<u32> = load::spaces(read)?.iter().map(|(_, space)| space.number).collect();
+    let rows = load::spaces(read)?;
+    let spaces: HashSet<u32> = rows.iter().map(|(_, space)| space.number).collect();
+    let mut sets: HashSet<u32> =
+        rows.iter().flat_map(|(_, space)| [Some(space.vectors), space.coming]).flatten().collect();
+    // A recall may be at one that nobody begins with any more.
+    for entry in read.open_table(OLD_SETS)?.iter()? {
+        sets.insert(entry?.0.value());
+    }
     table(read, write, META, |_| true)?;
     table(read, write, SPACES, |_| true)?;
     table(read, write, DAMAGED, |_| true)?;
     table(read, write, IDS, |(space, _)| spaces.contains(&space))?;
     table(read, write, RECORDS, |(space, _)| spaces.contains(&space))?;
-    table(read, write, VECTORS, |(space, _)| spaces.contains(&space))?;
+    table(read, write, VECTORS, |(set, _)| sets.contains(&set))?;
+    table(read, write, JOBS, |space| spaces.contains(&space))?;
+    table(read, write, OLD_SETS, |_| true)?;
     table(read, write, REMOVED, |(space, _)| spaces.contains(&space))?;
     table(read, write, CHECKPOINTS, |space| spaces.contains(&space))?;
     table(read, write, FORGETTINGS, |(space, _)| spaces.contains(&space))?;

@@ -6,10 +6,10 @@ use super::bytes::{Corrupt, Reader, checksum, write_count, write_text};
 use crate::shape::{Metric, Shape};
 
 /// The layout of the tables; written under [`FORMAT_NAME`]. A later one gets the next number and begins with a migration.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 /// Where [`META`] has the layout.
 pub(super) const FORMAT_NAME: &str = "format";
-/// Where [`META`] has the number that the next space gets.
+/// Where [`META`] has the number that the next space, or the next set of vectors, gets.
 pub(super) const NEXT_SPACE: &str = "next_space";
 
 // Names are bytes and not text: redb panics on a text key that a disk fault turned into something else.
@@ -21,7 +21,7 @@ pub(super) const SPACES: TableDefinition<'_, (&[u8], &[u8]), &[u8]> = TableDefin
 pub(super) const IDS: TableDefinition<'_, (u32, &[u8]), u64> = TableDefinition::new("ids");
 /// Space and number to a memory.
 pub(super) const RECORDS: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("records");
-/// Space and number to a vector.
+/// Set and number of a memory to a vector.
 pub(super) const VECTORS: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("vectors");
 /// Space and number of what was removed to the generation that did it: what a checkpoint of before has to leave out.
 pub(super) const REMOVED: TableDefinition<'_, (u32, u64), u64> = TableDefinition::new("removed");
@@ -36,6 +36,10 @@ pub(super) const TRASH: TableDefinition<'_, (u32, u64, u64), Kept> = TableDefini
 /// Space and number of a memory to how often it was recalled and said, and the second since 1970 of the last recall.
 pub(super) const ACCOUNTS: TableDefinition<'_, (u32, u64), (u32, u32, Option<u64>)> =
     TableDefinition::new("accounts");
+/// Space to its re-embedding: the one that runs, or the last one.
+pub(super) const JOBS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("jobs");
+/// Sets that nobody reads any more and whose vectors are still to be removed, to their spaces.
+pub(super) const OLD_SETS: TableDefinition<'_, u32, u32> = TableDefinition::new("old_sets");
 /// Tenant and id to a row of an older layout that could not be read.
 pub(super) const DAMAGED: TableDefinition<'_, (&[u8], &[u8]), &[u8]> = TableDefinition::new("damaged");
 
@@ -53,6 +57,10 @@ pub(crate) struct SpaceRow {
     pub(crate) next: u64,
     /// What its vectors are.
     pub(crate) shape: Shape,
+    /// The set that its vectors lie in: its own number until it is re-embedded, then one that no other space or set ever had.
+    pub(crate) vectors: u32,
+    /// The set of the re-embedding that runs.
+    pub(crate) coming: Option<u32>,
 }
 
 impl SpaceRow {
@@ -64,6 +72,9 @@ impl SpaceRow {
         write_count(&mut bytes, self.shape.dimensions);
         bytes.push(number(self.shape.metric));
         write_text(&mut bytes, &self.shape.embedder);
+        write_count(&mut bytes, self.vectors as usize);
+        bytes.push(self.coming.is_some().into());
+        self.coming.into_iter().for_each(|set| write_count(&mut bytes, set as usize));
         let sum = checksum(&[&bytes[8..]]);
         bytes[..8].copy_from_slice(&sum.to_le_bytes());
         bytes
@@ -80,8 +91,14 @@ impl SpaceRow {
         let [metric] = reader.array()?;
         let metric = numbered(metric).ok_or(Corrupt::Version)?;
         let embedder = reader.text()?;
+        // Layout 2 had one set a space, and ended here.
+        let (mut vectors, mut coming) = (number, None);
+        if !reader.is_empty() {
+            vectors = reader.count()?;
+            coming = if reader.flag()? { Some(reader.count()?) } else { None };
+        }
         reader.end()?;
-        Ok(Self { number, generation, next, shape: Shape { embedder, dimensions, metric } })
+        Ok(Self { number, generation, next, shape: Shape { embedder, dimensions, metric }, vectors, coming })
     }
 }
 
@@ -101,19 +118,38 @@ fn numbered(wanted: u8) -> Option<Metric> {
 
 #[cfg(test)]
 mod tests {
-    use super::SpaceRow;
+    use super::{SpaceRow, checksum};
     use crate::shape::{Metric, Shape};
 
     #[test]
     fn the_row_of_a_space_comes_back_and_a_changed_byte_is_noticed() {
         let shape = Shape { embedder: "hashing-3".into(), dimensions: 3, metric: Metric::Dot };
-        let row = SpaceRow { number: 4, generation: 5, next: u64::MAX, shape };
-        let bytes = row.encode();
-        assert_eq!(SpaceRow::decode(&bytes), Ok(row));
-        for place in 0..bytes.len() {
-            let mut changed = bytes.clone();
-            changed[place] ^= 1;
-            assert!(SpaceRow::decode(&changed).is_err(), "byte {place}");
+        let row = SpaceRow { number: 4, generation: 5, next: u64::MAX, shape, vectors: 6, coming: None };
+        for row in [SpaceRow { coming: Some(7), ..row.clone() }, row] {
+            let bytes = row.encode();
+            assert_eq!(SpaceRow::decode(&bytes), Ok(row));
+            for place in 0..bytes.len() {
+                let mut changed = bytes.clone();
+                changed[place] ^= 1;
+                assert!(SpaceRow::decode(&changed).is_err(), "byte {place}");
+            }
         }
+    }
+
+    #[test]
+    fn a_row_of_layout_2_has_its_vectors_under_its_own_number() {
+        // As the code of then wrote it. Frozen.
+        let mut body = Vec::new();
+        body.extend(4_u32.to_le_bytes());
+        body.extend(5_u64.to_le_bytes());
+        body.extend(6_u64.to_le_bytes());
+        body.extend(16_u32.to_le_bytes());
+        body.push(0);
+        body.extend(10_u32.to_le_bytes());
+        body.extend(b"hashing-16");
+        let row = [&checksum(&[&body]).to_le_bytes()[..], &body].concat();
+        let shape = Shape { embedder: "hashing-16".into(), dimensions: 16, metric: Metric::Cosine };
+        let expected = SpaceRow { number: 4, generation: 5, next: 6, shape, vectors: 4, coming: None };
+        assert_eq!(SpaceRow::decode(&row), Ok(expected));
     }
 }

@@ -5,6 +5,7 @@ mod copies;
 mod damage;
 mod merges;
 mod migration;
+mod reembeddings;
 mod trash;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -15,7 +16,7 @@ use telemetry::Telemetry;
 
 use super::{
     Committed, Options, Store,
-    load::Stored,
+    load::{Site, Stored},
     open::{Loaded, LoadedSpace},
     tables::{DROPPED, IDS, RECORDS, REMOVED, VECTORS},
 };
@@ -44,9 +45,18 @@ fn key(tenant: &str) -> SpaceKey {
     SpaceKey::new(tenant, "")
 }
 
+/// Where the rows of a space lie whose vectors have two values and were never made anew.
+fn site(space: u32) -> Site {
+    Site { space, vectors: space, dimensions: 2 }
+}
+
+fn site_of(space: &LoadedSpace<Index>) -> Site {
+    Site { space: space.number, vectors: space.vectors, dimensions: space.shape.dimensions }
+}
+
 async fn open_as(folder: &Path, shape: &Shape) -> Result<(Store, Loaded<Index>), Error> {
     let config = Config { memory_dir: folder.to_owned(), memory_namespaces: 3, ..Config::defaults() };
-    let options = Options { cached_for: Duration::from_secs(60), ..config.store(shape) };
+    let options = Options { cached_for: Duration::from_secs(60), ..config.store(shape, None) };
     Store::open(&options, &Clock::system(), &Telemetry::silent("memory-service")).await
 }
 
@@ -77,7 +87,7 @@ fn space<'l>(loaded: &'l Loaded<Index>, tenant: &str) -> &'l LoadedSpace<Index> 
 fn ids(store: &Store, loaded: &Loaded<Index>, tenant: &str) -> Vec<String> {
     let space = space(loaded, tenant);
     let found = memories(&space.memories, &crate::query::Filter::default(), std::time::UNIX_EPOCH);
-    let stored = Stored { store, space: space.number, dimensions: space.shape.dimensions };
+    let stored = Stored { store, site: site_of(space) };
     stored.memories(&found).unwrap().iter().map(|memory| memory.id.to_string()).collect()
 }
 
@@ -114,9 +124,9 @@ async fn what_was_committed_is_loaded_and_numbered() {
         (ids(&store, &loaded, "t"), space(&loaded, "t").memories.generation()),
         (vec!["a".to_owned()], 3)
     );
-    let (_, vector) = store.get(first.space, 2, "a").unwrap().unwrap();
+    let (_, (_, vector)) = store.get(site(first.space), "a").unwrap().unwrap();
     assert_eq!(vector, [0.5, 0.5]);
-    assert_eq!(store.get(first.space, 2, "b").unwrap(), None);
+    assert_eq!(store.get(site(first.space), "b").unwrap(), None);
     assert!(store.bytes() > 0);
 }
 
@@ -127,7 +137,7 @@ async fn an_id_twice_in_one_write_leaves_the_later_one() {
     let twice = Change::Put(vec![record("a", &[1.0, 0.0]), record("a", &[0.0, 1.0])]);
     let done = commit(&store, "t", twice).await;
     assert_eq!((done.touched, &seqs(&done)[..]), (1, &[1][..]));
-    assert_eq!(store.get(done.space, 2, "a").unwrap().unwrap().1, [0.0, 1.0]);
+    assert_eq!(store.get(site(done.space), "a").unwrap().unwrap().1.1, [0.0, 1.0]);
     assert_eq!(rows(&store).await, [1, 1, 1, 0]);
 }
 
@@ -136,7 +146,8 @@ async fn what_was_read_once_is_not_served_after_it_changed() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open(folder.path()).await;
     let space = commit(&store, "t", put(&["a"])).await.space;
-    let content = |store: &Store| store.get(space, 2, "a").unwrap().map(|(memory, _)| memory.content.clone());
+    let content =
+        |store: &Store| store.get(site(space), "a").unwrap().map(|(_, (memory, _))| memory.content.clone());
     assert_eq!(content(&store).as_deref(), Some("content"));
     let mut newer = record("a", &[1.0, 0.0]);
     Arc::get_mut(&mut newer.memory).unwrap().content = "newer".into();
@@ -244,7 +255,7 @@ async fn vectors_are_read_by_their_numbers() {
     let (store, _) = open(folder.path()).await;
     let two = Change::Put(vec![record("a", &[1.0, 0.0]), record("b", &[0.0, 2.0])]);
     let space = commit(&store, "t", two).await.space;
-    let stored = Stored { store: &store, space, dimensions: 2 };
+    let stored = Stored { store: &store, site: site(space) };
     let mut read = Vec::new();
     stored.read(&[2, 1], &mut |place, vector| read.push((place, vector.to_vec()))).unwrap();
     assert_eq!(read, [(0, vec![0.0, 2.0]), (1, vec![1.0, 0.0])]);

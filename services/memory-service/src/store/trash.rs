@@ -92,13 +92,14 @@ fn forget(write: &WriteTransaction, key: &SpaceKey, forget: &Forget) -> Result<F
     let space = find(write, key)?;
     let mut done = Forgot { committed: Committed::nothing(space.as_ref()), ids: Vec::new(), number: None };
     let Some(mut space) = space else { return Ok(done) };
-    let mut tables = Tables::open(write, space.number)?;
+    let mut tables = Tables::open(write, &space)?;
     let (mut log, mut trash) = (write.open_table(FORGETTINGS)?, write.open_table(TRASH)?);
     let number = next(&log, space.number)?;
     for (id, seq) in wanted(&tables, space.number, &forget.which)? {
         let place = (space.number, seq);
         if !forget.window.is_zero()
-            && let (Some(memory), Some(vector)) = (tables.records.get(place)?, tables.vectors.get(place)?)
+            && let Some(memory) = tables.records.get(place)?
+            && let Some(vector) = tables.vectors.get((space.vectors, seq))?
         {
             trash.insert((space.number, number, seq), (memory.value(), vector.value(), None))?;
         }
@@ -151,7 +152,7 @@ fn undo(write: &WriteTransaction, key: &SpaceKey, number: u64, now: SystemTime) 
     let entry = entry(&log, space.number, number)?.ok_or(Over::Unknown)?;
     entry.undoable(now)?;
     let (kept, lost) = take(write, &space, number)?;
-    let mut tables = Tables::open(write, space.number)?;
+    let mut tables = Tables::open(write, &space)?;
     let mut leads = HashMap::new();
     for kept in &kept {
         let id = &kept.record.memory.id;
@@ -181,11 +182,14 @@ fn take(write: &WriteTransaction, space: &SpaceRow, number: u64) -> Result<(Vec<
     let all = (space.number, number, 0)..=(space.number, number, u64::MAX);
     for row in trash.extract_from_if(all, |_, _| true)? {
         let (place, row) = row?;
-        let (key, (memory, vector, onward)) = ((space.number, place.value().2), row.value());
+        let seq = place.value().2;
+        let (key, (memory, vector, onward)) = ((space.number, seq), row.value());
         let mut embedding = vec![0.0; space.shape.dimensions];
-        let read = record::vector(key, vector, &mut embedding).and_then(|()| record::memory(key, memory));
+        // Of the set of now: a change of sets ends what was forgotten before it.
+        let read = record::vector((space.vectors, seq), vector, &mut embedding);
+        let read = read.and_then(|()| record::memory(key, memory));
         match read {
-            Ok(memory) => kept.push(Kept { record: Record { memory: Arc::new(memory), embedding }, onward }),
+            Ok(memory) => kept.push(Kept { record: Record::new(memory, embedding), onward }),
             Err(error) => {
                 tracing::warn!(%error, space = key.0, seq = key.1, "a forgotten memory cannot be read and stays forgotten");
                 lost += 1;

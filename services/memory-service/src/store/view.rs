@@ -10,7 +10,12 @@ use super::{
     tables::SpaceRow,
     write::Refused,
 };
-use crate::{backend, error::Error, memory::Memory, shape::SpaceKey};
+use crate::{
+    backend,
+    error::Error,
+    memory::Memory,
+    shape::{Shape, SpaceKey},
+};
 
 /// A space at one moment.
 struct View {
@@ -42,6 +47,10 @@ impl backend::View for View {
         (self.space.number, self.space.generation)
     }
 
+    fn shape(&self) -> &Shape {
+        &self.space.shape
+    }
+
     fn each(&self, after: u64, each: &mut dyn FnMut(u64, Memory) -> ControlFlow<()>) -> Result<(), Error> {
         Ok(self.rows.memories(self.space.number, after, each)?)
     }
@@ -51,7 +60,7 @@ impl backend::View for View {
     }
 
     fn vector(&self, seq: u64) -> Result<Option<Vec<f32>>, Error> {
-        let (key, mut vector) = ((self.space.number, seq), vec![0.0; self.space.shape.dimensions]);
+        let (key, mut vector) = ((self.space.vectors, seq), vec![0.0; self.space.shape.dimensions]);
         Ok(readable(self.rows.vector(key, &mut vector))?.filter(|is_there| *is_there).map(|_| vector))
     }
 }

@@ -9,7 +9,7 @@ use super::{
     erase,
     record::{self, Row},
     tables::{
-        ACCOUNTS, CHECKPOINTS, DROPPED, FORGETTINGS, IDS, META, NEXT_SPACE, RECORDS, REMOVED, SPACES,
+        ACCOUNTS, CHECKPOINTS, DROPPED, FORGETTINGS, IDS, JOBS, META, NEXT_SPACE, RECORDS, REMOVED, SPACES,
         SpaceRow, TRASH, VECTORS,
     },
 };
@@ -20,8 +20,8 @@ use crate::{
     written::Removed,
 };
 
-/// Rows that one commit removes of a dropped space: a writer waits no longer than for these.
-const DROPPED_AT_ONCE: usize = 2_000;
+/// Rows that one commit removes of a dropped space or set: a writer waits no longer than for these.
+pub(super) const AT_ONCE: usize = 2_000;
 
 /// Why the store refused a write.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,18 @@ pub(crate) enum Refused {
     /// A vector has another length than those of its space.
     #[error("the vectors of the namespace have {0} values")]
     Dimensions(usize),
+    /// The vectors that are put are of another shape than the space's.
+    #[error("the vectors of the namespace are made by another by now")]
+    Shape,
+    /// There is no such space.
+    #[error("there is no namespace of this name")]
+    NoNamespace,
+    /// The space was never re-embedded, or the re-embedding that is meant is over.
+    #[error("there is no such re-embedding")]
+    NoReembedding,
+    /// The space is being re-embedded by another embedder.
+    #[error("the namespace is being re-embedded by {0}")]
+    Reembedding(String),
     /// The space is there, of another shape.
     #[error("the namespace is there, of another shape")]
     Exists(Box<Shape>),
@@ -91,15 +103,20 @@ pub(super) struct Tables<'t> {
     pub(super) records: Numbered<'t, &'static [u8]>,
     pub(super) vectors: Numbered<'t, &'static [u8]>,
     removed: Numbered<'t, u64>,
-    /// Whether the space takes checkpoints, which have to be told what is gone.
+    /// Where vectors lie, and where those of a re-embedding do.
+    set: u32,
+    coming: Option<u32>,
+    /// Whether the space takes checkpoints or is re-embedded: who makes an index meanwhile has to be told what is gone.
     is_logged: bool,
 }
 
 impl<'t> Tables<'t> {
-    pub(super) fn open(write: &'t WriteTransaction, space: u32) -> Result<Self, Refused> {
-        let is_logged = write.open_table(CHECKPOINTS)?.get(space)?.is_some();
+    pub(super) fn open(write: &'t WriteTransaction, space: &SpaceRow) -> Result<Self, Refused> {
+        let has_checkpoints = write.open_table(CHECKPOINTS)?.get(space.number)?.is_some();
         Ok(Self {
-            is_logged,
+            set: space.vectors,
+            coming: space.coming,
+            is_logged: has_checkpoints || space.coming.is_some(),
             ids: write.open_table(IDS)?,
             records: write.open_table(RECORDS)?,
             vectors: write.open_table(VECTORS)?,
@@ -124,6 +141,7 @@ impl<'t> Tables<'t> {
             let id = (space.number, record.memory.id.as_bytes());
             gone.extend(self.ids.insert(id, place.1)?.map(|seq| seq.value()));
             self.records.insert(place, memory.under(place))?;
+            let place = (self.set, place.1);
             self.vectors.insert(place, vector.under(place))?;
         }
         Ok(gone)
@@ -133,7 +151,9 @@ impl<'t> Tables<'t> {
     pub(super) fn remove(&mut self, key: record::Key, generation: u64) -> Result<Removed, Refused> {
         let row = self.records.remove(key)?;
         let memory = row.and_then(|row| record::memory(key, row.value()).ok()).map(Arc::new);
-        self.vectors.remove(key)?;
+        for set in [Some(self.set), self.coming].into_iter().flatten() {
+            self.vectors.remove((set, key.1))?;
+        }
         if self.is_logged {
             self.removed.insert(key, generation)?;
         }
@@ -141,7 +161,7 @@ impl<'t> Tables<'t> {
     }
 }
 
-/// Writes `change` to the space of `key`, which is made of `shape` if it is missing; a tenant has at most `most`.
+/// Writes `change`, whose vectors are of `shape`, to the space of `key`, which is made of it if it is missing; a tenant has at most `most`.
 pub(super) fn apply(
     write: &WriteTransaction,
     key: &SpaceKey,
@@ -152,14 +172,15 @@ pub(super) fn apply(
 ) -> Result<Committed, Refused> {
     let stored = find(write, key)?;
     let mut space = match (stored, change) {
-        (Some(space), _) => space,
         (None, Change::Forget(_)) => return Ok(Committed::nothing(None)),
         (None, Change::Put(_)) => make(write, key, shape, most)?,
+        (Some(space), Change::Put(_)) if space.shape != *shape => return Err(Refused::Shape),
+        (Some(space), _) => space,
     };
     let mut done = Committed::nothing(Some(&space));
     done.first = space.next;
     let generation = space.generation + 1;
-    let mut tables = Tables::open(write, space.number)?;
+    let mut tables = Tables::open(write, &space)?;
     let mut gone = Vec::new();
     match change {
         Change::Put(records) => gone = tables.put(&mut space, records, rows)?,
@@ -217,30 +238,34 @@ pub(super) fn create(
     }
 }
 
-/// Makes the space of `key` unreachable and returns its number; its rows go by and by, by [`sweep`].
+/// Makes the space of `key` unreachable and returns its number; its rows and its sets of vectors go by and by, by [`sweep`].
 pub(super) fn drop_space(write: &WriteTransaction, key: &SpaceKey) -> Result<Option<u32>, Refused> {
     let Some(space) = find(write, key)? else { return Ok(None) };
     write.open_table(SPACES)?.remove(bytes(key))?;
     write.open_table(CHECKPOINTS)?.remove(space.number)?;
-    write.open_table(DROPPED)?.insert(space.number, ())?;
+    write.open_table(JOBS)?.remove(space.number)?;
+    let mut dropped = write.open_table(DROPPED)?;
+    for number in [Some(space.number), Some(space.vectors), space.coming].into_iter().flatten() {
+        dropped.insert(number, ())?;
+    }
     Ok(Some(space.number))
 }
 
-/// Removes some rows of the spaces that were dropped; returns whether there are more.
+/// Removes some rows of the spaces and sets that were dropped; returns whether there are more.
 pub(super) fn sweep(write: &WriteTransaction) -> Result<bool, Refused> {
     let mut dropped = write.open_table(DROPPED)?;
     let Some(space) = dropped.first()?.map(|(space, _)| space.value()) else { return Ok(false) };
-    let mut tables = Tables::open(write, space)?;
-    let (mut left, after) = (DROPPED_AT_ONCE, space.saturating_add(1));
-    let ids = tables.ids.extract_from_if((space, &[][..])..(after, &[][..]), |_, _| true)?;
+    let (mut left, after) = (AT_ONCE, space.saturating_add(1));
+    let mut ids = write.open_table(IDS)?;
+    let ids = ids.extract_from_if((space, &[][..])..(after, &[][..]), |_, _| true)?;
     for row in ids.take(left) {
         row?;
         left -= 1;
     }
-    for table in [&mut tables.records, &mut tables.vectors] {
-        take(table, space, &mut left)?;
+    for table in [RECORDS, VECTORS] {
+        take(&mut write.open_table(table)?, space, &mut left)?;
     }
-    take(&mut tables.removed, space, &mut left)?;
+    take(&mut write.open_table(REMOVED)?, space, &mut left)?;
     take(&mut write.open_table(FORGETTINGS)?, space, &mut left)?;
     take(&mut write.open_table(ACCOUNTS)?, space, &mut left)?;
     let mut trash = write.open_table(TRASH)?;
@@ -248,7 +273,7 @@ pub(super) fn sweep(write: &WriteTransaction) -> Result<bool, Refused> {
         row?;
         left -= 1;
     }
-    if left < DROPPED_AT_ONCE {
+    if left < AT_ONCE {
         erase::leave(write)?;
     }
     if left > 0 {
@@ -257,8 +282,12 @@ pub(super) fn sweep(write: &WriteTransaction) -> Result<bool, Refused> {
     Ok(!dropped.is_empty()?)
 }
 
-/// Removes up to `left` rows of `space`.
-fn take<V: redb::Value>(table: &mut Numbered<'_, V>, space: u32, left: &mut usize) -> Result<(), Refused> {
+/// Removes up to `left` rows of `space`, or of a set of that number.
+pub(super) fn take<V: redb::Value>(
+    table: &mut Numbered<'_, V>,
+    space: u32,
+    left: &mut usize,
+) -> Result<(), Refused> {
     for row in table.extract_from_if((space, 0)..=(space, u64::MAX), |_, _| true)?.take(*left) {
         row?;
         *left -= 1;
@@ -299,12 +328,19 @@ pub(super) fn make(
         return Err(Refused::Full);
     }
     drop(spaces);
+    let number = number(write)?;
+    let space =
+        SpaceRow { number, generation: 0, next: 1, shape: shape.clone(), vectors: number, coming: None };
+    put(write, key, &space)?;
+    Ok(space)
+}
+
+/// Returns a number that no space and no set of vectors ever had.
+pub(super) fn number(write: &WriteTransaction) -> Result<u32, Refused> {
     let mut meta = write.open_table(META)?;
     let number = meta.get(NEXT_SPACE)?.and_then(|number| number.value().parse().ok()).unwrap_or(1);
     meta.insert(NEXT_SPACE, (number + 1).to_string().as_str())?;
-    let space = SpaceRow { number, generation: 0, next: 1, shape: shape.clone() };
-    put(write, key, &space)?;
-    Ok(space)
+    Ok(number)
 }
 
 fn bytes(key: &SpaceKey) -> (&[u8], &[u8]) {

@@ -152,10 +152,7 @@ pub(crate) fn restore(
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::Arc,
-        time::{Duration, SystemTime, UNIX_EPOCH},
-    };
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use super::{Cause, Forgetting, Kept, Refused, State, restore, surplus};
     use crate::memory::{Memory, Record};
@@ -168,7 +165,7 @@ mod tests {
 
     fn kept(id: &str, onward: Option<u64>) -> Kept {
         let memory = Memory { id: id.into(), expires: Some(at(1)), ..Memory::bare() };
-        Kept { record: Record { memory: Arc::new(memory), embedding: vec![1.0] }, onward }
+        Kept { record: Record::new(memory, vec![1.0]), onward }
     }
 
     fn ids(records: &[Record]) -> Vec<&str> {

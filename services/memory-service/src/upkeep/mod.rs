@@ -11,10 +11,6 @@ pub(crate) mod accounts;
 pub(crate) mod audit;
 pub(crate) mod forgettings;
 pub(crate) mod prune;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the engine re-embeds once a space can have two sets of vectors")
-)]
 pub(crate) mod reembed;
 pub(crate) mod round;
 pub(crate) mod survey;

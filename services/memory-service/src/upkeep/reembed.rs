@@ -7,6 +7,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::shape::{Metric, Shape};
+
 /// How often the job may come too late for the change before writers to the space have to wait for its last memories.
 const PATIENCE: u32 = 3;
 /// Pause after the first failure; it doubles with each one that follows, up to [`LONGEST_PAUSE`].
@@ -125,9 +127,19 @@ impl Job {
         self.state = State::Waiting { failures, until: now + pause, reason };
     }
 
+    /// Returns what the new vectors are, which are compared by `metric` as the old ones.
+    pub(crate) fn shape(&self, metric: Metric) -> Shape {
+        Shape { embedder: self.embedder.clone(), dimensions: self.dimensions, metric }
+    }
+
+    /// Returns whether it is not over.
+    pub(crate) fn runs(&self) -> bool {
+        !matches!(self.state, State::Changed | State::Cancelled)
+    }
+
     /// Ends the job if it is not over; returns whether it was not.
     pub(crate) fn cancel(&mut self) -> bool {
-        let runs = !matches!(self.state, State::Changed | State::Cancelled);
+        let runs = self.runs();
         if runs {
             self.state = State::Cancelled;
         }

@@ -50,7 +50,7 @@ impl Space {
         let expires = life.map(|life| self.now + Duration::from_secs(life.into()));
         let (id, importance) = (id.to_string().into(), f64::from(importance) / 255.0);
         let memory = Memory { id, importance, expires, pinned, time: self.now, ..Memory::bare() };
-        self.write(Record { memory: Arc::new(memory), embedding: Vec::new() });
+        self.write(Record::new(memory, Vec::new()));
     }
 
     fn forget(&mut self, cause: Cause, seqs: &[u64]) {

@@ -94,7 +94,7 @@ fn any_write(id: String, key: String) -> impl Strategy<Value = DocumentWrite> {
 fn undo(before: &DocumentWrite, key: String) -> DocumentWrite {
     fn leaves(fields: &HashMap<String, Value>, above: &[String], found: &mut BTreeSet<String>) {
         for (name, value) in fields {
-            let names = [above, &[name.clone()]].concat();
+            let names = [above, std::slice::from_ref(name)].concat();
             match &value.kind {
                 Some(Kind::MapValue(map)) if !map.fields.is_empty() => leaves(&map.fields, &names, found),
                 _ => drop(found.insert(path::format(&names))),

@@ -1,7 +1,5 @@
 //! Histories by chance, against a look at every memory.
 
-use std::sync::Arc;
-
 use proptest::{
     collection::vec,
     option,
@@ -43,7 +41,7 @@ prop_compose! {
             category: category.to_owned(), pools: pool.into_iter().map(str::to_owned).collect(), time: at(time),
             expires: expires.map(at), confidence: sure, ..memory(&id.to_string())
         };
-        Record { memory: Arc::new(memory), embedding: value }
+        Record::new(memory, value)
     }
 }
 

@@ -127,6 +127,10 @@ pub(super) async fn vectors_of_another_shape_are_refused(hand: Hand<impl Backend
     let mixed = hand.try_put(vec![record("b"), short]).await;
     assert!(matches!(mixed, Err(Error::Dimensions(4))), "{mixed:?}");
     assert_eq!((hand.all().await, hand.generation()), (strings(&["a"]), 1), "nothing of it was written");
+    let other = Shape { embedder: "another".to_owned(), ..shape(4) };
+    let mixed = hand.store.put(&hand.key, &other, records(&["b"])).await;
+    assert!(matches!(mixed, Err(Error::Reembedded)), "of one length, by another maker: {mixed:?}");
+    assert_eq!((hand.all().await, hand.generation()), (strings(&["a"]), 1));
     let create = async |key: &SpaceKey, shape: &Shape| hand.store.create(key, shape).await;
     let brought = Shape { embedder: Shape::BROUGHT.to_owned(), dimensions: 2, metric: Metric::Dot };
     let key = SpaceKey::new(Arc::clone(&hand.key.tenant), "brought");

@@ -54,10 +54,15 @@ fn start(store: &Store, folder: &Path) -> (Toy, Option<Mark>, SpaceRow) {
             tables.removed(space.number, mark.generation, |seq| drop(toy.0.remove(&seq)))?;
         }
         let mut losses = load::Losses::default();
-        tables.each(&space, mark.map_or(0, |mark| mark.last), &mut losses, |seq, memory, _| {
-            toy.0.insert(seq, memory.id.to_string());
-            ControlFlow::Continue(())
-        })?;
+        tables.each(
+            &space,
+            (mark.map_or(0, |mark| mark.last), u64::MAX),
+            &mut losses,
+            |seq, memory, _| {
+                toy.0.insert(seq, memory.id.to_string());
+                ControlFlow::Continue(())
+            },
+        )?;
         assert_eq!(losses.count(), 0);
         Ok((toy, mark, space))
     };
@@ -68,7 +73,12 @@ async fn take(store: &Store, folder: &Path) {
     let (_, _, space) = start(store, folder);
     store.log_removals(space.number).await.unwrap();
     let (toy, _, space) = start(store, folder);
-    let mark = Mark { space: space.number, generation: space.generation, last: space.next - 1 };
+    let mark = Mark {
+        space: space.number,
+        vectors: space.vectors,
+        generation: space.generation,
+        last: space.next - 1,
+    };
     store.name_checkpoint(store.checkpoints().write(mark, &toy).unwrap()).await.unwrap();
 }
 

@@ -32,8 +32,8 @@ async fn a_snapshot_holds_what_was_committed_and_a_new_store_begins_with_it() {
         ..Config::defaults()
     };
     let open = async || {
-        Store::open::<Index>(&config.store(&two()), &Clock::system(), &Telemetry::silent("memory-service"))
-            .await
+        let options = config.store(&two(), None);
+        Store::open::<Index>(&options, &Clock::system(), &Telemetry::silent("memory-service")).await
     };
     let (store, loaded) = open().await.unwrap();
     assert_eq!((ids(&store, &loaded, "t"), loaded.spaces.len()), (vec!["a".to_owned(), "b".to_owned()], 1));
@@ -51,9 +51,12 @@ async fn a_snapshot_that_is_not_there_ends_the_start() {
         memory_restore: Some(folder.path().join("missing")),
         ..Config::defaults()
     };
-    let opened =
-        Store::open::<Index>(&config.store(&two()), &Clock::system(), &Telemetry::silent("memory-service"))
-            .await;
+    let opened = Store::open::<Index>(
+        &config.store(&two(), None),
+        &Clock::system(),
+        &Telemetry::silent("memory-service"),
+    )
+    .await;
     assert!(matches!(opened, Err(Error::Snapshot(_))), "{opened:?}");
     assert!(!folder.path().join(FILE).exists());
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use redb::{ReadableTable as _, WriteTransaction};
 
-use super::{commit, ids, key, open, open_as, put, shape};
+use super::{commit, ids, key, open, open_as, put, shape, site};
 use crate::{
     error::Error,
     store::{
@@ -29,7 +29,10 @@ async fn a_memory_that_cannot_be_read_is_left_out_and_counted_until_it_is_writte
     };
     store.journal.commit(spoil).await.unwrap();
     for lost in ["a", "c"] {
-        assert!(matches!(store.get(space, 2, lost), Err(Error::Store(..))), "{lost} is not silently absent");
+        assert!(
+            matches!(store.get(site(space), lost), Err(Error::Store(..))),
+            "{lost} is not silently absent"
+        );
     }
     store.close().await;
     let (store, loaded) = open(folder.path()).await;

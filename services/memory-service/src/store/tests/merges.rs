@@ -5,7 +5,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use super::{commit, forget, ids, key, open, put, rows, two};
+use super::{commit, forget, ids, key, open, put, rows, site, two};
 use crate::{
     backend::Merge,
     hygiene::settle::Join,
@@ -41,11 +41,11 @@ async fn what_became_one_comes_back_as_it_was_over_restarts() {
     store.close().await;
     let (store, loaded) = open(folder.path()).await;
     assert_eq!(ids(&store, &loaded, "t"), ["b", "other", "a"]);
-    assert_eq!(store.get(space, 2, "a").unwrap().unwrap().1, [0.0, 1.0]);
+    assert_eq!(store.get(site(space), "a").unwrap().unwrap().1.1, [0.0, 1.0]);
     let undone = store.undo(&key("t"), number, UNIX_EPOCH).await.unwrap();
     let back: Vec<_> = undone.records.iter().map(|back| (&*back.memory.id, &*back.embedding)).collect();
     assert_eq!((back, undone.stayed), (vec![("a", &[1.0, 0.0][..]), ("new", &[0.5, 0.5][..])], 0));
-    assert_eq!(store.get(space, 2, "a").unwrap().unwrap().1, [1.0, 0.0]);
+    assert_eq!(store.get(site(space), "a").unwrap().unwrap().1.1, [1.0, 0.0]);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use journal::Journal;
 use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 
-use super::{commit, ids, open, put, rows, space};
+use super::{commit, ids, open, put, rows, site, space};
 use crate::{
     memory::Memory,
     store::{FILE, bytes::checksum, legacy, open::prepare, record::tests::full, write::Refused},
@@ -105,9 +105,9 @@ async fn a_file_of_the_first_layout_is_brought_to_the_present_one() {
         (7, 4)
     );
     let number = space(&loaded, "t").number;
-    let (memory, vector) = store.get(number, 2, "id").unwrap().unwrap();
+    let (_, (memory, vector)) = store.get(site(number), "id").unwrap().unwrap();
     assert_eq!((&*memory, &vector[..]), (&full(), &[0.5, -1.5][..]));
-    let (memory, vector) = store.get(number, 2, "old").unwrap().unwrap();
+    let (_, (memory, vector)) = store.get(site(number), "old").unwrap().unwrap();
     assert_eq!((&*memory, &vector[..]), (&first(), &[1.0, 0.0][..]));
     assert_eq!(commit(&store, "t", put(&["new"])).await.generation, Some(8));
     assert_eq!(rows(&store).await, [5_003, 5_003, 5_003, 0]);

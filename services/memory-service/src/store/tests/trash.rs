@@ -1,13 +1,10 @@
 //! What is forgotten goes to the trash, comes back from it, and is gone in the end.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redb::{ReadableTableMetadata as _, WriteTransaction};
 
-use super::{commit, ids, key, open, open_as, put, rows, shape};
+use super::{commit, ids, key, open, open_as, put, rows, shape, site};
 use crate::{
     backend::{Forget, Which},
     error::Error,
@@ -56,10 +53,10 @@ fn states(store: &Store, space: u32) -> Vec<(u64, State)> {
 async fn what_was_forgotten_comes_back_as_it_was_over_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open(folder.path()).await;
-    let full = Record { memory: Arc::new(crate::store::full()), embedding: vec![0.5, -1.5] };
+    let full = Record::new(crate::store::full(), vec![0.5, -1.5]);
     let space = commit(&store, "t", Change::Put(vec![full.clone(), record("b", &[1.0, 0.0])])).await.space;
     let number = forget(&store, &["id", "unknown"]).await;
-    assert_eq!((store.get(space, 2, "id").unwrap(), rows(&store).await), (None, [1, 1, 1, 0]));
+    assert_eq!((store.get(site(space), "id").unwrap(), rows(&store).await), (None, [1, 1, 1, 0]));
     store.close().await;
     let (store, loaded) = open(folder.path()).await;
     assert_eq!(ids(&store, &loaded, "t"), ["b"], "a start finds nothing of it");
@@ -75,7 +72,7 @@ async fn what_was_forgotten_comes_back_as_it_was_over_restarts() {
     store.close().await;
     let (store, loaded) = open(folder.path()).await;
     assert_eq!(ids(&store, &loaded, "t"), ["b", "id"]);
-    let (memory, vector) = store.get(space, 2, "id").unwrap().unwrap();
+    let (_, (memory, vector)) = store.get(site(space), "id").unwrap().unwrap();
     assert_eq!((memory, vector), (full.memory, full.embedding));
     assert_eq!((kept(&store).await, states(&store, space)), ((0, 1), vec![(number, State::Undone)]));
     let again = store.undo(&key("t"), number, at(1)).await;
@@ -112,7 +109,7 @@ async fn an_id_that_was_written_again_stays_as_it_is_now() {
     let done = store.undo(&key("t"), number, at(1)).await.unwrap();
     let back: Vec<&str> = done.records.iter().map(|record| &*record.memory.id).collect();
     assert_eq!((back, done.stayed, done.committed.removed.len()), (vec!["b"], 1, 0));
-    assert_eq!(store.get(space, 2, "a").unwrap().unwrap().1, [0.0, 1.0]);
+    assert_eq!(store.get(site(space), "a").unwrap().unwrap().1.1, [0.0, 1.0]);
     let number = forget(&store, &["a"]).await;
     commit(&store, "t", put(&["a"])).await;
     let done = store.undo(&key("t"), number, at(1)).await.unwrap();
@@ -140,12 +137,12 @@ async fn what_had_expired_comes_back_to_stay() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open(folder.path()).await;
     let memory = Memory { id: "a".into(), expires: Some(at(1)), ..Memory::bare() };
-    let record = Record { memory: Arc::new(memory), embedding: vec![1.0, 0.0] };
+    let record = Record::new(memory, vec![1.0, 0.0]);
     let space = commit(&store, "t", Change::Put(vec![record])).await.space;
     let (_, number) = go(&store, Which::Seqs(space, vec![1]), Cause::Expired, HOUR * 9).await;
     let done = store.undo(&key("t"), number.unwrap(), at(2)).await.unwrap();
     assert_eq!(done.records[0].memory.expires, None);
-    assert_eq!(store.get(space, 2, "a").unwrap().unwrap().0.expires, None);
+    assert_eq!(store.get(site(space), "a").unwrap().unwrap().1.0.expires, None);
 }
 
 #[tokio::test]

@@ -1,0 +1,111 @@
+//! `storage.ack`: durable acknowledgements a second, over those of a bare file behind the same host.
+//!
+//! Both servers get the same writes over the same connections, in short turns, and each turn is compared with the one next to it, since what
+//! a sync takes on a virtual disk changes by a factor of ten from one minute to the next.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use bytes::Bytes;
+use contracts::storage::{DocumentWrite, Value, WriteMode, WriteRequest, value::Kind};
+use prost::Message as _;
+use serde_json::json;
+use testkit::load::{Load, Measured, Pace, frame};
+
+use super::{Error, Round};
+
+/// The rpc that both servers have.
+pub(super) const WRITE: &str = "/athena.storage.v1.StorageBatcherService/Write";
+
+/// Turns of each number of producers.
+const TURNS: usize = 9;
+/// Producers, connections, and calls of a turn; the last are those that count.
+const LOADS: [(usize, usize, u64); 3] = [(1, 1, 40), (16, 4, 1_000), (128, 4, 6_000)];
+/// Documents that are written over and over, as pools are.
+const DOCUMENTS: u64 = 1_000;
+/// Bytes of a document's text, so that a write has some 300.
+const TEXT_BYTES: usize = 220;
+
+/// What was measured of one server with one number of producers.
+#[derive(Default)]
+struct Figures {
+    per_s: Vec<f64>,
+    p50_ms: Vec<f64>,
+    p99_ms: Vec<f64>,
+}
+
+/// Measures one round. The value is acknowledgements a second with 128 producers ÷ those of the file, median of the turns. Details: of each number of
+/// producers `acks_per_s`, `p50_ms`, `p99_ms`, `raw_per_s`, `raw_p50_ms`, `raw_p99_ms`, `ratio`; `write_bytes`.
+///
+/// # Errors
+/// [`Error`] if a call fails.
+pub async fn ack(batcher: SocketAddr, raw: SocketAddr) -> Result<Round, Error> {
+    let (mut details, mut value) = (serde_json::Map::new(), 0.0);
+    for (producers, connections, calls) in LOADS {
+        let (mut ours, mut theirs) = (Figures::default(), Figures::default());
+        for _ in 0..TURNS {
+            for (address, figures) in [(batcher, &mut ours), (raw, &mut theirs)] {
+                figures.note(&run(address, producers, connections, calls).await?);
+            }
+        }
+        value = median(ours.per_s.iter().zip(&theirs.per_s).map(|(ours, theirs)| ours / theirs));
+        let figures = json!({
+            "acks_per_s": median(ours.per_s),
+            "p50_ms": median(ours.p50_ms),
+            "p99_ms": median(ours.p99_ms),
+            "raw_per_s": median(theirs.per_s),
+            "raw_p50_ms": median(theirs.p50_ms),
+            "raw_p99_ms": median(theirs.p99_ms),
+            "ratio": value,
+        });
+        details.insert(producers.to_string(), figures);
+    }
+    details.insert("write_bytes".to_owned(), json!(write(0).len()));
+    Ok(Round { value, details: details.into() })
+}
+
+impl Figures {
+    fn note(&mut self, measured: &Measured) {
+        self.per_s.push(measured.per_second());
+        self.p50_ms.push(measured.micros(0.5) / 1e3);
+        self.p99_ms.push(measured.micros(0.99) / 1e3);
+    }
+}
+
+async fn run(
+    address: SocketAddr,
+    producers: usize,
+    connections: usize,
+    calls: u64,
+) -> Result<Measured, Error> {
+    let load = Load::grpc(address, WRITE, producers / connections, write);
+    let measured = Load { connections, calls, pace: Pace::Closed, ..load }.run().await?;
+    match measured.failure {
+        None => Ok(measured),
+        Some(why) => Err(Error::Call { address, why }),
+    }
+}
+
+/// The n-th write.
+fn write(number: u64) -> Bytes {
+    let text = |value: String| Value { kind: Some(Kind::StringValue(value)) };
+    let of = number % DOCUMENTS;
+    let fields = BTreeMap::from([
+        ("apr".to_owned(), Value { kind: Some(Kind::DoubleValue(number as f64)) }),
+        ("note".to_owned(), text(format!("{number:0TEXT_BYTES$}"))),
+    ]);
+    let write = DocumentWrite {
+        collection: "pools".to_owned(),
+        document_id: format!("0x{of:040x}"),
+        mode: WriteMode::Set.into(),
+        fields: fields.into_iter().collect(),
+        ..DocumentWrite::default()
+    };
+    frame(&WriteRequest { write: Some(write), ..Default::default() }.encode_to_vec())
+}
+
+/// The middle one of some figures.
+fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
+    let mut figures: Vec<_> = figures.into_iter().collect();
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
