@@ -2,6 +2,8 @@
 //!
 //! Being the only one, it keeps memory in the order of the disk, and a caller that leaves does not leave the two apart.
 
+mod letters;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -10,8 +12,10 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::letters::{Fate, Redeemed};
 use crate::{
-    batcher::Shared,
+    acks::Outcome,
+    batcher::{Held, Options, Shared},
     buckets::{self, BucketKey, Open, Readings, Summary, encode_readings},
     change::Change,
     codec::Record,
@@ -40,6 +44,27 @@ pub struct NewWrite {
     pub idempotency_key: Option<Arc<str>>,
 }
 
+/// When writes are acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    /// When they are on disk.
+    #[default]
+    Durable,
+    /// When the sink has taken them.
+    Stored,
+}
+
+impl Level {
+    /// Returns how soon a write is sent at least: one that somebody waits for goes at once.
+    #[must_use]
+    pub const fn priority(self) -> Priority {
+        match self {
+            Self::Durable => Priority::Normal,
+            Self::Stored => Priority::High,
+        }
+    }
+}
+
 /// One sample, checked.
 #[derive(Clone, Debug)]
 pub struct NewSample {
@@ -63,8 +88,20 @@ pub struct Receipt {
 /// What the accepting task is asked to do.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Accept writes of one tenant, all or none.
-    Write { tenant: Arc<str>, writes: Vec<NewWrite>, answer: oneshot::Sender<Result<Receipt, Error>> },
+    /// Accept writes of one tenant, all or none; `stored` is told what comes of them at the sink.
+    Write {
+        tenant: Arc<str>,
+        writes: Vec<NewWrite>,
+        stored: Option<oneshot::Sender<Outcome>>,
+        answer: oneshot::Sender<Result<Receipt, Error>>,
+    },
+    /// Do with dead letters of one tenant as `fate` says; answered with those that were there.
+    Letters {
+        tenant: Arc<str>,
+        sequences: Vec<u64>,
+        fate: Fate,
+        answer: oneshot::Sender<Result<Vec<Redeemed>, Error>>,
+    },
     /// Accept samples of one tenant, all or none; answered with its open buckets.
     Record { tenant: Arc<str>, samples: Vec<NewSample>, answer: oneshot::Sender<Result<u64, Error>> },
     /// Close the buckets whose time is over, and all of one tenant if it is named.
@@ -86,13 +123,24 @@ struct Draft {
     reopened: BTreeMap<BucketKey, Open>,
     answers: Vec<Answer>,
     sizes: Sizes,
-    /// Bytes in the journal before, and with, this draft.
-    bytes: u64,
+    /// Writes and bytes in the journal before, and with, this draft.
+    held: Held,
     now: SystemTime,
 }
 
+/// Writes somebody waits for.
+struct Awaited {
+    writes: Vec<(Key, u64)>,
+    done: oneshot::Sender<Outcome>,
+}
+
 enum Answer {
-    Write(Arc<str>, Vec<u64>, oneshot::Sender<Result<Receipt, Error>>),
+    Write {
+        tenant: Arc<str>,
+        sequences: Vec<u64>,
+        awaited: Option<Awaited>,
+        answer: oneshot::Sender<Result<Receipt, Error>>,
+    },
     Record(Arc<str>, oneshot::Sender<Result<u64, Error>>),
 }
 
@@ -107,17 +155,22 @@ impl Draft {
             reopened: BTreeMap::new(),
             answers: Vec::new(),
             sizes: Sizes::default(),
-            bytes: state.queue.journal_bytes() + state.buckets.bytes(),
+            held: state.held(),
             now: shared.clock.now(),
         }
     }
 
-    /// Makes room for `bytes`, unless the journal is full.
-    fn reserve(&mut self, bytes: u64, limit: u64) -> Result<(), Error> {
-        if self.bytes + bytes > limit {
-            return Err(Error::Full { limit });
+    /// Makes room for `writes` of `bytes`, unless the journal is full.
+    fn reserve(&mut self, writes: usize, bytes: u64, options: &Options) -> Result<(), Error> {
+        let (writes, bytes) = (self.held.writes + writes as u64, self.held.bytes + bytes);
+        let (most_writes, most_bytes) = (options.journal_max_writes, options.journal_max_bytes);
+        if bytes > most_bytes {
+            return Err(Error::Full { setting: "journal_max_bytes", most: most_bytes });
         }
-        self.bytes += bytes;
+        if writes > most_writes {
+            return Err(Error::Full { setting: "journal_max_writes", most: most_writes });
+        }
+        self.held = Held { writes, bytes };
         Ok(())
     }
 
@@ -149,7 +202,7 @@ impl Draft {
             })
             .collect();
         let bytes = records.iter().map(|(bytes, _)| bytes.len() as u64).sum();
-        self.reserve(bytes, shared.options.journal_max_bytes)?;
+        self.reserve(records.len(), bytes, &shared.options)?;
         for (bytes, record) in records {
             let row = (Arc::clone(&record.key.tenant), Arc::clone(&record.key.collection));
             self.group.deltas.accept(row, 1);
@@ -212,7 +265,8 @@ impl Draft {
 
     async fn record(&mut self, shared: &Arc<Shared>, samples: Vec<NewSample>) -> Result<(), Error> {
         let encoded: Vec<_> = samples.iter().map(|sample| encode_readings(&sample.readings)).collect();
-        self.reserve(encoded.iter().map(|bytes| bytes.len() as u64).sum(), shared.options.journal_max_bytes)?;
+        let bytes = encoded.iter().map(|bytes| bytes.len() as u64).sum();
+        self.reserve(encoded.len(), bytes, &shared.options)?;
         let reopened = self.load_closed(shared, &samples).await?;
         self.reopened.extend(reopened);
         for (sample, bytes) in samples.into_iter().zip(encoded) {
@@ -288,15 +342,19 @@ impl Draft {
             }
             for answer in self.answers {
                 match answer {
-                    Answer::Write(tenant, sequences, answer) => {
+                    Answer::Write { tenant, sequences, awaited, answer } => {
+                        if let Some(awaited) = awaited {
+                            state.await_stored(awaited.writes, awaited.done);
+                        }
                         let pending_documents = state.queue.documents(&tenant);
                         drop(answer.send(Ok(Receipt { sequences, pending_documents })));
                     }
                     Answer::Record(tenant, answer) => drop(answer.send(Ok(state.buckets.count(&tenant)))),
                 }
             }
+            shared.measure(&state);
         }
-        shared.work.notify_one();
+        shared.wake();
         shared.ticks.notify_one();
     }
 }
@@ -305,7 +363,7 @@ impl Answer {
     fn fail(self, error: Error) {
         // A caller that left does not need the answer.
         match self {
-            Self::Write(_, _, answer) => drop(answer.send(Err(error))),
+            Self::Write { answer, .. } => drop(answer.send(Err(error))),
             Self::Record(_, answer) => drop(answer.send(Err(error))),
         }
     }
@@ -319,9 +377,17 @@ pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comman
         let mut draft = Draft::new(&shared);
         for command in waiting.drain(..) {
             match command {
-                Command::Write { tenant, writes, answer } => {
+                Command::Write { tenant, writes, stored, answer } => {
+                    let keys: Vec<_> = match stored {
+                        Some(_) => writes.iter().map(|write| write.key.clone()).collect(),
+                        None => Vec::new(),
+                    };
                     match draft.write(&shared, &tenant, writes) {
-                        Ok(sequences) => draft.answers.push(Answer::Write(tenant, sequences, answer)),
+                        Ok(sequences) => {
+                            let writes = keys.into_iter().zip(sequences.iter().copied()).collect();
+                            let awaited = stored.map(|done| Awaited { writes, done });
+                            draft.answers.push(Answer::Write { tenant, sequences, awaited, answer });
+                        }
                         Err(error) => {
                             drop(answer.send(Err(error)));
                             // The refused writes are among the sizes already: a new draft does not know them.
@@ -340,6 +406,12 @@ pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comman
                     let closed = close(&shared, tenant.as_deref(), &mut pruned).await;
                     draft = Draft::new(&shared);
                     drop(answer.send(closed));
+                }
+                Command::Letters { tenant, sequences, fate, answer } => {
+                    std::mem::replace(&mut draft, Draft::new(&shared)).commit(&shared).await;
+                    let redeemed = letters::redeem(&shared, &tenant, sequences, fate).await;
+                    draft = Draft::new(&shared);
+                    drop(answer.send(redeemed));
                 }
                 // Whoever asks later is told that nobody is there.
                 Command::Stop => return draft.commit(&shared).await,
@@ -382,8 +454,9 @@ async fn close(shared: &Shared, tenant: Option<&str>, pruned: &mut i64) -> Resul
     for write in draft.writes {
         state.queue.push(write);
     }
+    shared.measure(&state);
     drop(state);
-    shared.work.notify_one();
+    shared.wake();
     Ok(())
 }
 

@@ -1,31 +1,36 @@
 //! The service behind its adapter: what callers can ask, over one journal and one sink.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use clock::Clock;
 use parking_lot::Mutex;
-use telemetry::{Counter, KeyValue, Telemetry, names};
+use telemetry::{Counter, Gauge, KeyValue, Telemetry, names};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
 use crate::{
-    accept::{self, Command, NewSample, NewWrite, Receipt},
+    accept::{self, Command, Fate, NewSample, NewWrite, Receipt, Redeemed},
+    acks::{Acks, Outcome, Rejected},
     buckets::Buckets,
+    change::Change,
+    dead_letter::{DeadLetters, Letter},
     document::Key,
     error::Error,
-    flush,
+    flush::{self, ramp, ramp::Ramp, slots::Slots},
     keys::{self, Keys},
     last_written::{self, LastWritten},
     ledger::{Costs, Ledger},
-    queue::{Accepted, Entry, Limits, Queue},
+    queue::{Entry, Limits, Queue},
+    recall::recall,
     sink::Sink,
-    store::{Recovered, Seal, Store},
+    status::Recovery,
+    store::Store,
     waiters::{Report, Waiters},
 };
 
@@ -37,20 +42,28 @@ const COMMANDS: usize = 4_096;
 pub struct Options {
     /// When a batch goes out.
     pub limits: Limits,
-    /// Most batches on their way at once.
+    /// Most batches of normal priority on their way at once.
     pub concurrency: usize,
     /// How long after its end a bucket waits for late samples.
     pub lateness: Duration,
     /// Most bytes of writes and samples that are not at the sink.
     pub journal_max_bytes: u64,
+    /// Most of those writes and samples.
+    pub journal_max_writes: u64,
     /// USD for 100,000 documents written.
     pub price: f64,
     /// How long idempotency keys are known.
     pub keys: keys::Limits,
     /// How much of what was written is remembered, so that what changes nothing is not sent; `None` sends everything.
     pub last_written: Option<last_written::Limits>,
-    /// First pause after a sink that did not take a batch; it doubles up to 30 s.
+    /// First pause after a sink that did not take a batch; it doubles.
     pub retry_backoff: Duration,
+    /// Whether every batch is sent with a ledger document where the sink knows them.
+    pub ledger_always: bool,
+    /// Faults of one write, at a sink that answers, after which it is refused for good.
+    pub fault_tries: u32,
+    /// How fast what gathered while the sink or the service was away is sent; `None` as fast as it can.
+    pub ramp: Option<ramp::Limits>,
 }
 
 /// The running batcher. Dropping it without [`Batcher::drain`] stops it as a kill would: what is acknowledged is on disk.
@@ -74,8 +87,16 @@ pub(crate) struct Shared {
     pub(crate) state: Mutex<State>,
     /// What the sink holds, if this service is the only one that writes there.
     pub(crate) last_written: Option<LastWritten>,
-    /// Something may be ready to be sent.
+    /// Places for batches on their way.
+    pub(crate) slots: Arc<Slots>,
+    /// The rate of catching up.
+    pub(crate) ramp: Mutex<Ramp>,
+    /// What was found at the start.
+    pub(crate) recovery: Recovery,
+    /// Something of normal priority may be ready to be sent.
     pub(crate) work: Notify,
+    /// Something of high priority may be.
+    pub(crate) urgent: Notify,
     /// A bucket may have been opened.
     pub(crate) ticks: Notify,
     /// Something was settled.
@@ -92,15 +113,27 @@ pub(crate) struct State {
     pub(crate) buckets: Buckets,
     pub(crate) ledger: Ledger,
     pub(crate) waiters: Waiters,
+    pub(crate) acks: Acks,
+    pub(crate) dead: DeadLetters,
     pub(crate) keys: Keys,
     /// Sent first.
     pub(crate) resumed: Vec<Resumed>,
+}
+
+/// Writes, samples and dead letters that are not at the sink, and their bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) writes: u64,
+    pub(crate) bytes: u64,
 }
 
 #[derive(Debug)]
 pub(crate) struct Meters {
     pub(crate) operations: Counter,
     pub(crate) refused: Counter,
+    journal_writes: Gauge,
+    journal_bytes: Gauge,
+    dead_letters: Gauge,
 }
 
 impl Batcher {
@@ -116,11 +149,18 @@ impl Batcher {
         clock: Clock,
     ) -> Result<Self, Error> {
         let recovered = store.recover(clock.now()).await?;
-        let state = recall(&options, recovered, clock.now());
+        let (state, recovery) = recall(&options, recovered, clock.now());
+        recovery.tell(state.queue.last(), clock.now(), &telemetry);
         let meters = Meters {
             operations: telemetry.counter(names::FIRESTORE_OPERATIONS),
             refused: telemetry.counter(names::STORAGE_REFUSED),
+            journal_writes: telemetry.gauge(names::STORAGE_JOURNAL_WRITES),
+            journal_bytes: telemetry.gauge(names::STORAGE_JOURNAL_BYTES),
+            dead_letters: telemetry.gauge(names::STORAGE_DEAD_LETTERS),
         };
+        meters.measure(&state);
+        let slots = Arc::new(Slots::new(options.concurrency));
+        let ramp = Mutex::new(Ramp::new(options.ramp, state.queue.len(), Instant::now()));
         let last_written = options.last_written.map(LastWritten::new);
         let shared = Arc::new(Shared {
             options,
@@ -131,7 +171,11 @@ impl Batcher {
             meters,
             state: Mutex::new(state),
             last_written,
+            slots,
+            ramp,
+            recovery,
             work: Notify::new(),
+            urgent: Notify::new(),
             ticks: Notify::new(),
             landed: Notify::new(),
         });
@@ -150,7 +194,50 @@ impl Batcher {
     /// # Errors
     /// [`Error::Full`] if the journal is full, [`Error::Store`] if it cannot be written.
     pub async fn write(&self, tenant: Arc<str>, writes: Vec<NewWrite>) -> Result<Receipt, Error> {
-        self.ask(|answer| Command::Write { tenant, writes, answer }).await
+        self.ask(|answer| Command::Write { tenant, writes, stored: None, answer }).await
+    }
+
+    /// Accepts writes of one tenant as [`Batcher::write`] does, and returns when the sink has taken them, within `patience` of wall time.
+    ///
+    /// # Errors
+    /// As [`Batcher::write`]; [`Error::Durable`] if the time was over before, [`Error::Rejected`] if the sink refused one of them for good.
+    pub async fn write_through(
+        &self,
+        tenant: Arc<str>,
+        writes: Vec<NewWrite>,
+        patience: Duration,
+    ) -> Result<Receipt, Error> {
+        let (done, stored) = oneshot::channel();
+        let until = tokio::time::Instant::now() + patience;
+        let receipt =
+            self.ask(|answer| Command::Write { tenant, writes, stored: Some(done), answer }).await?;
+        match tokio::time::timeout_at(until, stored).await {
+            Ok(Ok(Ok(()))) => Ok(receipt),
+            Ok(Ok(Err(rejected))) => Err(Error::Rejected(rejected)),
+            // The service ends, and sends it when it starts again.
+            Ok(Err(_)) | Err(_) => {
+                Err(Error::Durable { sequence: receipt.sequences.last().copied().unwrap_or_default() })
+            }
+        }
+    }
+
+    /// Returns up to `limit` dead letters of `tenant` of a greater sequence than `after`, and whether there are more.
+    #[must_use]
+    pub fn dead_letters(&self, tenant: &Arc<str>, after: u64, limit: usize) -> (Vec<Arc<Letter>>, bool) {
+        self.shared.state.lock().dead.page(tenant, after, limit)
+    }
+
+    /// Does with those dead letters of `tenant` that are there as `fate` says, all or none; returns them when that is on disk.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if it cannot be written.
+    pub async fn redeem(
+        &self,
+        tenant: Arc<str>,
+        sequences: Vec<u64>,
+        fate: Fate,
+    ) -> Result<Vec<Redeemed>, Error> {
+        self.ask(|answer| Command::Letters { tenant, sequences, fate, answer }).await
     }
 
     /// Accepts samples of one tenant, all or none; returns its open buckets when they are on disk.
@@ -175,7 +262,7 @@ impl Batcher {
             let outstanding = state.queue.outstanding(&tenant, through);
             state.waiters.add(tenant, through, outstanding)
         };
-        self.shared.work.notify_one();
+        self.shared.wake();
         Ok(done.await.map_err(|_| Error::NotReady)??)
     }
 
@@ -212,11 +299,16 @@ impl Batcher {
         self.shared.state.lock().queue.len()
     }
 
+    /// Sends what waits now, and does not wait for it.
+    pub fn send_all(&self) {
+        self.shared.state.lock().queue.make_due();
+        self.shared.wake();
+    }
+
     /// Sends what waits, for at most `patience` of wall time, and stops. What is not sent stays in the journal, and open buckets
     /// stay open. Lets go of the file at last and returns the documents left.
     pub async fn drain(&self, patience: Duration) -> usize {
-        self.shared.state.lock().queue.make_due();
-        self.shared.work.notify_one();
+        self.send_all();
         let shared = Arc::clone(&self.shared);
         let empty = async move {
             loop {
@@ -273,69 +365,70 @@ impl Shared {
         self.state.lock().queue.landings() == snapshot
     }
 
+    /// Returns whether `change` must be sent with a ledger document.
+    pub(crate) fn is_once(&self, change: &Change) -> bool {
+        self.sink.needs_ledger() && (self.options.ledger_always || !change.is_repeatable())
+    }
+
+    /// Lets both lanes look for something to send.
+    pub(crate) fn wake(&self) {
+        self.work.notify_one();
+        self.urgent.notify_one();
+    }
+
+    /// Tells how much waits.
+    pub(crate) fn measure(&self, state: &State) {
+        self.meters.measure(state);
+    }
+
     /// Counts documents read from the sink.
     pub(crate) fn count_read(&self, documents: usize) {
         self.meters.operations.add(documents as u64, &[KeyValue::new(names::OPERATION_TYPE, "read")]);
     }
 }
 
-/// Puts what the file held into memory.
-fn recall(options: &Options, recovered: Recovered, now: SystemTime) -> State {
-    let mut queue = Queue::new(options.limits, recovered.last_sequence);
-    let records = recovered.records.len();
-    let writes = recovered.records.into_iter().map(|(sequence, record, bytes)| {
-        let mut write = accept::accepted(sequence, record, bytes);
-        // A clock that was set back must not hold a write for longer than the interval.
-        write.at = write.at.min(now);
-        write
-    });
-    let (resumed, rest) = unseal(recovered.seals, writes);
-    resumed.iter().for_each(|(entry, _)| queue.resume(entry));
-    rest.into_iter().for_each(|write| queue.push(write));
-    let mut keys = Keys::new(options.keys);
-    recovered.keys.into_iter().for_each(|known| keys.insert(known, now));
-    let mut buckets = Buckets::default();
-    let open_buckets = recovered.buckets.len();
-    for (key, open) in recovered.buckets {
-        buckets.reopen(&key, open);
+impl State {
+    /// Returns what is not at the sink.
+    pub(crate) fn held(&self) -> Held {
+        Held {
+            writes: self.queue.records() + self.buckets.fresh() + self.dead.len(),
+            bytes: self.queue.journal_bytes() + self.buckets.bytes() + self.dead.bytes(),
+        }
     }
-    tracing::info!(
-        records,
-        documents = queue.len(),
-        open_buckets,
-        resumed = resumed.len(),
-        damaged = recovered.damaged,
-        last_sequence = recovered.last_sequence,
-        "journal recovered"
-    );
-    let ledger = Ledger::new(recovered.made, recovered.totals);
-    State { queue, buckets, ledger, waiters: Waiters::default(), keys, resumed }
+
+    /// Tells `done` when the sink has taken `writes`, of which some may be known from before, and sends them at once.
+    pub(crate) fn await_stored(&mut self, writes: Vec<(Key, u64)>, done: oneshot::Sender<Outcome>) {
+        let mut outstanding = BTreeSet::new();
+        for (key, sequence) in writes {
+            if self.queue.overlay(&key).holds(sequence) {
+                self.queue.hurry(&key);
+                outstanding.insert(sequence);
+            } else if let Some(letter) = self.dead.holding(&key.tenant, sequence) {
+                let reason = letter.reason.as_str().into();
+                // One who left does not need the answer.
+                drop(done.send(Err(Rejected { key, reason })));
+                return;
+            }
+        }
+        self.acks.add(&outstanding, done);
+    }
 }
 
-/// Puts the writes that were on their way together again, each with its ledger document, and returns what was not.
-fn unseal(seals: Vec<Seal>, writes: impl Iterator<Item = Accepted>) -> (Vec<Resumed>, Vec<Accepted>) {
-    let mut seals: BTreeMap<u64, Seal> = seals.into_iter().map(|seal| (seal.first, seal)).collect();
-    let mut sealed: BTreeMap<Key, (Entry, Seal)> = BTreeMap::new();
-    let mut rest = Vec::new();
-    for write in writes {
-        if let Some(seal) = seals.remove(&write.sequence) {
-            sealed.insert(write.key.clone(), (Entry::from(write), seal));
-            continue;
-        }
-        let write = match sealed.get_mut(&write.key) {
-            // What folded once folds again.
-            Some((entry, seal)) if write.sequence <= seal.last => entry.fold(write).err().map(|apart| *apart),
-            _ => Some(write),
-        };
-        rest.extend(write);
+impl Meters {
+    fn measure(&self, state: &State) {
+        let held = state.held();
+        self.journal_writes.set(held.writes as f64, &[]);
+        self.journal_bytes.set(held.bytes as f64, &[]);
+        self.dead_letters.set(state.dead.len() as f64, &[]);
     }
-    let resumed = sealed.into_values().map(|(entry, seal)| (Arc::new(entry), seal.ledger)).collect();
-    (resumed, rest)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{
+        sync::Arc,
+        time::{Duration, Instant},
+    };
 
     use clock::Clock;
     use journal::Journal;
@@ -360,14 +453,20 @@ mod tests {
             concurrency: 1,
             lateness: Duration::ZERO,
             journal_max_bytes: 1 << 20,
+            journal_max_writes: 1_000,
             price: 0.18,
             keys: keys::Limits { count: 10, age: Duration::from_secs(60) },
             last_written: None,
             retry_backoff: Duration::from_millis(1),
+            fault_tries: 3,
+            ledger_always: false,
+            ramp: None,
         };
         let sink = Arc::new(Embedded::open(journal.clone()).await.unwrap());
         let telemetry = Telemetry::silent("storage-batcher");
-        Batcher::start(options, Store::new(journal), sink, telemetry, Clock::system()).await.unwrap()
+        Batcher::start(options, Store::new(journal, Instant::now()), sink, telemetry, Clock::system())
+            .await
+            .unwrap()
     }
 
     #[tokio::test]

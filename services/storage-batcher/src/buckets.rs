@@ -84,6 +84,7 @@ pub struct Summary {
 pub struct Buckets {
     tenants: HashMap<Arc<str>, BTreeMap<BucketKey, Open>>,
     bytes: u64,
+    fresh: u64,
 }
 
 impl BucketKey {
@@ -216,6 +217,7 @@ impl Buckets {
         let buckets = self.tenants.entry(Arc::clone(&key.tenant)).or_default();
         if !buckets.contains_key(key) {
             self.bytes += open.bytes;
+            self.fresh += open.fresh;
             buckets.insert(key.clone(), open);
         }
     }
@@ -225,6 +227,7 @@ impl Buckets {
         let open = self.tenants.entry(Arc::clone(&key.tenant)).or_default().entry(key.clone()).or_default();
         open.samples.insert(time, readings);
         open.fresh += 1;
+        self.fresh += 1;
         open.bytes += bytes;
         self.bytes += bytes;
     }
@@ -234,6 +237,7 @@ impl Buckets {
         if let Some(buckets) = self.tenants.get_mut(&key.tenant) {
             if let Some(open) = buckets.remove(key) {
                 self.bytes = self.bytes.saturating_sub(open.bytes);
+                self.fresh = self.fresh.saturating_sub(open.fresh);
             }
             if buckets.is_empty() {
                 self.tenants.remove(&key.tenant);
@@ -262,6 +266,12 @@ impl Buckets {
     #[must_use]
     pub fn count(&self, tenant: &str) -> u64 {
         self.tenants.get(tenant).map_or(0, |buckets| buckets.len() as u64)
+    }
+
+    /// Returns how many samples are not yet written to the sink, of all tenants.
+    #[must_use]
+    pub fn fresh(&self) -> u64 {
+        self.fresh
     }
 
     /// Returns the bytes of samples not yet written to the sink.

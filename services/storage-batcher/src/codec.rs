@@ -12,6 +12,12 @@ use crate::{
 /// The version every record starts with. Version 1 knew sets, merges and deletes; its records are read as they were meant.
 const VERSION: u8 = 2;
 
+/// The version of a record that ends with its checksum: the first bytes of the BLAKE3 hash of all before them.
+const SUMMED: u8 = 3;
+
+/// Bytes of a checksum.
+pub const SUM_BYTES: usize = 8;
+
 /// Deepest nesting read back; what callers may write is far less deep.
 pub(super) const MAX_DEPTH: usize = 64;
 
@@ -61,14 +67,28 @@ impl Record {
         writer.text(&self.key.collection);
         writer.text(&self.key.id);
         writer.change(&self.change);
-        writer.finish()
+        let mut bytes = writer.finish();
+        if let Some(version) = bytes.first_mut() {
+            *version = SUMMED;
+        }
+        bytes.extend(sum(&bytes));
+        bytes
     }
 
     /// Reads a record back.
     ///
     /// # Errors
-    /// [`Corrupt`] if the bytes are no record.
+    /// [`Corrupt`] if the bytes are no record, or not what was written.
     pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
+        let bytes = match bytes.split_last_chunk::<SUM_BYTES>() {
+            Some((record, found)) if bytes.first() == Some(&SUMMED) => {
+                if sum(record) != *found {
+                    return Err(Corrupt { at: record.len() });
+                }
+                record
+            }
+            _ => bytes,
+        };
         let mut reader = Reader::new(bytes)?;
         let priority = if reader.number()? == 1 { Priority::High } else { Priority::Normal };
         let accepted = reader.signed()?;
@@ -78,6 +98,13 @@ impl Record {
         reader.finish()?;
         Ok(Self { key: Key { tenant, collection, id }, change, priority, accepted, samples })
     }
+}
+
+/// Returns the first bytes of the BLAKE3 hash of `bytes`.
+#[must_use]
+pub fn sum(bytes: &[u8]) -> [u8; SUM_BYTES] {
+    let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(bytes).as_bytes();
+    [a, b, c, d, e, f, g, h]
 }
 
 impl Writer {
@@ -187,7 +214,7 @@ impl<'a> Reader<'a> {
     /// [`Corrupt`] if its version is none of ours.
     pub fn new(bytes: &'a [u8]) -> Result<Self, Corrupt> {
         let mut reader = Self { bytes, at: 0 };
-        if (1..=VERSION).contains(&reader.byte()?) { Ok(reader) } else { Err(reader.corrupt()) }
+        if (1..=SUMMED).contains(&reader.byte()?) { Ok(reader) } else { Err(reader.corrupt()) }
     }
 
     /// Takes a number.
@@ -385,6 +412,33 @@ mod tests {
             let _ = Record::decode(&bytes);
             let _ = decode_fields(&bytes);
         }
+    }
+
+    fn record() -> Record {
+        let change = Change::merge(Fields::from([("n".to_owned(), Value::Integer(300))]));
+        let key = Key::new("default", "pools", "0x1");
+        Record { key, change, priority: Priority::Normal, accepted: 1_795_342_500_000_000, samples: 0 }
+    }
+
+    #[test]
+    fn a_record_of_which_any_bit_has_changed_or_the_end_is_missing_is_corrupt() {
+        let bytes = record().encode();
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(Record::decode(&changed).is_err(), "bit {bit}");
+        }
+        for end in 0..bytes.len() {
+            assert!(Record::decode(&bytes[..end]).is_err(), "byte {end}");
+        }
+    }
+
+    #[test]
+    fn a_record_from_before_there_were_checksums_is_read() {
+        let mut bytes = record().encode();
+        bytes.truncate(bytes.len() - super::SUM_BYTES);
+        bytes[0] = super::VERSION;
+        assert_eq!(Record::decode(&bytes), Ok(record()));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use config::ByteSize;
 
 use crate::{
     batcher::Options,
+    flush::ramp,
     keys, last_written,
     queue::{Limits, MAX_BATCH_BYTES},
     sink::firestore,
@@ -22,8 +23,10 @@ config::settings! {
         pub storage_bucket_lateness: Duration = "60s", unit "duration", range "0s" to "1h";
         /// Longest wait, in wall time, for the sink to take what waits when the service stops; the rest stays in the journal.
         pub storage_drain_timeout: Duration = "10s", unit "duration", range "0s" to "10m";
-        /// Most bytes of writes and samples that are not at the sink; more are refused.
+        /// Most bytes of writes, samples and dead letters that are not at the sink; more are refused.
         pub journal_max_bytes: ByteSize = "256MiB", unit "bytes", range "1KiB" to "64GiB";
+        /// Most writes, samples and dead letters that are not at the sink; more are refused.
+        pub journal_max_writes: u64 = "1000000", unit "writes", range "1" to "1000000000";
         /// Memory that the journal's page cache may take.
         pub journal_cache_bytes: ByteSize = "16MiB", unit "bytes", range "1MiB" to "64GiB";
         /// How long an idempotency key is known, on the agent clock.
@@ -41,12 +44,26 @@ config::settings! {
         pub firestore_batch_size: usize = "500", unit "documents", range "1" to "500", production "500";
         /// How long a write waits for others, on the agent clock.
         pub firestore_flush_interval: Duration = "60s", unit "duration", range "1s" to "1h";
-        /// Most batches on their way at once.
+        /// Most batches on their way at once, one more for high priority; fewer while the sink cannot bear them.
         pub firestore_max_concurrent_writes: usize = "10", unit "batches", range "1" to "100";
         /// Longest wait for one answer of Firestore's, connecting included.
         pub firestore_request_timeout: Duration = "30s", unit "duration", range "10ms" to "5m";
-        /// First pause after a batch that the sink did not take; it doubles up to 30 s, with jitter.
+        /// First pause after a batch that the sink did not take, 16 times as long where a quota or a permission is missing; it doubles up to
+        /// 5 s, 30 s or 60 s by the reason, with jitter.
         pub firestore_retry_backoff: Duration = "250ms", unit "duration", range "1ms" to "30s";
+        /// Times that a sink which answers may fail at one write before that is a dead letter.
+        pub firestore_fault_tries: u32 = "10", unit "tries", range "1" to "1000";
+        /// Documents a second at first, when what gathered during an outage or before a start is caught up with; Firestore's 500/50/5 rule.
+        pub firestore_ramp_start: f64 = "500", unit "documents per second", range "1" to "100000";
+        /// By how much of itself that rate grows with each step.
+        pub firestore_ramp_growth: f64 = "0.5", unit "ratio", range "0" to "10";
+        /// How long a step lasts, in wall time.
+        pub firestore_ramp_step: Duration = "5m", unit "duration", range "1s" to "1h";
+        /// Shortest outage of Firestore's after which that is done, in wall time.
+        pub firestore_ramp_outage: Duration = "60s", unit "duration", range "0s" to "1h";
+        /// Sends every batch with a ledger document, not only increments, unions and server times: then not even a request that Firestore
+        /// applies after it was given up and sent again brings an older state back. Costs a document a batch.
+        pub firestore_ledger_always: bool = "false", unit "switch";
         /// How long a ledger document is kept, on the agent clock: a TTL policy on its field `expire_at` may then delete it. Longer than
         /// Firestore is ever away.
         pub firestore_ledger_retention: Duration = "30d", unit "duration", range "1d" to "365d";
@@ -79,6 +96,7 @@ impl Config {
             concurrency: self.firestore_max_concurrent_writes,
             lateness: self.storage_bucket_lateness,
             journal_max_bytes: self.journal_max_bytes.bytes(),
+            journal_max_writes: self.journal_max_writes,
             keys: keys::Limits { count: self.storage_idempotency_keys, age: self.storage_idempotency_window },
             last_written: self.firestore_skip_unchanged.then(|| last_written::Limits {
                 documents: self.firestore_known_documents,
@@ -86,6 +104,14 @@ impl Config {
             }),
             price: self.firestore_price_per_100k_writes,
             retry_backoff: self.firestore_retry_backoff,
+            fault_tries: self.firestore_fault_tries,
+            ledger_always: self.firestore_ledger_always,
+            ramp: self.firestore_project.is_some().then_some(ramp::Limits {
+                start: self.firestore_ramp_start,
+                growth: self.firestore_ramp_growth,
+                step: self.firestore_ramp_step,
+                outage: self.firestore_ramp_outage,
+            }),
         }
     }
 

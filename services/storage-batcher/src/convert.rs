@@ -13,11 +13,11 @@ use rpc::{At, Check, Fault};
 
 use self::change::Given;
 pub(crate) use self::{
-    answer::{bucket, costs, document, flushed, listed, planned},
+    answer::{bucket, costs, document, flushed, letters, listed, planned, status},
     sample::{bucket_query, samples},
 };
 use crate::{
-    accept::NewWrite,
+    accept::{Level, NewWrite},
     document::{Key, MAX_DOCUMENT_BYTES, Priority},
     error::{self, Error},
     sink::{LEDGER_COLLECTION, Range},
@@ -41,24 +41,55 @@ const DEFAULT_PAGE: u32 = 100;
 /// Most documents of a page.
 const MAX_PAGE: u32 = 1_000;
 
-/// Checks one write.
-pub(crate) fn write(tenant: &Arc<str>, write: Option<wire::DocumentWrite>) -> Result<NewWrite, Fault> {
-    let write = write.ok_or_else(|| Fault::invalid("write", "must be given"))?;
+/// Checks one write, and when it is acknowledged.
+pub(crate) fn write(tenant: &Arc<str>, request: wire::WriteRequest) -> Result<(NewWrite, Level), Fault> {
+    let write = request.write.ok_or_else(|| Fault::invalid("write", "must be given"))?;
     let mut check = Check::default();
-    let write = document_write(&mut check, At::from("write"), tenant, write);
-    check.end(write)
+    let level = level(&mut check, request.level);
+    let mut write = document_write(&mut check, At::from("write"), tenant, write);
+    write.priority = write.priority.max(level.priority());
+    check.end((write, level))
 }
 
-/// Checks the writes of a batch.
-pub(crate) fn writes(tenant: &Arc<str>, writes: Vec<wire::DocumentWrite>) -> Result<Vec<NewWrite>, Fault> {
+/// Checks the writes of a batch, and when they are acknowledged.
+pub(crate) fn writes(
+    tenant: &Arc<str>,
+    request: wire::WriteBatchRequest,
+) -> Result<(Vec<NewWrite>, Level), Fault> {
     let mut check = Check::default();
+    let level = level(&mut check, request.level);
     let at = At::from("writes");
-    if !check.items(at, writes.len(), 1..=MAX_WRITES) {
-        return check.end(Vec::new());
+    if !check.items(at, request.writes.len(), 1..=MAX_WRITES) {
+        return check.end((Vec::new(), level));
     }
-    let checked = |(index, write)| document_write(&mut check, at.item(index), tenant, write);
-    let writes = writes.into_iter().enumerate().map(checked).collect();
-    check.end(writes)
+    let checked = |(index, write)| {
+        let mut write = document_write(&mut check, at.item(index), tenant, write);
+        write.priority = write.priority.max(level.priority());
+        write
+    };
+    let writes = request.writes.into_iter().enumerate().map(checked).collect();
+    check.end((writes, level))
+}
+
+fn level(check: &mut Check, level: i32) -> Level {
+    match check.known("level", level) {
+        Some(wire::WriteLevel::Stored) => Level::Stored,
+        _ => Level::Durable,
+    }
+}
+
+/// Checks which dead letters are asked for: those after which, and how many.
+pub(crate) fn letter_page(request: &wire::ListDeadLettersRequest) -> Result<(u64, usize), Fault> {
+    let mut check = Check::default();
+    let limit = check.limit("page_size", request.page_size, DEFAULT_PAGE, MAX_PAGE);
+    check.end((request.after_sequence, limit))
+}
+
+/// Checks which dead letters are meant.
+pub(crate) fn sequences(sequences: Vec<u64>) -> Result<Vec<u64>, Fault> {
+    let mut check = Check::default();
+    check.items("sequences", sequences.len(), 1..=MAX_WRITES);
+    check.end(sequences)
 }
 
 /// Checks which document is asked for.
@@ -168,7 +199,10 @@ mod tests {
 
     use contracts::storage::{self as wire, value::Kind};
 
-    use super::{range, write, writes};
+    use rpc::Fault;
+
+    use super::{range, write};
+    use crate::accept::{Level, NewWrite};
 
     fn tenant() -> Arc<str> {
         "default".into()
@@ -183,6 +217,16 @@ mod tests {
             priority: wire::Priority::Unspecified.into(),
             ..wire::DocumentWrite::default()
         }
+    }
+
+    fn one(write: wire::DocumentWrite) -> Result<NewWrite, Fault> {
+        let request = wire::WriteRequest { write: Some(write), ..Default::default() };
+        super::write(&tenant(), request).map(|(write, _)| write)
+    }
+
+    fn many(writes: Vec<wire::DocumentWrite>) -> Result<Vec<NewWrite>, Fault> {
+        let request = wire::WriteBatchRequest { writes, ..Default::default() };
+        super::writes(&tenant(), request).map(|(writes, _)| writes)
     }
 
     fn number(number: f64) -> wire::Value {
@@ -201,13 +245,17 @@ mod tests {
     fn wrong_field(change: impl FnOnce(&mut wire::DocumentWrite)) -> String {
         let mut changed = good();
         change(&mut changed);
-        let fault = write(&tenant(), Some(changed)).expect_err("must be refused");
+        let fault = one(changed).expect_err("must be refused");
         fault.violations()[0].field.clone()
     }
 
     #[test]
     fn a_good_write_passes() {
-        assert!(write(&tenant(), Some(good())).is_ok());
+        assert!(one(good()).is_ok());
+        let stored = wire::WriteRequest { write: Some(good()), level: wire::WriteLevel::Stored.into() };
+        assert_eq!(write(&tenant(), stored).expect("good").1, Level::Stored);
+        let unknown = wire::WriteRequest { write: Some(good()), level: 9 };
+        assert_eq!(write(&tenant(), unknown).expect_err("unknown").violations()[0].field, "level");
     }
 
     #[test]
@@ -249,22 +297,22 @@ mod tests {
         let nested = |depth: usize| (1..depth).fold(map("x", number(1.0)), |inner, _| map("x", inner));
         let mut deep = good();
         deep.fields.insert("map".to_owned(), nested(20));
-        assert!(write(&tenant(), Some(deep)).is_ok());
+        assert!(one(deep).is_ok());
         let refused = wrong_field(|write| drop(write.fields.insert("map".to_owned(), nested(21))));
         assert!(refused.starts_with("write.fields[\"map\"].map_value.fields[\"x\"]"), "{refused}");
         let mut listed = good();
         listed.fields.insert("list".to_owned(), array(vec![map("inner", array(Vec::new()))]));
-        assert!(write(&tenant(), Some(listed)).is_ok());
+        assert!(one(listed).is_ok());
     }
 
     #[test]
     fn a_batch_is_one_to_five_hundred_and_names_the_bad_write() {
-        let fault = writes(&tenant(), vec![good(); 501]).expect_err("too many");
+        let fault = many(vec![good(); 501]).expect_err("too many");
         assert_eq!(fault.violations()[0].field, "writes");
-        assert!(writes(&tenant(), Vec::new()).is_err());
-        let mut many = vec![good(); 500];
-        many[7].mode = 0;
-        let fault = writes(&tenant(), many).expect_err("one is bad");
+        assert!(many(Vec::new()).is_err());
+        let mut bad = vec![good(); 500];
+        bad[7].mode = 0;
+        let fault = many(bad).expect_err("one is bad");
         assert_eq!(fault.violations()[0].field, "writes[7].mode");
     }
 

@@ -46,12 +46,12 @@ pub struct Key {
 }
 
 /// Says how soon a write must reach the sink.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
     /// With the next batch.
     #[default]
     Normal,
-    /// At once, with everything accepted before it.
+    /// At once, in a batch of such documents only.
     High,
 }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{sink::Unreachable, store};
+use crate::{acks::Rejected, sink::Unreachable, store};
 
 /// How soon a caller may come back when the journal is full.
 const FULL_RETRY: Duration = Duration::from_secs(5);
@@ -17,11 +17,22 @@ const DISK_RETRY: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The journal holds as much as it may.
-    #[error("the journal is full at {limit} bytes")]
+    #[error("the journal is full at {setting} = {most}")]
     Full {
-        /// `journal_max_bytes`.
-        limit: u64,
+        /// The setting that is the limit: `journal_max_bytes` or `journal_max_writes`.
+        setting: &'static str,
+        /// Its value.
+        most: u64,
     },
+    /// A write was acknowledged and did not reach the sink before its caller's time was over.
+    #[error("the write is durable and not yet stored")]
+    Durable {
+        /// The place of the last write in the journal.
+        sequence: u64,
+    },
+    /// The sink refused a write for good that somebody waited for.
+    #[error("the sink refused the write")]
+    Rejected(Rejected),
     /// A merge would make its document larger than the sink takes, with what waits of it.
     #[error("the document of write {place} would be larger than 1 MiB")]
     TooLarge {
@@ -85,9 +96,21 @@ impl From<Error> for rpc::Fault {
     fn from(error: Error) -> Self {
         use rpc::{Code, Fault};
         match &error {
-            Error::Full { .. } => Fault::new(Code::ResourceExhausted, "the journal is full")
-                .reason("JOURNAL_FULL")
-                .retry_after(FULL_RETRY),
+            Error::Full { setting, most } => {
+                let message = format!("the journal is full at {setting} = {most}; nothing was accepted");
+                Fault::new(Code::ResourceExhausted, message).reason("JOURNAL_FULL").retry_after(FULL_RETRY)
+            }
+            Error::Durable { sequence } => {
+                let message = format!(
+                    "the write is durable and will be stored; its place in the journal, or that of the last, is {sequence}"
+                );
+                Fault::new(Code::DeadlineExceeded, message).reason("DURABLE")
+            }
+            Error::Rejected(Rejected { key, reason }) => {
+                let document = format!("{}/{}", key.collection, key.id);
+                let message = format!("the sink refused {document} for good, it is a dead letter: {reason}");
+                Fault::new(Code::FailedPrecondition, message).reason("DEAD_LETTER")
+            }
             Error::TooLarge { place } => too_large(&format!("writes[{place}].fields")),
             Error::KeyReused { place } => key_reused(&format!("writes[{place}].idempotency_key")),
             Error::Store(cause) => {

@@ -1,33 +1,63 @@
 //! Flushing: takes due batches out of the queue, sends several at once, and settles what the sink says.
 //!
-//! A batch that fails is sent again after a growing, jittered pause, and keeps its place among the concurrent batches meanwhile. What
-//! the sink refuses for good is dropped, logged and counted.
+//! There are two lanes, so that high priority neither waits for the rest nor drags it along. A batch that fails is sent again after a
+//! pause by the reason ([`retry`]); while the sink is away it keeps its place ([`slots`]), so no more is taken out than may be on its way,
+//! and what comes in goes on folding. How many places there are follows what the sink bears ([`aimd`]), and after an outage the rate grows by
+//! steps ([`ramp`]). What the sink refuses for good becomes a dead letter.
 
+mod aimd;
 mod delivery;
+pub mod ramp;
+mod retry;
+pub(crate) mod slots;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{mpsc, watch};
 
 use self::delivery::Delivery;
-use crate::{accept::Command, batcher::Shared, queue::Entry};
+use crate::{accept::Command, batcher::Shared, document::Priority};
 
 /// Sends due batches until told to stop; then waits for those on their way.
-pub(crate) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-    let slots = Arc::new(Semaphore::new(shared.options.concurrency));
+pub(crate) async fn run(shared: Arc<Shared>, stop: watch::Receiver<bool>) {
     let resumed = std::mem::take(&mut shared.state.lock().resumed);
-    let mut deliveries: VecDeque<_> = Delivery::resume(&shared, resumed).into_iter().collect();
-    while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
-        while deliveries.is_empty() {
-            let Some(batch) = next_batch(&shared, &mut stop).await else { break };
-            tracing::debug!(documents = batch.len(), sink = shared.sink.name(), "sending a batch");
-            deliveries.extend(Delivery::of(&shared, batch));
+    let first = Delivery::resume(&shared, resumed).into_iter().collect();
+    // Every delivery holds a sender: when the last is gone, so are they.
+    let (alive, mut ended) = mpsc::channel(1);
+    tokio::join!(
+        lane(&shared, Priority::Normal, first, &alive, stop.clone()),
+        lane(&shared, Priority::High, VecDeque::new(), &alive, stop),
+    );
+    drop(alive);
+    ended.recv().await;
+}
+
+/// Sends what there is of one priority until told to stop, `deliveries` first.
+async fn lane(
+    shared: &Arc<Shared>,
+    priority: Priority,
+    mut deliveries: VecDeque<Delivery>,
+    alive: &mpsc::Sender<()>,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        // A lane with nothing to send takes no place, and a batch is made up when there is one: until then writes go on folding.
+        if deliveries.is_empty() && !is_due(shared, priority, &mut stop).await {
+            return;
         }
-        let Some(delivery) = deliveries.pop_front() else { break };
-        shared.telemetry.spawn(delivery.run(stop.clone(), slot));
+        let slot = tokio::select! {
+            slot = shared.slots.take(priority) => slot,
+            () = stopped(&mut stop) => return,
+        };
+        if deliveries.is_empty() {
+            let now = shared.clock.now();
+            let batch = shared.state.lock().queue.next_batch(priority, now).unwrap_or_default();
+            tracing::debug!(documents = batch.len(), ?priority, sink = shared.sink.name(), "sending a batch");
+            deliveries.extend(Delivery::of(shared, priority, batch));
+        }
+        let Some(delivery) = deliveries.pop_front() else { continue };
+        shared.telemetry.spawn(delivery.run(slot, stop.clone(), alive.clone()));
     }
-    let all = u32::try_from(shared.options.concurrency).unwrap_or(u32::MAX);
-    drop(slots.acquire_many(all).await);
 }
 
 /// Closes buckets as their time comes, until told to stop.
@@ -67,16 +97,20 @@ pub(crate) async fn tick(
     }
 }
 
-async fn next_batch(shared: &Shared, stop: &mut watch::Receiver<bool>) -> Option<Vec<Arc<Entry>>> {
+/// Waits until documents of `priority` are due; returns false when told to stop.
+async fn is_due(shared: &Shared, priority: Priority, stop: &mut watch::Receiver<bool>) -> bool {
     loop {
         // Listening before looking: a write in between is not missed.
-        let work = shared.work.notified();
+        let work = match priority {
+            Priority::Normal => shared.work.notified(),
+            Priority::High => shared.urgent.notified(),
+        };
         let deadline = {
             let mut state = shared.state.lock();
-            if let Some(batch) = state.queue.next_batch(shared.clock.now()) {
-                return Some(batch);
+            if state.queue.is_due(priority, shared.clock.now()) {
+                return true;
             }
-            state.queue.next_deadline()
+            state.queue.next_deadline().filter(|_| priority == Priority::Normal)
         };
         let due = async {
             match deadline {
@@ -87,7 +121,7 @@ async fn next_batch(shared: &Shared, stop: &mut watch::Receiver<bool>) -> Option
         tokio::select! {
             () = work => {}
             () = due => {}
-            () = stopped(stop) => return None,
+            () = stopped(stop) => return false,
         }
     }
 }
@@ -101,12 +135,12 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 #[cfg(test)]
 mod tests {
     use std::{
-        collections::BTreeSet,
+        collections::BTreeMap,
         sync::{
             Arc,
             atomic::{AtomicU32, Ordering},
         },
-        time::{Duration, UNIX_EPOCH},
+        time::{Duration, Instant, UNIX_EPOCH},
     };
 
     use clock::Clock;
@@ -123,16 +157,16 @@ mod tests {
         document::{Fields, Key, Priority},
         keys,
         queue::{Entry, Limits},
-        sink::{Page, Range, Sink, Unreachable, Verdict},
+        sink::{Cause, Page, Range, Sink, Unreachable, Verdict},
         store::Store,
     };
 
-    /// Tells which documents arrive, lets requests through one by one, and puts some documents off once.
+    /// Tells which documents arrive, lets requests through one by one, and puts some documents off some times.
     #[derive(Debug)]
     struct Gate {
         arrivals: mpsc::UnboundedSender<Vec<String>>,
         pass: Semaphore,
-        put_off: Mutex<BTreeSet<&'static str>>,
+        put_off: Mutex<BTreeMap<&'static str, (Cause, u32)>>,
         /// How often the outcome cannot be written down.
         broken: AtomicU32,
     }
@@ -151,9 +185,12 @@ mod tests {
                 let ids: Vec<_> = writes.iter().map(|entry| entry.key.id.to_string()).collect();
                 self.arrivals.send(ids.clone()).unwrap();
                 self.pass.acquire().await.unwrap().forget();
-                let judge = |id: &String| match self.put_off.lock().remove(id.as_str()) {
-                    true => Verdict::Retry("busy".to_owned()),
-                    false => Verdict::Accepted,
+                let judge = |id: &String| match self.put_off.lock().get_mut(id.as_str()) {
+                    Some((cause, times)) if *times > 0 => {
+                        *times -= 1;
+                        Verdict::Retry(*cause, "not now".to_owned())
+                    }
+                    _ => Verdict::Accepted,
                 };
                 Ok(ids.iter().map(judge).collect())
             })
@@ -184,12 +221,12 @@ mod tests {
         _folder: tempfile::TempDir,
     }
 
-    async fn bench(documents: usize, put_off: &[&'static str]) -> Bench {
+    async fn bench(documents: usize, put_off: &[(&'static str, Cause, u32)]) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("storage.redb");
-        let store = Store::new(Journal::open(path, &journal::Options::default()).unwrap());
+        let store = Store::new(Journal::open(path, &journal::Options::default()).unwrap(), Instant::now());
         let (sender, arrivals) = mpsc::unbounded_channel();
-        let put_off = Mutex::new(put_off.iter().copied().collect());
+        let put_off = Mutex::new(put_off.iter().map(|(id, cause, times)| (*id, (*cause, *times))).collect());
         let gate =
             Arc::new(Gate { arrivals: sender, pass: Semaphore::new(0), put_off, broken: AtomicU32::new(0) });
         let options = Options {
@@ -197,10 +234,14 @@ mod tests {
             concurrency: 2,
             lateness: Duration::ZERO,
             journal_max_bytes: 1 << 20,
+            journal_max_writes: 1_000,
             price: 0.18,
             keys: keys::Limits { count: 10, age: Duration::from_secs(60) },
             last_written: None,
             retry_backoff: Duration::from_millis(1),
+            fault_tries: 3,
+            ledger_always: false,
+            ramp: None,
         };
         let (clock, _) = Clock::manual(UNIX_EPOCH);
         let sink = Arc::clone(&gate) as Arc<dyn Sink>;
@@ -232,7 +273,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_document_that_was_put_off_is_sent_again() {
-        let Bench { batcher, gate, mut arrivals, _folder } = bench(3, &["b"]).await;
+        let Bench { batcher, gate, mut arrivals, _folder } = bench(3, &[("b", Cause::Contention, 1)]).await;
         gate.pass.add_permits(10);
         batcher.write("t".into(), ["a", "b", "c"].map(write).into()).await.unwrap();
         assert_eq!(arrivals.recv().await.unwrap(), ["a", "b", "c"]);
@@ -243,7 +284,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_sink_took_is_not_sent_again_because_the_journal_failed() {
-        let Bench { batcher, gate, mut arrivals, _folder } = bench(2, &["b"]).await;
+        let Bench { batcher, gate, mut arrivals, _folder } = bench(2, &[("b", Cause::Contention, 1)]).await;
         gate.broken.store(2, Ordering::SeqCst);
         gate.pass.add_permits(10);
         batcher.write("t".into(), ["a", "b"].map(write).into()).await.unwrap();
@@ -255,6 +296,33 @@ mod tests {
         assert!(arrivals.try_recv().is_err());
         assert_eq!(gate.broken.load(Ordering::SeqCst), 0);
         assert_eq!(batcher.costs("t").0.total.written, 2);
+    }
+
+    #[tokio::test]
+    async fn documents_that_are_put_off_hold_no_place_while_the_sink_takes_others() {
+        let put_off = [("a", Cause::Contention, 1_000_000), ("c", Cause::Contention, 1_000_000)];
+        let Bench { batcher, gate, mut arrivals, _folder } = bench(2, &put_off).await;
+        gate.pass.add_permits(1_000_000);
+        // More of these batches than there are places.
+        batcher.write("t".into(), ["a", "b", "c", "d", "e", "f"].map(write).into()).await.unwrap();
+        while arrivals.recv().await.unwrap() != ["e", "f"] {}
+        batcher.drain(Duration::ZERO).await;
+    }
+
+    #[tokio::test]
+    async fn a_write_at_which_the_sink_fails_and_fails_is_a_dead_letter_and_the_others_arrive() {
+        let put_off = [("b", Cause::Fault, 1_000_000), ("c", Cause::Contention, 5)];
+        let Bench { batcher, gate, arrivals: _arrivals, _folder } = bench(3, &put_off).await;
+        gate.pass.add_permits(1_000_000);
+        batcher.write("t".into(), ["a", "b", "c"].map(write).into()).await.unwrap();
+        while batcher.pending() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let (letters, more) = batcher.dead_letters(&"t".into(), 0, 10);
+        assert_eq!((letters.len(), more, &*letters[0].key.id), (1, false, "b"));
+        assert_eq!(letters[0].reason, "not now (3 times)");
+        assert_eq!(batcher.costs("t").0.total.written, 2);
+        assert_eq!(batcher.drain(Duration::from_secs(60)).await, 0);
     }
 
     #[tokio::test]

@@ -8,7 +8,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{accept::micros, change::Change, codec::Writer, document::Key};
+use crate::{
+    accept::micros,
+    change::Change,
+    codec::{self, Writer},
+    document::Key,
+};
 
 /// How long keys are known.
 #[derive(Clone, Copy, Debug)]
@@ -110,9 +115,7 @@ pub fn fingerprint(key: &Key, change: &Change) -> u64 {
     writer.text(&key.collection);
     writer.text(&key.id);
     writer.change(change);
-    let hash = blake3::hash(&writer.finish());
-    let [first, second, third, fourth, fifth, sixth, seventh, eighth, ..] = *hash.as_bytes();
-    u64::from_le_bytes([first, second, third, fourth, fifth, sixth, seventh, eighth])
+    u64::from_le_bytes(codec::sum(&writer.finish()))
 }
 
 #[cfg(test)]

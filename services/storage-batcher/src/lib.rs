@@ -10,8 +10,8 @@
 //!    a lost answer; what has not is sealed with a ledger document first, which says whether it has arrived.
 //! 4. **A flush holds nobody up.** Batches are taken out, not copied: what arrives during a flush waits for the next one. A document is
 //!    forgotten only when the sink has it and the journal has dropped it, in one transaction with the embedded store.
-//! 5. **Nothing is lost to the sink's moods.** A failed request is sent again for as long as it takes, after jittered pauses; only a
-//!    document that the sink refuses for good is dropped, by name.
+//! 5. **Nothing is lost to the sink's moods.** A failed request is sent again for as long as it takes, after jittered pauses and no faster
+//!    than the sink bears; a document that the sink refuses for good is kept as a dead letter, with the reason.
 //! 6. **Reads see acknowledged writes**: what waits is laid over what the sink holds.
 //! 7. **A bucket is written once**, when its quarter hour and the lateness are over. Its samples stay on disk for a day: a late one
 //!    rewrites the document from all of them.
@@ -21,6 +21,7 @@
 //! 10. **Tenants share batches and nothing else**: keys, costs, plans and flush reports are the caller's own.
 
 pub mod accept;
+pub mod acks;
 pub mod batcher;
 #[cfg(feature = "bench")]
 pub mod bench;
@@ -29,24 +30,28 @@ pub mod change;
 pub mod codec;
 pub mod config;
 mod convert;
+pub mod dead_letter;
 pub mod document;
 pub mod error;
-mod flush;
+pub mod flush;
 pub mod keys;
 pub mod last_written;
 pub mod ledger;
 pub mod plan;
 pub mod queue;
 pub mod read;
+mod recall;
 mod server;
 pub mod sink;
 mod sizes;
+pub mod status;
 pub mod store;
 pub mod waiters;
 
 use std::{
     net::SocketAddr,
     sync::{Arc, OnceLock},
+    time::Instant,
 };
 
 use ::clock::Clock;
@@ -120,6 +125,14 @@ impl Bound {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let Self { host, batcher, config, answers, telemetry, clock } = self;
         let carrier = telemetry.clone();
+        let running = Arc::clone(&batcher);
+        let shutdown = async move {
+            shutdown.await;
+            // Who waits for the sink is answered before the calls are ended.
+            if let Some(batcher) = running.get() {
+                batcher.send_all();
+            }
+        };
         let open = async {
             let opened = open(&config, answers, telemetry, clock).await?;
             // Only this task fills the slot.
@@ -145,12 +158,13 @@ async fn open(
     telemetry: Telemetry,
     clock: Clock,
 ) -> Result<Batcher, Error> {
+    let opening = Instant::now();
     let (path, options) = (config.storage_dir.join(FILE), config.journal());
-    let opening = telemetry.spawn_blocking(move || Journal::open(path, &options)).await;
-    let journal = opening.map_err(|_| Error::NotReady)?.map_err(|error| Error::Open(Arc::new(error)))?;
+    let opened = telemetry.spawn_blocking(move || Journal::open(path, &options)).await;
+    let journal = opened.map_err(|_| Error::NotReady)?.map_err(|error| Error::Open(Arc::new(error)))?;
     let sink: Arc<dyn Sink> = match config.firestore() {
         Some(options) => Arc::new(Heard::new(Firestore::new(options, clock.clone()), answers)),
         None => Arc::new(Embedded::open(journal.clone()).await?),
     };
-    Batcher::start(config.options(), Store::new(journal), sink, telemetry, clock).await
+    Batcher::start(config.options(), Store::new(journal, opening), sink, telemetry, clock).await
 }

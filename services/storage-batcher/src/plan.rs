@@ -9,7 +9,7 @@ use crate::{
     codec::Record,
     document::{Key, Priority},
     ledger,
-    queue::{Entry, fits},
+    queue::{Entry, Limits, fits},
 };
 
 /// What a flush would send.
@@ -19,9 +19,11 @@ pub struct Plan {
     pub batches: Vec<PlannedBatch>,
     /// Documents in all.
     pub documents: u64,
+    /// Ledger documents beside them.
+    pub ledger_documents: u64,
     /// Writes and samples that wait, before folding.
     pub writes: u64,
-    /// What the documents would cost, in USD.
+    /// What all these documents would cost, in USD.
     pub cost_usd: f64,
     /// What one document per write would have cost, in USD.
     pub naive_cost_usd: f64,
@@ -39,8 +41,44 @@ pub struct PlannedBatch {
 /// A document of the plan.
 struct Planned {
     collection: Arc<str>,
+    priority: Priority,
+    /// Whether it is sent with a ledger document.
+    once: bool,
     bytes: usize,
     writes: u64,
+}
+
+impl Plan {
+    /// Adds the requests that bring `documents` of one priority to the sink.
+    fn add(&mut self, documents: Vec<Planned>, limits: &Limits) {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        for document in documents {
+            if !fits(limits, batch.len(), bytes, document.bytes) {
+                self.send(std::mem::take(&mut batch));
+                bytes = 0;
+            }
+            bytes += document.bytes;
+            batch.push(document);
+        }
+        self.send(batch);
+    }
+
+    /// Adds one request for those of `batch` that may come twice and one for those that must not.
+    fn send(&mut self, batch: Vec<Planned>) {
+        let (once, plain): (Vec<_>, Vec<_>) = batch.into_iter().partition(|document| document.once);
+        self.ledger_documents += u64::from(!once.is_empty());
+        for documents in [plain, once].into_iter().filter(|documents| !documents.is_empty()) {
+            let mut request = PlannedBatch::default();
+            for document in documents {
+                *request.documents.entry(document.collection).or_default() += 1;
+                request.bytes += document.bytes;
+                self.documents += 1;
+                self.writes += document.writes;
+            }
+            self.batches.push(request);
+        }
+    }
 }
 
 impl Batcher {
@@ -48,26 +86,13 @@ impl Batcher {
     #[must_use]
     pub fn plan(&self, tenant: &str, close_open_buckets: bool) -> Plan {
         let shared = &self.shared;
-        let mut documents = self.planned(tenant, close_open_buckets);
+        let documents = self.planned(tenant, close_open_buckets);
         let limits = *shared.state.lock().queue.limits();
         let mut plan = Plan::default();
-        let mut batch = PlannedBatch::default();
-        let mut size = 0;
-        for document in documents.drain(..) {
-            if !fits(&limits, size, batch.bytes, document.bytes) {
-                plan.batches.push(std::mem::take(&mut batch));
-                size = 0;
-            }
-            *batch.documents.entry(document.collection).or_default() += 1;
-            batch.bytes += document.bytes;
-            size += 1;
-            plan.documents += 1;
-            plan.writes += document.writes;
-        }
-        if size > 0 {
-            plan.batches.push(batch);
-        }
-        plan.cost_usd = ledger::price(plan.documents, shared.options.price);
+        let (high, normal) = documents.into_iter().partition(|document| document.priority == Priority::High);
+        plan.add(high, &limits);
+        plan.add(normal, &limits);
+        plan.cost_usd = ledger::price(plan.documents + plan.ledger_documents, shared.options.price);
         plan.naive_cost_usd = ledger::price(plan.writes, shared.options.price);
         plan
     }
@@ -82,6 +107,8 @@ impl Batcher {
             places.insert(entry.key.clone(), planned.len());
             planned.push(Planned {
                 collection: Arc::clone(&entry.key.collection),
+                priority: entry.priority,
+                once: self.shared.is_once(&entry.change),
                 bytes: entry.bytes,
                 writes: entry.weight.naive(),
             });
@@ -103,10 +130,13 @@ impl Batcher {
                 // The bucket's document already waits: the newer state replaces it.
                 Some(waiting) => {
                     waiting.bytes = entry.bytes;
+                    waiting.once = self.shared.is_once(&entry.change);
                     waiting.writes += open.fresh;
                 }
                 None => planned.push(Planned {
                     collection: Arc::clone(&entry.key.collection),
+                    priority: Priority::Normal,
+                    once: self.shared.is_once(&entry.change),
                     bytes: entry.bytes,
                     writes: open.fresh,
                 }),

@@ -1,7 +1,8 @@
 //! What waits for the sink, in memory: folded writes of each document, one wherever one does, and at most one of them on its way.
 //!
 //! A document is *ready* when it waits and nothing of it is on its way, so a later state can never overtake an earlier one. Ready
-//! documents stand in the order of their first write. The queue is the memory of the journal: it holds nothing that is not on disk.
+//! documents stand in the order of their first write, in one of two lanes: those of high priority leave at once and by themselves, all
+//! others together. The queue is the memory of the journal: it holds nothing that is not on disk.
 
 mod entry;
 
@@ -29,16 +30,24 @@ pub struct Limits {
     pub interval: Duration,
 }
 
+/// Documents of one priority that could be sent, by their first write.
+#[derive(Debug, Default)]
+struct Lane {
+    ready: BTreeMap<u64, Arc<Entry>>,
+    bytes: usize,
+}
+
 /// Holds every document that waits.
 #[derive(Debug)]
 pub struct Queue {
     limits: Limits,
     slots: BTreeMap<Key, Overlay>,
-    ready: BTreeMap<u64, Arc<Entry>>,
-    ready_bytes: usize,
+    normal: Lane,
+    high: Lane,
     due_through: u64,
     last: u64,
     journal_bytes: u64,
+    records: u64,
     landings: u64,
     documents: HashMap<Arc<str>, u64>,
 }
@@ -50,11 +59,12 @@ impl Queue {
         Self {
             limits,
             slots: BTreeMap::new(),
-            ready: BTreeMap::new(),
-            ready_bytes: 0,
+            normal: Lane::default(),
+            high: Lane::default(),
             due_through: 0,
             last,
             journal_bytes: 0,
+            records: 0,
             landings: 0,
             documents: HashMap::new(),
         }
@@ -64,17 +74,13 @@ impl Queue {
     pub fn push(&mut self, write: Accepted) {
         self.last = self.last.max(write.sequence);
         self.journal_bytes += write.journal_bytes;
-        if write.priority == Priority::High {
-            self.due_through = self.due_through.max(write.sequence);
-        }
+        self.records += 1;
         let slot = Self::slot(&mut self.slots, &mut self.documents, &write.key);
-        // Only the oldest of those that wait is ready. Out of the ready first: a copy is made only while a reader holds the entry.
-        let is_ready = slot.flight.is_none() && slot.waiting.len() < 2;
-        if is_ready
-            && let Some(waiting) = slot.waiting.front()
-            && let Some(ready) = self.ready.remove(&waiting.first())
-        {
-            self.ready_bytes -= ready.bytes;
+        // Only the oldest of those that wait is ready. Out of its lane first: a copy is made only while a reader holds the entry, and the
+        // write may be more urgent.
+        let is_ready = slot.flight.is_none();
+        if is_ready && let Some(waiting) = slot.waiting.front() {
+            lane(&mut self.normal, &mut self.high, slot.priority()).take(waiting.first());
         }
         let apart = match slot.waiting.back_mut() {
             Some(waiting) => Arc::make_mut(waiting).fold(write),
@@ -84,8 +90,7 @@ impl Queue {
             slot.waiting.push_back(Arc::new(Entry::from(*write)));
         }
         if is_ready && let Some(waiting) = slot.waiting.front() {
-            self.ready_bytes += waiting.bytes;
-            self.ready.insert(waiting.first(), Arc::clone(waiting));
+            lane(&mut self.normal, &mut self.high, slot.priority()).put(waiting);
         }
     }
 
@@ -93,6 +98,7 @@ impl Queue {
     pub fn resume(&mut self, entry: &Arc<Entry>) {
         self.last = self.last.max(entry.last());
         self.journal_bytes += entry.journal_bytes;
+        self.records += entry.records.len() as u64;
         Self::slot(&mut self.slots, &mut self.documents, &entry.key).flight = Some(Arc::clone(entry));
     }
 
@@ -107,28 +113,38 @@ impl Queue {
         })
     }
 
+    /// Sends what waits of `key` at once.
+    pub fn hurry(&mut self, key: &Key) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let first = slot.waiting.front().map(|entry| entry.first());
+        let is_ready = slot.flight.is_none();
+        if is_ready && let Some(first) = first {
+            lane(&mut self.normal, &mut self.high, slot.priority()).take(first);
+        }
+        if let Some(last) = slot.waiting.back_mut() {
+            Arc::make_mut(last).priority = Priority::High;
+        }
+        if is_ready && let Some(first) = slot.waiting.front() {
+            self.high.put(first);
+        }
+    }
+
     /// Makes everything accepted so far due; returns the place up to which.
     pub fn make_due(&mut self) -> u64 {
         self.due_through = self.last;
         self.last
     }
 
-    /// Takes the next batch out if one is due at `now` or full; its documents are on their way from here on.
-    pub fn next_batch(&mut self, now: SystemTime) -> Option<Vec<Arc<Entry>>> {
-        let (first, oldest) = self.ready.first_key_value()?;
-        let mut due = *first <= self.due_through;
-        if !due && oldest.since + self.limits.interval <= now {
-            self.due_through = self.last;
-            due = true;
-        }
-        let full = self.ready.len() >= self.limits.documents || self.ready_bytes >= self.limits.bytes;
-        if !due && !full {
-            return None;
-        }
-        let through = if full { u64::MAX } else { self.due_through };
+    /// Takes the next batch of documents of `priority` out if one is due at `now` or full; they are on their way from here on.
+    pub fn next_batch(&mut self, priority: Priority, now: SystemTime) -> Option<Vec<Arc<Entry>>> {
+        let through = match priority {
+            Priority::High => u64::MAX,
+            Priority::Normal => self.due(now)?,
+        };
+        let lane = lane(&mut self.normal, &mut self.high, priority);
         let mut batch = Vec::new();
         let mut bytes = 0;
-        for (_, entry) in self.ready.range(..=through) {
+        for (_, entry) in lane.ready.range(..=through) {
             if !fits(&self.limits, batch.len(), bytes, entry.bytes) {
                 break;
             }
@@ -136,13 +152,36 @@ impl Queue {
             batch.push(Arc::clone(entry));
         }
         for entry in &batch {
-            self.ready.remove(&entry.first());
+            lane.take(entry.first());
             if let Some(slot) = self.slots.get_mut(&entry.key) {
                 slot.flight = slot.waiting.pop_front();
             }
         }
-        self.ready_bytes -= bytes;
-        Some(batch)
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    /// Returns whether a batch of documents of `priority` could leave at `now`.
+    pub fn is_due(&mut self, priority: Priority, now: SystemTime) -> bool {
+        match priority {
+            Priority::High => !self.high.ready.is_empty(),
+            Priority::Normal => self.due(now).is_some(),
+        }
+    }
+
+    /// Returns the place up to which documents of normal priority leave at `now`.
+    fn due(&mut self, now: SystemTime) -> Option<u64> {
+        let (first, oldest) = self.normal.ready.first_key_value()?;
+        let mut due = *first <= self.due_through;
+        if !due && oldest.since + self.limits.interval <= now {
+            self.due_through = self.last;
+            due = true;
+        }
+        let full = self.normal.ready.len() >= self.limits.documents || self.normal.bytes >= self.limits.bytes;
+        match (full, due) {
+            (true, _) => Some(u64::MAX),
+            (false, true) => Some(self.due_through),
+            (false, false) => None,
+        }
     }
 
     /// Forgets what was on its way: it is settled, on disk too. Writes that came meanwhile become ready.
@@ -150,11 +189,11 @@ impl Queue {
         for entry in entries {
             self.landings += 1;
             self.journal_bytes = self.journal_bytes.saturating_sub(entry.journal_bytes);
+            self.records = self.records.saturating_sub(entry.records.len() as u64);
             let Some(slot) = self.slots.get_mut(&entry.key) else { continue };
             slot.flight = None;
             if let Some(waiting) = slot.waiting.front() {
-                self.ready_bytes += waiting.bytes;
-                self.ready.insert(waiting.first(), Arc::clone(waiting));
+                lane(&mut self.normal, &mut self.high, slot.priority()).put(waiting);
             } else {
                 self.slots.remove(&entry.key);
                 if let Some(count) = self.documents.get_mut(&entry.key.tenant) {
@@ -167,10 +206,10 @@ impl Queue {
         }
     }
 
-    /// Returns when the oldest ready write has waited long enough.
+    /// Returns when the oldest ready write of normal priority has waited long enough.
     #[must_use]
     pub fn next_deadline(&self) -> Option<SystemTime> {
-        self.ready.first_key_value().map(|(_, entry)| entry.since + self.limits.interval)
+        self.normal.ready.first_key_value().map(|(_, entry)| entry.since + self.limits.interval)
     }
 
     /// Returns what the sink does not hold yet of one document.
@@ -232,6 +271,12 @@ impl Queue {
         self.slots.is_empty()
     }
 
+    /// Returns how many of the journal's records are not settled.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
     /// Returns the bytes of the journal's records.
     #[must_use]
     pub fn journal_bytes(&self) -> u64 {
@@ -257,6 +302,26 @@ impl Queue {
     }
 }
 
+impl Lane {
+    fn put(&mut self, entry: &Arc<Entry>) {
+        self.bytes += entry.bytes;
+        self.ready.insert(entry.first(), Arc::clone(entry));
+    }
+
+    fn take(&mut self, first: u64) {
+        if let Some(entry) = self.ready.remove(&first) {
+            self.bytes -= entry.bytes;
+        }
+    }
+}
+
+fn lane<'a>(normal: &'a mut Lane, high: &'a mut Lane, priority: Priority) -> &'a mut Lane {
+    match priority {
+        Priority::Normal => normal,
+        Priority::High => high,
+    }
+}
+
 /// Returns whether a document of `next` bytes fits a request that holds `documents` of `bytes`; an empty one takes any.
 #[must_use]
 pub fn fits(limits: &Limits, documents: usize, bytes: usize, next: usize) -> bool {
@@ -273,7 +338,11 @@ mod tests {
     use super::{Accepted, Entry, Limits, MAX_BATCH_BYTES, Queue};
     use crate::{
         change::{Change, Node, Tree},
-        document::{Fields, Key, Priority, Value},
+        document::{
+            Fields, Key,
+            Priority::{self, High, Normal},
+            Value,
+        },
         ledger::Weight,
     };
 
@@ -298,7 +367,7 @@ mod tests {
     fn queue_of(ids: &[&str]) -> Queue {
         let mut queue = Queue::new(LIMITS, 0);
         for (sequence, id) in (1..).zip(ids) {
-            queue.push(write(sequence, id, 0, Priority::Normal));
+            queue.push(write(sequence, id, 0, Normal));
         }
         queue
     }
@@ -310,29 +379,63 @@ mod tests {
     #[test]
     fn writes_to_one_document_are_one_and_do_not_fill_a_batch() {
         let mut queue = queue_of(&["a", "a", "a", "b"]);
-        assert_eq!(queue.next_batch(UNIX_EPOCH).map(|batch| batch.len()), None);
+        assert_eq!(queue.next_batch(Normal, UNIX_EPOCH).map(|batch| batch.len()), None);
         assert_eq!(queue.len(), 2);
-        queue.push(write(9, "c", 0, Priority::Normal));
-        assert_eq!(ids(queue.next_batch(UNIX_EPOCH)), ["a", "b", "c"]);
+        queue.push(write(9, "c", 0, Normal));
+        assert_eq!(ids(queue.next_batch(Normal, UNIX_EPOCH)), ["a", "b", "c"]);
     }
 
     #[test]
     fn the_oldest_write_makes_everything_due_after_the_interval() {
         let mut queue = queue_of(&["b", "a"]);
         assert_eq!(queue.next_deadline(), Some(later(60)));
-        assert!(queue.next_batch(later(59)).is_none());
-        assert_eq!(ids(queue.next_batch(later(60))), ["b", "a"]);
+        assert!(queue.next_batch(Normal, later(59)).is_none());
+        assert_eq!(ids(queue.next_batch(Normal, later(60))), ["b", "a"]);
         assert_eq!(queue.next_deadline(), None);
     }
 
     #[test]
-    fn a_high_priority_takes_everything_before_it_along() {
-        let mut queue = queue_of(&["b"]);
-        queue.push(write(2, "a", 0, Priority::High));
-        queue.push(write(3, "later", 0, Priority::Normal));
+    fn a_high_priority_leaves_by_itself_and_takes_only_its_own_document_along() {
+        let mut queue = queue_of(&["b", "a"]);
+        queue.push(write(3, "a", 1, High));
+        queue.push(write(4, "later", 0, Normal));
+        queue.push(write(5, "c", 0, High));
         queue.limits.documents = 10;
-        assert_eq!(ids(queue.next_batch(UNIX_EPOCH)), ["b", "a"]);
-        assert!(queue.next_batch(UNIX_EPOCH).is_none());
+        let urgent = queue.next_batch(High, UNIX_EPOCH).expect("at once");
+        assert_eq!((&urgent[0].records[..], &*urgent[1].key.id, urgent.len()), (&[2, 3][..], "c", 2));
+        assert!(queue.next_batch(High, UNIX_EPOCH).is_none());
+        assert!(queue.next_batch(Normal, UNIX_EPOCH).is_none(), "the others wait on");
+        assert_eq!(ids(queue.next_batch(Normal, later(60))), ["b", "later"]);
+    }
+
+    #[test]
+    fn a_document_with_an_urgent_write_behind_others_is_urgent_from_its_first_on() {
+        let removal =
+            Tree::from([("m".to_owned(), Node::Within(Tree::from([("n".to_owned(), Node::Remove)])))]);
+        let made = Tree::from([("m".to_owned(), Node::Within(Tree::from([("n".to_owned(), Node::Now)])))]);
+        let mut queue = Queue::new(LIMITS, 0);
+        queue.push(Accepted { change: Change::Patch(made), ..write(1, "a", 0, Normal) });
+        queue.push(Accepted { change: Change::Patch(removal), ..write(2, "a", 0, High) });
+        let first = queue.next_batch(High, UNIX_EPOCH).expect("urgent");
+        assert_eq!(first[0].records, [1]);
+        queue.land(&first);
+        let second = queue.next_batch(High, UNIX_EPOCH).expect("urgent itself");
+        assert_eq!(second[0].records, [2]);
+        queue.land(&second);
+        assert_eq!((queue.high.bytes, queue.normal.bytes, queue.records(), queue.len()), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn what_somebody_comes_to_wait_for_is_hurried() {
+        let mut queue = queue_of(&["a", "b"]);
+        queue.hurry(&Key::new("default", "pools", "b"));
+        queue.hurry(&Key::new("default", "pools", "not there"));
+        assert_eq!(ids(queue.next_batch(High, UNIX_EPOCH)), ["b"]);
+        queue.push(write(3, "b", 1, Normal));
+        queue.hurry(&Key::new("default", "pools", "b"));
+        assert!(queue.next_batch(High, UNIX_EPOCH).is_none(), "one batch in flight a document");
+        assert_eq!(ids(queue.next_batch(Normal, later(60))), ["a"]);
+        assert_eq!((queue.normal.bytes, queue.high.bytes), (0, 0));
     }
 
     #[test]
@@ -340,27 +443,28 @@ mod tests {
         let mut queue = queue_of(&["a", "b"]);
         queue.limits.documents = 100;
         queue.limits.bytes = 400;
-        assert_eq!(ids(queue.next_batch(UNIX_EPOCH)), ["a"]);
-        assert_eq!(ids(queue.next_batch(UNIX_EPOCH)), Vec::<String>::new());
+        assert_eq!(ids(queue.next_batch(Normal, UNIX_EPOCH)), ["a"]);
+        assert_eq!(ids(queue.next_batch(Normal, UNIX_EPOCH)), Vec::<String>::new());
     }
 
     #[test]
     fn a_document_on_its_way_holds_back_its_next_state() {
         let mut queue = queue_of(&["a"]);
         queue.make_due();
-        let batch = queue.next_batch(UNIX_EPOCH).expect("due");
-        queue.push(write(2, "a", 2, Priority::High));
-        queue.push(write(3, "a", 3, Priority::High));
-        assert!(queue.next_batch(UNIX_EPOCH).is_none(), "one batch in flight a document");
+        let batch = queue.next_batch(Normal, UNIX_EPOCH).expect("due");
+        queue.push(write(2, "a", 2, High));
+        queue.push(write(3, "a", 3, High));
+        assert!(queue.next_batch(High, UNIX_EPOCH).is_none(), "one batch in flight a document");
+        assert_eq!(queue.records(), 3);
         assert_eq!((queue.len(), queue.outstanding("default", 3)), (1, 2));
         queue.land(&batch);
-        let next = queue.next_batch(UNIX_EPOCH).expect("ready now");
+        let next = queue.next_batch(High, UNIX_EPOCH).expect("ready now");
         assert_eq!(next[0].records, [2, 3]);
         let expected = Change::merge(Fields::from([("n".to_owned(), Value::Integer(3))]));
         assert_eq!(next[0].change, expected);
         queue.land(&next);
         assert!(queue.is_empty());
-        assert_eq!((queue.journal_bytes(), queue.documents("default"), queue.ready_bytes), (0, 0, 0));
+        assert_eq!((queue.journal_bytes(), queue.documents("default"), queue.normal.bytes), (0, 0, 0));
     }
 
     #[test]
@@ -372,24 +476,24 @@ mod tests {
         let mut queue = Queue::new(LIMITS, 0);
         let changes = [nested(made), Change::Patch(inner), Change::merge(Fields::new())];
         for (sequence, change) in (1..).zip(changes) {
-            queue.push(Accepted { change, ..write(sequence, "a", 0, Priority::Normal) });
+            queue.push(Accepted { change, ..write(sequence, "a", 0, Normal) });
         }
         assert_eq!((queue.len(), queue.documents("default"), queue.outstanding("default", 3)), (1, 1, 2));
         queue.make_due();
-        let first = queue.next_batch(UNIX_EPOCH).expect("due");
+        let first = queue.next_batch(Normal, UNIX_EPOCH).expect("due");
         assert_eq!(first[0].records, [1]);
-        assert!(queue.next_batch(UNIX_EPOCH).is_none());
+        assert!(queue.next_batch(Normal, UNIX_EPOCH).is_none());
         queue.land(&first);
-        let second = queue.next_batch(UNIX_EPOCH).expect("due since it was accepted");
+        let second = queue.next_batch(Normal, UNIX_EPOCH).expect("due since it was accepted");
         assert_eq!(second[0].records, [2, 3]);
         queue.land(&second);
-        assert_eq!((queue.len(), queue.ready_bytes, queue.journal_bytes()), (0, 0, 0));
+        assert_eq!((queue.len(), queue.normal.bytes, queue.journal_bytes()), (0, 0, 0));
     }
 
     #[test]
     fn overlays_stay_within_tenant_and_collection() {
         let mut queue = queue_of(&["a", "b"]);
-        let mut other = write(7, "c", 0, Priority::Normal);
+        let mut other = write(7, "c", 0, Normal);
         other.key = Key::new("other", "pools", "c");
         queue.push(other);
         assert_eq!(queue.overlays("default", "pools", "a").into_keys().collect::<Vec<_>>(), ["b".into()]);

@@ -1,15 +1,29 @@
 //! The gRPC adapter: convert, call, convert back.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use contracts::storage::{
     self as wire,
     storage_batcher_service_server::{StorageBatcherService, StorageBatcherServiceServer},
 };
-use rpc::{Caller, Fault};
+use rpc::{Caller, Deadline, Fault, Role};
 use tonic::{Request, Response, Status};
 
-use crate::{batcher::Batcher, convert, error::Error};
+use crate::{
+    accept::{Fate, Level, NewWrite, Receipt},
+    batcher::Batcher,
+    convert,
+    error::Error,
+};
+
+/// Longest time kept for an answer to reach its caller before the caller's deadline.
+const WAY_BACK: Duration = Duration::from_millis(250);
+
+/// How long a write is waited for whose caller set no deadline.
+const NO_DEADLINE: Duration = Duration::from_secs(3_600);
 
 /// The batcher, once the journal is read. Until then calls are answered with UNAVAILABLE.
 pub(crate) type Slot = Arc<OnceLock<Batcher>>;
@@ -24,8 +38,21 @@ impl Adapter {
         StorageBatcherServiceServer::new(Self(slot))
     }
 
-    fn batcher(&self) -> Result<&Batcher, Fault> {
-        self.0.get().ok_or_else(|| Error::NotReady.into())
+    fn batcher(&self) -> Result<&Batcher, Error> {
+        self.0.get().ok_or(Error::NotReady)
+    }
+
+    async fn accept(&self, tenant: Arc<str>, writes: Vec<NewWrite>, level: Level) -> Result<Receipt, Error> {
+        let batcher = self.batcher()?;
+        match level {
+            Level::Durable => batcher.write(tenant, writes).await,
+            Level::Stored => {
+                let left = Deadline::current().map_or(NO_DEADLINE, |deadline| deadline.remaining());
+                // The answer has a way to go before the caller's time is over.
+                let patience = left - (left / 10).min(WAY_BACK);
+                batcher.write_through(tenant, writes, patience).await
+            }
+        }
     }
 }
 
@@ -36,9 +63,8 @@ impl StorageBatcherService for Adapter {
         request: Request<wire::WriteRequest>,
     ) -> Result<Response<wire::WriteResponse>, Status> {
         let tenant = Caller::of(&request).tenant;
-        let write = convert::write(&tenant, request.into_inner().write)?;
-        let accepted = self.batcher()?.write(tenant, vec![write]).await;
-        let receipt = accepted.map_err(convert::fault_of_one)?;
+        let (write, level) = convert::write(&tenant, request.into_inner())?;
+        let receipt = self.accept(tenant, vec![write], level).await.map_err(convert::fault_of_one)?;
         Ok(Response::new(wire::WriteResponse {
             sequence: receipt.sequences.first().copied().unwrap_or_default(),
             pending_documents: receipt.pending_documents,
@@ -50,8 +76,8 @@ impl StorageBatcherService for Adapter {
         request: Request<wire::WriteBatchRequest>,
     ) -> Result<Response<wire::WriteBatchResponse>, Status> {
         let tenant = Caller::of(&request).tenant;
-        let writes = convert::writes(&tenant, request.into_inner().writes)?;
-        let receipt = self.batcher()?.write(tenant, writes).await.map_err(Fault::from)?;
+        let (writes, level) = convert::writes(&tenant, request.into_inner())?;
+        let receipt = self.accept(tenant, writes, level).await.map_err(Fault::from)?;
         Ok(Response::new(wire::WriteBatchResponse {
             sequences: receipt.sequences,
             pending_documents: receipt.pending_documents,
@@ -61,7 +87,7 @@ impl StorageBatcherService for Adapter {
     async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<wire::GetResponse>, Status> {
         let tenant = Caller::of(&request).tenant;
         let key = convert::key(&tenant, request.into_inner())?;
-        let seen = self.batcher()?.get(&key).await.map_err(Fault::from)?;
+        let seen = self.batcher().map_err(Fault::from)?.get(&key).await.map_err(Fault::from)?;
         let document = Some(convert::document(&key.collection, seen));
         Ok(Response::new(wire::GetResponse { document }))
     }
@@ -73,7 +99,7 @@ impl StorageBatcherService for Adapter {
         let tenant = Caller::of(&request).tenant;
         let request = request.into_inner();
         let range = convert::range(&tenant, &request)?;
-        let listed = self.batcher()?.list(range).await.map_err(Fault::from)?;
+        let listed = self.batcher().map_err(Fault::from)?.list(range).await.map_err(Fault::from)?;
         Ok(Response::new(convert::listed(&request.collection, listed)))
     }
 
@@ -83,7 +109,7 @@ impl StorageBatcherService for Adapter {
     ) -> Result<Response<wire::FlushResponse>, Status> {
         let tenant = Caller::of(&request).tenant;
         let close = request.into_inner().close_open_buckets;
-        let report = self.batcher()?.flush(tenant, close).await.map_err(Fault::from)?;
+        let report = self.batcher().map_err(Fault::from)?.flush(tenant, close).await.map_err(Fault::from)?;
         Ok(Response::new(convert::flushed(report)))
     }
 
@@ -92,7 +118,8 @@ impl StorageBatcherService for Adapter {
         request: Request<wire::PlanFlushRequest>,
     ) -> Result<Response<wire::PlanFlushResponse>, Status> {
         let tenant = Caller::of(&request).tenant;
-        let plan = self.batcher()?.plan(&tenant, request.into_inner().close_open_buckets);
+        let plan =
+            self.batcher().map_err(Fault::from)?.plan(&tenant, request.into_inner().close_open_buckets);
         Ok(Response::new(convert::planned(plan)))
     }
 
@@ -101,7 +128,7 @@ impl StorageBatcherService for Adapter {
         request: Request<wire::RecordMetricsRequest>,
     ) -> Result<Response<wire::RecordMetricsResponse>, Status> {
         let tenant = Caller::of(&request).tenant;
-        let batcher = self.batcher()?;
+        let batcher = self.batcher().map_err(Fault::from)?;
         let samples = convert::samples(&tenant, request.into_inner(), batcher.now())?;
         let accepted = samples.len() as u64;
         let open_buckets = batcher.record(tenant, samples).await.map_err(Fault::from)?;
@@ -115,7 +142,8 @@ impl StorageBatcherService for Adapter {
         let tenant = Caller::of(&request).tenant;
         let query = convert::bucket_query(request.into_inner())?;
         let found = self
-            .batcher()?
+            .batcher()
+            .map_err(Fault::from)?
             .buckets(&tenant, &query.collection, &query.entity, query.span)
             .await
             .map_err(Fault::from)?;
@@ -129,6 +157,53 @@ impl StorageBatcherService for Adapter {
         request: Request<wire::GetCostsRequest>,
     ) -> Result<Response<wire::GetCostsResponse>, Status> {
         let tenant = Caller::of(&request).tenant;
-        Ok(Response::new(convert::costs(self.batcher()?.costs(&tenant))))
+        let costs = self.batcher().map_err(Fault::from)?.costs(&tenant);
+        Ok(Response::new(convert::costs(costs)))
+    }
+
+    async fn get_status(
+        &self,
+        _: Request<wire::GetStatusRequest>,
+    ) -> Result<Response<wire::GetStatusResponse>, Status> {
+        let status = self.batcher().map_err(Fault::from)?.status();
+        Ok(Response::new(convert::status(status)))
+    }
+
+    async fn list_dead_letters(
+        &self,
+        request: Request<wire::ListDeadLettersRequest>,
+    ) -> Result<Response<wire::ListDeadLettersResponse>, Status> {
+        let tenant = Caller::of(&request).tenant;
+        let (after, limit) = convert::letter_page(&request.into_inner())?;
+        let (letters, more) = self.batcher().map_err(Fault::from)?.dead_letters(&tenant, after, limit);
+        Ok(Response::new(convert::letters(&letters, more)))
+    }
+
+    async fn redrive_dead_letters(
+        &self,
+        request: Request<wire::RedriveDeadLettersRequest>,
+    ) -> Result<Response<wire::RedriveDeadLettersResponse>, Status> {
+        let tenant = Caller::of(&request).tenant;
+        let sequences = convert::sequences(request.into_inner().sequences)?;
+        let batcher = self.batcher().map_err(Fault::from)?;
+        let redeemed = batcher.redeem(tenant, sequences, Fate::Redrive).await.map_err(Fault::from)?;
+        let redriven = redeemed.into_iter().map(|letter| wire::RedrivenLetter {
+            dead_letter_sequence: letter.letter,
+            sequence: letter.write.unwrap_or_default(),
+        });
+        Ok(Response::new(wire::RedriveDeadLettersResponse { redriven: redriven.collect() }))
+    }
+
+    async fn discard_dead_letters(
+        &self,
+        request: Request<wire::DiscardDeadLettersRequest>,
+    ) -> Result<Response<wire::DiscardDeadLettersResponse>, Status> {
+        let caller = Caller::of(&request);
+        caller.require(Role::Admin)?;
+        let sequences = convert::sequences(request.into_inner().sequences)?;
+        let batcher = self.batcher().map_err(Fault::from)?;
+        let redeemed = batcher.redeem(caller.tenant, sequences, Fate::Discard).await.map_err(Fault::from)?;
+        let discarded = redeemed.into_iter().map(|letter| letter.letter).collect();
+        Ok(Response::new(wire::DiscardDeadLettersResponse { discarded }))
     }
 }

@@ -9,6 +9,7 @@
 //! | `minutes` | minute, tenant | documents sent |
 //! | `keys` | sequence | an idempotency key and its write's fingerprint, kept for its window |
 //! | `sealed` | first sequence of a write on its way | its last sequence, and the ledger document it is sent with |
+//! | `dead_letters` | first sequence of a refused write | what it was and why it was refused |
 //! | `damaged` | sequence | a record that could not be read, set aside |
 //! | `meta` | name | number |
 //!
@@ -16,15 +17,20 @@
 
 mod recovery;
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use journal::{Failed, Journal, Reason, State};
 use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 
-pub use self::recovery::Recovered;
+pub use self::recovery::{Damaged, Recovered};
 use crate::{
     accept::micros,
     buckets::{BucketKey, Samples, decode_readings},
+    dead_letter::Letter,
     keys::Known,
     ledger::{Counts, Deltas, Row, minute, oldest_minute},
     queue::Entry,
@@ -38,6 +44,7 @@ const LEDGER: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("l
 const MINUTES: TableDefinition<'_, (u64, &str), u64> = TableDefinition::new("minutes");
 const KEYS: TableDefinition<'_, u64, KeyRow<'_>> = TableDefinition::new("keys");
 const SEALED: TableDefinition<'_, u64, (u64, &str)> = TableDefinition::new("sealed");
+const DEAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("dead_letters");
 const DAMAGED: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("damaged");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
@@ -63,6 +70,7 @@ pub enum Error {
 #[derive(Clone, Debug)]
 pub struct Store {
     journal: Journal,
+    opening: Instant,
 }
 
 /// Everything that is accepted, or closed, in one commit.
@@ -80,6 +88,8 @@ pub struct Group {
     pub keys: Vec<Known>,
     /// Places whose idempotency keys are known no longer.
     pub forgotten: Vec<u64>,
+    /// Dead letters that are none any more.
+    pub letters: Vec<u64>,
     /// What the commit adds to the ledger.
     pub deltas: Deltas,
     /// The newest sequence given.
@@ -119,10 +129,10 @@ impl Error {
 }
 
 impl Store {
-    /// Takes the tables of `journal`.
+    /// Takes the tables of `journal`, which was begun to be opened at `opening`.
     #[must_use]
-    pub fn new(journal: Journal) -> Self {
-        Self { journal }
+    pub fn new(journal: Journal, opening: Instant) -> Self {
+        Self { journal, opening }
     }
 
     /// Returns whether writes are taken.
@@ -250,6 +260,12 @@ impl Group {
                 open.remove(bucket_row(key))?;
             }
         }
+        if !self.letters.is_empty() {
+            let mut dead = transaction.open_table(DEAD)?;
+            for sequence in &self.letters {
+                dead.remove(sequence)?;
+            }
+        }
         if let Some(start) = self.prune_before {
             let mut samples = transaction.open_table(SAMPLES)?;
             samples.retain_in(..(start, "", "", "", i64::MIN), |_, _| false)?;
@@ -275,9 +291,13 @@ impl Landing {
             let row: Row = (Arc::clone(&entry.key.tenant), Arc::clone(&entry.key.collection));
             match &verdict {
                 Verdict::Accepted => deltas.land(row, &entry.weight, *sendings, minute),
-                Verdict::Refused(_) => deltas.refuse(row, &entry.weight),
+                Verdict::Refused(reason) => {
+                    deltas.refuse(row, &entry.weight);
+                    let (letter, bytes) = Letter::of(entry, reason, now);
+                    transaction.open_table(DEAD)?.insert(letter.sequence(), bytes.as_slice())?;
+                }
                 Verdict::Unchanged => deltas.leave(row, &entry.weight),
-                Verdict::Retry(_) => {}
+                Verdict::Retry(..) => {}
             }
             verdicts.push(verdict);
         }
@@ -285,7 +305,7 @@ impl Landing {
         let mut wal = transaction.open_table(WAL)?;
         let mut sealed = transaction.open_table(SEALED)?;
         for ((entry, ..), verdict) in self.entries.iter().zip(&verdicts) {
-            if !matches!(verdict, Verdict::Retry(_)) {
+            if !matches!(verdict, Verdict::Retry(..)) {
                 for sequence in &entry.records {
                     wal.remove(sequence)?;
                 }
@@ -327,11 +347,14 @@ fn write_deltas(transaction: &WriteTransaction, deltas: &Deltas) -> Result<(), r
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::UNIX_EPOCH};
+    use std::{
+        sync::Arc,
+        time::{Instant, UNIX_EPOCH},
+    };
 
     use journal::{Journal, Options};
 
-    use super::{Group, Store, WAL};
+    use super::{DEAD, Damaged, Group, Store, WAL};
     use crate::{
         accept::accepted,
         buckets::{BucketKey, Readings, encode_readings},
@@ -342,7 +365,7 @@ mod tests {
 
     fn store(folder: &tempfile::TempDir) -> (Journal, Store) {
         let journal = Journal::open(folder.path().join("storage.redb"), &Options::default()).unwrap();
-        (journal.clone(), Store::new(journal))
+        (journal.clone(), Store::new(journal, Instant::now()))
     }
 
     fn bucket(start: i64, entity: &str) -> BucketKey {
@@ -380,16 +403,27 @@ mod tests {
         };
         let records = vec![(1, record.encode()), (3, record.encode())];
         store.append(Arc::new(Group { records, last_sequence: 3, ..Group::default() })).await.unwrap();
-        let spoil = |transaction: &redb::WriteTransaction| {
-            transaction.open_table(WAL)?.insert(2, [255, 1].as_slice())?;
+        let mut rotten = record.encode();
+        rotten[9] ^= 4;
+        let torn = record.encode()[..12].to_vec();
+        let bytes = (2 + rotten.len() + 2 * torn.len()) as u64;
+        let spoil = move |transaction: &redb::WriteTransaction| {
+            let mut wal = transaction.open_table(WAL)?;
+            wal.insert(2, [255, 1].as_slice())?;
+            wal.insert(4, rotten.as_slice())?;
+            wal.insert(5, torn.as_slice())?;
+            transaction.open_table(DEAD)?.insert(6, torn.as_slice())?;
             Ok::<_, redb::Error>(())
         };
         journal.commit(spoil).await.unwrap();
         let recovered = store.recover(UNIX_EPOCH).await.unwrap();
         let sequences: Vec<_> = recovered.records.iter().map(|(sequence, ..)| *sequence).collect();
-        assert_eq!((sequences, recovered.damaged, recovered.last_sequence), (vec![1, 3], 1, 3));
+        let damaged = Damaged { found: 4, bytes, in_all: 4 };
+        assert_eq!((sequences, recovered.damaged, recovered.last_sequence), (vec![1, 3], damaged, 3));
+        assert!(recovered.letters.is_empty() && !recovered.took.is_zero());
         assert_eq!(recovered.records[0].1, record);
         assert_eq!(accepted(1, record, 9).weight.writes, 1);
-        assert_eq!(store.recover(UNIX_EPOCH).await.unwrap().damaged, 0);
+        let again = store.recover(UNIX_EPOCH).await.unwrap().damaged;
+        assert_eq!(again, Damaged { found: 0, bytes: 0, in_all: 4 }, "they are kept");
     }
 }

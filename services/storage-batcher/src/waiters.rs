@@ -75,7 +75,7 @@ impl Waiters {
                     waiter.report.folded_writes += entry.weight.writes + entry.weight.buckets;
                 }
                 Verdict::Refused(reason) => waiter.report.refused.push((entry.key.clone(), reason.clone())),
-                Verdict::Unchanged | Verdict::Retry(_) => {}
+                Verdict::Unchanged | Verdict::Retry(..) => {}
             }
         }
     }

@@ -118,9 +118,24 @@ pub const FIRESTORE_OPERATIONS: Metric = Metric::counter(
     "{document}",
     "Documents sent to the sink, embedded or Firestore.",
 );
-/// Documents the sink refused for good; they are dropped.
+/// Documents the sink refused for good; they are kept as dead letters.
 pub const STORAGE_REFUSED: Metric =
     Metric::counter("athena.storage.refused", "{document}", "Documents the sink refused for good.");
+/// Dead letters that nobody has redriven or discarded.
+pub const STORAGE_DEAD_LETTERS: Metric =
+    Metric::gauge("athena.storage.dead_letters", "{letter}", "Dead letters kept.");
+/// Writes, samples and dead letters that are not at the sink.
+pub const STORAGE_JOURNAL_WRITES: Metric =
+    Metric::gauge("athena.storage.journal_writes", "{write}", "Writes and samples that are not at the sink.");
+/// Their bytes.
+pub const STORAGE_JOURNAL_BYTES: Metric =
+    Metric::gauge("athena.storage.journal_bytes", "By", "Bytes of what is not at the sink.");
+/// Records found in the journal at the start; attribute [`KIND`] = `write`, `sample`, `dead_letter` or `damaged`.
+pub const STORAGE_RECOVERED: Metric =
+    Metric::gauge("athena.storage.recovered", "{record}", "Records found in the journal at the start.");
+/// How long opening and reading the journal took at the start.
+pub const STORAGE_RECOVERY_TIME: Metric =
+    Metric::gauge("athena.storage.recovery_time", "s", "Time that the journal took at the start.");
 /// Share of requests answered from a cache, 0 to 1; attribute [`CACHE`] = `llm` or `memory_query`.
 pub const CACHE_HIT_RATE: Metric =
     Metric::gauge("cache_hit_rate", "1", "Share of requests answered from the cache.");
@@ -280,6 +295,11 @@ pub const METRICS: &[Metric] = &[
     LLM_RESPONSE_TIME,
     FIRESTORE_OPERATIONS,
     STORAGE_REFUSED,
+    STORAGE_DEAD_LETTERS,
+    STORAGE_JOURNAL_WRITES,
+    STORAGE_JOURNAL_BYTES,
+    STORAGE_RECOVERED,
+    STORAGE_RECOVERY_TIME,
     CACHE_HIT_RATE,
     LLM_ITEMS,
     LLM_UPSTREAM_CALLS,

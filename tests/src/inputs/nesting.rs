@@ -21,8 +21,10 @@ pub(super) fn cases(rpc: &str) -> Vec<Case<Vec<u8>>> {
         return Vec::new();
     }
     let (at, request): (_, fn(DocumentWrite) -> Vec<u8>) = match rpc {
-        WRITE => ("write", |write| WriteRequest { write: Some(write) }.encode_to_vec()),
-        _ => ("writes[0]", |write| WriteBatchRequest { writes: vec![write] }.encode_to_vec()),
+        WRITE => ("write", |write| WriteRequest { write: Some(write), ..Default::default() }.encode_to_vec()),
+        _ => ("writes[0]", |write| {
+            WriteBatchRequest { writes: vec![write], ..Default::default() }.encode_to_vec()
+        }),
     };
     // Of a path this deep only the beginning is told.
     let deepest = format!("{at}.fields[\"x\"]{}", ".map_value.fields[\"x\"]".repeat(20));

@@ -267,12 +267,18 @@ const TABLE: &[(&str, Holds)] = &[
     ("storage.v1.FieldTransform.append_missing_elements", Message { required: false }),
     ("storage.v1.FieldTransform.remove_all_from_array", Message { required: false }),
     ("storage.v1.WriteRequest.write", Message { required: true }),
+    ("storage.v1.WriteRequest.level", LEVEL),
     ("storage.v1.WriteBatchRequest.writes", List(1, 500, &Message { required: true })),
+    ("storage.v1.WriteBatchRequest.level", LEVEL),
     ("storage.v1.GetRequest.collection", PATH_NAME),
     ("storage.v1.GetRequest.document_id", PATH_NAME),
     ("storage.v1.ListRequest.collection", PATH_NAME),
     ("storage.v1.ListRequest.page_size", LIMIT),
     ("storage.v1.ListRequest.page_token", PathName { optional: true }),
+    ("storage.v1.ListDeadLettersRequest.page_size", LIMIT),
+    ("storage.v1.ListDeadLettersRequest.after_sequence", Whole(0, u64::MAX)),
+    ("storage.v1.RedriveDeadLettersRequest.sequences", List(1, 500, &Whole(0, u64::MAX))),
+    ("storage.v1.DiscardDeadLettersRequest.sequences", List(1, 500, &Whole(0, u64::MAX))),
     ("storage.v1.FlushRequest.close_open_buckets", Flag),
     ("storage.v1.PlanFlushRequest.close_open_buckets", Flag),
     ("storage.v1.MetricSample.entity", Text(1, 256)),
@@ -337,6 +343,9 @@ const SERVER_VALUE: Holds = Choice { required: true, good: &["SERVER_VALUE_REQUE
 
 const PRIORITY: Holds =
     Choice { required: false, good: &["PRIORITY_NORMAL", "PRIORITY_HIGH"], elsewhere: &[] };
+
+const LEVEL: Holds =
+    Choice { required: false, good: &["WRITE_LEVEL_DURABLE", "WRITE_LEVEL_STORED"], elsewhere: &[] };
 
 const FIELDS: Holds =
     Map { entries: (0, ANY), bytes: ANY, name: &FieldName(1_500), value: &Message { required: true } };

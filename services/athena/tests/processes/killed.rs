@@ -73,7 +73,7 @@ fn write_until_gone(all: &Processes) -> Writer<(i64, Vec<SystemTime>)> {
                 fields: [("number".to_owned(), value)].into(),
                 ..DocumentWrite::default()
             };
-            if storage.write(WriteRequest { write: Some(write) }).await.is_err() {
+            if storage.write(WriteRequest { write: Some(write), ..Default::default() }).await.is_err() {
                 return (number, sampled);
             }
             let time = clock.now();

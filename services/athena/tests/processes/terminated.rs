@@ -71,7 +71,7 @@ async fn call(service: Service, channel: Channel, number: u64) -> Result<(), Sta
                 ..DocumentWrite::default()
             };
             let mut client = StorageBatcherServiceClient::over(channel);
-            client.write(WriteRequest { write: Some(write) }).await.map(drop)
+            client.write(WriteRequest { write: Some(write), ..Default::default() }).await.map(drop)
         }
         Service::Orchestrator => {
             let request =

@@ -145,7 +145,7 @@ pub(crate) fn write_request(documents: Vec<Document>) -> storage::WriteBatchRequ
         priority: storage::Priority::Normal.into(),
         ..storage::DocumentWrite::default()
     };
-    storage::WriteBatchRequest { writes: documents.into_iter().map(written).collect() }
+    storage::WriteBatchRequest { writes: documents.into_iter().map(written).collect(), ..Default::default() }
 }
 
 pub(crate) fn targets_request() -> monitor::GetTargetsRequest {

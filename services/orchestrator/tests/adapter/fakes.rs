@@ -230,6 +230,10 @@ impl storage_server::StorageBatcherService for Fake {
         plan_flush(PlanFlushRequest) -> PlanFlushResponse,
         get_buckets(GetBucketsRequest) -> GetBucketsResponse,
         get_costs(GetCostsRequest) -> GetCostsResponse,
+        get_status(GetStatusRequest) -> GetStatusResponse,
+        list_dead_letters(ListDeadLettersRequest) -> ListDeadLettersResponse,
+        redrive_dead_letters(RedriveDeadLettersRequest) -> RedriveDeadLettersResponse,
+        discard_dead_letters(DiscardDeadLettersRequest) -> DiscardDeadLettersResponse,
     }
 }
 

@@ -86,7 +86,7 @@ impl Client {
 }
 
 fn request(write: DocumentWrite) -> WriteRequest {
-    WriteRequest { write: Some(write) }
+    WriteRequest { write: Some(write), ..WriteRequest::default() }
 }
 
 fn integer(number: i64) -> Value {

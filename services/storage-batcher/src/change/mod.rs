@@ -104,6 +104,16 @@ impl Change {
         self.tree().is_some_and(|tree| !every(tree, &|node| !matches!(node, Node::Now)))
     }
 
+    /// Returns the paths of up to `most` fields that this write touches, in order of name.
+    #[must_use]
+    pub fn paths(&self, most: usize) -> Vec<String> {
+        let mut paths = Vec::new();
+        if let Some(tree) = self.tree() {
+            collect(tree, &mut Vec::new(), most, &mut paths);
+        }
+        paths
+    }
+
     /// Returns how many transforms this write carries.
     #[must_use]
     pub fn transforms(&self) -> usize {
@@ -184,6 +194,20 @@ fn every(tree: &Tree, holds: &impl Fn(&Node) -> bool) -> bool {
         Node::Whole(inner) | Node::Within(inner) => every(inner, holds),
         leaf => holds(leaf),
     })
+}
+
+fn collect(tree: &Tree, above: &mut Vec<String>, most: usize, paths: &mut Vec<String>) {
+    for (name, node) in tree {
+        if paths.len() >= most {
+            return;
+        }
+        above.push(name.clone());
+        match node {
+            Node::Within(inner) => collect(inner, above, most, paths),
+            _ => paths.push(path::format(above)),
+        }
+        above.pop();
+    }
 }
 
 fn count_transforms(tree: &Tree) -> usize {

@@ -1,15 +1,23 @@
 //! What callers are told.
 
+use std::sync::Arc;
+
 use contracts::storage as wire;
 
 use super::value::fields_to_wire;
 use crate::{
     buckets::{self, Aggregate, Summary},
+    change::Change,
+    dead_letter::Letter,
     ledger::{Costs, price},
     plan::{Plan, PlannedBatch},
     read::{Listed, Seen},
+    status::{Recovery, Status},
     waiters::Report,
 };
+
+/// Most paths of a dead letter that are told.
+const MAX_PATHS: usize = 100;
 
 /// Returns a document.
 pub(crate) fn document(collection: &str, seen: Seen) -> wire::Document {
@@ -56,6 +64,7 @@ pub(crate) fn planned(plan: Plan) -> wire::PlanFlushResponse {
         writes: plan.writes,
         cost_usd: plan.cost_usd,
         naive_cost_usd: plan.naive_cost_usd,
+        ledger_documents: plan.ledger_documents,
     }
 }
 
@@ -101,6 +110,77 @@ pub(crate) fn costs((costs, usd_per_100k): (Costs, f64)) -> wire::GetCostsRespon
                 written_documents: counts.written,
             })
             .collect(),
+    }
+}
+
+/// Returns how the service is.
+pub(crate) fn status(status: Status) -> wire::GetStatusResponse {
+    let journal = wire::JournalStatus {
+        writes: status.writes,
+        bytes: status.bytes,
+        max_writes: status.max_writes,
+        max_bytes: status.max_bytes,
+        dead_letters: status.dead_letters,
+        dead_letter_bytes: status.dead_letter_bytes,
+        refusing: status.refusing.map_or_else(String::new, |reason| reason.word().to_owned()),
+    };
+    let flush = wire::FlushStatus {
+        sink: status.sink.to_owned(),
+        documents: status.documents,
+        concurrency: status.concurrency,
+        batches: status.batches,
+        ramp_documents_per_second: status.ramp,
+    };
+    wire::GetStatusResponse {
+        journal: Some(journal),
+        recovery: Some(recovery(status.recovery)),
+        flush: Some(flush),
+    }
+}
+
+fn recovery(found: Recovery) -> wire::RecoveryReport {
+    wire::RecoveryReport {
+        writes: found.writes,
+        bytes: found.bytes,
+        documents: found.documents,
+        resumed: found.resumed,
+        open_buckets: found.open_buckets,
+        samples: found.samples,
+        dead_letters: found.dead_letters,
+        damaged: found.damaged.found,
+        damaged_bytes: found.damaged.bytes,
+        damaged_in_all: found.damaged.in_all,
+        oldest_write: found.oldest.map(timestamp),
+        took: Some(rpc::time::duration_to_proto(found.took)),
+    }
+}
+
+/// Returns a page of dead letters.
+pub(crate) fn letters(letters: &[Arc<Letter>], more: bool) -> wire::ListDeadLettersResponse {
+    let last = letters.last().filter(|_| more).map(|letter| letter.sequence());
+    wire::ListDeadLettersResponse {
+        letters: letters.iter().map(|one| letter(one)).collect(),
+        next_after_sequence: last.unwrap_or_default(),
+    }
+}
+
+fn letter(letter: &Letter) -> wire::DeadLetter {
+    let mode = match letter.change {
+        Change::Replace(_) => wire::WriteMode::Set,
+        Change::Patch(_) => wire::WriteMode::Merge,
+        Change::Delete => wire::WriteMode::Delete,
+    };
+    wire::DeadLetter {
+        sequence: letter.sequence(),
+        collection: letter.key.collection.to_string(),
+        document_id: letter.key.id.to_string(),
+        mode: mode.into(),
+        field_paths: letter.change.paths(MAX_PATHS),
+        writes: letter.records.len() as u64,
+        bytes: letter.bytes,
+        reason: letter.reason.clone(),
+        accept_time: Some(timestamp(letter.accepted)),
+        refuse_time: Some(timestamp(letter.refused)),
     }
 }
 

@@ -3,26 +3,30 @@
 //! What has the same effect twice is sent as it is, again and again. What has not is *sealed* first: the journal keeps which writes go
 //! together with which ledger document, and from then on they are sent so and in no other way, by the next life of the service too, until
 //! the sink has decided. So a ledger document that is there already says that all of them have arrived. A request that is refused for its
-//! content was not applied; its writes are sealed anew, each on its own.
+//! content was not applied; its writes are sealed anew, in halves, until the guilty one is alone.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use rand::Rng as _;
 use telemetry::{KeyValue, names};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{mpsc, watch};
 
-use super::stopped;
+use super::{retry, slots::Slot, stopped};
 use crate::{
+    accept::micros,
     batcher::{Resumed, Shared},
     change::Change,
+    dead_letter::Letter,
+    document::Priority,
     ledger::Row,
     queue::Entry,
-    sink::{Unreachable, Verdict},
+    sink::{Cause, Unreachable, Verdict},
     store::{Landing, Seal},
 };
-
-/// Longest pause between two sendings of one batch.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// Tries after which those who wait for a flush are told that the sink is away.
 const PATIENCE: u32 = 3;
@@ -30,11 +34,16 @@ const PATIENCE: u32 = 3;
 /// A batch on its way.
 pub(super) struct Delivery {
     shared: Arc<Shared>,
+    priority: Priority,
     writes: Vec<Sending>,
     /// Whether they must be sealed.
     once: bool,
-    /// Whether each of them is sealed on its own.
-    alone: bool,
+    /// Parts that the request was divided into, as it was refused.
+    parts: u64,
+    /// Whether something was divided just now.
+    is_divided: bool,
+    /// Whether the sink has taken some of the writes.
+    is_known_to_take: bool,
     /// What the sink decided and the journal could not yet take: it is written down before anything is sent again.
     landing: Option<Landing>,
     /// What the last request held, until it is counted.
@@ -47,18 +56,32 @@ struct Sending {
     entry: Arc<Entry>,
     /// How often it may have been applied already.
     times: u64,
+    /// How often the sink has failed at it.
+    faults: u32,
     /// The ledger document it is sealed with.
     ledger: Option<Arc<str>>,
+    /// With which others it is sealed next.
+    part: u64,
+}
+
+impl Sending {
+    fn new(entry: Arc<Entry>, ledger: Option<Arc<str>>) -> Self {
+        Self { entry, times: 0, faults: 0, ledger, part: 0 }
+    }
 }
 
 impl Delivery {
     /// Returns what brings `batch` to the sink: one delivery for what may come twice and one for what must not.
-    pub(super) fn of(shared: &Arc<Shared>, batch: Vec<Arc<Entry>>) -> impl Iterator<Item = Self> {
-        let is_once = |entry: &Arc<Entry>| shared.sink.needs_ledger() && !entry.change.is_repeatable();
+    pub(super) fn of(
+        shared: &Arc<Shared>,
+        priority: Priority,
+        batch: Vec<Arc<Entry>>,
+    ) -> impl Iterator<Item = Self> {
+        let is_once = |entry: &Arc<Entry>| shared.is_once(&entry.change);
         let (once, plain): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_once);
         let deliveries = [(plain, false), (once, true)].map(|(entries, once)| {
-            let sending = |entry| Sending { entry, times: 0, ledger: None };
-            Self::new(shared, entries.into_iter().map(sending).collect(), once)
+            let writes = entries.into_iter().map(|entry| Sending::new(entry, None)).collect();
+            Self::new(shared, priority, writes, once)
         });
         deliveries.into_iter().filter(|delivery| !delivery.writes.is_empty())
     }
@@ -67,45 +90,122 @@ impl Delivery {
     pub(super) fn resume(shared: &Arc<Shared>, mut sealed: Vec<Resumed>) -> Option<Self> {
         // Those of one ledger document go together.
         sealed.sort_by(|(_, one), (_, two)| one.cmp(two));
-        let sending = |(entry, ledger)| Sending { entry, times: 0, ledger: Some(ledger) };
-        let writes: Vec<_> = sealed.into_iter().map(sending).collect();
-        (!writes.is_empty()).then(|| Self::new(shared, writes, true))
+        let writes: Vec<_> =
+            sealed.into_iter().map(|(entry, ledger)| Sending::new(entry, Some(ledger))).collect();
+        (!writes.is_empty()).then(|| Self::new(shared, Priority::Normal, writes, true))
     }
 
-    fn new(shared: &Arc<Shared>, writes: Vec<Sending>, once: bool) -> Self {
-        let shared = Arc::clone(shared);
-        Self { shared, writes, once, alone: false, landing: None, request: Vec::new(), attempt: 0 }
+    fn new(shared: &Arc<Shared>, priority: Priority, writes: Vec<Sending>, once: bool) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            priority,
+            writes,
+            once,
+            parts: 0,
+            is_divided: false,
+            is_known_to_take: false,
+            landing: None,
+            request: Vec::new(),
+            attempt: 0,
+        }
     }
 
-    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>, _slot: OwnedSemaphorePermit) {
+    /// Sends until everything is decided, or until told to stop: what is given up then stays in the journal and is sent after the next start.
+    pub(super) async fn run(mut self, slot: Slot, mut stop: watch::Receiver<bool>, _alive: mpsc::Sender<()>) {
+        let mut slot = Some(slot);
         self.leave_unchanged().await;
         while !self.writes.is_empty() {
             self.attempt += 1;
-            let failure = if let Some(landing) = self.landing.take() {
+            let put_off = if let Some(landing) = self.landing.take() {
                 self.land(landing).await;
                 None
             } else {
-                // What is given up here stays in the journal and is sent after the next start.
-                let attempt = tokio::select! {
-                    result = self.attempt() => result,
+                let told = tokio::select! {
+                    told = self.send(&mut slot) => told,
                     () = stopped(&mut stop) => return,
                 };
-                self.settle(attempt).await
+                self.learn(&told, &mut slot);
+                self.settle(told).await
             };
-            self.tell(failure.as_deref());
+            self.tell(put_off.as_ref().map(|(_, reason)| reason.as_str()));
             if self.writes.is_empty() {
                 return;
             }
-            let pause = async {
-                tokio::time::sleep(pause(self.shared.options.retry_backoff, self.attempt)).await;
-                if self.landing.is_some() {
-                    self.shared.store.writable().await;
-                }
-            };
+            if !self.shared.store.state().is_ready() {
+                // What needs no disk goes on.
+                slot = None;
+            }
+            let cause = put_off.map_or(Cause::Away, |(cause, _)| cause);
             tokio::select! {
-                () = pause => {}
+                () = self.pause(cause) => {}
                 () = stopped(&mut stop) => return,
             }
+        }
+    }
+
+    /// Sends once, when there is a place and it is this batch's turn. High priority waits for no turn.
+    async fn send(&mut self, slot: &mut Option<Slot>) -> Result<Vec<Verdict>, Unreachable> {
+        if slot.is_none() {
+            *slot = Some(self.shared.slots.take(self.priority).await);
+        }
+        let wait = self.shared.ramp.lock().admit(self.writes.len(), Instant::now());
+        if self.priority == Priority::Normal && !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        self.attempt().await
+    }
+
+    /// Waits before the next sending.
+    async fn pause(&mut self, cause: Cause) {
+        if std::mem::take(&mut self.is_divided) {
+            // The sink answered: that was no try in vain.
+            self.attempt -= 1;
+            return;
+        }
+        let (first, roll) = (self.shared.options.retry_backoff, rand::rng().random_range(0.0..=1.0));
+        tokio::time::sleep(retry::pause(first, cause, self.attempt, roll)).await;
+        if self.landing.is_some() || self.once {
+            self.shared.store.writable().await;
+        }
+    }
+
+    /// Takes in what an answer says of the sink: how many batches it bears, and whether it is there. One that decided something is asked for
+    /// the rest when there is a place again.
+    fn learn(&mut self, told: &Result<Vec<Verdict>, Unreachable>, slot: &mut Option<Slot>) {
+        let unreachable;
+        let verdicts = match told {
+            Ok(verdicts) => verdicts.as_slice(),
+            Err(error) => {
+                unreachable = [error.verdict()];
+                &unreachable
+            }
+        };
+        let causes = || {
+            verdicts.iter().filter_map(|verdict| match verdict {
+                Verdict::Retry(cause, _) => Some(*cause),
+                _ => None,
+            })
+        };
+        let accepted = verdicts.iter().filter(|verdict| **verdict == Verdict::Accepted).count();
+        let is_overloaded = causes().any(Cause::is_overload);
+        if let Some(slot) = slot
+            && (is_overloaded || accepted > 0)
+        {
+            slot.learn(is_overloaded);
+        }
+        let (now, waiting) = (Instant::now(), self.shared.state.lock().queue.len());
+        let mut ramp = self.shared.ramp.lock();
+        if accepted > 0 {
+            self.is_known_to_take = true;
+            ramp.took(accepted, waiting, now);
+        } else if !self.is_divided
+            && causes().any(|cause| matches!(cause, Cause::Away | Cause::Quota | Cause::Setup))
+        {
+            ramp.away(now);
+        }
+        drop(ramp);
+        if causes().count() < verdicts.len() {
+            *slot = None;
         }
     }
 
@@ -135,7 +235,7 @@ impl Delivery {
             let told = match self.shared.sink.send(&entries, ledger).await {
                 Ok(told) => told,
                 // Whether it arrived is asked with the next sending.
-                Err(error) => vec![Verdict::Retry(error.reason); entries.len()],
+                Err(error) => vec![error.verdict(); entries.len()],
             };
             if entries.len() > 1 && told.iter().all(Verdict::is_refused) {
                 refused.extend(ledger.map(Arc::from));
@@ -143,38 +243,43 @@ impl Delivery {
             verdicts.extend(told);
         }
         self.part(&refused);
-        let many = self.writes.len() > 1 && verdicts.iter().all(Verdict::is_refused);
+        let many =
+            self.writes.len() > 1 && !self.is_known_to_take && verdicts.iter().all(Verdict::is_refused);
         for (write, verdict) in self.writes.iter().zip(&mut verdicts) {
-            // Those of a request that was refused as a whole are asked singly. Many that are refused singly are not all bad at once: what
+            // Those of a request that was refused as a whole are asked in parts. Many that are refused singly are not all bad at once: what
             // is wrong is what their requests have in common.
             if let Verdict::Refused(reason) = verdict
                 && (write.ledger.is_none() || many)
             {
-                *verdict = Verdict::Retry(std::mem::take(reason));
+                *verdict = Verdict::Retry(Cause::Setup, std::mem::take(reason));
             }
         }
         Ok(verdicts)
     }
 
-    /// Takes the seal off those of the requests `refused`, which were not applied.
+    /// Halves the requests with the ledger documents `refused`, which were not applied, and takes the seals off.
     fn part(&mut self, refused: &HashSet<Arc<str>>) {
-        for write in &mut self.writes {
-            if write.ledger.as_ref().is_some_and(|ledger| refused.contains(ledger)) {
+        self.is_divided = !refused.is_empty();
+        for ledger in refused {
+            let of = |write: &&mut Sending| write.ledger.as_ref() == Some(ledger);
+            let count = self.writes.iter_mut().filter(of).count();
+            for (place, write) in self.writes.iter_mut().filter(of).enumerate() {
                 write.ledger = None;
-                self.alone = true;
+                write.part = self.parts + if place < count / 2 { 1 } else { 2 };
             }
+            self.parts += 2;
         }
     }
 
-    /// Seals those that are not.
+    /// Seals those that are not: each part with a ledger document of its own.
     async fn seal(&mut self) -> Result<(), Unreachable> {
-        let together = new_ledger();
+        let mut ledgers: HashMap<u64, Arc<str>> = HashMap::new();
         let open = self.writes.iter().filter(|write| write.ledger.is_none());
         let seals: Vec<_> = open
-            .map(|Sending { entry, .. }| Seal {
+            .map(|Sending { entry, part, .. }| Seal {
                 first: entry.first(),
                 last: entry.last(),
-                ledger: if self.alone { new_ledger() } else { Arc::clone(&together) },
+                ledger: Arc::clone(ledgers.entry(*part).or_insert_with(new_ledger)),
             })
             .collect();
         if seals.is_empty() {
@@ -189,21 +294,25 @@ impl Delivery {
     }
 
     /// Settles what is decided and keeps the rest for another sending; returns why there is a rest.
-    async fn settle(&mut self, attempt: Result<Vec<Verdict>, Unreachable>) -> Option<String> {
-        let verdicts = match attempt {
-            Ok(verdicts) => verdicts,
+    async fn settle(&mut self, told: Result<Vec<Verdict>, Unreachable>) -> Option<(Cause, String)> {
+        let most = self.shared.options.fault_tries;
+        let verdicts = match told {
+            Ok(verdicts) => {
+                let told = self.writes.iter_mut().zip(verdicts);
+                told.map(|(write, verdict)| retry::judge(verdict, &mut write.faults, most)).collect()
+            }
             Err(error) => {
                 if error.lost {
                     self.count_sent(|_| true);
                 }
-                vec![Verdict::Retry(error.reason); self.writes.len()]
+                vec![error.verdict(); self.writes.len()]
             }
         };
         self.count_sent(|index| verdicts.get(index) == Some(&Verdict::Accepted));
         let decided = self.writes.iter().zip(&verdicts);
         let landing = Landing {
             entries: decided
-                .filter(|(_, verdict)| !matches!(verdict, Verdict::Retry(_)))
+                .filter(|(_, verdict)| !matches!(verdict, Verdict::Retry(..)))
                 .map(|(write, verdict)| (Arc::clone(&write.entry), verdict.clone(), write.times))
                 .collect(),
             ledgers: self.ledgers(&verdicts),
@@ -212,10 +321,7 @@ impl Delivery {
         if !landing.entries.is_empty() {
             self.land(landing).await;
         }
-        verdicts.into_iter().find_map(|verdict| match verdict {
-            Verdict::Retry(reason) => Some(reason),
-            _ => None,
-        })
+        retry::slowest(&verdicts).map(|(cause, reason)| (cause, reason.to_owned()))
     }
 
     /// Returns for whom the ledger documents of the accepted writes were written: the first of each.
@@ -248,6 +354,7 @@ impl Delivery {
         state.waiters.release();
         if let Some(reason) = reason
             && self.attempt >= PATIENCE
+            && !self.is_divided
         {
             let entries: Vec<_> = self.writes.iter().map(|write| Arc::clone(&write.entry)).collect();
             state.waiters.give_up(&entries, &Unreachable::refused(reason));
@@ -270,7 +377,7 @@ impl Delivery {
             .entries
             .iter()
             .zip(&verdicts)
-            .filter(|(_, verdict)| !matches!(verdict, Verdict::Retry(_)))
+            .filter(|(_, verdict)| !matches!(verdict, Verdict::Retry(..)))
             .map(|((entry, ..), verdict)| (entry, verdict))
             .collect();
         self.note(&done);
@@ -281,12 +388,17 @@ impl Delivery {
         state.ledger.add(&deltas);
         state.queue.land(done.iter().map(|(entry, _)| *entry));
         for (entry, verdict) in &done {
+            if let Verdict::Refused(reason) = verdict {
+                state.dead.add(Letter::of(entry, reason, micros(landing.now)).0);
+            }
             state.waiters.settle(entry, verdict);
+            state.acks.settle(entry, verdict);
         }
+        self.shared.measure(&state);
         drop(state);
         let settled: HashSet<u64> = done.iter().map(|(entry, _)| entry.first()).collect();
         self.writes.retain(|write| !settled.contains(&write.entry.first()));
-        self.shared.work.notify_one();
+        self.shared.wake();
         self.shared.landed.notify_waiters();
     }
 
@@ -298,7 +410,12 @@ impl Delivery {
             }
             if let Verdict::Refused(reason) = verdict {
                 let (collection, document) = (&*entry.key.collection, &*entry.key.id);
-                tracing::error!(collection, document, reason, "document refused for good and dropped");
+                tracing::error!(
+                    collection,
+                    document,
+                    reason,
+                    "document refused for good; it is a dead letter"
+                );
                 self.shared.meters.refused.add(1, &[]);
             }
         }
@@ -319,27 +436,4 @@ impl Delivery {
 /// Returns an id that no other ledger document has. It is random, so that those of one second do not lie beside each other.
 fn new_ledger() -> Arc<str> {
     format!("{:032x}", rand::rng().random::<u128>()).into()
-}
-
-/// Returns how long to wait before sending number `attempt + 1`: twice as long each time, between half and the whole of it.
-fn pause(first: Duration, attempt: u32) -> Duration {
-    let whole = first.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(MAX_PAUSE);
-    whole.mul_f64(rand::rng().random_range(0.5..=1.0))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::{MAX_PAUSE, pause};
-
-    #[test]
-    fn pauses_grow_with_jitter_up_to_a_limit() {
-        let first = Duration::from_millis(100);
-        for attempt in 1..40 {
-            let whole = first.saturating_mul(1 << (attempt - 1).min(16)).min(MAX_PAUSE);
-            let pause = pause(first, attempt);
-            assert!(pause >= whole / 2 && pause <= whole, "{attempt}: {pause:?}");
-        }
-    }
 }

@@ -37,6 +37,8 @@ pub struct Entry {
     pub key: Key,
     /// What is to be sent.
     pub change: Change,
+    /// How soon: as the most urgent of its writes.
+    pub priority: Priority,
     /// The journal's records it stands for, oldest first.
     pub records: Vec<u64>,
     /// What it stands for.
@@ -63,6 +65,7 @@ impl From<Accepted> for Entry {
         let mut entry = Self {
             key: write.key,
             change: write.change,
+            priority: write.priority,
             records: vec![write.sequence],
             weight: write.weight,
             since: write.at,
@@ -90,6 +93,7 @@ impl Entry {
             write.change = apart;
             return Err(Box::new(write));
         }
+        self.priority = self.priority.max(write.priority);
         self.records.push(write.sequence);
         self.weight.add(&write.weight);
         self.journal_bytes += write.journal_bytes;
@@ -120,6 +124,18 @@ impl Overlay {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.entries().any(|entry| entry.change.is_whole())
+    }
+
+    /// Returns how soon what waits must be sent: the first of it goes as the most urgent of it, which cannot go before.
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        self.waiting.iter().map(|entry| entry.priority).max().unwrap_or_default()
+    }
+
+    /// Returns whether the write of `sequence` is among what the sink does not hold yet.
+    #[must_use]
+    pub fn holds(&self, sequence: u64) -> bool {
+        self.entries().any(|entry| entry.records.binary_search(&sequence).is_ok())
     }
 
     /// Returns what the sink does not hold yet, in order.

@@ -25,7 +25,7 @@ use tokio::sync::OnceCell;
 use crate::{
     document::{Fields, Key},
     queue::Entry,
-    sink::{MAX_PAGE_BYTES, Page, Range, Sink, Unreachable, Verdict},
+    sink::{Cause, MAX_PAGE_BYTES, Page, Range, Sink, Unreachable, Verdict, bisect::Bisect},
 };
 
 /// Where the database is.
@@ -66,6 +66,7 @@ impl Firestore {
     async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, Unreachable> {
         tokio::time::timeout(self.options.timeout, work).await.map_err(|_| Unreachable {
             reason: format!("no answer within {:?}", self.options.timeout),
+            cause: Cause::Away,
             lost: true,
             damaged: false,
         })
@@ -88,7 +89,7 @@ impl Firestore {
                 let statuses = answer.into_inner().status;
                 if statuses.len() != writes.len() {
                     let reason = format!("{} statuses for {} writes", statuses.len(), writes.len());
-                    return Err(Unreachable { reason, lost: true, damaged: false });
+                    return Err(Unreachable { reason, cause: Cause::Away, lost: true, damaged: false });
                 }
                 let judge = |status: Status| verdict(Code::from(status.code), status.message);
                 Ok(Ok(statuses.into_iter().map(judge).collect()))
@@ -98,6 +99,7 @@ impl Firestore {
             }
             Err(status) => Err(Unreachable {
                 reason: client::describe(status.code(), status.message()),
+                cause: cause_of_all(status.code()),
                 lost: may_be_applied(status.code()) && !client::never_connected(&status),
                 damaged: false,
             }),
@@ -130,41 +132,24 @@ impl Firestore {
         if blames_content(status.code()) {
             return Ok(vec![Verdict::Refused(reason); count]);
         }
-        Err(Unreachable::refused(reason))
+        Err(Unreachable { cause: cause_of_all(status.code()), ..Unreachable::refused(reason) })
     }
 
     /// Sends `writes`; halves a request that is refused for its content.
-    fn deliver<'a>(
-        &'a self,
-        database: &'a FirestoreDb,
-        writes: &'a [v1::Write],
-    ) -> BoxFuture<'a, Result<Vec<Verdict>, Unreachable>> {
-        Box::pin(async move {
-            match self.request(database, writes).await? {
-                Ok(verdicts) => Ok(verdicts),
-                Err(reason) => self.halve(database, writes, reason).await,
-            }
-        })
-    }
-
-    /// Sends the halves of `writes`, which were refused as a whole for `reason`.
-    async fn halve(
+    async fn deliver(
         &self,
         database: &FirestoreDb,
         writes: &[v1::Write],
-        reason: String,
     ) -> Result<Vec<Verdict>, Unreachable> {
-        if writes.len() < 2 {
-            return Ok(vec![Verdict::Refused(reason); writes.len()]);
+        let mut bisect = Bisect::new(writes.len());
+        while let Some(part) = bisect.next_part() {
+            match self.request(database, writes.get(part.clone()).unwrap_or_default()).await {
+                Ok(Ok(told)) => bisect.answered(part, told),
+                Ok(Err(reason)) => bisect.refused(part, reason),
+                Err(error) => bisect.lost(error)?,
+            }
         }
-        let (left, right) = writes.split_at(writes.len() / 2);
-        let mut verdicts = self.deliver(database, left).await?;
-        match self.deliver(database, right).await {
-            Ok(more) => verdicts.extend(more),
-            // What the first half was told stands.
-            Err(error) => verdicts.extend(vec![Verdict::Retry(error.reason); right.len()]),
-        }
-        Ok(verdicts)
+        bisect.end()
     }
 
     async fn read(&self, key: &Key) -> Result<Option<Fields>, Unreachable> {
@@ -238,15 +223,7 @@ impl Sink for Firestore {
             if let Some(id) = ledger {
                 return self.commit(database, writes, id).await;
             }
-            match self.request(database, &writes).await? {
-                Ok(verdicts) => Ok(verdicts),
-                Err(reason) => {
-                    let verdicts = self.halve(database, &writes, reason.clone()).await?;
-                    let none = verdicts.iter().all(|verdict| matches!(verdict, Verdict::Refused(_)));
-                    // Many writes are not all bad at once: what is wrong is what their requests have in common.
-                    if none && writes.len() > 1 { Err(Unreachable::refused(reason)) } else { Ok(verdicts) }
-                }
-            }
+            self.deliver(database, &writes).await
         })
     }
 
@@ -261,21 +238,36 @@ impl Sink for Firestore {
 
 /// Judges the status of one write.
 fn verdict(code: Code, message: String) -> Verdict {
+    match (code, cause(code)) {
+        (Code::Ok, _) => Verdict::Accepted,
+        (_, Some(cause)) => Verdict::Retry(cause, client::describe(code, &message)),
+        (_, None) => Verdict::Refused(client::describe(code, &message)),
+    }
+}
+
+/// Returns why a write that was answered with `code` is sent again; `None` if it never will be taken.
+///
+/// Firestore's error codes: <https://cloud.google.com/firestore/docs/use-rest-api#error_codes>. Writes carry no preconditions, so NOT_FOUND
+/// and FAILED_PRECONDITION speak of the database.
+fn cause(code: Code) -> Option<Cause> {
     match code {
-        Code::Ok => Verdict::Accepted,
-        Code::Aborted
-        | Code::Cancelled
-        | Code::DeadlineExceeded
-        | Code::Internal
-        | Code::ResourceExhausted
-        | Code::Unavailable
-        | Code::Unknown
-        // A role, a database or a mode that is missing: somebody sets it right, and the write is still wanted.
-        | Code::FailedPrecondition
-        | Code::NotFound
-        | Code::PermissionDenied
-        | Code::Unauthenticated => Verdict::Retry(client::describe(code, &message)),
-        _ => Verdict::Refused(client::describe(code, &message)),
+        Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable => Some(Cause::Away),
+        Code::Aborted => Some(Cause::Contention),
+        Code::ResourceExhausted => Some(Cause::Quota),
+        Code::FailedPrecondition | Code::NotFound | Code::PermissionDenied | Code::Unauthenticated => {
+            Some(Cause::Setup)
+        }
+        Code::Internal | Code::Unknown | Code::DataLoss => Some(Cause::Fault),
+        _ => None,
+    }
+}
+
+/// Returns why a request that was answered with `code` as a whole is sent again. No write of it is to blame.
+fn cause_of_all(code: Code) -> Cause {
+    match cause(code) {
+        Some(Cause::Fault) => Cause::Away,
+        Some(cause) => cause,
+        None => Cause::Setup,
     }
 }
 
@@ -296,18 +288,31 @@ fn may_be_applied(code: Code) -> bool {
 mod tests {
     use rpc::Code;
 
-    use super::{Verdict, blames_content, may_be_applied, verdict};
+    use super::{Cause, Verdict, blames_content, cause_of_all, may_be_applied, verdict};
 
     #[test]
     fn a_busy_or_absent_sink_is_asked_again_and_a_bad_document_is_not() {
-        for code in [Code::Aborted, Code::Unavailable, Code::ResourceExhausted, Code::DeadlineExceeded] {
-            assert!(matches!(verdict(code, String::new()), Verdict::Retry(_)), "{code:?}");
+        let classes = [
+            (Cause::Contention, &[Code::Aborted][..]),
+            (Cause::Quota, &[Code::ResourceExhausted]),
+            (Cause::Away, &[Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled]),
+            (
+                Cause::Setup,
+                &[Code::NotFound, Code::PermissionDenied, Code::Unauthenticated, Code::FailedPrecondition],
+            ),
+            (Cause::Fault, &[Code::Internal, Code::Unknown, Code::DataLoss]),
+        ];
+        for (class, codes) in classes {
+            for code in codes {
+                assert!(
+                    matches!(verdict(*code, String::new()), Verdict::Retry(cause, _) if cause == class),
+                    "{code:?}"
+                );
+                let of_all = if class == Cause::Fault { Cause::Away } else { class };
+                assert_eq!(cause_of_all(*code), of_all, "no write is to blame for a request");
+            }
         }
-        for code in [Code::NotFound, Code::PermissionDenied, Code::Unauthenticated, Code::FailedPrecondition]
-        {
-            assert!(matches!(verdict(code, String::new()), Verdict::Retry(_)), "{code:?}");
-        }
-        for code in [Code::InvalidArgument, Code::OutOfRange] {
+        for code in [Code::InvalidArgument, Code::OutOfRange, Code::AlreadyExists, Code::Unimplemented] {
             assert!(matches!(verdict(code, String::new()), Verdict::Refused(_)), "{code:?}");
         }
         assert_eq!(verdict(Code::Ok, String::new()), Verdict::Accepted);

@@ -55,7 +55,7 @@ impl<S: Sink> Sink for Heard<S> {
             let outcome = self.sink.send(writes, ledger).await;
             // One that turns everything down for now is not there for anybody.
             let taken = outcome.as_ref().is_ok_and(|verdicts| {
-                verdicts.is_empty() || verdicts.iter().any(|verdict| !matches!(verdict, Verdict::Retry(_)))
+                verdicts.is_empty() || verdicts.iter().any(|verdict| !matches!(verdict, Verdict::Retry(..)))
             });
             self.note(taken);
             outcome
@@ -84,6 +84,7 @@ impl<S: Sink> Sink for Heard<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::Cause;
 
     /// Answers as it is told.
     #[derive(Debug)]
@@ -113,7 +114,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_outcome_is_told() {
-        let retry = || Verdict::Retry("busy".to_owned());
+        let retry = || Verdict::Retry(Cause::Quota, "busy".to_owned());
         let damaged = Unreachable { damaged: true, ..Unreachable::refused("damaged") };
         let cases = [
             (Ok(vec![Verdict::Accepted, retry()]), true, true),

@@ -1,5 +1,6 @@
 //! Where folded writes go: the embedded store of the same file, or Firestore.
 
+pub mod bisect;
 pub mod embedded;
 pub mod firestore;
 pub mod heard;
@@ -19,6 +20,21 @@ pub const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// The collection of ledger documents, which callers cannot write to.
 pub const LEDGER_COLLECTION: &str = "_batches";
 
+/// Why the sink did not take something now; it decides how soon and how often it is asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// It cannot be reached, does not answer, or says so.
+    Away,
+    /// Others write to the same document.
+    Contention,
+    /// A quota is used up.
+    Quota,
+    /// Something is missing that somebody has to set right: a role, credentials, the database.
+    Setup,
+    /// It answered and failed at this one write.
+    Fault,
+}
+
 /// What the sink says about one write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -29,7 +45,7 @@ pub enum Verdict {
     /// It will never be taken, for this reason.
     Refused(String),
     /// It was not taken now, for this reason, and may be later.
-    Retry(String),
+    Retry(Cause, String),
 }
 
 /// A request that the sink did not answer or refused as a whole; what it held stays in the journal.
@@ -38,6 +54,8 @@ pub enum Verdict {
 pub struct Unreachable {
     /// The sink's words, or the transport's.
     pub reason: String,
+    /// What kind of reason that is.
+    pub cause: Cause,
     /// Whether the request may have been applied and only its answer was lost.
     pub lost: bool,
     /// Whether the document asked for is there and cannot be read: asking again is of no use.
@@ -111,6 +129,14 @@ pub trait Sink: fmt::Debug + Send + Sync {
     fn list<'a>(&'a self, range: &'a Range) -> BoxFuture<'a, Result<Page, Unreachable>>;
 }
 
+impl Cause {
+    /// Returns whether the sink bears less than it was given.
+    #[must_use]
+    pub const fn is_overload(self) -> bool {
+        matches!(self, Self::Away | Self::Contention | Self::Quota)
+    }
+}
+
 impl Verdict {
     /// Returns whether the write will never be taken.
     #[must_use]
@@ -123,6 +149,12 @@ impl Unreachable {
     /// Says that nothing of the request was applied, for `reason`.
     #[must_use]
     pub fn refused(reason: impl ToString) -> Self {
-        Self { reason: reason.to_string(), lost: false, damaged: false }
+        Self { reason: reason.to_string(), cause: Cause::Away, lost: false, damaged: false }
+    }
+
+    /// Returns what this says about each of the writes it held.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        Verdict::Retry(self.cause, self.reason.clone())
     }
 }

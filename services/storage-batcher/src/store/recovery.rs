@@ -5,15 +5,16 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use redb::ReadableTable as _;
+use redb::{ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
 
 use super::{
-    BucketRow, DAMAGED, Error, KEYS, LAST_SEQUENCE, LEDGER, MADE, META, MINUTES, OPEN_BUCKETS, SAMPLES,
+    BucketRow, DAMAGED, DEAD, Error, KEYS, LAST_SEQUENCE, LEDGER, MADE, META, MINUTES, OPEN_BUCKETS, SAMPLES,
     SEALED, Seal, Store, WAL,
 };
 use crate::{
     buckets::{BucketKey, Open, encode_readings},
-    codec::Record,
+    codec::{Corrupt, Record},
+    dead_letter::Letter,
     keys::Known,
     ledger::{Counts, Deltas},
 };
@@ -23,8 +24,10 @@ use crate::{
 pub struct Recovered {
     /// Accepted writes that are not at the sink, with their place and size, oldest first.
     pub records: Vec<(u64, Record, u64)>,
-    /// Records that could not be read; they are set aside in the table `damaged`.
-    pub damaged: u64,
+    /// Writes that the sink refused for good.
+    pub letters: Vec<Letter>,
+    /// What could not be read.
+    pub damaged: Damaged,
     /// Buckets that took samples since they were last written.
     pub buckets: Vec<(BucketKey, Open)>,
     /// The ledger.
@@ -37,6 +40,19 @@ pub struct Recovered {
     pub last_sequence: u64,
     /// When the store was made, on the agent clock.
     pub made: SystemTime,
+    /// How long opening and reading took, in wall time.
+    pub took: Duration,
+}
+
+/// Records that could not be read; they are set aside in the table `damaged`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Damaged {
+    /// Those found at this start.
+    pub found: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Those set aside at any start.
+    pub in_all: u64,
 }
 
 impl Store {
@@ -71,7 +87,7 @@ impl Store {
         read.unwrap_or(Err(Error::Journal(journal::Failed::Closed)))
     }
 
-    fn load(&self, damaged: u64) -> Result<Recovered, Error> {
+    fn load(&self, damaged: Damaged) -> Result<Recovered, Error> {
         let mut recovered = self
             .journal
             .read(|snapshot| {
@@ -82,6 +98,10 @@ impl Store {
                     if let Ok(record) = Record::decode(bytes.value()) {
                         records.push((sequence.value(), record, bytes.value().len() as u64));
                     }
+                }
+                let mut letters = Vec::new();
+                for found in snapshot.open_table(DEAD)?.range::<u64>(..)? {
+                    letters.extend(Letter::decode(found?.1.value()));
                 }
                 let mut buckets = Vec::new();
                 for found in snapshot.open_table(OPEN_BUCKETS)?.range::<BucketRow<'_>>(..)? {
@@ -105,6 +125,7 @@ impl Store {
                 let made = meta.get(MADE)?.map_or(0, |second| second.value());
                 Ok::<_, redb::Error>(Recovered {
                     records,
+                    letters,
                     damaged,
                     buckets,
                     seals,
@@ -112,6 +133,7 @@ impl Store {
                     totals: totals(snapshot)?,
                     last_sequence: meta.get(LAST_SEQUENCE)?.map_or(0, |last| last.value()),
                     made: UNIX_EPOCH + Duration::from_secs(made),
+                    took: Duration::ZERO,
                 })
             })
             .map_err(Error::Journal)?;
@@ -119,26 +141,44 @@ impl Store {
             open.samples = self.samples(key)?;
             open.bytes = open.samples.values().map(|readings| encode_readings(readings).len() as u64).sum();
         }
+        recovered.took = self.opening.elapsed();
         Ok(recovered)
     }
 }
 
 /// Moves records that cannot be read out of the journal, so that they neither stop the start nor are lost.
-fn set_aside(transaction: &redb::WriteTransaction) -> Result<u64, redb::Error> {
-    let mut wal = transaction.open_table(WAL)?;
+fn set_aside(transaction: &redb::WriteTransaction) -> Result<Damaged, redb::Error> {
+    let mut unreadable = take_unreadable(transaction, WAL, Record::decode)?;
+    unreadable.extend(take_unreadable(transaction, DEAD, Letter::decode)?);
+    let mut damaged = transaction.open_table(DAMAGED)?;
+    for (sequence, bytes) in &unreadable {
+        damaged.insert(sequence, bytes.as_slice())?;
+    }
+    Ok(Damaged {
+        found: unreadable.len() as u64,
+        bytes: unreadable.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
+        in_all: damaged.len()?,
+    })
+}
+
+/// Takes the rows that `decode` cannot read out of `table`.
+fn take_unreadable<T>(
+    transaction: &redb::WriteTransaction,
+    table: TableDefinition<'_, u64, &'static [u8]>,
+    decode: impl Fn(&[u8]) -> Result<T, Corrupt>,
+) -> Result<Vec<(u64, Vec<u8>)>, redb::Error> {
+    let mut table = transaction.open_table(table)?;
     let mut unreadable = Vec::new();
-    for found in wal.range::<u64>(..)? {
+    for found in table.range::<u64>(..)? {
         let (sequence, bytes) = found?;
-        if Record::decode(bytes.value()).is_err() {
+        if decode(bytes.value()).is_err() {
             unreadable.push((sequence.value(), bytes.value().to_vec()));
         }
     }
-    let mut damaged = transaction.open_table(DAMAGED)?;
-    for (sequence, bytes) in &unreadable {
-        wal.remove(sequence)?;
-        damaged.insert(sequence, bytes.as_slice())?;
+    for (sequence, _) in &unreadable {
+        table.remove(sequence)?;
     }
-    Ok(unreadable.len() as u64)
+    Ok(unreadable)
 }
 
 fn keys(snapshot: &redb::ReadTransaction) -> Result<Vec<Known>, redb::Error> {

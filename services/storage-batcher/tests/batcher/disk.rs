@@ -1,16 +1,21 @@
 //! A batcher whose disk, the journal's and the embedded store's, is filled, made read-only and given room again.
 
+use std::time::Duration;
+
 use contracts::storage::{value::Kind, *};
 use rpc::{Code, Fault};
 use testkit::SmallDisk;
 use tonic::Status;
 
-use crate::harness::{Client, START, Service, buckets, flush, get, sample, write};
+use crate::{
+    emulator::Emulator,
+    harness::{Client, START, Service, buckets, flush, get, sample, status, until, write},
+};
 
 async fn set(client: &mut Client, id: &str) -> Result<(), Status> {
     let text = Value { kind: Some(Kind::StringValue(format!("{id} {}", "x".repeat(20_000)))) };
     let write = write(WriteMode::Set, id, &[("text", text)]);
-    client.write(WriteRequest { write: Some(write) }).await.map(drop)
+    client.write(WriteRequest { write: Some(write), ..Default::default() }).await.map(drop)
 }
 
 /// Reads every acknowledged document, and that there are no others.
@@ -39,6 +44,52 @@ fn compared(status: &Status) -> (Code, String) {
     let fault = Fault::from(status);
     assert!(fault.retry_delay().is_some(), "{fault:?}");
     (fault.code(), fault.reason_word().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn on_a_full_disk_what_waits_is_sent_on_to_firestore_and_settled_once_there_is_room() {
+    let emulator = Emulator::start().await;
+    let disk = SmallDisk::mount("6m");
+    let service = Service::with(|config| {
+        emulator.configure(config);
+        config.storage_dir = disk.path().join("storage");
+        config.firestore_batch_size = 10;
+        config.firestore_max_concurrent_writes = 1;
+    })
+    .await;
+    let mut client = service.client();
+    let held = emulator.hold().await;
+    let mut kept = Vec::new();
+    let refused = loop {
+        let id = format!("doc{}", kept.len());
+        match set(&mut client, &id).await {
+            Ok(()) => kept.push(id),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(compared(&refused), (Code::ResourceExhausted, "DISK_FULL".to_owned()));
+    assert!(kept.len() > 20, "more than the one batch on its way");
+    drop(held);
+    service.hand.advance(Duration::from_secs(60));
+    let reader = emulator.batcher().await;
+    let mut beside = reader.client();
+    for id in &kept {
+        while get(&mut beside, id).await.is_none() {
+            tokio::task::yield_now().await;
+        }
+    }
+    let sent = emulator.calls().len();
+    let journal = status(&mut client).await.journal.unwrap();
+    assert_eq!((journal.refusing, journal.writes), ("DISK_FULL".to_owned(), kept.len() as u64));
+    disk.remount("size=32m");
+    until(&mut client, |costs| costs.waiting == 0).await;
+    assert_eq!(emulator.calls().len(), sent, "what the sink has is not sent again");
+    set(&mut client, "mended").await.unwrap();
+    kept.push("mended".to_owned());
+    check(&mut client, &kept).await;
+    reader.stop().await;
+    service.stop().await;
+    emulator.stop().await;
 }
 
 #[tokio::test]

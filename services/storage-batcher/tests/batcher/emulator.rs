@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     Refuse(u8),
     /// It is applied and its answer lost.
     LoseReply,
+    /// It is given up, and applied when that is asked for.
+    Late,
 }
 
 #[derive(Debug)]
@@ -34,6 +36,9 @@ struct Script {
     /// Open: requests pass. Closed: they wait.
     gate: Semaphore,
     arrived: Notify,
+    /// Lets requests that are late go on, and tells when one has been applied.
+    late: Notify,
+    applied: Notify,
 }
 
 #[derive(Debug)]
@@ -54,6 +59,8 @@ impl Emulator {
             calls: Mutex::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS >> 1),
             arrived: Notify::new(),
+            late: Notify::new(),
+            applied: Notify::new(),
         });
         let seen = Arc::clone(&script);
         let layer =
@@ -112,6 +119,12 @@ impl Emulator {
         self.script.arrived.notified().await;
     }
 
+    /// Applies a request that is late.
+    pub(crate) async fn apply_late(&self) {
+        self.script.late.notify_one();
+        self.script.applied.notified().await;
+    }
+
     pub(crate) async fn stop(self) {
         self.stop.send(()).unwrap();
         self.running.await.unwrap();
@@ -123,12 +136,22 @@ async fn intercept(script: Arc<Script>, request: Request, next: Next) -> Respons
         return next.run(request).await;
     }
     script.arrived.notify_one();
-    let _pass = script.gate.acquire().await.unwrap();
+    let pass = script.gate.acquire().await.unwrap();
     let fault = script.faults.lock().unwrap().pop_front();
     script.calls.lock().unwrap().push(fault);
+    drop(pass);
     match fault {
         None => next.run(request).await,
         Some(Fault::Refuse(code)) => failed(code),
+        Some(Fault::Late) => {
+            let late = async move {
+                script.late.notified().await;
+                drop(next.run(request).await);
+                script.applied.notify_one();
+            };
+            telemetry::Telemetry::silent("emulator").spawn(late);
+            failed(14)
+        }
         Some(Fault::LoseReply) => {
             drop(next.run(request).await);
             failed(14)

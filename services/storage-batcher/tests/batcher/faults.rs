@@ -97,10 +97,10 @@ async fn a_merge_that_would_take_waiting_writes_down_with_it_is_refused_first() 
     let half = Value { kind: Some(Kind::StringValue("x".repeat(600_000))) };
     let merge_of = |name: &str| write(WriteMode::Merge, "large", &[(name, half.clone())]);
     accept(&mut client, vec![merge_of("one")]).await;
-    let one = WriteRequest { write: Some(merge_of("two")) };
+    let one = WriteRequest { write: Some(merge_of("two")), ..Default::default() };
     let refused = client.write(one).await.unwrap_err();
     assert_eq!(fault(&refused), (Code::InvalidArgument, vec!["write.fields".to_owned()]));
-    let batch = WriteBatchRequest { writes: vec![merge("a", "n", 1), merge_of("two")] };
+    let batch = WriteBatchRequest { writes: vec![merge("a", "n", 1), merge_of("two")], ..Default::default() };
     let refused = client.write_batch(batch).await.unwrap_err();
     assert_eq!(fault(&refused), (Code::InvalidArgument, vec!["writes[1].fields".to_owned()]));
     // All or none, and what was acknowledged before arrives.

@@ -54,15 +54,20 @@ async fn the_interval_of_the_agent_clock_sends_the_last_writes_too() {
 }
 
 #[tokio::test]
-async fn a_high_priority_is_sent_at_once_with_everything_before_it() {
+async fn a_high_priority_is_sent_at_once_and_does_not_drag_the_rest_along() {
     let service = Service::start().await;
     let mut client = service.client();
     accept(&mut client, vec![merge("a", "apr", 1)]).await;
-    let request = WriteRequest { write: Some(urgent(merge("b", "apr", 2))) };
+    let request = WriteRequest { write: Some(urgent(merge("b", "apr", 2))), ..Default::default() };
     let receipt = client.write(request).await.unwrap().into_inner();
     assert_eq!(receipt.sequence, 2);
+    until(&mut client, |costs| costs.written_documents == 1).await;
+    assert!(!get(&mut client, "b").await.unwrap().pending);
+    assert!(get(&mut client, "a").await.unwrap().pending);
+    // An earlier write of the same document goes along: order is kept.
+    accept(&mut client, vec![urgent(merge("a", "tvl", 2))]).await;
     let costs = until(&mut client, |costs| costs.waiting == 0).await;
-    assert_eq!(costs.written_documents, 2);
+    assert_eq!((costs.written_documents, costs.saved_by_folding), (2, 1));
     service.stop().await;
 }
 

@@ -157,11 +157,15 @@ pub(crate) fn map(entries: &[(&str, Value)]) -> Value {
 
 /// Sends writes in one commit.
 pub(crate) async fn accept(client: &mut Client, writes: Vec<DocumentWrite>) -> WriteBatchResponse {
-    client.write_batch(WriteBatchRequest { writes }).await.unwrap().into_inner()
+    client.write_batch(WriteBatchRequest { writes, ..Default::default() }).await.unwrap().into_inner()
 }
 
 pub(crate) async fn flush(client: &mut Client) -> FlushResponse {
     client.flush(FlushRequest::default()).await.unwrap().into_inner()
+}
+
+pub(crate) async fn status(client: &mut Client) -> GetStatusResponse {
+    client.get_status(GetStatusRequest {}).await.unwrap().into_inner()
 }
 
 pub(crate) async fn costs(client: &mut Client) -> GetCostsResponse {

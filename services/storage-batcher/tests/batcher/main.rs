@@ -19,7 +19,13 @@ mod folds;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod letters;
+#[cfg(test)]
+mod levels;
+#[cfg(test)]
 mod once;
+#[cfg(test)]
+mod outages;
 #[cfg(test)]
 mod reads;
 #[cfg(test)]

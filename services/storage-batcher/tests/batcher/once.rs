@@ -5,8 +5,8 @@ use contracts::storage::{field_transform::TransformType, value::Kind, *};
 use crate::{
     emulator::{Emulator, Fault},
     harness::{
-        START, accept, costs, flush, get, increment, integer, list, merge, numbers, transform, until, urgent,
-        write,
+        START, Service, accept, costs, flush, get, increment, integer, list, merge, numbers, transform,
+        until, urgent, write,
     },
 };
 
@@ -91,6 +91,53 @@ async fn one_bad_transform_is_refused_by_name_and_the_others_arrive_once() {
     assert_eq!(numbers(get(&mut client, "a").await), n(1));
     assert_eq!(numbers(get(&mut client, "b").await), n(2));
     assert!(!get(&mut client, "large").await.unwrap().fields.contains_key("l"));
+    service.stop().await;
+    emulator.stop().await;
+}
+
+/// Sends one state, which Firestore applies only after it was given up, sent again and followed by another one.
+async fn applied_late(ledger_always: bool) -> Vec<(String, i64)> {
+    let emulator = Emulator::start().await;
+    let service = Service::with(|config| {
+        emulator.configure(config);
+        config.firestore_ledger_always = ledger_always;
+    })
+    .await;
+    let mut client = service.client();
+    emulator.inject([Fault::Late]);
+    for number in 1..=2 {
+        accept(&mut client, vec![merge("a", "n", number)]).await;
+        flush(&mut client).await;
+    }
+    emulator.apply_late().await;
+    let found = numbers(get(&mut client, "a").await);
+    let ledgers = costs(&mut client).await.ledger_documents;
+    assert_eq!(ledgers, if ledger_always { 2 } else { 0 });
+    service.stop().await;
+    emulator.stop().await;
+    found
+}
+
+#[tokio::test]
+async fn a_request_that_is_applied_late_brings_an_old_state_back_unless_every_batch_has_a_ledger_document() {
+    assert_eq!(applied_late(true).await, n(2));
+    // The limit that the README names.
+    assert_eq!(applied_late(false).await, n(1));
+}
+
+#[tokio::test]
+async fn a_plan_prices_ledger_documents_and_the_requests_that_need_them() {
+    let emulator = Emulator::start().await;
+    let service = emulator.batcher().await;
+    let mut client = service.client();
+    accept(&mut client, vec![merge("a", "n", 1), increment("b", "one", 1), increment("c", "two", 1)]).await;
+    let plan = client.plan_flush(PlanFlushRequest::default()).await.unwrap().into_inner();
+    assert_eq!((plan.documents, plan.ledger_documents, plan.batches.len()), (3, 1, 2));
+    assert!((plan.cost_usd - 4.0 * 0.18 / 100_000.0).abs() < 1e-12);
+    let flushed = flush(&mut client).await;
+    assert_eq!((flushed.documents, flushed.batches), (3, 2));
+    let costs = costs(&mut client).await;
+    assert!((costs.cost_usd - plan.cost_usd).abs() < 1e-12);
     service.stop().await;
     emulator.stop().await;
 }

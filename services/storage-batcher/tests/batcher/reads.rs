@@ -94,14 +94,14 @@ async fn bad_input_names_its_field_and_nothing_of_a_batch_is_kept() {
     let service = Service::start().await;
     let mut client = service.client();
     let bad = DocumentWrite { collection: "a/b".into(), ..merge("x", "n", 1) };
-    let request = WriteBatchRequest { writes: vec![merge("good", "n", 1), bad] };
+    let request = WriteBatchRequest { writes: vec![merge("good", "n", 1), bad], ..Default::default() };
     let refused = client.write_batch(request).await.unwrap_err();
     assert_eq!(fault(&refused), (Code::InvalidArgument, vec!["writes[1].collection".to_owned()]));
     assert_eq!(get(&mut client, "good").await, None);
-    let request = WriteBatchRequest { writes: vec![merge("x", "n", 1); 501] };
+    let request = WriteBatchRequest { writes: vec![merge("x", "n", 1); 501], ..Default::default() };
     let refused = client.write_batch(request).await.unwrap_err();
     assert_eq!(fault(&refused), (Code::InvalidArgument, vec!["writes".to_owned()]));
-    let refused = client.write(WriteRequest { write: None }).await.unwrap_err();
+    let refused = client.write(WriteRequest::default()).await.unwrap_err();
     assert_eq!(fault(&refused), (Code::InvalidArgument, vec!["write".to_owned()]));
     let request = RecordMetricsRequest { samples: vec![sample(901, 1.0)], ..Default::default() };
     let refused = client.record_metrics(request).await.unwrap_err();

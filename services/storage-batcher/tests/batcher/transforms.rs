@@ -121,14 +121,14 @@ async fn a_write_with_a_known_key_is_answered_and_not_applied_again() {
     assert_eq!(receipt.sequences, [3, 1]);
     let receipt = accept(&mut other, vec![increment("a", "same", 1)]).await;
     assert_eq!(receipt.sequences, [4], "another tenant's key is another key");
-    let one = WriteRequest { write: Some(increment("a", "same", 2)) };
+    let one = WriteRequest { write: Some(increment("a", "same", 2)), ..Default::default() };
     let refused = client.write(one).await.unwrap_err();
     assert_eq!(fault(&refused), (Code::InvalidArgument, vec!["write.idempotency_key".to_owned()]));
     let writes = vec![merge("c", "n", 1), increment("a", "same", 2)];
-    let refused = client.write_batch(WriteBatchRequest { writes }).await.unwrap_err();
+    let refused = client.write_batch(WriteBatchRequest { writes, ..Default::default() }).await.unwrap_err();
     assert_eq!(fault(&refused).1, ["writes[1].idempotency_key"]);
     assert_eq!(get(&mut client, "c").await, None, "all or none");
-    let unkeyed = WriteRequest { write: Some(increment("a", "", 1)) };
+    let unkeyed = WriteRequest { write: Some(increment("a", "", 1)), ..Default::default() };
     let refused = client.write(unkeyed).await.unwrap_err();
     assert_eq!(fault(&refused).1, ["write.idempotency_key"]);
     flush(&mut client).await;

@@ -1,0 +1,75 @@
+//! What becomes of dead letters: they are accepted again, or dropped.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{Draft, micros};
+use crate::{batcher::Shared, codec::Record, document::Priority, error::Error};
+
+/// What is to become of dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// They are accepted again, as writes of now.
+    Redrive,
+    /// They are dropped for good.
+    Discard,
+}
+
+/// A dead letter that is none any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redeemed {
+    /// Its place as a dead letter.
+    pub letter: u64,
+    /// Its place as a write, if it is one again.
+    pub write: Option<u64>,
+}
+
+/// Does with those letters of `tenant` that are there as `fate` says, in one commit. What is redriven is not held against the journal's
+/// limits: it was there before.
+pub(super) async fn redeem(
+    shared: &Shared,
+    tenant: &Arc<str>,
+    sequences: Vec<u64>,
+    fate: Fate,
+) -> Result<Vec<Redeemed>, Error> {
+    let mut draft = Draft::new(shared);
+    let letters: Vec<_> = {
+        let state = shared.state.lock();
+        let asked = BTreeSet::from_iter(sequences);
+        asked.into_iter().filter_map(|sequence| state.dead.get(tenant, sequence)).collect()
+    };
+    let mut redeemed = Vec::with_capacity(letters.len());
+    for letter in letters {
+        draft.group.letters.push(letter.sequence());
+        let mut write = None;
+        if fate == Fate::Redrive {
+            let record = Record {
+                key: letter.key.clone(),
+                change: letter.change.clone(),
+                priority: Priority::Normal,
+                accepted: micros(draft.now),
+                samples: 0,
+            };
+            let row = (Arc::clone(tenant), Arc::clone(&record.key.collection));
+            draft.group.deltas.accept(row, 1);
+            draft.append(record.encode(), record);
+            write = Some(draft.group.last_sequence);
+        }
+        redeemed.push(Redeemed { letter: letter.sequence(), write });
+    }
+    if redeemed.is_empty() {
+        return Ok(redeemed);
+    }
+    let group = Arc::new(draft.group);
+    shared.store.append(Arc::clone(&group)).await?;
+    {
+        let mut state = shared.state.lock();
+        state.ledger.add(&group.deltas);
+        for sequence in &group.letters {
+            state.dead.remove(tenant, *sequence);
+        }
+        draft.writes.into_iter().for_each(|write| state.queue.push(write));
+        shared.measure(&state);
+    }
+    shared.wake();
+    Ok(redeemed)
+}
