@@ -18,18 +18,25 @@ use crate::{
     accept::{self, Command, Fate, NewSample, NewWrite, Receipt, Redeemed},
     acks::{Acks, Outcome, Rejected},
     buckets::Buckets,
+    budget,
     change::Change,
     dead_letter::{DeadLetters, Letter},
-    document::Key,
+    document::{Key, Priority},
     error::Error,
-    flush::{self, ramp, ramp::Ramp, slots::Slots},
+    flush::{
+        self,
+        allowance::{Allowance, Grant},
+        ramp,
+        ramp::Ramp,
+        slots::Slots,
+    },
     keys::{self, Keys},
     last_written::{self, LastWritten},
     ledger::{Costs, Ledger},
     queue::{Entry, Limits, Queue},
     recall::recall,
     sink::Sink,
-    status::Recovery,
+    status::{self, Recovery},
     store::Store,
     waiters::{Report, Waiters},
 };
@@ -64,6 +71,8 @@ pub struct Options {
     pub fault_tries: u32,
     /// How fast what gathered while the sink or the service was away is sent; `None` as fast as it can.
     pub ramp: Option<ramp::Limits>,
+    /// How many documents may be sent.
+    pub budget: budget::Limits,
 }
 
 /// The running batcher. Dropping it without [`Batcher::drain`] stops it as a kill would: what is acknowledged is on disk.
@@ -91,6 +100,8 @@ pub(crate) struct Shared {
     pub(crate) slots: Arc<Slots>,
     /// The rate of catching up.
     pub(crate) ramp: Mutex<Ramp>,
+    /// What the write budget lets through.
+    pub(crate) allowance: Arc<Allowance>,
     /// What was found at the start.
     pub(crate) recovery: Recovery,
     /// Something of normal priority may be ready to be sent.
@@ -161,6 +172,9 @@ impl Batcher {
         meters.measure(&state);
         let slots = Arc::new(Slots::new(options.concurrency));
         let ramp = Mutex::new(Ramp::new(options.ramp, state.queue.len(), Instant::now()));
+        let sent = state.ledger.sent_by_minute();
+        let interval = options.limits.interval;
+        let allowance = Arc::new(Allowance::new(options.budget, sent, clock.clone(), interval, &telemetry));
         let last_written = options.last_written.map(LastWritten::new);
         let shared = Arc::new(Shared {
             options,
@@ -173,6 +187,7 @@ impl Batcher {
             last_written,
             slots,
             ramp,
+            allowance,
             recovery,
             work: Notify::new(),
             urgent: Notify::new(),
@@ -305,7 +320,7 @@ impl Batcher {
         self.shared.wake();
     }
 
-    /// Sends what waits, for at most `patience` of wall time, and stops. What is not sent stays in the journal, and open buckets
+    /// Sends what waits, as far as the write budget goes and for at most `patience` of wall time, and stops. What is not sent stays in the journal, and open buckets
     /// stay open. Lets go of the file at last and returns the documents left.
     pub async fn drain(&self, patience: Duration) -> usize {
         self.send_all();
@@ -315,7 +330,7 @@ impl Batcher {
                 let landed = shared.landed.notified();
                 let mut landed = std::pin::pin!(landed);
                 landed.as_mut().enable();
-                if shared.state.lock().queue.is_empty() {
+                if shared.state.lock().queue.is_empty() || shared.is_held_back() {
                     return;
                 }
                 landed.await;
@@ -368,6 +383,39 @@ impl Shared {
     /// Returns whether `change` must be sent with a ledger document.
     pub(crate) fn is_once(&self, change: &Change) -> bool {
         self.sink.needs_ledger() && (self.options.ledger_always || !change.is_repeatable())
+    }
+
+    /// Returns how many of `due` documents of normal priority the budget lets leave now, with the ledger document that may go along.
+    pub(crate) fn grant(&self, due: usize) -> Grant {
+        let ledger = self.spare();
+        let grant = self.allowance.grant((due as u64).saturating_add(ledger));
+        Grant { now: grant.now.saturating_sub(ledger), ..grant }
+    }
+
+    /// Returns when the last of `documents` of normal priority may leave, if nothing else does.
+    pub(crate) fn all_by(&self, documents: u64) -> SystemTime {
+        self.allowance.all_by(documents.saturating_add(self.spare()))
+    }
+
+    /// Returns the ledger documents that may go along with a batch.
+    fn spare(&self) -> u64 {
+        u64::from(self.sink.needs_ledger())
+    }
+
+    /// Returns what the budget holds back of `due` documents of normal priority.
+    pub(crate) fn held_back(&self, due: u64) -> status::Held {
+        let granted = self.grant(usize::try_from(due).unwrap_or(usize::MAX)).now.min(due);
+        let until = (granted < due).then(|| self.all_by(due));
+        status::Held { documents: due - granted, until }
+    }
+
+    /// Returns whether nothing is on its way and the budget holds back all that is due.
+    fn is_held_back(&self) -> bool {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        let due = state.queue.next_len(Priority::Normal, now);
+        let is_idle = self.slots.count().1 == 0 && state.queue.next_len(Priority::High, now) == 0;
+        is_idle && due > 0 && self.grant(due).now == 0
     }
 
     /// Lets both lanes look for something to send.
@@ -437,6 +485,7 @@ mod tests {
     use super::{Batcher, Options};
     use crate::{
         accept::NewWrite,
+        budget,
         change::Change,
         document::{Key, Priority},
         keys,
@@ -461,6 +510,7 @@ mod tests {
             fault_tries: 3,
             ledger_always: false,
             ramp: None,
+            budget: budget::Limits::default(),
         };
         let sink = Arc::new(Embedded::open(journal.clone()).await.unwrap());
         let telemetry = Telemetry::silent("storage-batcher");

@@ -6,6 +6,7 @@ use config::ByteSize;
 
 use crate::{
     batcher::Options,
+    budget,
     flush::ramp,
     keys, last_written,
     queue::{Limits, MAX_BATCH_BYTES},
@@ -73,6 +74,12 @@ config::settings! {
         pub firestore_known_documents: usize = "10000", unit "documents", range "1" to "10000000";
         /// Most bytes of those documents.
         pub firestore_known_bytes: ByteSize = "32MiB", unit "bytes", range "1KiB" to "64GiB";
+        /// Documents a minute that may be sent, deletes and ledger documents included, as a mean over any 15 minutes; 0 for no limit. What is
+        /// beyond it waits and goes on folding; high priority overdraws it and the others wait until that is paid.
+        pub firestore_documents_per_minute: u32 = "0", unit "documents per minute", range "0" to "1000000000";
+        /// Cost of the documents of any 24 hours, at `firestore_price_per_100k_writes`; 0 for no limit. Else as
+        /// `firestore_documents_per_minute`.
+        pub firestore_usd_per_day: f64 = "0", unit "USD", range "0" to "1000000";
         /// Price of 100,000 documents written.
         pub firestore_price_per_100k_writes: f64 = "0.18", unit "USD", range "0" to "1000";
     }
@@ -106,6 +113,11 @@ impl Config {
             retry_backoff: self.firestore_retry_backoff,
             fault_tries: self.firestore_fault_tries,
             ledger_always: self.firestore_ledger_always,
+            budget: budget::Limits::new(
+                f64::from(self.firestore_documents_per_minute),
+                self.firestore_usd_per_day,
+                self.firestore_price_per_100k_writes,
+            ),
             ramp: self.firestore_project.is_some().then_some(ramp::Limits {
                 start: self.firestore_ramp_start,
                 growth: self.firestore_ramp_growth,

@@ -54,6 +54,12 @@ pub enum Error {
     /// The sink was needed and did not answer.
     #[error("the sink cannot be reached")]
     Sink(#[source] Unreachable),
+    /// The write budget has no room for what was to be sent.
+    #[error("the write budget holds documents back")]
+    Held {
+        /// How long until there is room for some more, on the agent clock.
+        wait: Duration,
+    },
     /// The stored document cannot be read.
     #[error("the stored document is damaged")]
     Damaged(#[source] Unreachable),
@@ -129,6 +135,11 @@ impl From<Error> for rpc::Fault {
                     .reason("SINK")
                     .retry_after(SINK_RETRY)
                     .caused_by(error)
+            }
+            Error::Held { wait } => {
+                let message =
+                    "the write budget holds documents back; accepted writes are kept and sent as it allows";
+                Fault::new(Code::ResourceExhausted, message).reason("WRITE_BUDGET").retry_after(*wait)
             }
             Error::Damaged(_) => {
                 Fault::new(Code::DataLoss, "the stored document is damaged; a set or a delete repairs it")

@@ -3,20 +3,28 @@
 //! There are two lanes, so that high priority neither waits for the rest nor drags it along. A batch that fails is sent again after a
 //! pause by the reason ([`retry`]); while the sink is away it keeps its place ([`slots`]), so no more is taken out than may be on its way,
 //! and what comes in goes on folding. How many places there are follows what the sink bears ([`aimd`]), and after an outage the rate grows by
-//! steps ([`ramp`]). What the sink refuses for good becomes a dead letter.
+//! steps ([`ramp`]). What the write budget has no room for stays in the queue ([`allowance`]); high priority does not ask it. What the sink
+//! refuses for good becomes a dead letter.
 
 mod aimd;
+pub(crate) mod allowance;
 mod delivery;
 pub mod ramp;
 mod retry;
 pub(crate) mod slots;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::SystemTime};
 
 use tokio::sync::{mpsc, watch};
 
 use self::delivery::Delivery;
-use crate::{accept::Command, batcher::Shared, document::Priority};
+use crate::{
+    accept::Command,
+    batcher::{Shared, State},
+    document::Priority,
+    error::Error,
+    queue::Entry,
+};
 
 /// Sends due batches until told to stop; then waits for those on their way.
 pub(crate) async fn run(shared: Arc<Shared>, stop: watch::Receiver<bool>) {
@@ -50,14 +58,25 @@ async fn lane(
             () = stopped(&mut stop) => return,
         };
         if deliveries.is_empty() {
-            let now = shared.clock.now();
-            let batch = shared.state.lock().queue.next_batch(priority, now).unwrap_or_default();
+            let batch = take(shared, priority);
             tracing::debug!(documents = batch.len(), ?priority, sink = shared.sink.name(), "sending a batch");
             deliveries.extend(Delivery::of(shared, priority, batch));
         }
         let Some(delivery) = deliveries.pop_front() else { continue };
         shared.telemetry.spawn(delivery.run(slot, stop.clone(), alive.clone()));
     }
+}
+
+/// Takes the next batch of `priority` out of the queue, as far as the budget goes.
+fn take(shared: &Shared, priority: Priority) -> Vec<Arc<Entry>> {
+    let now = shared.clock.now();
+    let mut state = shared.state.lock();
+    let due = state.queue.next_len(priority, now);
+    let most = match priority {
+        Priority::High => due,
+        Priority::Normal => usize::try_from(shared.grant(due).now).unwrap_or(usize::MAX),
+    };
+    state.queue.next_batch(priority, now, most).unwrap_or_default()
 }
 
 /// Closes buckets as their time comes, until told to stop.
@@ -97,7 +116,7 @@ pub(crate) async fn tick(
     }
 }
 
-/// Waits until documents of `priority` are due; returns false when told to stop.
+/// Waits until documents of `priority` are due and may leave; returns false when told to stop.
 async fn is_due(shared: &Shared, priority: Priority, stop: &mut watch::Receiver<bool>) -> bool {
     loop {
         // Listening before looking: a write in between is not missed.
@@ -105,13 +124,8 @@ async fn is_due(shared: &Shared, priority: Priority, stop: &mut watch::Receiver<
             Priority::Normal => shared.work.notified(),
             Priority::High => shared.urgent.notified(),
         };
-        let deadline = {
-            let mut state = shared.state.lock();
-            if state.queue.is_due(priority, shared.clock.now()) {
-                return true;
-            }
-            state.queue.next_deadline().filter(|_| priority == Priority::Normal)
-        };
+        let room = shared.allowance.changed();
+        let Some(deadline) = deadline(shared, priority) else { return true };
         let due = async {
             match deadline {
                 Some(moment) => shared.clock.sleep_until(moment).await,
@@ -120,8 +134,33 @@ async fn is_due(shared: &Shared, priority: Priority, stop: &mut watch::Receiver<
         };
         tokio::select! {
             () = work => {}
+            () = room => {}
             () = due => {}
             () = stopped(stop) => return false,
+        }
+    }
+}
+
+/// Returns when to look again for something of `priority` to send, if ever; `None` if there is something now. Who waits for what the
+/// budget holds back is told so.
+#[expect(clippy::option_option, reason = "nothing to wait for, and waiting for no moment, are two things")]
+fn deadline(shared: &Shared, priority: Priority) -> Option<Option<SystemTime>> {
+    let now = shared.clock.now();
+    let mut state = shared.state.lock();
+    let due = state.queue.next_len(priority, now);
+    match (due, priority) {
+        (0, Priority::High) => Some(None),
+        (0, Priority::Normal) => Some(state.queue.next_deadline()),
+        (_, Priority::High) => None,
+        (_, Priority::Normal) => {
+            let grant = shared.grant(due);
+            if grant.now > 0 {
+                return None;
+            }
+            let wait = grant.more.and_then(|more| more.duration_since(now).ok()).unwrap_or_default();
+            let State { queue, waiters, .. } = &mut *state;
+            waiters.give_up(queue.due_now(), &Error::Held { wait });
+            Some(grant.more)
         }
     }
 }
@@ -153,6 +192,7 @@ mod tests {
     use crate::{
         accept::NewWrite,
         batcher::{Batcher, Options},
+        budget,
         change::Change,
         document::{Fields, Key, Priority},
         keys,
@@ -242,6 +282,7 @@ mod tests {
             fault_tries: 3,
             ledger_always: false,
             ramp: None,
+            budget: budget::Limits::default(),
         };
         let (clock, _) = Clock::manual(UNIX_EPOCH);
         let sink = Arc::clone(&gate) as Arc<dyn Sink>;

@@ -15,6 +15,9 @@ use crate::codec::{Corrupt, Reader, Writer};
 /// Minutes over which the rate of documents is taken.
 const WINDOW_MINUTES: u64 = 15;
 
+/// Minutes of which the documents sent are kept on disk: a day, and the one that is not over.
+const KEPT_MINUTES: u64 = 24 * 60 + 1;
+
 /// A tenant and a collection.
 pub type Row = (Arc<str>, Arc<str>);
 
@@ -229,6 +232,17 @@ impl Ledger {
         costs
     }
 
+    /// Returns the documents of all tenants that were sent in each minute since the epoch, oldest first, as far as that is known: at the start,
+    /// for a day.
+    #[must_use]
+    pub fn sent_by_minute(&self) -> BTreeMap<u64, u64> {
+        let mut minutes = BTreeMap::new();
+        for ((minute, _), sent) in &self.totals.sent {
+            *minutes.entry(*minute).or_default() += sent;
+        }
+        minutes
+    }
+
     fn documents_per_minute(&self, tenant: &str, now: SystemTime) -> Option<f64> {
         let present = minute(now);
         let first = (present + 1).saturating_sub(WINDOW_MINUTES);
@@ -252,10 +266,10 @@ pub fn minute(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 60)
 }
 
-/// Returns the first minute whose documents a rate at `minute` may still need.
+/// Returns the first minute whose documents a rate or the write budget at `minute` may still need.
 #[must_use]
 pub fn oldest_minute(minute: u64) -> u64 {
-    minute.saturating_sub(WINDOW_MINUTES)
+    minute.saturating_sub(KEPT_MINUTES)
 }
 
 /// Returns the price of `documents` in USD.

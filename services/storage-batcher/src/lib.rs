@@ -26,6 +26,7 @@ pub mod batcher;
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod buckets;
+pub mod budget;
 pub mod change;
 pub mod codec;
 pub mod config;

@@ -1,6 +1,10 @@
 //! The dry run of a flush: the same folding, order and limits, without sending or changing anything.
 
-use std::{collections::BTreeMap, sync::Arc, time::UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use crate::{
     batcher::Batcher,
@@ -27,6 +31,10 @@ pub struct Plan {
     pub cost_usd: f64,
     /// What one document per write would have cost, in USD.
     pub naive_cost_usd: f64,
+    /// Documents among them that the write budget would hold back.
+    pub held_documents: u64,
+    /// When the last of those may leave, on the agent clock, if nothing new comes before; `None` if there are none.
+    pub held_until: Option<SystemTime>,
 }
 
 /// One request to the sink.
@@ -90,11 +98,27 @@ impl Batcher {
         let limits = *shared.state.lock().queue.limits();
         let mut plan = Plan::default();
         let (high, normal) = documents.into_iter().partition(|document| document.priority == Priority::High);
+        let high: Vec<_> = high;
+        let normal: Vec<_> = normal;
+        (plan.held_documents, plan.held_until) = self.held_of(tenant, normal.len() as u64);
         plan.add(high, &limits);
         plan.add(normal, &limits);
         plan.cost_usd = ledger::price(plan.documents + plan.ledger_documents, shared.options.price);
         plan.naive_cost_usd = ledger::price(plan.writes, shared.options.price);
         plan
+    }
+
+    /// Returns how many of the `planned` documents of `tenant` with normal priority the budget would hold back, and until when. All tenants
+    /// share it, in the order of their first writes; what is not ready yet comes last.
+    fn held_of(&self, tenant: &str, planned: u64) -> (u64, Option<SystemTime>) {
+        let (mut places, ready) = self.shared.state.lock().queue.places(tenant);
+        let behind = planned.saturating_sub(places.len() as u64);
+        places.extend(ready..ready + behind);
+        let all = usize::try_from(ready + behind).unwrap_or(usize::MAX);
+        let granted = self.shared.grant(all).now;
+        let held = places.iter().filter(|place| **place >= granted).count() as u64;
+        let last = places.last().filter(|_| held > 0);
+        (held, last.map(|last| self.shared.all_by(last + 1)))
     }
 
     /// Returns the documents in the order they would be sent.

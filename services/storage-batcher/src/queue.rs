@@ -135,8 +135,13 @@ impl Queue {
         self.last
     }
 
-    /// Takes the next batch of documents of `priority` out if one is due at `now` or full; they are on their way from here on.
-    pub fn next_batch(&mut self, priority: Priority, now: SystemTime) -> Option<Vec<Arc<Entry>>> {
+    /// Takes the next batch of at most `most` documents of `priority` out if one is due at `now` or full; they are on their way from here on.
+    pub fn next_batch(
+        &mut self,
+        priority: Priority,
+        now: SystemTime,
+        most: usize,
+    ) -> Option<Vec<Arc<Entry>>> {
         let through = match priority {
             Priority::High => u64::MAX,
             Priority::Normal => self.due(now)?,
@@ -145,7 +150,7 @@ impl Queue {
         let mut batch = Vec::new();
         let mut bytes = 0;
         for (_, entry) in lane.ready.range(..=through) {
-            if !fits(&self.limits, batch.len(), bytes, entry.bytes) {
+            if batch.len() >= most || !fits(&self.limits, batch.len(), bytes, entry.bytes) {
                 break;
             }
             bytes += entry.bytes;
@@ -160,12 +165,35 @@ impl Queue {
         (!batch.is_empty()).then_some(batch)
     }
 
-    /// Returns whether a batch of documents of `priority` could leave at `now`.
-    pub fn is_due(&mut self, priority: Priority, now: SystemTime) -> bool {
-        match priority {
-            Priority::High => !self.high.ready.is_empty(),
-            Priority::Normal => self.due(now).is_some(),
+    /// Returns the documents of `priority` that could leave at `now`, no more than fit a request.
+    pub fn next_len(&mut self, priority: Priority, now: SystemTime) -> usize {
+        let due = match priority {
+            Priority::High => self.high.ready.len(),
+            Priority::Normal => self.due_len(now),
+        };
+        due.min(self.limits.documents)
+    }
+
+    /// Returns the documents of normal priority that could leave at `now`.
+    pub fn due_len(&mut self, now: SystemTime) -> usize {
+        match self.due(now) {
+            None => 0,
+            Some(through) if through >= self.last => self.normal.ready.len(),
+            Some(through) => self.normal.ready.range(..=through).count(),
         }
+    }
+
+    /// Returns the documents of normal priority that were due when that was last asked.
+    pub fn due_now(&self) -> impl Iterator<Item = &Arc<Entry>> + Clone {
+        self.normal.ready.range(..=self.due_through).map(|(_, entry)| entry)
+    }
+
+    /// Returns the places in the order of sending at which documents of `tenant` with normal priority could leave, and how many of all tenants
+    /// could.
+    #[must_use]
+    pub fn places(&self, tenant: &str) -> (Vec<u64>, u64) {
+        let own = (0..).zip(self.normal.ready.values()).filter(|(_, entry)| *entry.key.tenant == *tenant);
+        (own.map(|(place, _)| place).collect(), self.normal.ready.len() as u64)
     }
 
     /// Returns the place up to which documents of normal priority leave at `now`.
@@ -346,6 +374,7 @@ mod tests {
         ledger::Weight,
     };
 
+    const ALL: usize = usize::MAX;
     const LIMITS: Limits = Limits { documents: 3, bytes: MAX_BATCH_BYTES, interval: Duration::from_secs(60) };
 
     fn write(sequence: u64, id: &str, number: i64, priority: Priority) -> Accepted {
@@ -379,18 +408,18 @@ mod tests {
     #[test]
     fn writes_to_one_document_are_one_and_do_not_fill_a_batch() {
         let mut queue = queue_of(&["a", "a", "a", "b"]);
-        assert_eq!(queue.next_batch(Normal, UNIX_EPOCH).map(|batch| batch.len()), None);
+        assert_eq!(queue.next_batch(Normal, UNIX_EPOCH, ALL).map(|batch| batch.len()), None);
         assert_eq!(queue.len(), 2);
         queue.push(write(9, "c", 0, Normal));
-        assert_eq!(ids(queue.next_batch(Normal, UNIX_EPOCH)), ["a", "b", "c"]);
+        assert_eq!(ids(queue.next_batch(Normal, UNIX_EPOCH, ALL)), ["a", "b", "c"]);
     }
 
     #[test]
     fn the_oldest_write_makes_everything_due_after_the_interval() {
         let mut queue = queue_of(&["b", "a"]);
         assert_eq!(queue.next_deadline(), Some(later(60)));
-        assert!(queue.next_batch(Normal, later(59)).is_none());
-        assert_eq!(ids(queue.next_batch(Normal, later(60))), ["b", "a"]);
+        assert!(queue.next_batch(Normal, later(59), ALL).is_none());
+        assert_eq!(ids(queue.next_batch(Normal, later(60), ALL)), ["b", "a"]);
         assert_eq!(queue.next_deadline(), None);
     }
 
@@ -401,11 +430,11 @@ mod tests {
         queue.push(write(4, "later", 0, Normal));
         queue.push(write(5, "c", 0, High));
         queue.limits.documents = 10;
-        let urgent = queue.next_batch(High, UNIX_EPOCH).expect("at once");
+        let urgent = queue.next_batch(High, UNIX_EPOCH, ALL).expect("at once");
         assert_eq!((&urgent[0].records[..], &*urgent[1].key.id, urgent.len()), (&[2, 3][..], "c", 2));
-        assert!(queue.next_batch(High, UNIX_EPOCH).is_none());
-        assert!(queue.next_batch(Normal, UNIX_EPOCH).is_none(), "the others wait on");
-        assert_eq!(ids(queue.next_batch(Normal, later(60))), ["b", "later"]);
+        assert!(queue.next_batch(High, UNIX_EPOCH, ALL).is_none());
+        assert!(queue.next_batch(Normal, UNIX_EPOCH, ALL).is_none(), "the others wait on");
+        assert_eq!(ids(queue.next_batch(Normal, later(60), ALL)), ["b", "later"]);
     }
 
     #[test]
@@ -416,10 +445,10 @@ mod tests {
         let mut queue = Queue::new(LIMITS, 0);
         queue.push(Accepted { change: Change::Patch(made), ..write(1, "a", 0, Normal) });
         queue.push(Accepted { change: Change::Patch(removal), ..write(2, "a", 0, High) });
-        let first = queue.next_batch(High, UNIX_EPOCH).expect("urgent");
+        let first = queue.next_batch(High, UNIX_EPOCH, ALL).expect("urgent");
         assert_eq!(first[0].records, [1]);
         queue.land(&first);
-        let second = queue.next_batch(High, UNIX_EPOCH).expect("urgent itself");
+        let second = queue.next_batch(High, UNIX_EPOCH, ALL).expect("urgent itself");
         assert_eq!(second[0].records, [2]);
         queue.land(&second);
         assert_eq!((queue.high.bytes, queue.normal.bytes, queue.records(), queue.len()), (0, 0, 0, 0));
@@ -430,11 +459,11 @@ mod tests {
         let mut queue = queue_of(&["a", "b"]);
         queue.hurry(&Key::new("default", "pools", "b"));
         queue.hurry(&Key::new("default", "pools", "not there"));
-        assert_eq!(ids(queue.next_batch(High, UNIX_EPOCH)), ["b"]);
+        assert_eq!(ids(queue.next_batch(High, UNIX_EPOCH, ALL)), ["b"]);
         queue.push(write(3, "b", 1, Normal));
         queue.hurry(&Key::new("default", "pools", "b"));
-        assert!(queue.next_batch(High, UNIX_EPOCH).is_none(), "one batch in flight a document");
-        assert_eq!(ids(queue.next_batch(Normal, later(60))), ["a"]);
+        assert!(queue.next_batch(High, UNIX_EPOCH, ALL).is_none(), "one batch in flight a document");
+        assert_eq!(ids(queue.next_batch(Normal, later(60), ALL)), ["a"]);
         assert_eq!((queue.normal.bytes, queue.high.bytes), (0, 0));
     }
 
@@ -443,22 +472,22 @@ mod tests {
         let mut queue = queue_of(&["a", "b"]);
         queue.limits.documents = 100;
         queue.limits.bytes = 400;
-        assert_eq!(ids(queue.next_batch(Normal, UNIX_EPOCH)), ["a"]);
-        assert_eq!(ids(queue.next_batch(Normal, UNIX_EPOCH)), Vec::<String>::new());
+        assert_eq!(ids(queue.next_batch(Normal, UNIX_EPOCH, ALL)), ["a"]);
+        assert_eq!(ids(queue.next_batch(Normal, UNIX_EPOCH, ALL)), Vec::<String>::new());
     }
 
     #[test]
     fn a_document_on_its_way_holds_back_its_next_state() {
         let mut queue = queue_of(&["a"]);
         queue.make_due();
-        let batch = queue.next_batch(Normal, UNIX_EPOCH).expect("due");
+        let batch = queue.next_batch(Normal, UNIX_EPOCH, ALL).expect("due");
         queue.push(write(2, "a", 2, High));
         queue.push(write(3, "a", 3, High));
-        assert!(queue.next_batch(High, UNIX_EPOCH).is_none(), "one batch in flight a document");
+        assert!(queue.next_batch(High, UNIX_EPOCH, ALL).is_none(), "one batch in flight a document");
         assert_eq!(queue.records(), 3);
         assert_eq!((queue.len(), queue.outstanding("default", 3)), (1, 2));
         queue.land(&batch);
-        let next = queue.next_batch(High, UNIX_EPOCH).expect("ready now");
+        let next = queue.next_batch(High, UNIX_EPOCH, ALL).expect("ready now");
         assert_eq!(next[0].records, [2, 3]);
         let expected = Change::merge(Fields::from([("n".to_owned(), Value::Integer(3))]));
         assert_eq!(next[0].change, expected);
@@ -480,14 +509,33 @@ mod tests {
         }
         assert_eq!((queue.len(), queue.documents("default"), queue.outstanding("default", 3)), (1, 1, 2));
         queue.make_due();
-        let first = queue.next_batch(Normal, UNIX_EPOCH).expect("due");
+        let first = queue.next_batch(Normal, UNIX_EPOCH, ALL).expect("due");
         assert_eq!(first[0].records, [1]);
-        assert!(queue.next_batch(Normal, UNIX_EPOCH).is_none());
+        assert!(queue.next_batch(Normal, UNIX_EPOCH, ALL).is_none());
         queue.land(&first);
-        let second = queue.next_batch(Normal, UNIX_EPOCH).expect("due since it was accepted");
+        let second = queue.next_batch(Normal, UNIX_EPOCH, ALL).expect("due since it was accepted");
         assert_eq!(second[0].records, [2, 3]);
         queue.land(&second);
         assert_eq!((queue.len(), queue.normal.bytes, queue.journal_bytes()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_batch_is_no_larger_than_asked_and_the_rest_stays_due() {
+        let mut queue = queue_of(&["a", "b"]);
+        let mut other = write(3, "c", 0, Normal);
+        other.key = Key::new("other", "pools", "c");
+        queue.limits.documents = 10;
+        queue.push(other);
+        assert_eq!((queue.due_len(UNIX_EPOCH), queue.due_now().count()), (0, 0));
+        queue.make_due();
+        queue.push(write(4, "later", 0, Normal));
+        assert_eq!((queue.next_len(Normal, UNIX_EPOCH), queue.due_now().count()), (3, 3));
+        assert_eq!(queue.places("default"), (vec![0, 1, 3], 4));
+        assert!(queue.next_batch(Normal, UNIX_EPOCH, 0).is_none());
+        assert_eq!(ids(queue.next_batch(Normal, UNIX_EPOCH, 2)), ["a", "b"]);
+        assert_eq!((queue.due_len(UNIX_EPOCH), queue.places("other")), (1, (vec![0], 2)));
+        queue.limits.documents = 2;
+        assert_eq!(queue.next_len(Normal, UNIX_EPOCH), 2, "full");
     }
 
     #[test]

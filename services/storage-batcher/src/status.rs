@@ -1,8 +1,8 @@
 //! How the service is, in numbers of all tenants together.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::{batcher::Batcher, store::Damaged};
+use crate::{batcher::Batcher, budget::Standing, store::Damaged};
 
 /// What was found in the journal when the service started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +58,19 @@ pub struct Status {
     pub batches: u32,
     /// Documents a second while catching up.
     pub ramp: Option<f64>,
+    /// How the write budget stands, if there is one.
+    pub budget: Option<Standing>,
+    /// What it holds back.
+    pub held: Held,
+}
+
+/// Documents that the write budget holds back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// How many.
+    pub documents: u64,
+    /// When the last of them may leave, on the agent clock, if nothing else does; `None` if there are none.
+    pub until: Option<SystemTime>,
 }
 
 impl Batcher {
@@ -67,7 +80,8 @@ impl Batcher {
         let shared = &self.shared;
         let (concurrency, batches) = shared.slots.count();
         let ramp = shared.ramp.lock().rate(Instant::now());
-        let state = shared.state.lock();
+        let mut state = shared.state.lock();
+        let due = state.queue.due_len(shared.clock.now());
         let held = state.held();
         Status {
             writes: held.writes,
@@ -83,6 +97,8 @@ impl Batcher {
             concurrency: u32::try_from(concurrency).unwrap_or(u32::MAX),
             batches: u32::try_from(batches).unwrap_or(u32::MAX),
             ramp,
+            budget: shared.allowance.standing(),
+            held: shared.held_back(due as u64),
         }
     }
 }

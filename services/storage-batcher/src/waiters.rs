@@ -4,11 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::{
-    document::Key,
-    queue::Entry,
-    sink::{Unreachable, Verdict},
-};
+use crate::{document::Key, error::Error, queue::Entry, sink::Verdict};
 
 /// What a flush did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +29,7 @@ struct Waiter {
     through: u64,
     outstanding: u64,
     report: Report,
-    done: oneshot::Sender<Result<Report, Unreachable>>,
+    done: oneshot::Sender<Result<Report, Error>>,
 }
 
 impl Waiter {
@@ -49,7 +45,7 @@ impl Waiters {
         tenant: Arc<str>,
         through: u64,
         outstanding: u64,
-    ) -> oneshot::Receiver<Result<Report, Unreachable>> {
+    ) -> oneshot::Receiver<Result<Report, Error>> {
         let (done, receiver) = oneshot::channel();
         self.0.push(Waiter { tenant, through, outstanding, report: Report::default(), done });
         self.release();
@@ -92,10 +88,14 @@ impl Waiters {
         }
     }
 
-    /// Tells everyone who waits for one of `entries` that the sink is away.
-    pub(crate) fn give_up(&mut self, entries: &[Arc<Entry>], error: &Unreachable) {
+    /// Tells everyone who waits for one of `entries` why that takes longer.
+    pub(crate) fn give_up<'a>(
+        &mut self,
+        entries: impl Iterator<Item = &'a Arc<Entry>> + Clone,
+        error: &Error,
+    ) {
         for waiter in std::mem::take(&mut self.0) {
-            if entries.iter().any(|entry| waiter.cares_for(entry)) {
+            if entries.clone().any(|entry| waiter.cares_for(entry)) {
                 drop(waiter.done.send(Err(error.clone())));
             } else {
                 self.0.push(waiter);

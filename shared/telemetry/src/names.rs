@@ -121,6 +121,12 @@ pub const FIRESTORE_OPERATIONS: Metric = Metric::counter(
 /// Documents the sink refused for good; they are kept as dead letters.
 pub const STORAGE_REFUSED: Metric =
     Metric::counter("athena.storage.refused", "{document}", "Documents the sink refused for good.");
+/// Documents that high priority sent beyond the write budget; the others wait until they are paid.
+pub const STORAGE_OVERDRAWN: Metric = Metric::counter(
+    "athena.storage.overdrawn",
+    "{document}",
+    "Documents that high priority sent beyond the write budget.",
+);
 /// Dead letters that nobody has redriven or discarded.
 pub const STORAGE_DEAD_LETTERS: Metric =
     Metric::gauge("athena.storage.dead_letters", "{letter}", "Dead letters kept.");
@@ -295,6 +301,7 @@ pub const METRICS: &[Metric] = &[
     LLM_RESPONSE_TIME,
     FIRESTORE_OPERATIONS,
     STORAGE_REFUSED,
+    STORAGE_OVERDRAWN,
     STORAGE_DEAD_LETTERS,
     STORAGE_JOURNAL_WRITES,
     STORAGE_JOURNAL_BYTES,

@@ -6,6 +6,7 @@ use contracts::storage as wire;
 
 use super::value::fields_to_wire;
 use crate::{
+    accept::micros,
     buckets::{self, Aggregate, Summary},
     change::Change,
     dead_letter::Letter,
@@ -65,6 +66,8 @@ pub(crate) fn planned(plan: Plan) -> wire::PlanFlushResponse {
         cost_usd: plan.cost_usd,
         naive_cost_usd: plan.naive_cost_usd,
         ledger_documents: plan.ledger_documents,
+        held_documents: plan.held_documents,
+        held_until: plan.held_until.map(|until| timestamp(micros(until))),
     }
 }
 
@@ -124,6 +127,16 @@ pub(crate) fn status(status: Status) -> wire::GetStatusResponse {
         dead_letter_bytes: status.dead_letter_bytes,
         refusing: status.refusing.map_or_else(String::new, |reason| reason.word().to_owned()),
     };
+    let held = status.held;
+    let budget = status.budget.map(|standing| wire::WriteBudget {
+        documents_per_minute: standing.limits.per_minute,
+        documents_per_day: standing.limits.per_day,
+        available_documents: standing.available,
+        overdrawn_documents: standing.debt,
+        overdrawn_in_all: standing.overdrawn,
+        held_documents: held.documents,
+        held_until: held.until.map(|until| timestamp(micros(until))),
+    });
     let flush = wire::FlushStatus {
         sink: status.sink.to_owned(),
         documents: status.documents,
@@ -135,6 +148,7 @@ pub(crate) fn status(status: Status) -> wire::GetStatusResponse {
         journal: Some(journal),
         recovery: Some(recovery(status.recovery)),
         flush: Some(flush),
+        budget,
     }
 }
 

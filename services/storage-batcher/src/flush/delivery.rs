@@ -15,13 +15,14 @@ use rand::Rng as _;
 use telemetry::{KeyValue, names};
 use tokio::sync::{mpsc, watch};
 
-use super::{retry, slots::Slot, stopped};
+use super::{allowance::Reserved, retry, slots::Slot, stopped};
 use crate::{
     accept::micros,
     batcher::{Resumed, Shared},
     change::Change,
     dead_letter::Letter,
     document::Priority,
+    error::Error,
     ledger::Row,
     queue::Entry,
     sink::{Cause, Unreachable, Verdict},
@@ -36,6 +37,8 @@ pub(super) struct Delivery {
     shared: Arc<Shared>,
     priority: Priority,
     writes: Vec<Sending>,
+    /// What the write budget keeps for them.
+    reserved: Reserved,
     /// Whether they must be sealed.
     once: bool,
     /// Parts that the request was divided into, as it was refused.
@@ -96,10 +99,11 @@ impl Delivery {
     }
 
     fn new(shared: &Arc<Shared>, priority: Priority, writes: Vec<Sending>, once: bool) -> Self {
-        Self {
+        let mut delivery = Self {
             shared: Arc::clone(shared),
             priority,
             writes,
+            reserved: shared.allowance.none(),
             once,
             parts: 0,
             is_divided: false,
@@ -107,7 +111,10 @@ impl Delivery {
             landing: None,
             request: Vec::new(),
             attempt: 0,
-        }
+        };
+        // Here, so that the next batch does not count on it. If there is no room, it waits when it is to be sent.
+        delivery.reserved.resize(delivery.cost(), priority);
+        delivery
     }
 
     /// Sends until everything is decided, or until told to stop: what is given up then stays in the journal and is sent after the next start.
@@ -143,8 +150,13 @@ impl Delivery {
         }
     }
 
-    /// Sends once, when there is a place and it is this batch's turn. High priority waits for no turn.
+    /// Sends once, when the budget allows, there is a place and it is this batch's turn. High priority waits only for a place.
     async fn send(&mut self, slot: &mut Option<Slot>) -> Result<Vec<Verdict>, Unreachable> {
+        let cost = self.cost();
+        if self.reserved.resize(cost, self.priority).is_some() {
+            *slot = None;
+            self.reserved.hold(cost, self.priority).await;
+        }
         if slot.is_none() {
             *slot = Some(self.shared.slots.take(self.priority).await);
         }
@@ -153,6 +165,13 @@ impl Delivery {
             tokio::time::sleep(wait).await;
         }
         self.attempt().await
+    }
+
+    /// Returns the documents that the next sending writes, ledger documents among them.
+    fn cost(&self) -> u64 {
+        let ledgers: HashSet<_> = self.writes.iter().map(|write| (&write.ledger, write.part)).collect();
+        let beside = if self.once && self.shared.sink.needs_ledger() { ledgers.len() } else { 0 };
+        (self.writes.len() + beside) as u64
     }
 
     /// Waits before the next sending.
@@ -296,6 +315,7 @@ impl Delivery {
     /// Settles what is decided and keeps the rest for another sending; returns why there is a rest.
     async fn settle(&mut self, told: Result<Vec<Verdict>, Unreachable>) -> Option<(Cause, String)> {
         let most = self.shared.options.fault_tries;
+        let mut sent = 0;
         let verdicts = match told {
             Ok(verdicts) => {
                 let told = self.writes.iter_mut().zip(verdicts);
@@ -303,12 +323,12 @@ impl Delivery {
             }
             Err(error) => {
                 if error.lost {
-                    self.count_sent(|_| true);
+                    sent += self.count_sent(|_| true);
                 }
                 vec![error.verdict(); self.writes.len()]
             }
         };
-        self.count_sent(|index| verdicts.get(index) == Some(&Verdict::Accepted));
+        sent += self.count_sent(|index| verdicts.get(index) == Some(&Verdict::Accepted));
         let decided = self.writes.iter().zip(&verdicts);
         let landing = Landing {
             entries: decided
@@ -318,6 +338,11 @@ impl Delivery {
             ledgers: self.ledgers(&verdicts),
             now: self.shared.clock.now(),
         };
+        let ledgers = landing.ledgers.len() as u64;
+        self.reserved.spend(sent + ledgers);
+        if ledgers > 0 {
+            self.shared.meters.operations.add(ledgers, &[KeyValue::new(names::OPERATION_TYPE, "ledger")]);
+        }
         if !landing.entries.is_empty() {
             self.land(landing).await;
         }
@@ -356,8 +381,8 @@ impl Delivery {
             && self.attempt >= PATIENCE
             && !self.is_divided
         {
-            let entries: Vec<_> = self.writes.iter().map(|write| Arc::clone(&write.entry)).collect();
-            state.waiters.give_up(&entries, &Unreachable::refused(reason));
+            let entries = self.writes.iter().map(|write| &write.entry);
+            state.waiters.give_up(entries, &Error::Sink(Unreachable::refused(reason)));
         }
     }
 
@@ -421,15 +446,18 @@ impl Delivery {
         }
     }
 
-    /// Counts the writes whose place `applied` names as sent once more.
-    fn count_sent(&mut self, applied: impl Fn(usize) -> bool) {
+    /// Counts the writes whose place `applied` names as sent once more, and returns how many they are.
+    fn count_sent(&mut self, applied: impl Fn(usize) -> bool) -> u64 {
+        let mut sent = 0;
         for (index, write) in self.writes.iter_mut().enumerate() {
             if applied(index) {
                 write.times += 1;
+                sent += 1;
                 let kind = if matches!(write.entry.change, Change::Delete) { "delete" } else { "write" };
                 self.shared.meters.operations.add(1, &[KeyValue::new(names::OPERATION_TYPE, kind)]);
             }
         }
+        sent
     }
 }
 

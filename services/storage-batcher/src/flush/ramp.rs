@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::budget::bucket::Bucket;
+
 /// How fast what gathered is sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -33,8 +35,8 @@ struct CatchingUp {
     began: Instant,
     /// Documents that gathered and are not sent.
     left: usize,
-    /// When the next ones may leave.
-    free: Instant,
+    /// Holds nothing: what was sent comes back before more is.
+    pace: Bucket,
 }
 
 impl Limits {
@@ -58,10 +60,11 @@ impl Ramp {
         let (Some(limits), Some(catching_up)) = (&self.limits, &mut self.catching_up) else {
             return Duration::ZERO;
         };
-        let leaves = catching_up.free.max(now);
-        let rate = limits.rate(leaves.saturating_duration_since(catching_up.began));
-        catching_up.free = leaves + Duration::from_secs_f64(documents as f64 / rate);
-        leaves.saturating_duration_since(now)
+        let since = now.saturating_duration_since(catching_up.began);
+        catching_up.pace.set_rate(limits.rate(since), since);
+        let wait = catching_up.pace.wait(0.0, since);
+        catching_up.pace.take(documents as f64, since);
+        wait
     }
 
     /// Takes in that the sink took `documents` and that `waiting` are left.
@@ -92,8 +95,11 @@ impl Ramp {
     }
 
     fn begin(&mut self, left: usize, now: Instant) {
-        if self.limits.is_some() && left > 0 {
-            self.catching_up = Some(CatchingUp { began: now, left, free: now });
+        if let Some(limits) = self.limits
+            && left > 0
+        {
+            let pace = Bucket::new(0.0, limits.start, Duration::ZERO);
+            self.catching_up = Some(CatchingUp { began: now, left, pace });
         }
     }
 }

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod buckets;
 #[cfg(test)]
+mod budget;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod durable;
