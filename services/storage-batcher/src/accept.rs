@@ -42,6 +42,8 @@ pub struct NewWrite {
     pub priority: Priority,
     /// By what it is known again.
     pub idempotency_key: Option<Arc<str>>,
+    /// Whose write it is, by name; empty if there is none.
+    pub caller: Arc<str>,
 }
 
 /// When writes are acknowledged.
@@ -98,6 +100,7 @@ pub(crate) enum Command {
     /// Do with dead letters of one tenant as `fate` says; answered with those that were there.
     Letters {
         tenant: Arc<str>,
+        caller: Arc<str>,
         sequences: Vec<u64>,
         fate: Fate,
         answer: oneshot::Sender<Result<Vec<Redeemed>, Error>>,
@@ -196,8 +199,8 @@ impl Draft {
         let records: Vec<_> = fresh
             .into_iter()
             .map(|(_, write)| {
-                let NewWrite { key, change, priority, .. } = write;
-                let record = Record { key, change, priority, accepted, samples: 0 };
+                let NewWrite { key, change, priority, caller, .. } = write;
+                let record = Record { key, change, priority, accepted, samples: 0, caller };
                 (record.encode(), record)
             })
             .collect();
@@ -205,7 +208,7 @@ impl Draft {
         self.reserve(records.len(), bytes, &shared.options)?;
         for (bytes, record) in records {
             let row = (Arc::clone(&record.key.tenant), Arc::clone(&record.key.collection));
-            self.group.deltas.accept(row, 1);
+            self.group.deltas.accept(row, &record.caller, 1);
             self.append(bytes, record);
         }
         let mut known: Vec<_> = keys.values().cloned().collect();
@@ -272,7 +275,7 @@ impl Draft {
         for (sample, bytes) in samples.into_iter().zip(encoded) {
             let NewSample { bucket, time, readings } = sample;
             let row = (Arc::clone(&bucket.tenant), Arc::clone(&bucket.collection));
-            self.group.deltas.accept(row, 1);
+            self.group.deltas.accept(row, &nobody(), 1);
             self.samples.push((bucket.clone(), time, readings, bytes.len() as u64));
             self.group.samples.push((bucket, time, bytes));
         }
@@ -407,9 +410,9 @@ pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comman
                     draft = Draft::new(&shared);
                     drop(answer.send(closed));
                 }
-                Command::Letters { tenant, sequences, fate, answer } => {
+                Command::Letters { tenant, caller, sequences, fate, answer } => {
                     std::mem::replace(&mut draft, Draft::new(&shared)).commit(&shared).await;
-                    let redeemed = letters::redeem(&shared, &tenant, sequences, fate).await;
+                    let redeemed = letters::redeem(&shared, (&tenant, &caller), sequences, fate).await;
                     draft = Draft::new(&shared);
                     drop(answer.send(redeemed));
                 }
@@ -433,6 +436,7 @@ async fn close(shared: &Shared, tenant: Option<&str>, pruned: &mut i64) -> Resul
             priority: Priority::Normal,
             accepted: micros(draft.now),
             samples: open.fresh,
+            caller: nobody(),
         };
         draft.append(record.encode(), record);
         draft.group.closed.push(key.clone());
@@ -474,8 +478,14 @@ pub(crate) fn accepted(sequence: u64, record: Record, journal_bytes: u64) -> Acc
         priority: record.priority,
         at: UNIX_EPOCH + since,
         weight,
+        caller: record.caller,
         journal_bytes,
     }
+}
+
+/// Returns the name of no caller: a bucket gathers the samples of several.
+pub(crate) fn nobody() -> Arc<str> {
+    Arc::from("")
 }
 
 /// Returns `time` in microseconds since the epoch.

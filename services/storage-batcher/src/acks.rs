@@ -97,6 +97,7 @@ mod tests {
             priority: Priority::Normal,
             at: UNIX_EPOCH,
             weight: Weight::default(),
+            caller: "".into(),
             journal_bytes: 0,
         });
         entry.records = records.to_vec();

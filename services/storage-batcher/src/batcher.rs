@@ -242,17 +242,18 @@ impl Batcher {
         self.shared.state.lock().dead.page(tenant, after, limit)
     }
 
-    /// Does with those dead letters of `tenant` that are there as `fate` says, all or none; returns them when that is on disk.
+    /// Does with those dead letters of `tenant` that are there as `fate` says, all or none; returns them when that is on disk. What is
+    /// written again is a write of `caller`.
     ///
     /// # Errors
     /// [`Error::Store`] if it cannot be written.
     pub async fn redeem(
         &self,
-        tenant: Arc<str>,
+        (tenant, caller): (Arc<str>, Arc<str>),
         sequences: Vec<u64>,
         fate: Fate,
     ) -> Result<Vec<Redeemed>, Error> {
-        self.ask(|answer| Command::Letters { tenant, sequences, fate, answer }).await
+        self.ask(|answer| Command::Letters { tenant, caller, sequences, fate, answer }).await
     }
 
     /// Accepts samples of one tenant, all or none; returns its open buckets when they are on disk.
@@ -524,8 +525,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let batcher = start(&folder).await;
         let key = Key { tenant: "t".into(), collection: "pools".into(), id: "a".into() };
-        let write =
-            NewWrite { key, change: Change::Delete, priority: Priority::Normal, idempotency_key: None };
+        let write = NewWrite {
+            key,
+            change: Change::Delete,
+            priority: Priority::Normal,
+            idempotency_key: None,
+            caller: "".into(),
+        };
         {
             let call = std::pin::pin!(batcher.write("t".into(), vec![write]));
             assert!(futures::poll!(call).is_pending());

@@ -42,6 +42,8 @@ pub struct Record {
     pub accepted: i64,
     /// Samples the write stands for if it is a bucket; 0 for a caller's write.
     pub samples: u64,
+    /// Whose write it is: the name of the caller's token, empty if it has none.
+    pub caller: Arc<str>,
 }
 
 /// Appends values to a record.
@@ -67,6 +69,10 @@ impl Record {
         writer.text(&self.key.collection);
         writer.text(&self.key.id);
         writer.change(&self.change);
+        // Records from before callers had names end here, and are read so.
+        if !self.caller.is_empty() {
+            writer.text(&self.caller);
+        }
         let mut bytes = writer.finish();
         if let Some(version) = bytes.first_mut() {
             *version = SUMMED;
@@ -95,8 +101,9 @@ impl Record {
         let samples = reader.number()?;
         let (tenant, collection, id) = (reader.shared()?, reader.shared()?, reader.shared()?);
         let change = reader.change()?;
+        let caller = if reader.at == bytes.len() { Arc::from("") } else { reader.shared()? };
         reader.finish()?;
-        Ok(Self { key: Key { tenant, collection, id }, change, priority, accepted, samples })
+        Ok(Self { key: Key { tenant, collection, id }, change, priority, accepted, samples, caller })
     }
 }
 
@@ -403,7 +410,7 @@ mod tests {
         ) {
             let change = match mode { 0 => Change::set(fields), 1 => Change::merge(fields), _ => Change::Delete };
             let key = Key::new("default", "pools", "0x1");
-            let record = Record { key, change, priority: Priority::High, accepted, samples };
+            let record = Record { key, change, priority: Priority::High, accepted, samples, caller: "".into() };
             prop_assert_eq!(Record::decode(&record.encode()), Ok(record));
         }
 
@@ -417,7 +424,14 @@ mod tests {
     fn record() -> Record {
         let change = Change::merge(Fields::from([("n".to_owned(), Value::Integer(300))]));
         let key = Key::new("default", "pools", "0x1");
-        Record { key, change, priority: Priority::Normal, accepted: 1_795_342_500_000_000, samples: 0 }
+        Record {
+            key,
+            change,
+            priority: Priority::Normal,
+            accepted: 1_795_342_500_000_000,
+            samples: 0,
+            caller: "".into(),
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(crate) use self::{
     sample::{bucket_query, samples},
 };
 use crate::{
-    accept::{Level, NewWrite},
+    accept::{Level, NewWrite, nobody},
     document::{Key, MAX_DOCUMENT_BYTES, Priority},
     error::{self, Error},
     sink::{LEDGER_COLLECTION, Range},
@@ -181,7 +181,7 @@ fn document_write(
     let priority = if priority == Some(wire::Priority::High) { Priority::High } else { Priority::Normal };
     let document =
         Key { tenant: Arc::clone(tenant), collection: write.collection.into(), id: write.document_id.into() };
-    NewWrite { key: document, change, priority, idempotency_key: key }
+    NewWrite { key: document, change, priority, idempotency_key: key, caller: nobody() }
 }
 
 /// Checks the key by which a write is known again, without which a write with transforms could be applied twice.

@@ -75,6 +75,7 @@ impl Letter {
             priority: Priority::Normal,
             accepted: self.accepted,
             samples: 0,
+            caller: crate::accept::nobody(),
         };
         let mut bytes = writer.finish();
         let head = bytes.len() as u64;
@@ -184,6 +185,7 @@ mod tests {
             priority: Priority::High,
             at: UNIX_EPOCH + Duration::from_secs(5),
             weight: Weight::default(),
+            caller: "".into(),
             journal_bytes: 0,
         });
         entry.records = records.to_vec();

@@ -293,7 +293,7 @@ mod tests {
 
     fn write(id: &str) -> NewWrite {
         let (key, change) = (Key::new("t", "c", id), Change::merge(Fields::new()));
-        NewWrite { key, change, priority: Priority::Normal, idempotency_key: None }
+        NewWrite { key, change, priority: Priority::Normal, idempotency_key: None, caller: "".into() }
     }
 
     #[tokio::test]

@@ -3,6 +3,9 @@
 //! A document that lands stands for `w` writes of callers and `b` buckets of `s` samples. One document per write would have sent
 //! `w + s`; aggregation saved `s - b` of them and folding `w + b - 1`. One that is not sent because the sink holds it so already is saved
 //! too. What is not settled yet is waiting. Ledger documents, by which a request is known again, are written and stand for nothing.
+//!
+//! The same is counted by caller: the one whose write was first pays for the document, and what the others folded into it is saved. Samples
+//! count for nobody, as a bucket gathers those of several callers.
 
 use std::{
     collections::BTreeMap,
@@ -58,6 +61,8 @@ pub struct Weight {
 pub struct Deltas {
     /// Added counts.
     pub rows: BTreeMap<Row, Counts>,
+    /// The same counts by tenant and caller.
+    pub callers: BTreeMap<Row, Counts>,
     /// Documents sent, by minute since the epoch and tenant.
     pub sent: BTreeMap<(u64, Arc<str>), u64>,
 }
@@ -76,6 +81,8 @@ pub struct Costs {
     pub total: Counts,
     /// Each collection, by name.
     pub collections: Vec<(Arc<str>, Counts)>,
+    /// Each caller, by name.
+    pub callers: Vec<(Arc<str>, Counts)>,
     /// Documents sent per minute over the last 15; `None` before the first full minute.
     pub documents_per_minute: Option<f64>,
 }
@@ -153,47 +160,51 @@ impl Weight {
 }
 
 impl Deltas {
-    /// Counts writes or samples that were accepted.
-    pub fn accept(&mut self, row: Row, count: u64) {
-        self.rows.entry(row).or_default().naive += count;
+    /// Counts writes of `caller`, or samples, that were accepted.
+    pub fn accept(&mut self, row: Row, caller: &Arc<str>, count: u64) {
+        self.count(row, caller, &Counts { naive: count, ..Counts::default() });
     }
 
-    /// Counts a document that is at the sink after `sendings`, in `minute`.
-    pub fn land(&mut self, row: Row, weight: &Weight, sendings: u64, minute: u64) {
+    /// Counts a document that is at the sink after `sendings`, in `minute`, by whose writes it is made of.
+    pub fn land(&mut self, row: Row, shares: &[(Arc<str>, Weight)], sendings: u64, minute: u64) {
         *self.sent.entry((minute, Arc::clone(&row.0))).or_default() += sendings;
-        self.rows.entry(row).or_default().add(&Counts {
-            settled: weight.naive(),
-            written: sendings,
-            saved_by_folding: (weight.writes + weight.buckets).saturating_sub(1),
-            saved_by_aggregation: weight.samples.saturating_sub(weight.buckets),
-            ..Counts::default()
-        });
+        self.settle(&row, shares, &Counts { written: sendings, ..Counts::default() });
     }
 
-    /// Counts a document written beside others, in `minute`.
-    pub fn ledger(&mut self, row: Row, minute: u64) {
+    /// Counts a document of `caller` that was written beside others, in `minute`.
+    pub fn ledger(&mut self, row: Row, caller: &Arc<str>, minute: u64) {
         *self.sent.entry((minute, Arc::clone(&row.0))).or_default() += 1;
-        self.rows.entry(row).or_default().add(&Counts { written: 1, ledgers: 1, ..Counts::default() });
+        self.count(row, caller, &Counts { written: 1, ledgers: 1, ..Counts::default() });
     }
 
     /// Counts a document that was not sent, as the sink held it so already.
-    pub fn leave(&mut self, row: Row, weight: &Weight) {
-        self.rows.entry(row).or_default().add(&Counts {
-            settled: weight.naive(),
-            saved_by_folding: (weight.writes + weight.buckets).saturating_sub(1),
-            saved_by_aggregation: weight.samples.saturating_sub(weight.buckets),
-            unchanged: 1,
-            ..Counts::default()
-        });
+    pub fn leave(&mut self, row: &Row, shares: &[(Arc<str>, Weight)]) {
+        self.settle(row, shares, &Counts { unchanged: 1, ..Counts::default() });
     }
 
     /// Counts a document that the sink refused for good.
-    pub fn refuse(&mut self, row: Row, weight: &Weight) {
-        self.rows.entry(row).or_default().add(&Counts {
-            settled: weight.naive(),
-            refused: 1,
-            ..Counts::default()
-        });
+    pub fn refuse(&mut self, row: &Row, shares: &[(Arc<str>, Weight)]) {
+        for (place, (caller, weight)) in shares.iter().enumerate() {
+            let refused = u64::from(place == 0);
+            let counts = Counts { settled: weight.naive(), refused, ..Counts::default() };
+            self.count(row.clone(), caller, &counts);
+        }
+    }
+
+    /// Counts what one document stood for: the first to write it has `document`, the others saved theirs.
+    fn settle(&mut self, row: &Row, shares: &[(Arc<str>, Weight)], document: &Counts) {
+        for (place, (caller, weight)) in shares.iter().enumerate() {
+            let mut counts = if place == 0 { *document } else { Counts::default() };
+            counts.settled = weight.naive();
+            counts.saved_by_folding = (weight.writes + weight.buckets).saturating_sub(u64::from(place == 0));
+            counts.saved_by_aggregation = weight.samples.saturating_sub(weight.buckets);
+            self.count(row.clone(), caller, &counts);
+        }
+    }
+
+    fn count(&mut self, row: Row, caller: &Arc<str>, counts: &Counts) {
+        self.callers.entry((Arc::clone(&row.0), Arc::clone(caller))).or_default().add(counts);
+        self.rows.entry(row).or_default().add(counts);
     }
 }
 
@@ -208,6 +219,9 @@ impl Ledger {
     pub fn add(&mut self, deltas: &Deltas) {
         for (row, counts) in &deltas.rows {
             self.totals.rows.entry(row.clone()).or_default().add(counts);
+        }
+        for (row, counts) in &deltas.callers {
+            self.totals.callers.entry(row.clone()).or_default().add(counts);
         }
         for (slot, sent) in &deltas.sent {
             *self.totals.sent.entry(slot.clone()).or_default() += sent;
@@ -229,6 +243,8 @@ impl Ledger {
                 costs.collections.push((Arc::clone(collection), *counts));
             }
         }
+        let callers = self.totals.callers.iter().filter(|((owner, _), _)| **owner == *tenant);
+        costs.callers = callers.map(|((_, caller), counts)| (Arc::clone(caller), *counts)).collect();
         costs
     }
 
@@ -291,11 +307,35 @@ mod tests {
         (Arc::from("default"), Arc::from(collection))
     }
 
+    fn alone(weight: Weight) -> [(Arc<str>, Weight); 1] {
+        [("".into(), weight)]
+    }
+
+    #[test]
+    fn the_first_to_write_pays_for_the_document_and_the_others_saved_theirs() {
+        let (one, two): (Arc<str>, Arc<str>) = ("one".into(), "two".into());
+        let mut deltas = Deltas::default();
+        deltas.accept(row("pools"), &one, 4);
+        deltas.accept(row("pools"), &two, 2);
+        let weight = |writes| Weight { writes, ..Weight::default() };
+        deltas.land(row("pools"), &[(Arc::clone(&two), weight(1)), (Arc::clone(&one), weight(3))], 2, 0);
+        deltas.leave(&row("pools"), &[(Arc::clone(&one), weight(1))]);
+        deltas.ledger(row("pools"), &two, 0);
+        let costs = Ledger::new(UNIX_EPOCH, deltas).costs("default", UNIX_EPOCH);
+        let told = |counts: &Counts| {
+            (counts.naive, counts.written, counts.saved_by_folding, counts.unchanged, counts.waiting())
+        };
+        let callers: Vec<_> = costs.callers.iter().map(|(name, counts)| (&**name, told(counts))).collect();
+        assert_eq!(callers, [("one", (4, 0, 3, 1, 0)), ("two", (2, 3, 0, 0, 1))]);
+        assert_eq!(told(&costs.total), (6, 3, 3, 1, 1));
+        assert_eq!((costs.callers[1].1.ledgers, costs.collections.len()), (1, 1));
+    }
+
     #[test]
     fn naive_is_written_and_saved_and_waiting() {
         let mut deltas = Deltas::default();
-        deltas.accept(row("pools"), 3 + 30 + 5);
-        deltas.land(row("pools"), &Weight { writes: 3, buckets: 2, samples: 30 }, 1, 0);
+        deltas.accept(row("pools"), &"".into(), 3 + 30 + 5);
+        deltas.land(row("pools"), &alone(Weight { writes: 3, buckets: 2, samples: 30 }), 1, 0);
         let counts = deltas.rows[&row("pools")];
         assert_eq!((counts.saved_by_folding, counts.saved_by_aggregation, counts.waiting()), (4, 28, 5));
         assert_eq!(
@@ -321,7 +361,7 @@ mod tests {
             let mut deltas = Deltas::default();
             deltas.land(
                 row("pools"),
-                &Weight { writes: 1, ..Weight::default() },
+                &alone(Weight { writes: 1, ..Weight::default() }),
                 documents,
                 minute(made + at),
             );
@@ -337,7 +377,7 @@ mod tests {
     #[test]
     fn one_tenant_does_not_see_the_costs_of_another() {
         let mut deltas = Deltas::default();
-        deltas.accept(row("pools"), 1);
+        deltas.accept(row("pools"), &"".into(), 1);
         let ledger = Ledger::new(UNIX_EPOCH, deltas);
         assert_eq!(ledger.costs("other", UNIX_EPOCH).total, Counts::default());
     }

@@ -148,6 +148,7 @@ impl Batcher {
                 priority: Priority::Normal,
                 accepted: 0,
                 samples: open.fresh,
+                caller: crate::accept::nobody(),
             };
             let entry = Entry::from(crate::accept::accepted(0, record, 0));
             match places.get(&entry.key).and_then(|place| planned.get_mut(*place)) {

@@ -385,6 +385,7 @@ mod tests {
             priority,
             at: UNIX_EPOCH,
             weight: Weight { writes: 1, ..Weight::default() },
+            caller: "".into(),
             journal_bytes: 10,
         }
     }

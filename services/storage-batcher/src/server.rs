@@ -42,8 +42,14 @@ impl Adapter {
         self.0.get().ok_or(Error::NotReady)
     }
 
-    async fn accept(&self, tenant: Arc<str>, writes: Vec<NewWrite>, level: Level) -> Result<Receipt, Error> {
+    async fn accept(
+        &self,
+        Caller { tenant, name, .. }: Caller,
+        mut writes: Vec<NewWrite>,
+        level: Level,
+    ) -> Result<Receipt, Error> {
         let batcher = self.batcher()?;
+        writes.iter_mut().for_each(|write| write.caller = Arc::clone(&name));
         match level {
             Level::Durable => batcher.write(tenant, writes).await,
             Level::Stored => {
@@ -62,9 +68,9 @@ impl StorageBatcherService for Adapter {
         &self,
         request: Request<wire::WriteRequest>,
     ) -> Result<Response<wire::WriteResponse>, Status> {
-        let tenant = Caller::of(&request).tenant;
-        let (write, level) = convert::write(&tenant, request.into_inner())?;
-        let receipt = self.accept(tenant, vec![write], level).await.map_err(convert::fault_of_one)?;
+        let caller = Caller::of(&request);
+        let (write, level) = convert::write(&caller.tenant, request.into_inner())?;
+        let receipt = self.accept(caller, vec![write], level).await.map_err(convert::fault_of_one)?;
         Ok(Response::new(wire::WriteResponse {
             sequence: receipt.sequences.first().copied().unwrap_or_default(),
             pending_documents: receipt.pending_documents,
@@ -75,9 +81,9 @@ impl StorageBatcherService for Adapter {
         &self,
         request: Request<wire::WriteBatchRequest>,
     ) -> Result<Response<wire::WriteBatchResponse>, Status> {
-        let tenant = Caller::of(&request).tenant;
-        let (writes, level) = convert::writes(&tenant, request.into_inner())?;
-        let receipt = self.accept(tenant, writes, level).await.map_err(Fault::from)?;
+        let caller = Caller::of(&request);
+        let (writes, level) = convert::writes(&caller.tenant, request.into_inner())?;
+        let receipt = self.accept(caller, writes, level).await.map_err(Fault::from)?;
         Ok(Response::new(wire::WriteBatchResponse {
             sequences: receipt.sequences,
             pending_documents: receipt.pending_documents,
@@ -183,10 +189,10 @@ impl StorageBatcherService for Adapter {
         &self,
         request: Request<wire::RedriveDeadLettersRequest>,
     ) -> Result<Response<wire::RedriveDeadLettersResponse>, Status> {
-        let tenant = Caller::of(&request).tenant;
+        let Caller { tenant, name, .. } = Caller::of(&request);
         let sequences = convert::sequences(request.into_inner().sequences)?;
         let batcher = self.batcher().map_err(Fault::from)?;
-        let redeemed = batcher.redeem(tenant, sequences, Fate::Redrive).await.map_err(Fault::from)?;
+        let redeemed = batcher.redeem((tenant, name), sequences, Fate::Redrive).await.map_err(Fault::from)?;
         let redriven = redeemed.into_iter().map(|letter| wire::RedrivenLetter {
             dead_letter_sequence: letter.letter,
             sequence: letter.write.unwrap_or_default(),
@@ -202,7 +208,10 @@ impl StorageBatcherService for Adapter {
         caller.require(Role::Admin)?;
         let sequences = convert::sequences(request.into_inner().sequences)?;
         let batcher = self.batcher().map_err(Fault::from)?;
-        let redeemed = batcher.redeem(caller.tenant, sequences, Fate::Discard).await.map_err(Fault::from)?;
+        let redeemed = batcher
+            .redeem((caller.tenant, caller.name), sequences, Fate::Discard)
+            .await
+            .map_err(Fault::from)?;
         let discarded = redeemed.into_iter().map(|letter| letter.letter).collect();
         Ok(Response::new(wire::DiscardDeadLettersResponse { discarded }))
     }

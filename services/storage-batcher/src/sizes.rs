@@ -112,6 +112,7 @@ mod tests {
             change,
             priority: Priority::Normal,
             idempotency_key: None,
+            caller: "".into(),
         };
         changes.map(write).into_iter().enumerate().collect()
     }
@@ -124,6 +125,7 @@ mod tests {
             priority: Priority::Normal,
             at: UNIX_EPOCH,
             weight: Weight::default(),
+            caller: "".into(),
             journal_bytes: 1,
         })))
     }

@@ -6,6 +6,7 @@
 //! | `samples` | bucket start, tenant, collection, entity, time | readings, kept for a day so that a late sample finds its bucket |
 //! | `open_buckets` | bucket start, tenant, collection, entity | samples accepted since the bucket was last written |
 //! | `ledger` | tenant, collection | counts |
+//! | `callers` | tenant, caller | the same counts, since there is this table |
 //! | `minutes` | minute, tenant | documents sent |
 //! | `keys` | sequence | an idempotency key and its write's fingerprint, kept for its window |
 //! | `sealed` | first sequence of a write on its way | its last sequence, and the ledger document it is sent with |
@@ -41,6 +42,7 @@ const WAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("wal");
 const SAMPLES: TableDefinition<'_, SampleRow<'_>, &[u8]> = TableDefinition::new("samples");
 const OPEN_BUCKETS: TableDefinition<'_, BucketRow<'_>, u64> = TableDefinition::new("open_buckets");
 const LEDGER: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("ledger");
+const CALLERS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("callers");
 const MINUTES: TableDefinition<'_, (u64, &str), u64> = TableDefinition::new("minutes");
 const KEYS: TableDefinition<'_, u64, KeyRow<'_>> = TableDefinition::new("keys");
 const SEALED: TableDefinition<'_, u64, (u64, &str)> = TableDefinition::new("sealed");
@@ -101,8 +103,8 @@ pub struct Group {
 pub struct Landing {
     /// Each write with the sink's verdict and how often it was sent.
     pub entries: Vec<(Arc<Entry>, Verdict, u64)>,
-    /// Ledger documents that were written with them.
-    pub ledgers: Vec<Row>,
+    /// Ledger documents that were written with them, and for which caller.
+    pub ledgers: Vec<(Row, Arc<str>)>,
     /// The present moment on the agent clock.
     pub now: SystemTime,
 }
@@ -290,18 +292,20 @@ impl Landing {
             };
             let row: Row = (Arc::clone(&entry.key.tenant), Arc::clone(&entry.key.collection));
             match &verdict {
-                Verdict::Accepted => deltas.land(row, &entry.weight, *sendings, minute),
+                Verdict::Accepted => deltas.land(row, &entry.shares, *sendings, minute),
                 Verdict::Refused(reason) => {
-                    deltas.refuse(row, &entry.weight);
+                    deltas.refuse(&row, &entry.shares);
                     let (letter, bytes) = Letter::of(entry, reason, now);
                     transaction.open_table(DEAD)?.insert(letter.sequence(), bytes.as_slice())?;
                 }
-                Verdict::Unchanged => deltas.leave(row, &entry.weight),
+                Verdict::Unchanged => deltas.leave(&row, &entry.shares),
                 Verdict::Retry(..) => {}
             }
             verdicts.push(verdict);
         }
-        self.ledgers.iter().for_each(|row| deltas.ledger(row.clone(), minute));
+        for (row, caller) in &self.ledgers {
+            deltas.ledger(row.clone(), caller, minute);
+        }
         let mut wal = transaction.open_table(WAL)?;
         let mut sealed = transaction.open_table(SEALED)?;
         for ((entry, ..), verdict) in self.entries.iter().zip(&verdicts) {
@@ -323,17 +327,20 @@ fn bucket_row(key: &BucketKey) -> BucketRow<'_> {
 }
 
 fn write_deltas(transaction: &WriteTransaction, deltas: &Deltas) -> Result<(), redb::Error> {
-    if !deltas.rows.is_empty() {
-        let mut ledger = transaction.open_table(LEDGER)?;
-        for ((tenant, collection), added) in &deltas.rows {
-            let row = (&**tenant, &**collection);
-            let mut counts = match ledger.get(row)? {
+    for (table, rows) in [(LEDGER, &deltas.rows), (CALLERS, &deltas.callers)] {
+        if rows.is_empty() {
+            continue;
+        }
+        let mut table = transaction.open_table(table)?;
+        for ((tenant, name), added) in rows {
+            let row = (&**tenant, &**name);
+            let mut counts = match table.get(row)? {
                 // A damaged row starts again: the ledger must never stop writes.
                 Some(bytes) => Counts::decode(bytes.value()).unwrap_or_default(),
                 None => Counts::default(),
             };
             counts.add(added);
-            ledger.insert(row, counts.encode().as_slice())?;
+            table.insert(row, counts.encode().as_slice())?;
         }
     }
     let mut minutes = transaction.open_table(MINUTES)?;
@@ -400,6 +407,7 @@ mod tests {
             priority: Priority::Normal,
             accepted: 5,
             samples: 0,
+            caller: "".into(),
         };
         let records = vec![(1, record.encode()), (3, record.encode())];
         store.append(Arc::new(Group { records, last_sequence: 3, ..Group::default() })).await.unwrap();

@@ -91,19 +91,24 @@ fn entry_of(entry: &str) -> Result<Entry, &'static str> {
     // From the right: a token in base64 may end in `=`.
     let (token, owner) = entry.rsplit_once('=').ok_or("must be token=tenant:role")?;
     let (tenant, role) = owner.split_once(':').ok_or("must be token=tenant:role")?;
+    let (role, name) = role.split_once(':').map_or((role, None), |(role, name)| (role, Some(name)));
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("must have a token of visible ASCII characters");
     }
-    if tenant.is_empty() || tenant.len() > 64 || !tenant.bytes().all(is_plain) {
+    let is_name = |name: &str| (1..=64).contains(&name.len()) && name.bytes().all(is_plain);
+    if !is_name(tenant) {
         return Err("must have a tenant of 1 to 64 letters, digits, `-`, `_` or `.`");
+    }
+    if !name.is_none_or(is_name) {
+        return Err("must have a name of 1 to 64 letters, digits, `-`, `_` or `.`, or none");
     }
     let role = match role {
         "agent" => Role::Agent,
         "admin" => Role::Admin,
         _ => return Err("must have the role agent or admin"),
     };
-    Ok((token.as_bytes().into(), Caller::new(tenant, role)))
+    Ok((token.as_bytes().into(), Caller::new(tenant, role).named(name.unwrap_or_default())))
 }
 
 #[cfg(test)]
@@ -134,6 +139,14 @@ mod tests {
     }
 
     #[test]
+    fn a_token_may_have_a_name_by_which_its_callers_are_told_apart() {
+        let access = access("one=acme:admin:night.job, two=acme:admin", false, "0.0.0.0:1").unwrap();
+        let caller = |token| access.identify(&with(token)).unwrap().unwrap();
+        assert_eq!(caller("Bearer one"), Caller::new("acme", Role::Admin).named("night.job"));
+        assert_eq!(&*caller("Bearer two").name, "");
+    }
+
+    #[test]
     fn without_tokens_only_this_machine_is_let_in() {
         for local in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
             let access = access("", false, local).unwrap();
@@ -149,7 +162,15 @@ mod tests {
 
     #[test]
     fn a_bad_entry_is_named_by_its_position_and_not_shown() {
-        for bad in ["hunter2", "hunter2=acme", "hunter2=acme:root", "=acme:agent", "hunter2=a b:agent"] {
+        for bad in [
+            "hunter2",
+            "hunter2=acme",
+            "hunter2=acme:root",
+            "=acme:agent",
+            "hunter2=a b:agent",
+            "hunter2=acme:agent:",
+            "hunter2=acme:agent:a:b",
+        ] {
             let error = access(&format!("good=acme:agent,{bad}"), false, "127.0.0.1:1").unwrap_err();
             assert!(matches!(error, Error::Tokens { entry: 2, .. }), "{bad}");
             assert!(!error.to_string().contains("hunter2"));

@@ -21,6 +21,8 @@ pub struct Caller {
     pub tenant: Arc<str>,
     /// What the call may do.
     pub role: Role,
+    /// What the caller's token is called, for accounts; empty where it has no name. It grants nothing.
+    pub name: Arc<str>,
 }
 
 /// What a caller may do; each role may do what the ones before it may.
@@ -33,10 +35,16 @@ pub enum Role {
 }
 
 impl Caller {
-    /// Makes a caller.
+    /// Makes a caller without a name.
     #[must_use]
     pub fn new(tenant: impl Into<Arc<str>>, role: Role) -> Self {
-        Self { tenant: tenant.into(), role }
+        Self { tenant: tenant.into(), role, name: Arc::from("") }
+    }
+
+    /// Gives the caller a name.
+    #[must_use]
+    pub fn named(self, name: impl Into<Arc<str>>) -> Self {
+        Self { name: name.into(), ..self }
     }
 
     /// Returns who sent `request`. A request that came through no host (in a unit test) is the tenant `default` with the

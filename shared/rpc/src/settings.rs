@@ -20,7 +20,8 @@ config::settings! {
     pub struct HostSettings {
         /// Address to listen on. Another one than loopback needs `auth_tokens`, or `allow_anonymous`.
         pub bind_address: IpAddr = "127.0.0.1", unit "address";
-        /// Bearer tokens and whose they are: `token=tenant:role`, with commas between; roles are `agent` and `admin`.
+        /// Bearer tokens and whose they are: `token=tenant:role` or `token=tenant:role:name`, with commas between; roles are `agent` and
+        /// `admin`, and costs are told by name.
         pub auth_tokens: Secret = "", unit "token=tenant:role";
         /// Lets in callers without a token, as the tenant `default` with the role `agent`.
         pub allow_anonymous: bool = "false", unit "switch";

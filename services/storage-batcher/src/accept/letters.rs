@@ -24,10 +24,10 @@ pub struct Redeemed {
 }
 
 /// Does with those letters of `tenant` that are there as `fate` says, in one commit. What is redriven is not held against the journal's
-/// limits: it was there before.
+/// limits: it was there before. It is a write of `caller` then.
 pub(super) async fn redeem(
     shared: &Shared,
-    tenant: &Arc<str>,
+    (tenant, caller): (&Arc<str>, &Arc<str>),
     sequences: Vec<u64>,
     fate: Fate,
 ) -> Result<Vec<Redeemed>, Error> {
@@ -48,9 +48,10 @@ pub(super) async fn redeem(
                 priority: Priority::Normal,
                 accepted: micros(draft.now),
                 samples: 0,
+                caller: Arc::clone(caller),
             };
             let row = (Arc::clone(tenant), Arc::clone(&record.key.collection));
-            draft.group.deltas.accept(row, 1);
+            draft.group.deltas.accept(row, caller, 1);
             draft.append(record.encode(), record);
             write = Some(draft.group.last_sequence);
         }

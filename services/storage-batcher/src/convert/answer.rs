@@ -10,7 +10,7 @@ use crate::{
     buckets::{self, Aggregate, Summary},
     change::Change,
     dead_letter::Letter,
-    ledger::{Costs, price},
+    ledger::{Costs, Counts, price},
     plan::{Plan, PlannedBatch},
     read::{Listed, Seen},
     status::{Recovery, Status},
@@ -93,26 +93,42 @@ pub(crate) fn bucket((summary, open): (Summary, bool)) -> wire::Bucket {
 /// Returns the ledger, priced in USD for 100,000 documents.
 pub(crate) fn costs((costs, usd_per_100k): (Costs, f64)) -> wire::GetCostsResponse {
     let total = costs.total;
+    let cost = |documents| price(documents, usd_per_100k);
+    let saved = |counts: &Counts| wire::SavedCosts {
+        folding_usd: cost(counts.saved_by_folding),
+        aggregation_usd: cost(counts.saved_by_aggregation),
+        unchanged_usd: cost(counts.unchanged),
+    };
+    let collection = |(name, counts): (Arc<str>, Counts)| wire::CollectionCosts {
+        collection: name.to_string(),
+        naive_documents: counts.naive,
+        written_documents: counts.written,
+        cost_usd: cost(counts.written),
+        saved: Some(saved(&counts)),
+        waiting: counts.waiting(),
+    };
+    let caller = |(name, counts): (Arc<str>, Counts)| wire::CallerCosts {
+        caller: name.to_string(),
+        naive_documents: counts.naive,
+        written_documents: counts.written,
+        cost_usd: cost(counts.written),
+        saved: Some(saved(&counts)),
+        waiting: counts.waiting(),
+    };
     wire::GetCostsResponse {
         naive_documents: total.naive,
         written_documents: total.written,
         saved_by_folding: total.saved_by_folding,
         saved_by_aggregation: total.saved_by_aggregation,
         waiting: total.waiting(),
-        cost_usd: price(total.written, usd_per_100k),
-        naive_cost_usd: price(total.naive, usd_per_100k),
+        cost_usd: cost(total.written),
+        naive_cost_usd: cost(total.naive),
         ledger_documents: total.ledgers,
         saved_as_unchanged: total.unchanged,
         documents_per_minute: costs.documents_per_minute,
-        collections: costs
-            .collections
-            .into_iter()
-            .map(|(collection, counts)| wire::CollectionCosts {
-                collection: collection.to_string(),
-                naive_documents: counts.naive,
-                written_documents: counts.written,
-            })
-            .collect(),
+        saved: Some(saved(&total)),
+        collections: costs.collections.into_iter().map(collection).collect(),
+        callers: costs.callers.into_iter().map(caller).collect(),
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{allowance::Reserved, retry, slots::Slot, stopped};
 use crate::{
-    accept::micros,
+    accept::{micros, nobody},
     batcher::{Resumed, Shared},
     change::Change,
     dead_letter::Letter,
@@ -350,13 +350,17 @@ impl Delivery {
     }
 
     /// Returns for whom the ledger documents of the accepted writes were written: the first of each.
-    fn ledgers(&self, verdicts: &[Verdict]) -> Vec<Row> {
+    fn ledgers(&self, verdicts: &[Verdict]) -> Vec<(Row, Arc<str>)> {
         let mut seen = HashSet::new();
         let accepted = self.writes.iter().zip(verdicts).filter(|(_, verdict)| **verdict == Verdict::Accepted);
         accepted
             .filter(|(write, _)| self.shared.sink.needs_ledger() && write.ledger.is_some())
             .filter(|(write, _)| seen.insert(write.ledger.clone()))
-            .map(|(write, _)| (Arc::clone(&write.entry.key.tenant), Arc::clone(&write.entry.key.collection)))
+            .map(|(Sending { entry, .. }, _)| {
+                let caller = entry.shares.first().map(|(caller, _)| Arc::clone(caller));
+                let row = (Arc::clone(&entry.key.tenant), Arc::clone(&entry.key.collection));
+                (row, caller.unwrap_or_else(nobody))
+            })
             .collect()
     }
 

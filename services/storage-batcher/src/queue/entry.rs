@@ -26,6 +26,8 @@ pub struct Accepted {
     pub at: SystemTime,
     /// What it stands for.
     pub weight: Weight,
+    /// Whose write it is, by name.
+    pub caller: Arc<str>,
     /// Its bytes in the journal.
     pub journal_bytes: u64,
 }
@@ -43,6 +45,8 @@ pub struct Entry {
     pub records: Vec<u64>,
     /// What it stands for.
     pub weight: Weight,
+    /// Whose writes those are, in the order of the first of each.
+    pub shares: Vec<(Arc<str>, Weight)>,
     /// When the first of its writes was accepted.
     pub since: SystemTime,
     /// Its bytes in a request to the sink, by estimate.
@@ -68,6 +72,7 @@ impl From<Accepted> for Entry {
             priority: write.priority,
             records: vec![write.sequence],
             weight: write.weight,
+            shares: vec![(write.caller, write.weight)],
             since: write.at,
             bytes: 0,
             journal_bytes: write.journal_bytes,
@@ -96,6 +101,10 @@ impl Entry {
         self.priority = self.priority.max(write.priority);
         self.records.push(write.sequence);
         self.weight.add(&write.weight);
+        match self.shares.iter_mut().find(|(caller, _)| *caller == write.caller) {
+            Some((_, weight)) => weight.add(&write.weight),
+            None => self.shares.push((write.caller, write.weight)),
+        }
         self.journal_bytes += write.journal_bytes;
         self.measure();
         Ok(())

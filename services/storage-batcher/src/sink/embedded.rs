@@ -193,6 +193,7 @@ mod tests {
             priority: Priority::Normal,
             at: UNIX_EPOCH,
             weight: Weight::default(),
+            caller: "".into(),
             journal_bytes: 1,
         });
         let sink = sink.clone();

@@ -8,8 +8,8 @@ use std::{
 use redb::{ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
 
 use super::{
-    BucketRow, DAMAGED, DEAD, Error, KEYS, LAST_SEQUENCE, LEDGER, MADE, META, MINUTES, OPEN_BUCKETS, SAMPLES,
-    SEALED, Seal, Store, WAL,
+    BucketRow, CALLERS, DAMAGED, DEAD, Error, KEYS, LAST_SEQUENCE, LEDGER, MADE, META, MINUTES, OPEN_BUCKETS,
+    SAMPLES, SEALED, Seal, Store, WAL,
 };
 use crate::{
     buckets::{BucketKey, Open, encode_readings},
@@ -68,6 +68,7 @@ impl Store {
                 transaction.open_table(SAMPLES)?;
                 transaction.open_table(OPEN_BUCKETS)?;
                 transaction.open_table(LEDGER)?;
+                transaction.open_table(CALLERS)?;
                 transaction.open_table(MINUTES)?;
                 transaction.open_table(KEYS)?;
                 transaction.open_table(SEALED)?;
@@ -194,11 +195,13 @@ fn keys(snapshot: &redb::ReadTransaction) -> Result<Vec<Known>, redb::Error> {
 
 fn totals(snapshot: &redb::ReadTransaction) -> Result<Deltas, redb::Error> {
     let mut totals = Deltas::default();
-    for found in snapshot.open_table(LEDGER)?.range::<(&str, &str)>(..)? {
-        let (row, bytes) = found?;
-        let (tenant, collection) = row.value();
-        let counts = Counts::decode(bytes.value()).unwrap_or_default();
-        totals.rows.insert((Arc::from(tenant), Arc::from(collection)), counts);
+    for (table, rows) in [(LEDGER, &mut totals.rows), (CALLERS, &mut totals.callers)] {
+        for found in snapshot.open_table(table)?.range::<(&str, &str)>(..)? {
+            let (row, bytes) = found?;
+            let (tenant, name) = row.value();
+            let counts = Counts::decode(bytes.value()).unwrap_or_default();
+            rows.insert((Arc::from(tenant), Arc::from(name)), counts);
+        }
     }
     for found in snapshot.open_table(MINUTES)?.range::<(u64, &str)>(..)? {
         let (row, sent) = found?;

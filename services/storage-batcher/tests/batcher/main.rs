@@ -5,6 +5,8 @@ mod buckets;
 #[cfg(test)]
 mod budget;
 #[cfg(test)]
+mod costs;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod durable;

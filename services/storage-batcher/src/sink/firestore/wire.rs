@@ -242,6 +242,7 @@ mod tests {
                 priority: Priority::Normal,
                 at: UNIX_EPOCH,
                 weight: Weight::default(),
+                caller: "".into(),
                 journal_bytes: 1,
             })
         };
