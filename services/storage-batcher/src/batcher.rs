@@ -19,6 +19,7 @@ use crate::{
     acks::{Acks, Outcome, Rejected},
     buckets::Buckets,
     budget,
+    cache::{self, Reads},
     change::Change,
     dead_letter::{DeadLetters, Letter},
     document::{Key, Priority},
@@ -59,6 +60,8 @@ pub struct Options {
     pub journal_max_writes: u64,
     /// USD for 100,000 documents written.
     pub price: f64,
+    /// USD for 100,000 documents read.
+    pub read_price: f64,
     /// How long idempotency keys are known.
     pub keys: keys::Limits,
     /// How much of what was written is remembered, so that what changes nothing is not sent; `None` sends everything.
@@ -73,6 +76,8 @@ pub struct Options {
     pub ramp: Option<ramp::Limits>,
     /// How many documents may be sent.
     pub budget: budget::Limits,
+    /// How much of what was read is remembered; `None` asks the sink every time.
+    pub cache: Option<cache::Limits>,
 }
 
 /// The running batcher. Dropping it without [`Batcher::drain`] stops it as a kill would: what is acknowledged is on disk.
@@ -96,6 +101,8 @@ pub(crate) struct Shared {
     pub(crate) state: Mutex<State>,
     /// What the sink holds, if this service is the only one that writes there.
     pub(crate) last_written: Option<LastWritten>,
+    /// What was read of it lately, if that costs something.
+    pub(crate) reads: Option<Reads>,
     /// Places for batches on their way.
     pub(crate) slots: Arc<Slots>,
     /// The rate of catching up.
@@ -176,6 +183,7 @@ impl Batcher {
         let interval = options.limits.interval;
         let allowance = Arc::new(Allowance::new(options.budget, sent, clock.clone(), interval, &telemetry));
         let last_written = options.last_written.map(LastWritten::new);
+        let reads = options.cache.map(|limits| Reads::new(limits, clock.clone()));
         let shared = Arc::new(Shared {
             options,
             store,
@@ -185,6 +193,7 @@ impl Batcher {
             meters,
             state: Mutex::new(state),
             last_written,
+            reads,
             slots,
             ramp,
             allowance,
@@ -505,6 +514,7 @@ mod tests {
             journal_max_bytes: 1 << 20,
             journal_max_writes: 1_000,
             price: 0.18,
+            read_price: 0.06,
             keys: keys::Limits { count: 10, age: Duration::from_secs(60) },
             last_written: None,
             retry_backoff: Duration::from_millis(1),
@@ -512,6 +522,7 @@ mod tests {
             ledger_always: false,
             ramp: None,
             budget: budget::Limits::default(),
+            cache: None,
         };
         let sink = Arc::new(Embedded::open(journal.clone()).await.unwrap());
         let telemetry = Telemetry::silent("storage-batcher");

@@ -6,7 +6,7 @@ use config::ByteSize;
 
 use crate::{
     batcher::Options,
-    budget,
+    budget, cache,
     flush::ramp,
     keys, last_written,
     queue::{Limits, MAX_BATCH_BYTES},
@@ -68,6 +68,13 @@ config::settings! {
         /// How long a ledger document is kept, on the agent clock: a TTL policy on its field `expire_at` may then delete it. Longer than
         /// Firestore is ever away.
         pub firestore_ledger_retention: Duration = "30d", unit "duration", range "1d" to "365d";
+        /// How long a document that was read from Firestore, or a page of them, is served again, on the agent clock; 0s asks every time. What this
+        /// service writes is seen at once, what others write to the same documents up to so much later.
+        pub firestore_read_cache_ttl: Duration = "300s", unit "duration", range "0s" to "24h";
+        /// Most documents and pages remembered for that.
+        pub firestore_read_cache_entries: u64 = "10000", unit "entries", range "1" to "10000000";
+        /// Most bytes of them.
+        pub firestore_read_cache_bytes: ByteSize = "32MiB", unit "bytes", range "1KiB" to "64GiB";
         /// Leaves out writes after which a document would be as this service last wrote it. Only right while this service is the only writer.
         pub firestore_skip_unchanged: bool = "false", unit "switch";
         /// Most documents remembered for that.
@@ -80,6 +87,8 @@ config::settings! {
         /// Cost of the documents of any 24 hours, at `firestore_price_per_100k_writes`; 0 for no limit. Else as
         /// `firestore_documents_per_minute`.
         pub firestore_usd_per_day: f64 = "0", unit "USD", range "0" to "1000000";
+        /// Price of 100,000 documents read, by which what the read cache saved is told; from where that of writes is.
+        pub firestore_price_per_100k_reads: f64 = "0.06", unit "USD", range "0" to "1000";
         /// Price of 100,000 documents written; deletes, which cost less, are counted as writes. As on cloud.google.com/firestore/pricing for
         /// multi-regions, by a copy read on 2026-11-22; a single region costs about half, and a bill is by the page of its day.
         pub firestore_price_per_100k_writes: f64 = "0.18", unit "USD", range "0" to "1000";
@@ -111,6 +120,7 @@ impl Config {
                 bytes: usize::try_from(self.firestore_known_bytes.bytes()).unwrap_or(usize::MAX),
             }),
             price: self.firestore_price_per_100k_writes,
+            read_price: self.firestore_price_per_100k_reads,
             retry_backoff: self.firestore_retry_backoff,
             fault_tries: self.firestore_fault_tries,
             ledger_always: self.firestore_ledger_always,
@@ -118,6 +128,14 @@ impl Config {
                 f64::from(self.firestore_documents_per_minute),
                 self.firestore_usd_per_day,
                 self.firestore_price_per_100k_writes,
+            ),
+            // The embedded store's own pages are in memory, and reading them is free.
+            cache: (self.firestore_project.is_some() && !self.firestore_read_cache_ttl.is_zero()).then(
+                || cache::Limits {
+                    ttl: self.firestore_read_cache_ttl,
+                    entries: self.firestore_read_cache_entries,
+                    bytes: self.firestore_read_cache_bytes.bytes(),
+                },
             ),
             ramp: self.firestore_project.is_some().then_some(ramp::Limits {
                 start: self.firestore_ramp_start,

@@ -276,6 +276,7 @@ mod tests {
             journal_max_bytes: 1 << 20,
             journal_max_writes: 1_000,
             price: 0.18,
+            read_price: 0.06,
             keys: keys::Limits { count: 10, age: Duration::from_secs(60) },
             last_written: None,
             retry_backoff: Duration::from_millis(1),
@@ -283,6 +284,7 @@ mod tests {
             ledger_always: false,
             ramp: None,
             budget: budget::Limits::default(),
+            cache: None,
         };
         let (clock, _) = Clock::manual(UNIX_EPOCH);
         let sink = Arc::clone(&gate) as Arc<dyn Sink>;

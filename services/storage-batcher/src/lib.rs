@@ -27,6 +27,7 @@ pub mod batcher;
 pub mod bench;
 pub mod buckets;
 pub mod budget;
+pub mod cache;
 pub mod change;
 pub mod codec;
 pub mod config;

@@ -6,10 +6,11 @@ use crate::{
     accept::micros,
     batcher::Batcher,
     buckets::{self, Summary},
+    cache::Reads,
     document::{Fields, Key, size_of_fields},
     error::Error,
     queue::{Overlay, Queue},
-    sink::{MAX_PAGE_BYTES, Range},
+    sink::{MAX_PAGE_BYTES, Page, Range},
 };
 
 /// Most buckets in one answer: a hundred days of one entity.
@@ -61,18 +62,50 @@ impl Batcher {
         let (overlay, stored) = loop {
             tries += 1;
             let (snapshot, overlay) = self.shared.snapshot(|queue| queue.overlay(key));
-            let stored = if overlay.is_whole() {
-                None
-            } else {
-                self.shared.count_read(1);
-                self.shared.sink.get(key).await?
-            };
+            let stored = if overlay.is_whole() { None } else { self.stored(key, &overlay).await? };
             if tries >= READS || self.shared.is_current(snapshot) {
                 break (overlay, stored);
             }
         };
         let fields = overlay.apply(stored, micros(self.now())).ok_or(Error::NoDocument)?;
         Ok(Seen { id: Arc::clone(&key.id), fields, pending: overlay.is_pending() })
+    }
+
+    /// Returns one document as the sink has it, or had it lately. Asked after `overlay` was taken: what is remembered changes before what
+    /// waits does.
+    async fn stored(&self, key: &Key, overlay: &Overlay) -> Result<Option<Fields>, Error> {
+        let reads = self.shared.reads.as_ref();
+        if let Some(stored) = reads.and_then(|reads| reads.document(key)) {
+            return Ok(stored);
+        }
+        let ticket = reads.map(Reads::ticket);
+        self.shared.count_read(1);
+        let stored = self.shared.sink.get(key).await?;
+        // Whether what is on its way has arrived is not known.
+        if let (Some(reads), Some(ticket), None) = (reads, ticket, &overlay.flight) {
+            reads.keep_document(ticket, key, stored.as_ref());
+        }
+        Ok(stored)
+    }
+
+    /// Returns one page as the sink has it, or had it lately, as [`Batcher::stored`] does.
+    async fn stored_page(
+        &self,
+        range: &Range,
+        overlays: &BTreeMap<Arc<str>, Overlay>,
+    ) -> Result<Page, Error> {
+        let reads = self.shared.reads.as_ref();
+        if let Some(page) = reads.and_then(|reads| reads.page(range)) {
+            return Ok(page);
+        }
+        let ticket = reads.map(Reads::ticket);
+        let page = self.shared.sink.list(range).await?;
+        self.shared.count_read(page.documents.len());
+        let is_decided = overlays.values().all(|overlay| overlay.flight.is_none());
+        if let (Some(reads), Some(ticket), true) = (reads, ticket, is_decided) {
+            reads.keep_page(ticket, range, &page);
+        }
+        Ok(page)
     }
 
     /// Returns documents of a collection by id, with pending writes applied.
@@ -157,12 +190,11 @@ impl Batcher {
             tries += 1;
             let look = |queue: &Queue| queue.overlays(&range.tenant, &range.collection, &range.after);
             let (snapshot, overlays) = self.shared.snapshot(look);
-            let page = self.shared.sink.list(range).await?;
+            let page = self.stored_page(range, &overlays).await?;
             if tries >= READS || self.shared.is_current(snapshot) {
                 break (overlays, page);
             }
         };
-        self.shared.count_read(page.documents.len());
         let last = page.documents.last().map(|(id, _)| Arc::clone(id)).filter(|_| page.more);
         let beyond = |id: &str| {
             last.as_deref().is_some_and(|last| id > last)

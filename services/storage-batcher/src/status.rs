@@ -2,7 +2,12 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::{batcher::Batcher, budget::Standing, store::Damaged};
+use crate::{
+    batcher::Batcher,
+    budget::Standing,
+    cache::{self, Reads},
+    store::Damaged,
+};
 
 /// What was found in the journal when the service started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,6 +67,10 @@ pub struct Status {
     pub budget: Option<Standing>,
     /// What it holds back.
     pub held: Held,
+    /// What the read cache holds and saved, if there is one, and its limits.
+    pub cache: Option<(cache::Stats, cache::Limits)>,
+    /// USD for 100,000 documents read.
+    pub read_price: f64,
 }
 
 /// Documents that the write budget holds back.
@@ -99,6 +108,8 @@ impl Batcher {
             ramp,
             budget: shared.allowance.standing(),
             held: shared.held_back(due as u64),
+            cache: shared.reads.as_ref().map(Reads::stats).zip(shared.options.cache),
+            read_price: shared.options.read_price,
         }
     }
 }

@@ -153,6 +153,17 @@ pub(crate) fn status(status: Status) -> wire::GetStatusResponse {
         held_documents: held.documents,
         held_until: held.until.map(|until| timestamp(micros(until))),
     });
+    let cache = status.cache.map(|(stats, limits)| wire::ReadCacheStatus {
+        entries: stats.entries,
+        bytes: stats.bytes,
+        max_entries: limits.entries,
+        max_bytes: limits.bytes,
+        ttl: Some(rpc::time::duration_to_proto(limits.ttl)),
+        hits: stats.hits,
+        misses: stats.misses,
+        saved_documents: stats.saved,
+        saved_usd: price(stats.saved, status.read_price),
+    });
     let flush = wire::FlushStatus {
         sink: status.sink.to_owned(),
         documents: status.documents,
@@ -165,6 +176,7 @@ pub(crate) fn status(status: Status) -> wire::GetStatusResponse {
         recovery: Some(recovery(status.recovery)),
         flush: Some(flush),
         budget,
+        cache,
     }
 }
 

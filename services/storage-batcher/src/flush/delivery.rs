@@ -433,6 +433,9 @@ impl Delivery {
 
     /// Remembers what the sink holds now, and tells which documents were refused.
     fn note(&self, done: &[(&Arc<Entry>, &Verdict)]) {
+        if let Some(reads) = &self.shared.reads {
+            reads.landed(done.iter().map(|(entry, _)| &entry.key));
+        }
         for (entry, verdict) in done {
             if let Some(last) = &self.shared.last_written {
                 last.note(entry, verdict);

@@ -63,7 +63,7 @@ pub struct Unreachable {
 }
 
 /// Asks for documents of one collection by id.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Range {
     /// The tenant.
     pub tenant: Arc<str>,
