@@ -7,6 +7,7 @@
 
 mod cloud_run;
 mod container;
+mod firestore;
 mod health;
 mod image;
 mod kubernetes;

@@ -149,6 +149,7 @@ pub(crate) struct Held {
 pub(crate) struct Meters {
     pub(crate) operations: Counter,
     pub(crate) refused: Counter,
+    pub(crate) held: Gauge,
     journal_writes: Gauge,
     journal_bytes: Gauge,
     dead_letters: Gauge,
@@ -172,6 +173,7 @@ impl Batcher {
         let meters = Meters {
             operations: telemetry.counter(names::FIRESTORE_OPERATIONS),
             refused: telemetry.counter(names::STORAGE_REFUSED),
+            held: telemetry.gauge(names::STORAGE_HELD),
             journal_writes: telemetry.gauge(names::STORAGE_JOURNAL_WRITES),
             journal_bytes: telemetry.gauge(names::STORAGE_JOURNAL_BYTES),
             dead_letters: telemetry.gauge(names::STORAGE_DEAD_LETTERS),

@@ -125,7 +125,11 @@ async fn is_due(shared: &Shared, priority: Priority, stop: &mut watch::Receiver<
             Priority::High => shared.urgent.notified(),
         };
         let room = shared.allowance.changed();
-        let Some(deadline) = deadline(shared, priority) else { return true };
+        let deadline = match next(shared, priority) {
+            Next::Now => return true,
+            Next::At(moment) => Some(moment),
+            Next::Unknown => None,
+        };
         let due = async {
             match deadline {
                 Some(moment) => shared.clock.sleep_until(moment).await,
@@ -141,28 +145,38 @@ async fn is_due(shared: &Shared, priority: Priority, stop: &mut watch::Receiver<
     }
 }
 
-/// Returns when to look again for something of `priority` to send, if ever; `None` if there is something now. Who waits for what the
-/// budget holds back is told so.
-#[expect(clippy::option_option, reason = "nothing to wait for, and waiting for no moment, are two things")]
-fn deadline(shared: &Shared, priority: Priority) -> Option<Option<SystemTime>> {
+/// When there is something to send.
+enum Next {
+    Now,
+    At(SystemTime),
+    /// When something comes.
+    Unknown,
+}
+
+/// Returns when there is something of `priority` to send. Who waits for what the budget holds back is told so.
+fn next(shared: &Shared, priority: Priority) -> Next {
     let now = shared.clock.now();
     let mut state = shared.state.lock();
     let due = state.queue.next_len(priority, now);
-    match (due, priority) {
-        (0, Priority::High) => Some(None),
-        (0, Priority::Normal) => Some(state.queue.next_deadline()),
-        (_, Priority::High) => None,
-        (_, Priority::Normal) => {
-            let grant = shared.grant(due);
-            if grant.now > 0 {
-                return None;
-            }
-            let wait = grant.more.and_then(|more| more.duration_since(now).ok()).unwrap_or_default();
-            let State { queue, waiters, .. } = &mut *state;
-            waiters.give_up(queue.due_now(), &Error::Held { wait });
-            Some(grant.more)
-        }
+    match priority {
+        Priority::High if due > 0 => return Next::Now,
+        Priority::High => return Next::Unknown,
+        Priority::Normal => {}
     }
+    let held = shared.held_back(state.queue.due_len(now) as u64);
+    shared.meters.held.set(held.documents as f64, &[]);
+    let grant = shared.grant(due);
+    if grant.now > 0 {
+        return Next::Now;
+    }
+    if due == 0 {
+        return state.queue.next_deadline().map_or(Next::Unknown, Next::At);
+    }
+    let more = grant.more.unwrap_or(now);
+    let State { queue, waiters, .. } = &mut *state;
+    let wait = more.duration_since(now).unwrap_or_default();
+    waiters.give_up(queue.due_now(), &Error::Held { wait });
+    Next::At(more)
 }
 
 /// Waits until the service is told to stop.

@@ -127,6 +127,9 @@ pub const STORAGE_OVERDRAWN: Metric = Metric::counter(
     "{document}",
     "Documents that high priority sent beyond the write budget.",
 );
+/// Documents that the write budget holds back.
+pub const STORAGE_HELD: Metric =
+    Metric::gauge("athena.storage.held", "{document}", "Documents that the write budget holds back.");
 /// Dead letters that nobody has redriven or discarded.
 pub const STORAGE_DEAD_LETTERS: Metric =
     Metric::gauge("athena.storage.dead_letters", "{letter}", "Dead letters kept.");
@@ -302,6 +305,7 @@ pub const METRICS: &[Metric] = &[
     FIRESTORE_OPERATIONS,
     STORAGE_REFUSED,
     STORAGE_OVERDRAWN,
+    STORAGE_HELD,
     STORAGE_DEAD_LETTERS,
     STORAGE_JOURNAL_WRITES,
     STORAGE_JOURNAL_BYTES,

@@ -20,6 +20,9 @@ pub const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// The collection of ledger documents, which callers cannot write to.
 pub const LEDGER_COLLECTION: &str = "_batches";
 
+/// The field of a ledger document that says from when on it may be deleted.
+pub const LEDGER_EXPIRY: &str = "expire_at";
+
 /// Why the sink did not take something now; it decides how soon and how often it is asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {

@@ -22,7 +22,7 @@ use crate::{
     change::{Change, Node, Number, Transform, Tree, path},
     document::{Fields, Key, Value},
     queue::Entry,
-    sink::{LEDGER_COLLECTION, Range},
+    sink::{LEDGER_COLLECTION, LEDGER_EXPIRY, Range},
 };
 
 /// The tenant whose documents lie at the root of the database.
@@ -58,7 +58,7 @@ pub(super) fn ledger(root: &str, id: &str, expires: SystemTime) -> Write {
     let expires = Wire { value_type: Some(ValueType::TimestampValue(rpc::time::to_proto(expires))) };
     let document = Document {
         name: format!("{root}/{LEDGER_COLLECTION}/{id}"),
-        fields: HashMap::from([("expire_at".to_owned(), expires)]),
+        fields: HashMap::from([(LEDGER_EXPIRY.to_owned(), expires)]),
         ..Default::default()
     };
     Write {
