@@ -118,7 +118,6 @@ impl Reads {
     }
 
     /// Returns a document as the sink had it, or that it had none; the outer `None` if that is not known.
-    #[expect(clippy::option_option, reason = "not there, and not known to be there, are two things")]
     pub(crate) fn document(&self, key: &Key) -> Option<Option<Fields>> {
         let hit = self.entries.get(&Asked::Document(key.clone()))?;
         let Read::Document(fields) = &*hit.value else { return None };
