@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use contracts::storage as wire;
 use prost::Message as _;
-use rpc::{At, Check, Fault};
+use rpc::{At, Caller, Check, Fault};
 
 use self::change::Given;
 pub(crate) use self::{
@@ -17,7 +17,7 @@ pub(crate) use self::{
     sample::{bucket_query, samples},
 };
 use crate::{
-    accept::{Level, NewWrite, nobody},
+    accept::{Level, NewWrite},
     document::{Key, MAX_DOCUMENT_BYTES, Priority},
     error::{self, Error},
     sink::{LEDGER_COLLECTION, Range},
@@ -42,18 +42,18 @@ const DEFAULT_PAGE: u32 = 100;
 const MAX_PAGE: u32 = 1_000;
 
 /// Checks one write, and when it is acknowledged.
-pub(crate) fn write(tenant: &Arc<str>, request: wire::WriteRequest) -> Result<(NewWrite, Level), Fault> {
+pub(crate) fn write(caller: &Caller, request: wire::WriteRequest) -> Result<(NewWrite, Level), Fault> {
     let write = request.write.ok_or_else(|| Fault::invalid("write", "must be given"))?;
     let mut check = Check::default();
     let level = level(&mut check, request.level);
-    let mut write = document_write(&mut check, At::from("write"), tenant, write);
+    let mut write = document_write(&mut check, At::from("write"), caller, write);
     write.priority = write.priority.max(level.priority());
     check.end((write, level))
 }
 
 /// Checks the writes of a batch, and when they are acknowledged.
 pub(crate) fn writes(
-    tenant: &Arc<str>,
+    caller: &Caller,
     request: wire::WriteBatchRequest,
 ) -> Result<(Vec<NewWrite>, Level), Fault> {
     let mut check = Check::default();
@@ -63,7 +63,7 @@ pub(crate) fn writes(
         return check.end((Vec::new(), level));
     }
     let checked = |(index, write)| {
-        let mut write = document_write(&mut check, at.item(index), tenant, write);
+        let mut write = document_write(&mut check, at.item(index), caller, write);
         write.priority = write.priority.max(level.priority());
         write
     };
@@ -158,7 +158,7 @@ pub(crate) fn fault_of_one(error: Error) -> Fault {
 fn document_write(
     check: &mut Check,
     at: At<'_>,
-    tenant: &Arc<str>,
+    caller: &Caller,
     mut write: wire::DocumentWrite,
 ) -> NewWrite {
     path_name(check, at.field("collection"), &write.collection);
@@ -179,9 +179,12 @@ fn document_write(
     let given = Given { mode, fields, mask: write.update_mask, transforms: write.update_transforms };
     let change = given.check(check, at);
     let priority = if priority == Some(wire::Priority::High) { Priority::High } else { Priority::Normal };
-    let document =
-        Key { tenant: Arc::clone(tenant), collection: write.collection.into(), id: write.document_id.into() };
-    NewWrite { key: document, change, priority, idempotency_key: key, caller: nobody() }
+    let document = Key {
+        tenant: Arc::clone(&caller.tenant),
+        collection: write.collection.into(),
+        id: write.document_id.into(),
+    };
+    NewWrite { key: document, change, priority, idempotency_key: key, caller: Arc::clone(&caller.name) }
 }
 
 /// Checks the key by which a write is known again, without which a write with transforms could be applied twice.
@@ -199,13 +202,17 @@ mod tests {
 
     use contracts::storage::{self as wire, value::Kind};
 
-    use rpc::Fault;
+    use rpc::{Caller, Fault, Role};
 
-    use super::{range, write};
+    use super::range;
     use crate::accept::{Level, NewWrite};
 
     fn tenant() -> Arc<str> {
-        "default".into()
+        caller().tenant
+    }
+
+    fn caller() -> Caller {
+        Caller::new("default", Role::Agent).named("night")
     }
 
     fn good() -> wire::DocumentWrite {
@@ -221,12 +228,12 @@ mod tests {
 
     fn one(write: wire::DocumentWrite) -> Result<NewWrite, Fault> {
         let request = wire::WriteRequest { write: Some(write), ..Default::default() };
-        super::write(&tenant(), request).map(|(write, _)| write)
+        super::write(&caller(), request).map(|(write, _)| write)
     }
 
     fn many(writes: Vec<wire::DocumentWrite>) -> Result<Vec<NewWrite>, Fault> {
         let request = wire::WriteBatchRequest { writes, ..Default::default() };
-        super::writes(&tenant(), request).map(|(writes, _)| writes)
+        super::writes(&caller(), request).map(|(writes, _)| writes)
     }
 
     fn number(number: f64) -> wire::Value {
@@ -251,11 +258,12 @@ mod tests {
 
     #[test]
     fn a_good_write_passes() {
-        assert!(one(good()).is_ok());
+        let write = one(good()).expect("good");
+        assert_eq!((&*write.key.tenant, &*write.caller), ("default", "night"));
         let stored = wire::WriteRequest { write: Some(good()), level: wire::WriteLevel::Stored.into() };
-        assert_eq!(write(&tenant(), stored).expect("good").1, Level::Stored);
+        assert_eq!(super::write(&caller(), stored).expect("good").1, Level::Stored);
         let unknown = wire::WriteRequest { write: Some(good()), level: 9 };
-        assert_eq!(write(&tenant(), unknown).expect_err("unknown").violations()[0].field, "level");
+        assert_eq!(super::write(&caller(), unknown).expect_err("unknown").violations()[0].field, "level");
     }
 
     #[test]

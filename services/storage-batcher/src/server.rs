@@ -42,14 +42,8 @@ impl Adapter {
         self.0.get().ok_or(Error::NotReady)
     }
 
-    async fn accept(
-        &self,
-        Caller { tenant, name, .. }: Caller,
-        mut writes: Vec<NewWrite>,
-        level: Level,
-    ) -> Result<Receipt, Error> {
+    async fn accept(&self, tenant: Arc<str>, writes: Vec<NewWrite>, level: Level) -> Result<Receipt, Error> {
         let batcher = self.batcher()?;
-        writes.iter_mut().for_each(|write| write.caller = Arc::clone(&name));
         match level {
             Level::Durable => batcher.write(tenant, writes).await,
             Level::Stored => {
@@ -69,8 +63,8 @@ impl StorageBatcherService for Adapter {
         request: Request<wire::WriteRequest>,
     ) -> Result<Response<wire::WriteResponse>, Status> {
         let caller = Caller::of(&request);
-        let (write, level) = convert::write(&caller.tenant, request.into_inner())?;
-        let receipt = self.accept(caller, vec![write], level).await.map_err(convert::fault_of_one)?;
+        let (write, level) = convert::write(&caller, request.into_inner())?;
+        let receipt = self.accept(caller.tenant, vec![write], level).await.map_err(convert::fault_of_one)?;
         Ok(Response::new(wire::WriteResponse {
             sequence: receipt.sequences.first().copied().unwrap_or_default(),
             pending_documents: receipt.pending_documents,
@@ -82,8 +76,8 @@ impl StorageBatcherService for Adapter {
         request: Request<wire::WriteBatchRequest>,
     ) -> Result<Response<wire::WriteBatchResponse>, Status> {
         let caller = Caller::of(&request);
-        let (writes, level) = convert::writes(&caller.tenant, request.into_inner())?;
-        let receipt = self.accept(caller, writes, level).await.map_err(Fault::from)?;
+        let (writes, level) = convert::writes(&caller, request.into_inner())?;
+        let receipt = self.accept(caller.tenant, writes, level).await.map_err(Fault::from)?;
         Ok(Response::new(wire::WriteBatchResponse {
             sequences: receipt.sequences,
             pending_documents: receipt.pending_documents,
