@@ -44,7 +44,7 @@ async fn an_increment_that_was_applied_before_the_end_is_not_applied_after_the_s
     let mut client = service.client();
     // Applied, its answer lost; then the sink is away until the end.
     emulator.inject([Fault::LoseReply]);
-    emulator.inject([Fault::Refuse(14); 100_000]);
+    emulator.inject(std::iter::repeat_n(Fault::Refuse(14), 100_000));
     accept(&mut client, vec![urgent(increment("a", "one", 1)), urgent(increment("b", "two", 1))]).await;
     while emulator.calls().len() < 2 {
         tokio::task::yield_now().await;
