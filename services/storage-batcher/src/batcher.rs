@@ -22,22 +22,16 @@ use crate::{
     cache::{self, Reads},
     change::Change,
     dead_letter::{DeadLetters, Letter},
-    document::{Key, Priority},
+    document::Key,
     error::Error,
-    flush::{
-        self,
-        allowance::{Allowance, Grant},
-        ramp,
-        ramp::Ramp,
-        slots::Slots,
-    },
+    flush::{self, allowance::Allowance, ramp, ramp::Ramp, slots::Slots},
     keys::{self, Keys},
     last_written::{self, LastWritten},
     ledger::{Costs, Ledger},
     queue::{Entry, Limits, Queue},
     recall::recall,
     sink::Sink,
-    status::{self, Recovery},
+    status::Recovery,
     store::Store,
     waiters::{Report, Waiters},
 };
@@ -332,8 +326,8 @@ impl Batcher {
         self.shared.wake();
     }
 
-    /// Sends what waits, as far as the write budget goes and for at most `patience` of wall time, and stops. What is not sent stays in the journal, and open buckets
-    /// stay open. Lets go of the file at last and returns the documents left.
+    /// Sends what waits, as far as the write budget goes and for at most `patience` of wall time, and stops. What is not sent stays in the
+    /// journal, and open buckets stay open. Lets go of the file at last and returns the documents left.
     pub async fn drain(&self, patience: Duration) -> usize {
         self.send_all();
         let shared = Arc::clone(&self.shared);
@@ -342,7 +336,8 @@ impl Batcher {
                 let landed = shared.landed.notified();
                 let mut landed = std::pin::pin!(landed);
                 landed.as_mut().enable();
-                if shared.state.lock().queue.is_empty() || shared.is_held_back() {
+                let is_empty = shared.state.lock().queue.is_empty();
+                if is_empty || shared.is_held_back() {
                     return;
                 }
                 landed.await;
@@ -395,39 +390,6 @@ impl Shared {
     /// Returns whether `change` must be sent with a ledger document.
     pub(crate) fn is_once(&self, change: &Change) -> bool {
         self.sink.needs_ledger() && (self.options.ledger_always || !change.is_repeatable())
-    }
-
-    /// Returns how many of `due` documents of normal priority the budget lets leave now, with the ledger document that may go along.
-    pub(crate) fn grant(&self, due: usize) -> Grant {
-        let ledger = self.spare();
-        let grant = self.allowance.grant((due as u64).saturating_add(ledger));
-        Grant { now: grant.now.saturating_sub(ledger), ..grant }
-    }
-
-    /// Returns when the last of `documents` of normal priority may leave, if nothing else does.
-    pub(crate) fn all_by(&self, documents: u64) -> SystemTime {
-        self.allowance.all_by(documents.saturating_add(self.spare()))
-    }
-
-    /// Returns the ledger documents that may go along with a batch.
-    fn spare(&self) -> u64 {
-        u64::from(self.sink.needs_ledger())
-    }
-
-    /// Returns what the budget holds back of `due` documents of normal priority.
-    pub(crate) fn held_back(&self, due: u64) -> status::Held {
-        let granted = self.grant(usize::try_from(due).unwrap_or(usize::MAX)).now.min(due);
-        let until = (granted < due).then(|| self.all_by(due));
-        status::Held { documents: due - granted, until }
-    }
-
-    /// Returns whether nothing is on its way and the budget holds back all that is due.
-    fn is_held_back(&self) -> bool {
-        let now = self.clock.now();
-        let mut state = self.state.lock();
-        let due = state.queue.next_len(Priority::Normal, now);
-        let is_idle = self.slots.count().1 == 0 && state.queue.next_len(Priority::High, now) == 0;
-        is_idle && due > 0 && self.grant(due).now == 0
     }
 
     /// Lets both lanes look for something to send.

@@ -1,7 +1,8 @@
 //! What was read from the sink lately, so that reading it again costs nothing. What waits is laid over it as over the sink itself.
 //!
-//! It never holds what this service has overwritten: a document that lands is taken out before its write stops being laid over what is read, and what was read
-//! across a landing in its collection is not put in. What others write is seen when an entry is older than the TTL, and not before.
+//! It never holds what this service has overwritten: a document that lands is taken out before its write stops being laid over what is read,
+//! and what was read across a landing in its collection is not put in. What others write is seen when an entry is older than the TTL, and
+//! not before.
 
 use std::{
     collections::HashMap,
@@ -155,7 +156,7 @@ impl Reads {
         }
     }
 
-    /// Forgets what is no longer so, as writes of `keys` have landed or are about to be seen so.
+    /// Forgets what is no longer so, as writes of `keys` have landed. Before they stop being laid over what is read.
     pub(crate) fn landed<'a>(&self, keys: impl Iterator<Item = &'a Key>) {
         let mut landings = self.landings.lock();
         landings.count += 1;
