@@ -87,11 +87,11 @@ config::settings! {
         /// Cost of the documents of any 24 hours, at `firestore_price_per_100k_writes`; 0 for no limit. Else as
         /// `firestore_documents_per_minute`.
         pub firestore_usd_per_day: f64 = "0", unit "USD", range "0" to "1000000";
-        /// Price of 100,000 documents read, by which what the read cache saved is told; from where that of writes is.
-        pub firestore_price_per_100k_reads: f64 = "0.06", unit "USD", range "0" to "1000";
         /// Price of 100,000 documents written; deletes, which cost less, are counted as writes. As on cloud.google.com/firestore/pricing for
         /// multi-regions, by a copy read on 2026-11-22; a single region costs about half, and a bill is by the page of its day.
         pub firestore_price_per_100k_writes: f64 = "0.18", unit "USD", range "0" to "1000";
+        /// Price of 100,000 documents read, by which is told what the read cache saved; from the same page and day.
+        pub firestore_price_per_100k_reads: f64 = "0.06", unit "USD", range "0" to "1000";
     }
     groups {
         /// How the service is served.
