@@ -17,6 +17,7 @@ const PROTOS: &[&str] = &[
     "athena/memory/v1/memory.proto",
     "athena/monitor/v1/monitor.proto",
     "athena/storage/v1/document.proto",
+    "athena/storage/v1/status.proto",
     "athena/storage/v1/storage.proto",
 ];
 
