@@ -97,9 +97,8 @@ impl Batcher {
         let documents = self.planned(tenant, close_open_buckets);
         let limits = *shared.state.lock().queue.limits();
         let mut plan = Plan::default();
-        let (high, normal) = documents.into_iter().partition(|document| document.priority == Priority::High);
-        let high: Vec<_> = high;
-        let normal: Vec<_> = normal;
+        let (high, normal): (Vec<_>, Vec<_>) =
+            documents.into_iter().partition(|document| document.priority == Priority::High);
         (plan.held_documents, plan.held_until) = self.held_of(tenant, normal.len() as u64);
         plan.add(high, &limits);
         plan.add(normal, &limits);
