@@ -87,10 +87,12 @@ config::settings! {
         /// Cost of the documents of any 24 hours, at `firestore_price_per_100k_writes`; 0 for no limit. Else as
         /// `firestore_documents_per_minute`.
         pub firestore_usd_per_day: f64 = "0", unit "USD", range "0" to "1000000";
-        /// Price of 100,000 documents written; deletes, which cost less, are counted as writes. As on cloud.google.com/firestore/pricing for
-        /// multi-regions, by a copy read on 2026-11-22; a single region costs about half, and a bill is by the page of its day.
+        /// Price of 100,000 documents written: for multi-regions on cloud.google.com/firestore/pricing, by an old copy of that page read on
+        /// 2026-11-22; a single region costs about half, and a bill is by the page of its day. Deletes are counted as writes, which is too
+        /// much: they cost 0.02 for the United States on firebase.google.com/docs/firestore/pricing, by an undated copy read on 2026-11-26.
         pub firestore_price_per_100k_writes: f64 = "0.18", unit "USD", range "0" to "1000";
-        /// Price of 100,000 documents read, by which is told what the read cache saved; from the same page and day.
+        /// Price of 100,000 documents read, by which is told what the read cache saved: for the United States (multi-region) on
+        /// firebase.google.com/docs/firestore/pricing, by an undated copy read on 2026-11-26, which has 0.18 for writes, too.
         pub firestore_price_per_100k_reads: f64 = "0.06", unit "USD", range "0" to "1000";
     }
     groups {
