@@ -284,7 +284,7 @@ impl Batcher {
             state.waiters.add(tenant, through, outstanding)
         };
         self.shared.wake();
-        Ok(done.await.map_err(|_| Error::NotReady)??)
+        done.await.map_err(|_| Error::NotReady)?
     }
 
     /// Returns the ledger of `tenant` and the price of 100,000 documents in USD.

@@ -76,7 +76,7 @@ impl Budget {
     /// Makes a budget of which, by `now`, the documents of `sent` are used: how many in each minute since the epoch, oldest first. They count
     /// as sent at the end of their minute.
     pub(crate) fn new(limits: Limits, sent: impl IntoIterator<Item = (u64, u64)>, now: Duration) -> Self {
-        let minutes = (limits.per_minute > 0.0).then(|| (limits.per_minute * MINUTES.1, MINUTES));
+        let minutes = (limits.per_minute > 0.0).then_some((limits.per_minute * MINUTES.1, MINUTES));
         let day = (limits.per_day > 0.0).then_some((limits.per_day, DAY));
         let make = |(most, (window, parts)): (f64, (Duration, f64))| {
             let most = most.max(LEAST);
