@@ -15,8 +15,13 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::letters::{Fate, Redeemed};
 use crate::{
     acks::Outcome,
-    batcher::{Held, Options, Shared},
-    buckets::{self, BucketKey, Open, Readings, Summary, encode_readings},
+    aggregate::{
+        pack::{self, Closing},
+        rules::{Rule, WINDOW_SECONDS},
+        watermark::{MAX_AGE, MAX_AHEAD},
+    },
+    batcher::{Held, Options, Shared, State},
+    buckets::{BucketKey, Open, Readings, encode_readings},
     change::Change,
     codec::Record,
     document::{Key, Priority},
@@ -197,7 +202,7 @@ impl Draft {
             .into_iter()
             .map(|(_, write)| {
                 let NewWrite { key, change, priority, .. } = write;
-                let record = Record { key, change, priority, accepted, samples: 0 };
+                let record = Record { key, change, priority, accepted, samples: 0, buckets: 0 };
                 (record.encode(), record)
             })
             .collect();
@@ -269,6 +274,7 @@ impl Draft {
         self.reserve(encoded.len(), bytes, &shared.options)?;
         let reopened = self.load_closed(shared, &samples).await?;
         self.reopened.extend(reopened);
+        self.settle(shared, &samples);
         for (sample, bytes) in samples.into_iter().zip(encoded) {
             let NewSample { bucket, time, readings } = sample;
             let row = (Arc::clone(&bucket.tenant), Arc::clone(&bucket.collection));
@@ -277,6 +283,18 @@ impl Draft {
             self.group.samples.push((bucket, time, bytes));
         }
         Ok(())
+    }
+
+    /// Gives the entities of `samples` their places in shared documents, where their rule has such.
+    fn settle(&mut self, shared: &Shared, samples: &[NewSample]) {
+        let rules = &shared.options.rules;
+        let mut state = shared.state.lock();
+        let State { places, ledger, .. } = &mut *state;
+        for NewSample { bucket, .. } in samples {
+            let is_new = !ledger.knows(&bucket.tenant, &bucket.collection);
+            places.settle(bucket, rules, is_new, next_start(rules.of(&bucket.collection), self.now));
+        }
+        self.group.places.extend(places.take_unsaved());
     }
 
     /// Reads what is kept of buckets that are not open: a late sample must find the others.
@@ -318,7 +336,10 @@ impl Draft {
         self.group.forgotten = shared.state.lock().keys.take_forgotten();
         let group = Arc::new(self.group);
         if let Err(error) = shared.store.append(Arc::clone(&group)).await {
-            shared.state.lock().keys.give_back(&group.forgotten);
+            let mut state = shared.state.lock();
+            state.keys.give_back(&group.forgotten);
+            state.places.give_back(&group.places);
+            drop(state);
             let error = Error::from(error);
             for answer in self.answers {
                 answer.fail(error.clone());
@@ -424,31 +445,27 @@ pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comman
 /// Turns due buckets into writes of their documents.
 async fn close(shared: &Shared, tenant: Option<&str>, pruned: &mut i64) -> Result<(), Error> {
     let mut draft = Draft::new(shared);
-    let moment = draft.now.checked_sub(shared.options.lateness).unwrap_or(UNIX_EPOCH);
-    let due = shared.state.lock().buckets.due(moment, tenant);
-    for (key, open) in &due {
-        let record = Record {
-            key: key.document(),
-            change: Change::set(Summary::of(key, &open.samples).to_fields()),
-            priority: Priority::Normal,
-            accepted: micros(draft.now),
-            samples: open.fresh,
-        };
+    let closings = {
+        let state = shared.state.lock();
+        pack::closings(state.buckets.due(draft.now, tenant), &shared.options.rules, &state.places)
+    };
+    for closing in closings {
+        draft.group.closed.extend(closing.buckets.iter().cloned());
+        let record = Record { accepted: micros(draft.now), ..Record::from(closing) };
         draft.append(record.encode(), record);
-        draft.group.closed.push(key.clone());
     }
-    let oldest = buckets::start_of(micros(draft.now) - micros(UNIX_EPOCH + buckets::MAX_AGE))
-        - micros(UNIX_EPOCH + buckets::LENGTH) / 1_000_000;
+    let oldest = oldest_start(shared, draft.now);
     if oldest > *pruned {
         draft.group.prune_before = Some(oldest);
     }
-    if due.is_empty() && draft.group.prune_before.is_none() {
+    if draft.group.closed.is_empty() && draft.group.prune_before.is_none() {
         return Ok(());
     }
-    shared.store.append(Arc::new(draft.group)).await?;
+    let group = Arc::new(draft.group);
+    shared.store.append(Arc::clone(&group)).await?;
     *pruned = oldest.max(*pruned);
     let mut state = shared.state.lock();
-    for (key, _) in &due {
+    for key in &group.closed {
         state.buckets.close(key);
     }
     for write in draft.writes {
@@ -460,11 +477,35 @@ async fn close(shared: &Shared, tenant: Option<&str>, pruned: &mut i64) -> Resul
     Ok(())
 }
 
+/// Returns the start of the oldest window that a sample accepted at `now` may lie in, on a quarter of an hour.
+fn oldest_start(shared: &Shared, now: SystemTime) -> i64 {
+    let oldest = micros(now.checked_sub(MAX_AGE).unwrap_or(UNIX_EPOCH)).div_euclid(1_000_000);
+    oldest - oldest.rem_euclid(WINDOW_SECONDS) - shared.options.rules.longest_window()
+}
+
+/// Returns the start of the first window of `rule` that no sample accepted until `now` can lie in.
+fn next_start(rule: &Rule, now: SystemTime) -> i64 {
+    rule.start_of(micros(now + MAX_AHEAD)) + rule.window
+}
+
+impl From<Closing> for Record {
+    fn from(closing: Closing) -> Self {
+        Self {
+            key: closing.key,
+            change: closing.change,
+            priority: Priority::Normal,
+            accepted: 0,
+            samples: closing.samples,
+            buckets: closing.buckets.len() as u64,
+        }
+    }
+}
+
 /// Returns a record of the journal as the queue takes it.
 pub(crate) fn accepted(sequence: u64, record: Record, journal_bytes: u64) -> Accepted {
     let weight = match record.samples {
-        0 => Weight { writes: 1, buckets: 0, samples: 0 },
-        samples => Weight { writes: 0, buckets: 1, samples },
+        0 => Weight { writes: 1, ..Weight::default() },
+        samples => Weight { writes: 0, closings: 1, buckets: record.buckets, samples },
     };
     let since = Duration::from_micros(u64::try_from(record.accepted).unwrap_or(0));
     Accepted {

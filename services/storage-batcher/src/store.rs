@@ -3,8 +3,10 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | `wal` | sequence | accepted write |
-//! | `samples` | bucket start, tenant, collection, entity, time | readings, kept for a day so that a late sample finds its bucket |
-//! | `open_buckets` | bucket start, tenant, collection, entity | samples accepted since the bucket was last written |
+//! | `window_samples` | bucket start and length, tenant, collection, entity, time | readings, kept for a day so that a late sample finds its bucket |
+//! | `open_windows` | bucket start and length, tenant, collection, entity | samples accepted since the bucket was last written |
+//! | `eras` | tenant, collection, start of the first window | how buckets are laid out from then on |
+//! | `places` | tenant, collection, era, entity | the shared document |
 //! | `ledger` | tenant, collection | counts |
 //! | `minutes` | minute, tenant | documents sent |
 //! | `keys` | sequence | an idempotency key and its write's fingerprint, kept for its window |
@@ -13,8 +15,10 @@
 //! | `damaged` | sequence | a record that could not be read, set aside |
 //! | `meta` | name | number |
 //!
-//! The embedded sink adds its table `docs`.
+//! The embedded sink adds its table `docs`. Files from before buckets had other lengths than 15 minutes are brought to this form at the start.
 
+mod migration;
+mod places;
 mod recovery;
 
 use std::{
@@ -29,17 +33,18 @@ use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 pub use self::recovery::{Damaged, Recovered};
 use crate::{
     accept::micros,
+    aggregate::places::Row,
     buckets::{BucketKey, Samples, decode_readings},
     dead_letter::Letter,
     keys::Known,
-    ledger::{Counts, Deltas, Row, minute, oldest_minute},
+    ledger::{self, Counts, Deltas, minute, oldest_minute},
     queue::Entry,
     sink::{Sink, Verdict},
 };
 
 const WAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("wal");
-const SAMPLES: TableDefinition<'_, SampleRow<'_>, &[u8]> = TableDefinition::new("samples");
-const OPEN_BUCKETS: TableDefinition<'_, BucketRow<'_>, u64> = TableDefinition::new("open_buckets");
+const SAMPLES: TableDefinition<'_, SampleRow<'_>, &[u8]> = TableDefinition::new("window_samples");
+const OPEN_BUCKETS: TableDefinition<'_, BucketRow<'_>, u64> = TableDefinition::new("open_windows");
 const LEDGER: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("ledger");
 const MINUTES: TableDefinition<'_, (u64, &str), u64> = TableDefinition::new("minutes");
 const KEYS: TableDefinition<'_, u64, KeyRow<'_>> = TableDefinition::new("keys");
@@ -55,8 +60,8 @@ const MADE: &str = "made";
 
 /// Tenant, key, when it was accepted, fingerprint.
 type KeyRow<'a> = (&'a str, &'a str, i64, u64);
-type SampleRow<'a> = (i64, &'a str, &'a str, &'a str, i64);
-type BucketRow<'a> = (i64, &'a str, &'a str, &'a str);
+type SampleRow<'a> = (i64, i64, &'a str, &'a str, &'a str, i64);
+type BucketRow<'a> = (i64, i64, &'a str, &'a str, &'a str);
 
 /// Why the store could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +85,8 @@ pub struct Group {
     pub records: Vec<(u64, Vec<u8>)>,
     /// Encoded samples with their bucket and time.
     pub samples: Vec<(BucketKey, i64, Vec<u8>)>,
+    /// Places of entities in shared documents that are not on disk yet.
+    pub places: Vec<Row>,
     /// Buckets that are written by one of the records.
     pub closed: Vec<BucketKey>,
     /// Samples of buckets that started before this second are no longer needed.
@@ -102,7 +109,7 @@ pub struct Landing {
     /// Each write with the sink's verdict and how often it was sent.
     pub entries: Vec<(Arc<Entry>, Verdict, u64)>,
     /// Ledger documents that were written with them.
-    pub ledgers: Vec<Row>,
+    pub ledgers: Vec<ledger::Row>,
     /// The present moment on the agent clock.
     pub now: SystemTime,
 }
@@ -204,12 +211,12 @@ impl Store {
         self.journal
             .read(|snapshot| {
                 let table = snapshot.open_table(SAMPLES)?;
-                let row = |time| (key.start, &*key.tenant, &*key.collection, &*key.entity, time);
+                let row = |time| (key.start, key.length, &*key.tenant, &*key.collection, &*key.entity, time);
                 let mut samples = Samples::new();
                 for found in table.range(row(i64::MIN)..=row(i64::MAX))? {
                     let (row, bytes) = found?;
                     match decode_readings(bytes.value()) {
-                        Ok(readings) => drop(samples.insert(row.value().4, readings)),
+                        Ok(readings) => drop(samples.insert(row.value().5, readings)),
                         Err(error) => {
                             tracing::error!(error = %error, start = key.start, "stored sample is not readable");
                         }
@@ -245,7 +252,7 @@ impl Group {
             let mut open = transaction.open_table(OPEN_BUCKETS)?;
             let mut fresh: BTreeMap<&BucketKey, u64> = BTreeMap::new();
             for (key, time, bytes) in &self.samples {
-                let row = (key.start, &*key.tenant, &*key.collection, &*key.entity, *time);
+                let row = (key.start, key.length, &*key.tenant, &*key.collection, &*key.entity, *time);
                 samples.insert(row, bytes.as_slice())?;
                 *fresh.entry(key).or_default() += 1;
             }
@@ -254,6 +261,7 @@ impl Group {
                 open.insert(bucket_row(key), before + fresh)?;
             }
         }
+        places::write(transaction, &self.places)?;
         if !self.closed.is_empty() {
             let mut open = transaction.open_table(OPEN_BUCKETS)?;
             for key in &self.closed {
@@ -268,7 +276,7 @@ impl Group {
         }
         if let Some(start) = self.prune_before {
             let mut samples = transaction.open_table(SAMPLES)?;
-            samples.retain_in(..(start, "", "", "", i64::MIN), |_, _| false)?;
+            samples.retain_in(..(start, i64::MIN, "", "", "", i64::MIN), |_, _| false)?;
         }
         write_deltas(transaction, &self.deltas)
     }
@@ -288,7 +296,7 @@ impl Landing {
                 Verdict::Accepted => sink.apply(transaction, entry, now)?,
                 other => other.clone(),
             };
-            let row: Row = (Arc::clone(&entry.key.tenant), Arc::clone(&entry.key.collection));
+            let row: ledger::Row = (Arc::clone(&entry.key.tenant), Arc::clone(&entry.key.collection));
             match &verdict {
                 Verdict::Accepted => deltas.land(row, &entry.weight, *sendings, minute),
                 Verdict::Refused(reason) => {
@@ -319,7 +327,7 @@ impl Landing {
 }
 
 fn bucket_row(key: &BucketKey) -> BucketRow<'_> {
-    (key.start, &*key.tenant, &*key.collection, &*key.entity)
+    (key.start, key.length, &*key.tenant, &*key.collection, &*key.entity)
 }
 
 fn write_deltas(transaction: &WriteTransaction, deltas: &Deltas) -> Result<(), redb::Error> {
@@ -369,7 +377,8 @@ mod tests {
     }
 
     fn bucket(start: i64, entity: &str) -> BucketKey {
-        BucketKey { start, tenant: "t".into(), collection: "c".into(), entity: entity.into() }
+        let (tenant, collection) = ("t".into(), "c".into());
+        BucketKey { start, length: 900, tenant, collection, entity: entity.into() }
     }
 
     fn sample(key: &BucketKey, time: i64) -> (BucketKey, i64, Vec<u8>) {
@@ -400,6 +409,7 @@ mod tests {
             priority: Priority::Normal,
             accepted: 5,
             samples: 0,
+            buckets: 0,
         };
         let records = vec![(1, record.encode()), (3, record.encode())];
         store.append(Arc::new(Group { records, last_sequence: 3, ..Group::default() })).await.unwrap();

@@ -9,9 +9,10 @@ use redb::{ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
 
 use super::{
     BucketRow, DAMAGED, DEAD, Error, KEYS, LAST_SEQUENCE, LEDGER, MADE, META, MINUTES, OPEN_BUCKETS, SAMPLES,
-    SEALED, Seal, Store, WAL,
+    SEALED, Seal, Store, WAL, migration, places,
 };
 use crate::{
+    aggregate::places::Row,
     buckets::{BucketKey, Open, encode_readings},
     codec::{Corrupt, Record},
     dead_letter::Letter,
@@ -30,6 +31,8 @@ pub struct Recovered {
     pub damaged: Damaged,
     /// Buckets that took samples since they were last written.
     pub buckets: Vec<(BucketKey, Open)>,
+    /// Which entities lie in which shared documents.
+    pub places: Vec<Row>,
     /// The ledger.
     pub totals: Deltas,
     /// Writes that were on their way with a ledger document and may have arrived.
@@ -65,6 +68,8 @@ impl Store {
         let damaged = self
             .journal
             .commit(move |transaction| {
+                migration::migrate(transaction)?;
+                places::make(transaction)?;
                 transaction.open_table(SAMPLES)?;
                 transaction.open_table(OPEN_BUCKETS)?;
                 transaction.open_table(LEDGER)?;
@@ -106,9 +111,10 @@ impl Store {
                 let mut buckets = Vec::new();
                 for found in snapshot.open_table(OPEN_BUCKETS)?.range::<BucketRow<'_>>(..)? {
                     let (row, fresh) = found?;
-                    let (start, tenant, collection, entity) = row.value();
+                    let (start, length, tenant, collection, entity) = row.value();
                     let key = BucketKey {
                         start,
+                        length,
                         tenant: tenant.into(),
                         collection: collection.into(),
                         entity: entity.into(),
@@ -128,6 +134,7 @@ impl Store {
                     letters,
                     damaged,
                     buckets,
+                    places: places::read(snapshot)?,
                     seals,
                     keys: keys(snapshot)?,
                     totals: totals(snapshot)?,
