@@ -3,6 +3,7 @@
 //! Being the only one, it keeps memory in the order of the disk, and a caller that leaves does not leave the two apart.
 
 mod letters;
+mod samples;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,13 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::letters::{Fate, Redeemed};
 use crate::{
     acks::Outcome,
-    aggregate::{
-        pack::{self, Closing},
-        rules::{Rule, WINDOW_SECONDS},
-        watermark::{MAX_AGE, MAX_AHEAD},
-    },
-    batcher::{Held, Options, Shared, State},
-    buckets::{BucketKey, Open, Readings, encode_readings},
+    batcher::{Held, Options, Shared},
+    buckets::{BucketKey, Open, Readings},
     change::Change,
     codec::Record,
     document::{Key, Priority},
@@ -268,67 +264,6 @@ impl Draft {
         self.group.records.push((sequence, bytes));
     }
 
-    async fn record(&mut self, shared: &Arc<Shared>, samples: Vec<NewSample>) -> Result<(), Error> {
-        let encoded: Vec<_> = samples.iter().map(|sample| encode_readings(&sample.readings)).collect();
-        let bytes = encoded.iter().map(|bytes| bytes.len() as u64).sum();
-        self.reserve(encoded.len(), bytes, &shared.options)?;
-        let reopened = self.load_closed(shared, &samples).await?;
-        self.reopened.extend(reopened);
-        self.settle(shared, &samples);
-        for (sample, bytes) in samples.into_iter().zip(encoded) {
-            let NewSample { bucket, time, readings } = sample;
-            let row = (Arc::clone(&bucket.tenant), Arc::clone(&bucket.collection));
-            self.group.deltas.accept(row, 1);
-            self.samples.push((bucket.clone(), time, readings, bytes.len() as u64));
-            self.group.samples.push((bucket, time, bytes));
-        }
-        Ok(())
-    }
-
-    /// Gives the entities of `samples` their places in shared documents, where their rule has such.
-    fn settle(&mut self, shared: &Shared, samples: &[NewSample]) {
-        let rules = &shared.options.rules;
-        let mut state = shared.state.lock();
-        let State { places, ledger, .. } = &mut *state;
-        for NewSample { bucket, .. } in samples {
-            let is_new = !ledger.knows(&bucket.tenant, &bucket.collection);
-            places.settle(bucket, rules, is_new, next_start(rules.of(&bucket.collection), self.now));
-        }
-        self.group.places.extend(places.take_unsaved());
-    }
-
-    /// Reads what is kept of buckets that are not open: a late sample must find the others.
-    async fn load_closed(
-        &self,
-        shared: &Arc<Shared>,
-        samples: &[NewSample],
-    ) -> Result<BTreeMap<BucketKey, Open>, Error> {
-        let mut closed: Vec<BucketKey> = {
-            let state = shared.state.lock();
-            let known = |key: &BucketKey| state.buckets.is_open(key) || self.reopened.contains_key(key);
-            samples
-                .iter()
-                .filter(|sample| !known(&sample.bucket))
-                .map(|sample| sample.bucket.clone())
-                .collect()
-        };
-        closed.sort();
-        closed.dedup();
-        if closed.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        let store = shared.store.clone();
-        let load = move || {
-            let open = |key: BucketKey| {
-                let samples = store.samples(&key)?;
-                Ok((key, Open { samples, ..Open::default() }))
-            };
-            closed.into_iter().map(open).collect::<Result<BTreeMap<_, _>, crate::store::Error>>()
-        };
-        let loaded = shared.telemetry.spawn_blocking(load).await.map_err(|_| Error::NotReady)?;
-        Ok(loaded?)
-    }
-
     async fn commit(mut self, shared: &Shared) {
         if self.answers.is_empty() {
             return;
@@ -424,7 +359,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comman
                 Command::Close { tenant, answer } => {
                     // A bucket closes with every sample accepted before: they must be in memory first.
                     std::mem::replace(&mut draft, Draft::new(&shared)).commit(&shared).await;
-                    let closed = close(&shared, tenant.as_deref(), &mut pruned).await;
+                    let closed = samples::close(&shared, tenant.as_deref(), &mut pruned).await;
                     draft = Draft::new(&shared);
                     drop(answer.send(closed));
                 }
@@ -439,65 +374,6 @@ pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comman
             }
         }
         draft.commit(&shared).await;
-    }
-}
-
-/// Turns due buckets into writes of their documents.
-async fn close(shared: &Shared, tenant: Option<&str>, pruned: &mut i64) -> Result<(), Error> {
-    let mut draft = Draft::new(shared);
-    let closings = {
-        let state = shared.state.lock();
-        pack::closings(state.buckets.due(draft.now, tenant), &shared.options.rules, &state.places)
-    };
-    for closing in closings {
-        draft.group.closed.extend(closing.buckets.iter().cloned());
-        let record = Record { accepted: micros(draft.now), ..Record::from(closing) };
-        draft.append(record.encode(), record);
-    }
-    let oldest = oldest_start(shared, draft.now);
-    if oldest > *pruned {
-        draft.group.prune_before = Some(oldest);
-    }
-    if draft.group.closed.is_empty() && draft.group.prune_before.is_none() {
-        return Ok(());
-    }
-    let group = Arc::new(draft.group);
-    shared.store.append(Arc::clone(&group)).await?;
-    *pruned = oldest.max(*pruned);
-    let mut state = shared.state.lock();
-    for key in &group.closed {
-        state.buckets.close(key);
-    }
-    for write in draft.writes {
-        state.queue.push(write);
-    }
-    shared.measure(&state);
-    drop(state);
-    shared.wake();
-    Ok(())
-}
-
-/// Returns the start of the oldest window that a sample accepted at `now` may lie in, on a quarter of an hour.
-fn oldest_start(shared: &Shared, now: SystemTime) -> i64 {
-    let oldest = micros(now.checked_sub(MAX_AGE).unwrap_or(UNIX_EPOCH)).div_euclid(1_000_000);
-    oldest - oldest.rem_euclid(WINDOW_SECONDS) - shared.options.rules.longest_window()
-}
-
-/// Returns the start of the first window of `rule` that no sample accepted until `now` can lie in.
-fn next_start(rule: &Rule, now: SystemTime) -> i64 {
-    rule.start_of(micros(now + MAX_AHEAD)) + rule.window
-}
-
-impl From<Closing> for Record {
-    fn from(closing: Closing) -> Self {
-        Self {
-            key: closing.key,
-            change: closing.change,
-            priority: Priority::Normal,
-            accepted: 0,
-            samples: closing.samples,
-            buckets: closing.buckets.len() as u64,
-        }
     }
 }
 

@@ -351,6 +351,54 @@ pub fn decode_readings(bytes: &[u8]) -> Result<Readings, Corrupt> {
     Ok(readings)
 }
 
+/// Returns the bytes of all samples of a bucket on disk: each name once.
+#[must_use]
+pub fn encode_samples(samples: &Samples) -> Vec<u8> {
+    let names: BTreeSet<&str> = samples.values().flatten().map(|(name, _)| name.as_str()).collect();
+    let names: BTreeMap<&str, u64> = names.into_iter().zip(0..).collect();
+    let mut writer = Writer::new();
+    writer.number(names.len() as u64);
+    names.keys().for_each(|name| writer.text(name));
+    writer.number(samples.len() as u64);
+    let mut before = 0;
+    for (time, readings) in samples {
+        writer.signed(time - before);
+        before = *time;
+        writer.number(readings.len() as u64);
+        for (name, reading) in readings {
+            writer.number(names.get(name.as_str()).copied().unwrap_or_default());
+            writer.double(*reading);
+        }
+    }
+    writer.finish()
+}
+
+/// Reads all samples of a bucket back.
+///
+/// # Errors
+/// [`Corrupt`] if the bytes are none.
+pub fn decode_samples(bytes: &[u8]) -> Result<Samples, Corrupt> {
+    let corrupt = Corrupt { at: bytes.len() };
+    let mut reader = Reader::new(bytes)?;
+    let mut names = Vec::new();
+    for _ in 0..reader.number()? {
+        names.push(reader.text()?.to_owned());
+    }
+    let mut samples = Samples::new();
+    let mut time: i64 = 0;
+    for _ in 0..reader.number()? {
+        time = time.checked_add(reader.signed()?).ok_or(corrupt)?;
+        let mut readings = Readings::new();
+        for _ in 0..reader.number()? {
+            let place = usize::try_from(reader.number()?).map_err(|_| corrupt)?;
+            readings.insert(names.get(place).ok_or(corrupt)?.clone(), reader.double()?);
+        }
+        samples.insert(time, readings);
+    }
+    reader.finish()?;
+    Ok(samples)
+}
+
 /// Returns `seconds` since the epoch as `YYYY-MM-DDThh:mmZ`.
 ///
 /// The date by Howard Hinnant's `civil_from_days` (chrono-Compatible Low-Level Date Algorithms, 2013).
@@ -379,8 +427,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        BucketKey, Buckets, Open, Readings, Samples, Summary, decode_readings, document_id, encode_readings,
-        path_safe,
+        BucketKey, Buckets, Open, Readings, Samples, Summary, decode_readings, decode_samples, document_id,
+        encode_readings, encode_samples, path_safe,
     };
     use crate::aggregate::{
         figure::{Aggregate, Figure, Figures},
@@ -532,6 +580,26 @@ mod tests {
         #[test]
         fn readings_come_back_from_disk(readings in prop::collection::btree_map(".*", any::<f64>(), 0..6)) {
             prop_assert_eq!(decode_readings(&encode_readings(&readings)), Ok(readings));
+        }
+
+        #[test]
+        fn samples_come_back_from_disk(
+            samples in prop::collection::btree_map(
+                0..i64::MAX,
+                prop::collection::btree_map("[a-c]", any::<f64>(), 0..4),
+                0..20,
+            ),
+        ) {
+            let bytes = encode_samples(&samples);
+            prop_assert_eq!(decode_samples(&bytes), Ok(samples));
+            for end in 0..bytes.len() {
+                prop_assert!(decode_samples(&bytes[..end]).is_err());
+            }
+        }
+
+        #[test]
+        fn damaged_samples_are_an_error_and_never_a_panic(bytes in any::<Vec<u8>>()) {
+            let _ = decode_samples(&bytes);
         }
     }
 }

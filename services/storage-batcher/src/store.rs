@@ -3,8 +3,9 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | `wal` | sequence | accepted write |
-//! | `window_samples` | bucket start and length, tenant, collection, entity, time | readings, kept for a day so that a late sample finds its bucket |
-//! | `open_windows` | bucket start and length, tenant, collection, entity | samples accepted since the bucket was last written |
+//! | `window_samples` | bucket start and length, tenant, collection, entity, time | readings accepted since the bucket was last written |
+//! | `open_windows` | bucket start and length, tenant, collection, entity | how many that were |
+//! | `closed_windows` | bucket start and length, tenant, collection, entity | all samples it was written from, kept for a day so that a late one finds them |
 //! | `eras` | tenant, collection, start of the first window | how buckets are laid out from then on |
 //! | `places` | tenant, collection, era, entity | the shared document |
 //! | `ledger` | tenant, collection | counts |
@@ -20,9 +21,9 @@
 mod migration;
 mod places;
 mod recovery;
+mod windows;
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -34,7 +35,7 @@ pub use self::recovery::{Damaged, Recovered};
 use crate::{
     accept::micros,
     aggregate::places::Row,
-    buckets::{BucketKey, Samples, decode_readings},
+    buckets::BucketKey,
     dead_letter::Letter,
     keys::Known,
     ledger::{self, Counts, Deltas, minute, oldest_minute},
@@ -43,8 +44,6 @@ use crate::{
 };
 
 const WAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("wal");
-const SAMPLES: TableDefinition<'_, SampleRow<'_>, &[u8]> = TableDefinition::new("window_samples");
-const OPEN_BUCKETS: TableDefinition<'_, BucketRow<'_>, u64> = TableDefinition::new("open_windows");
 const LEDGER: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("ledger");
 const MINUTES: TableDefinition<'_, (u64, &str), u64> = TableDefinition::new("minutes");
 const KEYS: TableDefinition<'_, u64, KeyRow<'_>> = TableDefinition::new("keys");
@@ -60,8 +59,6 @@ const MADE: &str = "made";
 
 /// Tenant, key, when it was accepted, fingerprint.
 type KeyRow<'a> = (&'a str, &'a str, i64, u64);
-type SampleRow<'a> = (i64, i64, &'a str, &'a str, &'a str, i64);
-type BucketRow<'a> = (i64, i64, &'a str, &'a str, &'a str);
 
 /// Why the store could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -87,8 +84,8 @@ pub struct Group {
     pub samples: Vec<(BucketKey, i64, Vec<u8>)>,
     /// Places of entities in shared documents that are not on disk yet.
     pub places: Vec<Row>,
-    /// Buckets that are written by one of the records.
-    pub closed: Vec<BucketKey>,
+    /// Buckets that are written by one of the records, and all their samples, encoded.
+    pub closed: Vec<(BucketKey, Vec<u8>)>,
     /// Samples of buckets that started before this second are no longer needed.
     pub prune_before: Option<i64>,
     /// Idempotency keys that become known.
@@ -202,30 +199,6 @@ impl Store {
         let settle = move |transaction: &WriteTransaction| landing.write(transaction, &*sink);
         self.journal.commit_sized(bytes, settle).await.map_err(Error::Journal)
     }
-
-    /// Returns the samples of a bucket that are still kept.
-    ///
-    /// # Errors
-    /// [`Error`] if they cannot be read.
-    pub fn samples(&self, key: &BucketKey) -> Result<Samples, Error> {
-        self.journal
-            .read(|snapshot| {
-                let table = snapshot.open_table(SAMPLES)?;
-                let row = |time| (key.start, key.length, &*key.tenant, &*key.collection, &*key.entity, time);
-                let mut samples = Samples::new();
-                for found in table.range(row(i64::MIN)..=row(i64::MAX))? {
-                    let (row, bytes) = found?;
-                    match decode_readings(bytes.value()) {
-                        Ok(readings) => drop(samples.insert(row.value().5, readings)),
-                        Err(error) => {
-                            tracing::error!(error = %error, start = key.start, "stored sample is not readable");
-                        }
-                    }
-                }
-                Ok::<_, redb::Error>(samples)
-            })
-            .map_err(Error::Journal)
-    }
 }
 
 impl Group {
@@ -247,27 +220,9 @@ impl Group {
                 keys.remove(sequence)?;
             }
         }
-        if !self.samples.is_empty() {
-            let mut samples = transaction.open_table(SAMPLES)?;
-            let mut open = transaction.open_table(OPEN_BUCKETS)?;
-            let mut fresh: BTreeMap<&BucketKey, u64> = BTreeMap::new();
-            for (key, time, bytes) in &self.samples {
-                let row = (key.start, key.length, &*key.tenant, &*key.collection, &*key.entity, *time);
-                samples.insert(row, bytes.as_slice())?;
-                *fresh.entry(key).or_default() += 1;
-            }
-            for (key, fresh) in fresh {
-                let before = open.get(bucket_row(key))?.map_or(0, |count| count.value());
-                open.insert(bucket_row(key), before + fresh)?;
-            }
-        }
+        windows::add(transaction, &self.samples)?;
         places::write(transaction, &self.places)?;
-        if !self.closed.is_empty() {
-            let mut open = transaction.open_table(OPEN_BUCKETS)?;
-            for key in &self.closed {
-                open.remove(bucket_row(key))?;
-            }
-        }
+        windows::close(transaction, &self.closed)?;
         if !self.letters.is_empty() {
             let mut dead = transaction.open_table(DEAD)?;
             for sequence in &self.letters {
@@ -275,8 +230,7 @@ impl Group {
             }
         }
         if let Some(start) = self.prune_before {
-            let mut samples = transaction.open_table(SAMPLES)?;
-            samples.retain_in(..(start, i64::MIN, "", "", "", i64::MIN), |_, _| false)?;
+            windows::prune(transaction, start)?;
         }
         write_deltas(transaction, &self.deltas)
     }
@@ -324,10 +278,6 @@ impl Landing {
         write_deltas(transaction, &deltas)?;
         Ok((verdicts, deltas))
     }
-}
-
-fn bucket_row(key: &BucketKey) -> BucketRow<'_> {
-    (key.start, key.length, &*key.tenant, &*key.collection, &*key.entity)
 }
 
 fn write_deltas(transaction: &WriteTransaction, deltas: &Deltas) -> Result<(), redb::Error> {

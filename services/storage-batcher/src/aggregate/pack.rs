@@ -12,7 +12,7 @@ use super::{
     rules::{Rule, Rules},
 };
 use crate::{
-    buckets::{BucketKey, Closed, Summary, document_id, path_safe},
+    buckets::{BucketKey, Closed, Samples, Summary, document_id, path_safe},
     change::{Change, Node, Tree},
     document::{Fields, Key, Value, stored_size},
 };
@@ -32,8 +32,8 @@ pub struct Closing {
     pub change: Change,
     /// The samples it stands for: those accepted since the buckets were last written.
     pub samples: u64,
-    /// The buckets.
-    pub buckets: Vec<BucketKey>,
+    /// The buckets, each with all its samples.
+    pub buckets: Vec<(BucketKey, Samples)>,
 }
 
 /// Returns how the ids of the shared document `pack` begin.
@@ -85,7 +85,12 @@ pub fn closings(due: Vec<Closed>, rules: &Rules, places: &Places) -> Vec<Closing
         let summary = Summary::of(&key, &samples, rules.of(&key.collection));
         let Some(pack) = places.pack_of(&key) else {
             let change = Change::set(summary.to_fields());
-            closings.push(Closing { key: key.document(), change, samples: fresh, buckets: vec![key] });
+            closings.push(Closing {
+                key: key.document(),
+                change,
+                samples: fresh,
+                buckets: vec![(key, samples)],
+            });
             continue;
         };
         let id = document_id(&prefix(pack), key.start, key.length);
@@ -101,7 +106,7 @@ pub fn closings(due: Vec<Closed>, rules: &Rules, places: &Places) -> Vec<Closing
             packed.insert(name_of(&key.entity), Node::value(Value::Map(summary.body())));
         }
         closing.samples += fresh;
-        closing.buckets.push(key);
+        closing.buckets.push((key, samples));
     }
     closings.extend(shared.into_values());
     closings
@@ -225,7 +230,7 @@ mod tests {
         for closing in closings {
             assert!(closing.change.is_repeatable(), "it may be sent again after a lost answer");
             let fields = closing.change.apply(None, 0).unwrap();
-            for bucket in &closing.buckets {
+            for (bucket, _) in &closing.buckets {
                 let wanted =
                     Summary::of(bucket, &closed(&bucket.entity, 15).samples, rules.of("pool_metrics"));
                 assert_eq!(unpack(&fields, &bucket.entity), Some(wanted));
@@ -285,7 +290,7 @@ mod tests {
                 prop_assert!(packed.len() <= most as usize);
                 prop_assert_eq!(packed.len(), closing.buckets.len());
                 seen += packed.len();
-                let promised: usize = closing.buckets.iter().map(|key| entity_bytes(rule, &key.entity)).sum();
+                let promised: usize = closing.buckets.iter().map(|(key, _)| entity_bytes(rule, &key.entity)).sum();
                 let measured = stored_size(&closing.key, &fields);
                 prop_assert!(measured <= header_bytes() + promised);
                 prop_assert!(header_bytes() + promised - measured < 300, "the promise is nearly exact");
@@ -293,7 +298,7 @@ mod tests {
             prop_assert_eq!(seen, entities.len());
             let largest = entities.iter().map(|entity| entity_bytes(rule, entity)).max().unwrap_or(0);
             let full = closings.iter().filter(|closing| {
-                let used: usize = closing.buckets.iter().map(|key| entity_bytes(rule, &key.entity)).sum();
+                let used: usize = closing.buckets.iter().map(|(key, _)| entity_bytes(rule, &key.entity)).sum();
                 closing.buckets.len() == most as usize || header_bytes() + used + largest > bytes
             });
             prop_assert!(full.count() + 1 >= closings.len());

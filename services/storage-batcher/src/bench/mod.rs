@@ -4,6 +4,7 @@
 
 mod ack;
 mod clients;
+mod documents;
 mod emulator;
 mod faults;
 mod server;
@@ -15,6 +16,7 @@ use serde_json::Value;
 
 pub use self::{
     ack::ack,
+    documents::documents,
     emulator::Emulator,
     faults::{Story, faults},
     server::raw,
@@ -61,6 +63,12 @@ pub enum Error {
         /// How it ended.
         why: String,
     },
+    /// The file given is of another shape.
+    #[error("the file cannot be read: {0}")]
+    Data(String),
+    /// Something came out otherwise than it must.
+    #[error("the measurement went wrong: {0}")]
+    Story(String),
     /// The service did not start, or did not end.
     #[error("the service cannot be started, stopped or killed")]
     Process(#[source] Box<dyn std::error::Error + Send + Sync>),

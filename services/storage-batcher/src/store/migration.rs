@@ -5,7 +5,7 @@
 
 use redb::{ReadableTable as _, TableDefinition, TableHandle as _, WriteTransaction};
 
-use super::{OPEN_BUCKETS, SAMPLES};
+use super::windows::{OPEN, SAMPLES};
 use crate::aggregate::rules::WINDOW_SECONDS;
 
 type SampleRow<'a> = (i64, &'a str, &'a str, &'a str, i64);
@@ -30,7 +30,7 @@ pub(super) fn migrate(transaction: &WriteTransaction) -> Result<(), redb::Error>
     }
     if has(OLD_BUCKETS.name()) {
         let old = transaction.open_table(OLD_BUCKETS)?;
-        let mut open = transaction.open_table(OPEN_BUCKETS)?;
+        let mut open = transaction.open_table(OPEN)?;
         for found in old.range::<BucketRow<'_>>(..)? {
             let (row, fresh) = found?;
             let (start, tenant, collection, entity) = row.value();
@@ -52,7 +52,7 @@ mod tests {
 
     use super::{OLD_BUCKETS, OLD_SAMPLES};
     use crate::{
-        buckets::{BucketKey, Readings, encode_readings},
+        buckets::{BucketKey, Readings, Samples, encode_readings, encode_samples},
         store::{Group, Store},
     };
 
@@ -84,7 +84,13 @@ mod tests {
         assert_eq!(open, [(&key(900, "a"), 2, 2)]);
         assert_eq!(store.samples(&key(0, "b")).unwrap().len(), 1);
         // Once: what is taken away later does not come back.
-        store.append(Arc::new(Group { closed: vec![key(900, "a")], ..Group::default() })).await.unwrap();
+        store
+            .append(Arc::new(Group {
+                closed: vec![(key(900, "a"), encode_samples(&Samples::new()))],
+                ..Group::default()
+            }))
+            .await
+            .unwrap();
         assert!(store.recover(UNIX_EPOCH).await.unwrap().buckets.is_empty());
     }
 }

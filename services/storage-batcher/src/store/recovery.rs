@@ -8,8 +8,8 @@ use std::{
 use redb::{ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
 
 use super::{
-    BucketRow, DAMAGED, DEAD, Error, KEYS, LAST_SEQUENCE, LEDGER, MADE, META, MINUTES, OPEN_BUCKETS, SAMPLES,
-    SEALED, Seal, Store, WAL, migration, places,
+    DAMAGED, DEAD, Error, KEYS, LAST_SEQUENCE, LEDGER, MADE, META, MINUTES, SEALED, Seal, Store, WAL,
+    migration, places, windows,
 };
 use crate::{
     aggregate::places::Row,
@@ -70,8 +70,7 @@ impl Store {
             .commit(move |transaction| {
                 migration::migrate(transaction)?;
                 places::make(transaction)?;
-                transaction.open_table(SAMPLES)?;
-                transaction.open_table(OPEN_BUCKETS)?;
+                windows::make(transaction)?;
                 transaction.open_table(LEDGER)?;
                 transaction.open_table(MINUTES)?;
                 transaction.open_table(KEYS)?;
@@ -108,19 +107,8 @@ impl Store {
                 for found in snapshot.open_table(DEAD)?.range::<u64>(..)? {
                     letters.extend(Letter::decode(found?.1.value()));
                 }
-                let mut buckets = Vec::new();
-                for found in snapshot.open_table(OPEN_BUCKETS)?.range::<BucketRow<'_>>(..)? {
-                    let (row, fresh) = found?;
-                    let (start, length, tenant, collection, entity) = row.value();
-                    let key = BucketKey {
-                        start,
-                        length,
-                        tenant: tenant.into(),
-                        collection: collection.into(),
-                        entity: entity.into(),
-                    };
-                    buckets.push((key, Open { fresh: fresh.value(), ..Open::default() }));
-                }
+                let open = |(key, fresh)| (key, Open { fresh, ..Open::default() });
+                let buckets = windows::open(snapshot)?.into_iter().map(open).collect();
                 let mut seals = Vec::new();
                 for found in snapshot.open_table(SEALED)?.range::<u64>(..)? {
                     let (first, row) = found?;
