@@ -263,6 +263,12 @@ impl Buckets {
         self.due.first().map(|(due, _)| *due)
     }
 
+    /// Returns the start of the open bucket that began first.
+    #[must_use]
+    pub fn oldest(&self) -> Option<i64> {
+        self.tenants.values().filter_map(|buckets| buckets.first_key_value()).map(|(key, _)| key.start).min()
+    }
+
     /// Returns the number of open buckets of `tenant`.
     #[must_use]
     pub fn count(&self, tenant: &str) -> u64 {
