@@ -123,8 +123,8 @@ impl Batcher {
         let within = |at: i64| start.is_none_or(|start| at >= start) && end.is_none_or(|end| at < end);
         let mut found = BTreeMap::new();
         for span in spans {
-            let range = (later(start, span.since), earlier(end, span.until));
-            if range.0.zip(range.1).is_some_and(|(start, end)| start >= end) {
+            let (from, until) = (later(start, span.since), earlier(end, span.until));
+            if from.zip(until).is_some_and(|(from, until)| from >= until) {
                 continue;
             }
             let read = |fields: &Fields| match span.pack {
@@ -132,7 +132,20 @@ impl Batcher {
                 Some(_) => pack::unpack(fields, entity),
             };
             let head = span.pack.map_or_else(|| buckets::path_safe(entity), pack::prefix);
-            self.stored_buckets((tenant, collection), &head, range, read, &mut found).await?;
+            // Of a shared document nobody needs the buckets of others.
+            let only = span.pack.map_or_else(Vec::new, |_| pack::paths(entity));
+            let range = Range {
+                tenant: Arc::clone(tenant),
+                collection: Arc::clone(collection),
+                after: from.map_or_else(|| format!("{head}_"), |start| just_before(&head, start)),
+                // The sign after `_` ends the ids that begin so.
+                before: Some(until.map_or_else(|| format!("{head}`"), |end| not_before(&head, end))),
+                limit: BUCKET_PAGE,
+                only,
+            };
+            let within = |at: i64| from.is_none_or(|from| at >= from) && until.is_none_or(|until| at < until);
+            self.stored_buckets(range, |fields| read(fields).filter(|found| within(found.start)), &mut found)
+                .await?;
         }
         for summary in open.into_iter().filter(|summary| within(summary.start)) {
             found.insert((summary.start, summary.length), (summary, true));
@@ -140,28 +153,16 @@ impl Batcher {
         Ok(found.into_values().collect())
     }
 
-    /// Finds the buckets that `read` sees in documents whose ids begin with `head`, of windows that start within `start..end`.
+    /// Finds the buckets that `read` sees in the documents of `range`.
     async fn stored_buckets(
         &self,
-        (tenant, collection): (&Arc<str>, &Arc<str>),
-        head: &str,
-        (start, end): (Option<i64>, Option<i64>),
+        mut range: Range,
         read: impl Fn(&Fields) -> Option<Summary>,
         found: &mut BTreeMap<(i64, i64), (Summary, bool)>,
     ) -> Result<(), Error> {
-        let within = |at: i64| start.is_none_or(|start| at >= start) && end.is_none_or(|end| at < end);
-        let mut range = Range {
-            tenant: Arc::clone(tenant),
-            collection: Arc::clone(collection),
-            after: start.map_or_else(|| format!("{head}_"), |start| just_before(head, start)),
-            // The sign after `_` ends the ids that begin so.
-            before: Some(end.map_or_else(|| format!("{head}`"), |end| not_before(head, end))),
-            limit: BUCKET_PAGE,
-        };
         loop {
             let listed = self.list(range.clone()).await?;
-            let summaries = listed.documents.iter().filter_map(|seen| read(&seen.fields));
-            for summary in summaries.filter(|summary| within(summary.start)) {
+            for summary in listed.documents.iter().filter_map(|seen| read(&seen.fields)) {
                 found.insert((summary.start, summary.length), (summary, false));
             }
             if found.len() > MAX_BUCKETS {

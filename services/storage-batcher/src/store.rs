@@ -339,6 +339,7 @@ mod tests {
     async fn samples_that_are_no_longer_needed_go_and_the_others_stay() {
         let folder = tempfile::tempdir().unwrap();
         let (_, store) = store(&folder);
+        store.recover(UNIX_EPOCH).await.unwrap();
         let (old, kept, other) = (bucket(0, "a"), bucket(900, "a"), bucket(900, "b"));
         let samples = vec![sample(&old, 1), sample(&kept, 2), sample(&kept, 3), sample(&other, 2)];
         store.append(Arc::new(Group { samples, ..Group::default() })).await.unwrap();

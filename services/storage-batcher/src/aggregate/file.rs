@@ -406,7 +406,9 @@ mod tests {
             ["`fields` of rule \"gas\" must name every reading, without \"*\", where buckets are packed"]
         );
         let fields: String = (0..32)
-            .map(|field| format!("fields.a{field} = [\"min\", \"max\", \"avg\", \"sum\"]\n"))
+            .map(|field| {
+                format!("fields.a{field} = [\"min\", \"max\", \"avg\", \"sum\", \"last\", \"count\"]\n")
+            })
             .collect();
         let found = wrong(&format!("[[rule]]\ncollection = \"gas\"\n{fields}packing.bytes = \"4KiB\""));
         assert!(

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     buckets::{BucketKey, Closed, Samples, Summary, document_id, path_safe},
-    change::{Change, Node, Tree},
+    change::{Change, Node, Tree, path},
     document::{Fields, Key, Value, stored_size},
 };
 
@@ -118,6 +118,13 @@ pub fn unpack(fields: &Fields, entity: &str) -> Option<Summary> {
     let Value::Map(packed) = fields.get(FIELD)? else { return None };
     let Value::Map(body) = packed.get(&name_of(entity))? else { return None };
     Summary::from_body(entity.into(), fields, body)
+}
+
+/// Returns the paths of the fields of a shared document that are enough to read the bucket of `entity`.
+#[must_use]
+pub fn paths(entity: &str) -> Vec<String> {
+    let bucket = path::format(&[FIELD.to_owned(), name_of(entity)]);
+    vec!["start_time".to_owned(), "length_seconds".to_owned(), bucket]
 }
 
 /// Returns the name of an entity's bucket within a shared document: no name of Firestore's own, which begin with two underscores.

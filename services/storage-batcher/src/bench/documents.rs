@@ -241,6 +241,7 @@ impl Bench {
             after: String::new(),
             before: None,
             limit: MAX_PAGE_BYTES,
+            only: Vec::new(),
         };
         loop {
             let page = self.sink.list(&range).await.map_err(io)?;
