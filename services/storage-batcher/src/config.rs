@@ -21,7 +21,8 @@ config::settings! {
         pub storage_port: u16 = "7103", unit "port";
         /// Folder of the journal and the embedded store; made if missing.
         pub storage_dir: PathBuf = "athena-data/storage", unit "folder";
-        /// File of rules that say by collection how samples are aggregated and packed; empty for 15-minute buckets, each a document.
+        /// File of rules that say by collection how samples are aggregated and packed; a faulty one ends the start. Empty for buckets of 15
+        /// minutes, each a document.
         pub storage_rules: Option<PathBuf> = "", unit "file";
         /// How long after its end a bucket waits for late samples, on the agent clock, where its rule does not say.
         pub storage_bucket_lateness: Duration = "60s", unit "duration", range "0s" to "1h";

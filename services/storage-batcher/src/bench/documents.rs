@@ -86,15 +86,18 @@ struct Bench {
 /// # Errors
 /// [`Error`] if the file has no pools, a batcher fails, or a bucket is not what was recorded.
 pub async fn documents(folder: &Path, pools: &[u8]) -> Result<Round, Error> {
-    let pools = read(pools)?;
+    measure(folder, &read(pools)?, Way::minutes).await
+}
+
+async fn measure(folder: &Path, pools: &[Pool], minutes: impl Fn(Way) -> u64) -> Result<Round, Error> {
     let mut details = serde_json::Map::new();
     let mut packed = 0.0;
     for way in [Way::Naive, Way::Batched, Way::Folded, Way::Aggregated, Way::Packed] {
         let begun = Instant::now();
         let mut bench = Bench::start(&folder.join(way.name()), way).await?;
-        let minutes = way.minutes();
+        let minutes = minutes(way);
         for minute in 0..minutes {
-            bench.sample(way, &pools, minute).await?;
+            bench.sample(way, pools, minute).await?;
             bench.pass(MINUTE).await;
         }
         // The last window closes and leaves.
@@ -118,7 +121,7 @@ pub async fn documents(folder: &Path, pools: &[u8]) -> Result<Round, Error> {
             }),
         );
         if way == Way::Packed {
-            details.extend(bench.look(&pools).await?);
+            details.extend(bench.look(pools, minutes).await?);
             details.insert("wall_s".to_owned(), json!(begun.elapsed().as_secs_f64()));
         }
         bench.batcher.drain(MINUTE).await;
@@ -146,7 +149,7 @@ impl Way {
         }
     }
 
-    /// Returns the rules of issue's pool metrics: APR, TVL and volume, each with what is asked of it.
+    /// Returns the rule of pool metrics: APR, TVL and volume, each with what is asked of it.
     fn rules(self, lateness: Duration) -> Rules {
         use Figure::{Avg, Count, Last, Max, Min, Sum, TimeWeightedMean};
         let figures = [
@@ -233,7 +236,7 @@ impl Bench {
     }
 
     /// Looks at what is stored: the largest document, and what it takes to read a bucket.
-    async fn look(&self, pools: &[Pool]) -> Result<serde_json::Map<String, Json>, Error> {
+    async fn look(&self, pools: &[Pool], minutes: u64) -> Result<serde_json::Map<String, Json>, Error> {
         let mut largest = 0;
         let mut range = Range {
             tenant: TENANT.into(),
@@ -255,10 +258,11 @@ impl Bench {
         }
         let before = self.sink.reads();
         let mut buckets = 0;
-        // A window in the middle of the day.
-        let start = (START + 12 * 3_600).cast_signed();
+        // A window in the middle.
+        let window = self.rules.of(COLLECTION).window;
+        let start = START.cast_signed() + minutes.cast_signed() * 30 / window * window;
         for pool in pools.iter().step_by(pools.len().div_ceil(READ_POOLS).max(1)) {
-            let span = (Some(start), Some(start + 900));
+            let span = (Some(start), Some(start + window));
             let asked = self.batcher.buckets(&TENANT.into(), &COLLECTION.into(), &pool.id, span).await;
             let found = asked.map_err(|error| Error::Story(error.to_string()))?;
             let counts: Vec<_> = found
@@ -289,4 +293,25 @@ fn fields(readings: &Readings, now: SystemTime) -> Fields {
 
 fn io(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Io(std::io::Error::other(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Way, measure, read};
+
+    #[tokio::test]
+    async fn every_way_stores_every_sample_and_packing_takes_the_fewest_documents() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows: String = (0..7).map(|pool| format!("2025-01-01,{pool},{pool}000,{pool},5\n")).collect();
+        let pools = read(format!("dt,pool,tvl_usd,apy,volume_usd_1d\n{rows}").as_bytes()).unwrap();
+        let round = measure(folder.path(), &pools, |_| 30).await.unwrap();
+        let documents = |way: Way| round.details[way.name()]["documents"].as_u64().unwrap();
+        let all = [Way::Naive, Way::Batched, Way::Folded, Way::Aggregated, Way::Packed];
+        assert_eq!(all.map(documents), [210, 210, 210, 14, 2]);
+        let requests = |way: Way| round.details[way.name()]["requests"].as_u64().unwrap();
+        assert_eq!((requests(Way::Naive), requests(Way::Batched), requests(Way::Packed)), (210, 30, 2));
+        assert_eq!((round.value, round.details["reads_per_bucket"].as_f64()), (2.0 / 30.0, Some(1.0)));
+        let largest = round.details["largest_document_bytes"].as_u64().unwrap();
+        assert!((1_000..5_000).contains(&largest), "{largest}");
+    }
 }
