@@ -9,7 +9,7 @@ use std::{
 use crate::{
     aggregate::{
         figure::{Aggregate, whole},
-        rules::{Rule, Rules, WINDOW_SECONDS},
+        rules::{Kept, Rule, Rules, WINDOW_SECONDS},
         watermark,
     },
     codec::{Corrupt, Reader, Writer},
@@ -123,9 +123,9 @@ impl BucketKey {
 }
 
 impl Summary {
-    /// Aggregates the samples of a bucket by its rule. A reading of which nothing is kept has no aggregate.
+    /// Aggregates the samples of a bucket. A reading of which nothing is kept has no aggregate.
     #[must_use]
-    pub fn of(key: &BucketKey, samples: &Samples, rule: &Rule) -> Self {
+    pub fn of(key: &BucketKey, samples: &Samples, kept: &Kept) -> Self {
         let mut readings: BTreeMap<&str, Vec<(i64, f64)>> = BTreeMap::new();
         for (time, sample) in samples {
             for (name, reading) in sample {
@@ -134,7 +134,7 @@ impl Summary {
         }
         let end = (key.start + key.length).saturating_mul(1_000_000);
         let aggregate = |(name, readings): (&str, Vec<(i64, f64)>)| {
-            let figures = rule.kept.of(name);
+            let figures = kept.of(name);
             (!figures.is_empty()).then(|| (name.to_owned(), Aggregate::of(&readings, end, figures)))
         };
         Self {
@@ -290,13 +290,13 @@ impl Buckets {
     /// Returns the open buckets of one entity, oldest first.
     #[must_use]
     pub fn of_entity(&self, tenant: &str, collection: &str, entity: &str) -> Vec<Summary> {
-        let rule = self.rules.of(collection);
+        let kept = &self.rules.of(collection).kept;
         self.tenants
             .get(tenant)
             .into_iter()
             .flatten()
             .filter(|(key, _)| *key.collection == *collection && *key.entity == *entity)
-            .map(|(key, open)| Summary::of(key, &open.samples, rule))
+            .map(|(key, open)| Summary::of(key, &open.samples, kept))
             .collect()
     }
 }
@@ -486,7 +486,7 @@ mod tests {
     fn a_summary_holds_what_was_read_and_comes_back_from_its_document() {
         let at = |second: i64| (START + second) * 1_000_000;
         let samples = Samples::from([(at(300), apr(4.0)), (at(0), apr(1.0)), (at(600), apr(1.0))]);
-        let summary = Summary::of(&key("default", START), &samples, &rule());
+        let summary = Summary::of(&key("default", START), &samples, &rule().kept);
         let expected = Aggregate {
             min: Some(1.0),
             max: Some(4.0),
@@ -504,7 +504,7 @@ mod tests {
     #[test]
     fn a_reading_missing_in_some_samples_is_counted_where_it_is() {
         let samples = Samples::from([(1, apr(1.0)), (2, Readings::from([("tvl".to_owned(), 9.0)]))]);
-        let summary = Summary::of(&key("default", START), &samples, &rule());
+        let summary = Summary::of(&key("default", START), &samples, &rule().kept);
         let count = |name: &str| summary.aggregates[name].count;
         assert_eq!((count("apr"), count("tvl")), (Some(1), Some(1)));
     }
@@ -516,7 +516,7 @@ mod tests {
         rule.kept.named.insert("tvl".to_owned(), Figures::from([Figure::Last]));
         let samples =
             Samples::from([(1, Readings::from([("tvl".to_owned(), 9.0), ("apr".to_owned(), 1.0)]))]);
-        let summary = Summary::of(&key("default", START), &samples, &rule);
+        let summary = Summary::of(&key("default", START), &samples, &rule.kept);
         assert_eq!(summary.aggregates.len(), 1);
         assert_eq!(summary.aggregates["tvl"], Aggregate { last: Some(9.0), ..Aggregate::default() });
     }

@@ -262,7 +262,7 @@ mod tests {
                     self.batcher.buckets(&"t".into(), &"c".into(), entity, (None, None)).await.unwrap();
                 let found: Vec<_> = found.into_iter().map(|(summary, _)| summary).collect();
                 let summary = |((_, start), samples): (&(usize, i64), &Samples)| {
-                    Summary::of(&self.key(number, *start), samples, self.rules.of("c"))
+                    Summary::of(&self.key(number, *start), samples, &self.rules.of("c").kept)
                 };
                 let of_entity = self.accepted.range((number, i64::MIN)..(number + 1, i64::MIN));
                 assert_eq!(found, of_entity.map(summary).collect::<Vec<_>>(), "{entity}");

@@ -77,6 +77,12 @@ impl Figure {
         }
     }
 
+    /// Returns the bit that stands for it on disk.
+    #[must_use]
+    pub const fn bit(self) -> u64 {
+        1 << self as u64
+    }
+
     /// Returns the figure of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {

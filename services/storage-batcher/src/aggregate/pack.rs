@@ -82,8 +82,8 @@ pub fn closings(due: Vec<Closed>, rules: &Rules, places: &Places) -> Vec<Closing
     let mut shared: BTreeMap<Key, Closing> = BTreeMap::new();
     let mut closings = Vec::new();
     for Closed { key, samples, fresh } in due {
-        let summary = Summary::of(&key, &samples, rules.of(&key.collection));
-        let Some(pack) = places.pack_of(&key) else {
+        let Some((pack, kept)) = places.pack_of(&key) else {
+            let summary = Summary::of(&key, &samples, &rules.of(&key.collection).kept);
             let change = Change::set(summary.to_fields());
             closings.push(Closing {
                 key: key.document(),
@@ -93,6 +93,7 @@ pub fn closings(due: Vec<Closed>, rules: &Rules, places: &Places) -> Vec<Closing
             });
             continue;
         };
+        let summary = Summary::of(&key, &samples, kept);
         let id = document_id(&prefix(pack), key.start, key.length);
         let document =
             Key { tenant: Arc::clone(&key.tenant), collection: Arc::clone(&key.collection), id: id.into() };
@@ -239,7 +240,7 @@ mod tests {
             let fields = closing.change.apply(None, 0).unwrap();
             for (bucket, _) in &closing.buckets {
                 let wanted =
-                    Summary::of(bucket, &closed(&bucket.entity, 15).samples, rules.of("pool_metrics"));
+                    Summary::of(bucket, &closed(&bucket.entity, 15).samples, &rules.of("pool_metrics").kept);
                 assert_eq!(unpack(&fields, &bucket.entity), Some(wanted));
             }
             assert_eq!(unpack(&fields, "somebody else"), None);
@@ -264,6 +265,20 @@ mod tests {
         let mut folded = first.change;
         folded.then(second.change).unwrap();
         assert_eq!(folded.apply(None, 0), Some(after), "while it waits it folds");
+    }
+
+    #[test]
+    fn a_late_sample_from_before_the_rule_changed_makes_no_document_larger_than_it_was_to_be() {
+        let before = rules(Packing { entities: 3, bytes: 100 * 1024 });
+        let mut places = place(&before, &["a".to_owned()]);
+        let mut more = before.of("pool_metrics").clone();
+        more.kept.named.insert("other".to_owned(), Figures::from(Figure::ALL));
+        let after =
+            Rules::new(HashMap::from([("pool_metrics".into(), more)]), Rule::built_in(Duration::ZERO));
+        places.settle(&key("a"), &after, false, 1_800);
+        let closing = closings(vec![closed("a", 2)], &after, &places).remove(0);
+        let bucket = unpack(&closing.change.apply(None, 0).unwrap(), "a").unwrap();
+        assert_eq!(bucket.aggregates.into_keys().collect::<Vec<_>>(), READINGS);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     pack,
-    rules::{Packing, Rule, Rules},
+    rules::{Kept, Packing, Rule, Rules},
 };
 use crate::buckets::BucketKey;
 
@@ -18,8 +18,10 @@ use crate::buckets::BucketKey;
 struct Era {
     /// Start of its first window.
     since: i64,
-    /// [`Rule::layout`]; 0 if every bucket has a document of its own.
-    layout: u64,
+    /// [`Rule::layout`]; empty if every bucket has a document of its own.
+    layout: Arc<[u8]>,
+    /// What buckets hold: that of its layout, so that late samples make no document larger than it was to be.
+    kept: Kept,
     /// The document of each entity.
     packs: HashMap<Arc<str>, u32>,
     /// The newest document, and what is taken of it.
@@ -39,8 +41,8 @@ pub enum Row {
         collection: Arc<str>,
         /// Start of its first window, in seconds since the epoch.
         since: i64,
-        /// How buckets are laid out in it.
-        layout: u64,
+        /// How buckets are laid out in it: [`Rule::layout`].
+        layout: Arc<[u8]>,
     },
     /// An entity has a place.
     Place {
@@ -77,8 +79,17 @@ pub struct Places {
 }
 
 impl Era {
-    fn new(since: i64, layout: u64) -> Self {
-        Self { since, layout, packs: HashMap::new(), newest: 0, entities: 0, bytes: pack::header_bytes() }
+    fn new(since: i64, layout: Arc<[u8]>) -> Self {
+        let kept = Kept::of_layout(&layout).unwrap_or_default();
+        Self {
+            since,
+            layout,
+            kept,
+            packs: HashMap::new(),
+            newest: 0,
+            entities: 0,
+            bytes: pack::header_bytes(),
+        }
     }
 
     /// Gives `entity` the next place; returns the document.
@@ -126,7 +137,7 @@ impl Places {
         }
         for (collection, eras) in places.eras.values_mut().flatten() {
             // The others are full: nobody gets a place in them any more.
-            if let Some(era) = eras.last_mut().filter(|era| era.layout == rules.layout(collection)) {
+            if let Some(era) = eras.last_mut().filter(|era| rules.layout(collection) == Some(&era.layout)) {
                 era.count(rules.of(collection));
             }
         }
@@ -138,17 +149,18 @@ impl Places {
     pub fn settle(&mut self, key: &BucketKey, rules: &Rules, is_new: bool, next: i64) {
         let layout = rules.layout(&key.collection);
         let BucketKey { tenant, collection, entity, .. } = key;
-        if layout == 0 && !self.eras.get(tenant).is_some_and(|shelf| shelf.contains_key(collection)) {
+        if layout.is_none() && !self.eras.get(tenant).is_some_and(|shelf| shelf.contains_key(collection)) {
             return;
         }
         let eras =
             self.eras.entry(Arc::clone(tenant)).or_default().entry(Arc::clone(collection)).or_default();
         let (tenant, collection) = (Arc::clone(tenant), Arc::clone(collection));
-        if eras.last().map_or(0, |era| era.layout) != layout {
+        if eras.last().map(|era| &era.layout).filter(|layout| !layout.is_empty()) != layout {
             let since = if eras.is_empty() && is_new { i64::MIN } else { next };
             // What has not begun has taken nothing.
             eras.retain(|era| era.since < since);
-            eras.push(Era::new(since, layout));
+            let layout = layout.cloned().unwrap_or_default();
+            eras.push(Era::new(since, Arc::clone(&layout)));
             self.unsaved.push(Row::Era {
                 tenant: Arc::clone(&tenant),
                 collection: Arc::clone(&collection),
@@ -178,12 +190,12 @@ impl Places {
         self.unsaved.splice(0..0, rows.iter().cloned());
     }
 
-    /// Returns the shared document of a bucket; `None` if it has one of its own.
+    /// Returns the shared document of a bucket and what it holds there; `None` if it has a document of its own.
     #[must_use]
-    pub fn pack_of(&self, key: &BucketKey) -> Option<u32> {
+    pub fn pack_of(&self, key: &BucketKey) -> Option<(u32, &Kept)> {
         let eras = self.eras.get(&key.tenant)?.get(&key.collection)?;
         let era = eras.iter().rev().find(|era| era.since <= key.start)?;
-        era.packs.get(&key.entity).copied()
+        era.packs.get(&key.entity).map(|pack| (*pack, &era.kept))
     }
 
     /// Returns where the buckets of an entity are, oldest first.
@@ -235,7 +247,7 @@ mod tests {
     }
 
     fn packs(places: &Places, start: i64) -> [Option<u32>; 4] {
-        ["a", "b", "c", "d"].map(|entity| places.pack_of(&key(entity, start)))
+        ["a", "b", "c", "d"].map(|entity| places.pack_of(&key(entity, start)).map(|(pack, _)| pack))
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::figure::{Figure, Figures};
+use crate::codec::{Corrupt, Reader, Writer};
 
 /// Seconds of a window where no rule says otherwise.
 pub const WINDOW_SECONDS: i64 = 15 * 60;
@@ -54,7 +55,7 @@ pub struct Packing {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rules {
     /// Each with its layout.
-    by_collection: HashMap<Arc<str>, (Rule, u64)>,
+    by_collection: HashMap<Arc<str>, (Rule, Arc<[u8]>)>,
     other: Rule,
 }
 
@@ -81,22 +82,46 @@ impl Rule {
         second - second.rem_euclid(self.window)
     }
 
-    /// Returns a number that is another one whenever what decides the places of entities is another: 0 where each bucket has a document
-    /// of its own.
+    /// Returns what decides the places of entities, and what their buckets hold, as bytes; none where each bucket has a document of its
+    /// own.
     #[must_use]
-    pub fn layout(&self) -> u64 {
-        let Some(Packing { entities, bytes }) = self.packing else { return 0 };
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&entities.to_le_bytes());
-        hasher.update(&(bytes as u64).to_le_bytes());
-        hasher.update(&self.window.to_le_bytes());
+    pub fn layout(&self) -> Vec<u8> {
+        let Some(Packing { entities, bytes }) = self.packing else { return Vec::new() };
+        let mut writer = Writer::new();
+        writer.number(u64::from(entities));
+        writer.number(bytes as u64);
+        writer.signed(self.window);
+        writer.number(self.kept.named.len() as u64);
         for (name, figures) in &self.kept.named {
-            hasher.update(&(name.len() as u64).to_le_bytes());
-            hasher.update(name.as_bytes());
-            hasher.update(&[figures.iter().fold(0, |bits, figure| bits | 1 << (*figure as u8))]);
+            writer.text(name);
+            writer.number(
+                Figure::ALL
+                    .iter()
+                    .filter(|figure| figures.contains(figure))
+                    .fold(0, |bits, figure| bits | figure.bit()),
+            );
         }
-        let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
-        u64::from_le_bytes([a, b, c, d, e, f, g, h]).max(1)
+        writer.finish()
+    }
+}
+
+impl Kept {
+    /// Reads what buckets hold out of a [`Rule::layout`].
+    ///
+    /// # Errors
+    /// [`Corrupt`] if the bytes are none.
+    pub fn of_layout(layout: &[u8]) -> Result<Self, Corrupt> {
+        let mut reader = Reader::new(layout)?;
+        let (_entities, _bytes, _window) = (reader.number()?, reader.number()?, reader.signed()?);
+        let mut kept = Self::default();
+        for _ in 0..reader.number()? {
+            let name = reader.text()?.to_owned();
+            let bits = reader.number()?;
+            let figures = Figure::ALL.into_iter().filter(|figure| bits & figure.bit() != 0).collect();
+            kept.named.insert(name, figures);
+        }
+        reader.finish()?;
+        Ok(kept)
     }
 }
 
@@ -105,7 +130,7 @@ impl Rules {
     #[must_use]
     pub fn new(by_collection: HashMap<Arc<str>, Rule>, other: Rule) -> Self {
         let laid_out = |(collection, rule): (Arc<str>, Rule)| {
-            let layout = rule.layout();
+            let layout = rule.layout().into();
             (collection, (rule, layout))
         };
         Self { by_collection: by_collection.into_iter().map(laid_out).collect(), other }
@@ -123,10 +148,10 @@ impl Rules {
         self.by_collection.get(collection).map_or(&self.other, |(rule, _)| rule)
     }
 
-    /// Returns the [`Rule::layout`] of `collection`.
+    /// Returns the [`Rule::layout`] of `collection`, if its buckets share documents.
     #[must_use]
-    pub fn layout(&self, collection: &str) -> u64 {
-        self.by_collection.get(collection).map_or(0, |(_, layout)| *layout)
+    pub fn layout(&self, collection: &str) -> Option<&Arc<[u8]>> {
+        self.by_collection.get(collection).map(|(_, layout)| layout).filter(|layout| !layout.is_empty())
     }
 
     /// Returns the seconds of the longest window.
@@ -140,7 +165,7 @@ impl Rules {
 mod tests {
     use std::time::Duration;
 
-    use super::{Packing, Rule};
+    use super::{Kept, Packing, Rule};
     use crate::aggregate::figure::{Figure, Figures};
 
     #[test]
@@ -156,9 +181,10 @@ mod tests {
     #[test]
     fn the_layout_is_another_whenever_a_bucket_would_take_other_bytes() {
         let mut rule = Rule::built_in(Duration::ZERO);
-        assert_eq!(rule.layout(), 0);
+        assert!(rule.layout().is_empty());
         rule.packing = Some(Packing { entities: 10, bytes: 1_000 });
-        rule.kept.named.insert("apr".to_owned(), Figures::from([Figure::Min]));
+        rule.kept =
+            Kept { named: [("apr".to_owned(), Figures::from([Figure::Min]))].into(), others: Figures::new() };
         let mut layouts = vec![rule.layout()];
         rule.kept.named.insert("apr".to_owned(), Figures::from([Figure::Min, Figure::Max]));
         layouts.push(rule.layout());
@@ -168,6 +194,7 @@ mod tests {
         layouts.push(rule.layout());
         rule.packing = Some(Packing { entities: 11, bytes: 1_001 });
         layouts.push(rule.layout());
+        assert_eq!(Kept::of_layout(&rule.layout()).as_ref(), Ok(&rule.kept));
         layouts.sort_unstable();
         layouts.dedup();
         assert_eq!(layouts.len(), 5);

@@ -4,7 +4,7 @@ use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 
 use crate::aggregate::places::Row;
 
-const ERAS: TableDefinition<'_, EraRow<'_>, u64> = TableDefinition::new("eras");
+const ERAS: TableDefinition<'_, EraRow<'_>, &[u8]> = TableDefinition::new("eras");
 const PLACES: TableDefinition<'_, PlaceRow<'_>, u32> = TableDefinition::new("places");
 
 /// Tenant, collection, start of the first window.
@@ -33,7 +33,7 @@ pub(super) fn write(transaction: &WriteTransaction, rows: &[Row]) -> Result<(), 
                 let place = |since| (&**tenant, &**collection, since, "");
                 // No window starts at the last second of all.
                 places.retain_in(place(*since)..place(i64::MAX), |_, _| false)?;
-                eras.insert(row(*since), layout)?;
+                eras.insert(row(*since), &**layout)?;
             }
             Row::Place { tenant, collection, since, entity, pack } => {
                 places.insert((&**tenant, &**collection, *since, &**entity), pack)?;
@@ -50,7 +50,7 @@ pub(super) fn read(snapshot: &ReadTransaction) -> Result<Vec<Row>, redb::Error> 
         let (row, layout) = found?;
         let (tenant, collection, since) = row.value();
         let (tenant, collection) = (tenant.into(), collection.into());
-        rows.push(Row::Era { tenant, collection, since, layout: layout.value() });
+        rows.push(Row::Era { tenant, collection, since, layout: layout.value().into() });
     }
     for found in snapshot.open_table(PLACES)?.range::<PlaceRow<'_>>(..)? {
         let (row, pack) = found?;
