@@ -225,7 +225,10 @@ impl Bench {
             let shared = &self.batcher.shared;
             let (_, on_their_way) = shared.slots.count();
             let mut state = shared.state.lock();
+            // A place is given back before what was sent is settled.
+            let waiting = state.queue.overlays(TENANT, COLLECTION, "");
             on_their_way == 0
+                && waiting.values().all(|overlay| overlay.flight.is_none())
                 && state.buckets.next_due().is_none_or(|due| due > now)
                 && !state.queue.is_due(Priority::Normal, now)
         };
