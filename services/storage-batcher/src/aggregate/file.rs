@@ -179,8 +179,10 @@ impl Reading<'_> {
         }
         let window = self.duration(given, "window", Duration::from_secs(WINDOW_SECONDS.unsigned_abs()));
         let seconds = window.as_secs();
-        let divides =
-            window.subsec_nanos() == 0 && seconds >= 60 && seconds % 60 == 0 && DAY_SECONDS % seconds == 0;
+        let divides = window.subsec_nanos() == 0
+            && seconds >= 60
+            && seconds.is_multiple_of(60)
+            && DAY_SECONDS.is_multiple_of(seconds);
         self.require(
             "window",
             divides,
