@@ -16,7 +16,10 @@ const COUNTS: [(&[&str], &[&str]); 2] = [
         &["age", "delay", "duration", "elapsed", "interval", "latency", "lifetime", "timeout", "ttl"],
         &["_hours", "_minutes", "_ms", "_seconds", "_us"],
     ),
-    (&["cost", "price", "saved"], &["_aggregation", "_folding", "_unchanged", "_usd", "_usd_per_mtok"]),
+    (
+        &["cost", "price", "saved"],
+        &["_aggregation", "_folding", "_packing", "_unchanged", "_usd", "_usd_per_mtok"],
+    ),
 ];
 
 fn comment(file: &FileDescriptorProto, path: &[i32]) -> String {

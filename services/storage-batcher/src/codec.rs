@@ -15,6 +15,9 @@ const VERSION: u8 = 2;
 /// The version of a record that ends with its checksum: the first bytes of the BLAKE3 hash of all before them.
 const SUMMED: u8 = 3;
 
+/// The version of such a record that also says how many buckets it closes: before, a write of samples closed one.
+const PACKED: u8 = 4;
+
 /// Bytes of a checksum.
 pub const SUM_BYTES: usize = 8;
 
@@ -40,8 +43,10 @@ pub struct Record {
     pub priority: Priority,
     /// When it was accepted, in microseconds since the epoch on the agent clock.
     pub accepted: i64,
-    /// Samples the write stands for if it is a bucket; 0 for a caller's write.
+    /// Samples the write stands for if it closes buckets; 0 for a caller's write.
     pub samples: u64,
+    /// The buckets it closes.
+    pub buckets: u64,
 }
 
 /// Appends values to a record.
@@ -63,13 +68,14 @@ impl Record {
         writer.number(u64::from(self.priority == Priority::High));
         writer.signed(self.accepted);
         writer.number(self.samples);
+        writer.number(self.buckets);
         writer.text(&self.key.tenant);
         writer.text(&self.key.collection);
         writer.text(&self.key.id);
         writer.change(&self.change);
         let mut bytes = writer.finish();
         if let Some(version) = bytes.first_mut() {
-            *version = SUMMED;
+            *version = PACKED;
         }
         bytes.extend(sum(&bytes));
         bytes
@@ -80,8 +86,9 @@ impl Record {
     /// # Errors
     /// [`Corrupt`] if the bytes are no record, or not what was written.
     pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
+        let version = bytes.first().copied().unwrap_or_default();
         let bytes = match bytes.split_last_chunk::<SUM_BYTES>() {
-            Some((record, found)) if bytes.first() == Some(&SUMMED) => {
+            Some((record, found)) if version >= SUMMED => {
                 if sum(record) != *found {
                     return Err(Corrupt { at: record.len() });
                 }
@@ -93,10 +100,11 @@ impl Record {
         let priority = if reader.number()? == 1 { Priority::High } else { Priority::Normal };
         let accepted = reader.signed()?;
         let samples = reader.number()?;
+        let buckets = if version >= PACKED { reader.number()? } else { samples.min(1) };
         let (tenant, collection, id) = (reader.shared()?, reader.shared()?, reader.shared()?);
         let change = reader.change()?;
         reader.finish()?;
-        Ok(Self { key: Key { tenant, collection, id }, change, priority, accepted, samples })
+        Ok(Self { key: Key { tenant, collection, id }, change, priority, accepted, samples, buckets })
     }
 }
 
@@ -214,7 +222,7 @@ impl<'a> Reader<'a> {
     /// [`Corrupt`] if its version is none of ours.
     pub fn new(bytes: &'a [u8]) -> Result<Self, Corrupt> {
         let mut reader = Self { bytes, at: 0 };
-        if (1..=SUMMED).contains(&reader.byte()?) { Ok(reader) } else { Err(reader.corrupt()) }
+        if (1..=PACKED).contains(&reader.byte()?) { Ok(reader) } else { Err(reader.corrupt()) }
     }
 
     /// Takes a number.
@@ -399,11 +407,12 @@ mod tests {
             fields in prop::collection::btree_map(".*", any_value(), 0..5),
             accepted in any::<i64>(),
             samples in any::<u64>(),
+            buckets in any::<u64>(),
             mode in 0..3,
         ) {
             let change = match mode { 0 => Change::set(fields), 1 => Change::merge(fields), _ => Change::Delete };
             let key = Key::new("default", "pools", "0x1");
-            let record = Record { key, change, priority: Priority::High, accepted, samples };
+            let record = Record { key, change, priority: Priority::High, accepted, samples, buckets };
             prop_assert_eq!(Record::decode(&record.encode()), Ok(record));
         }
 
@@ -417,7 +426,14 @@ mod tests {
     fn record() -> Record {
         let change = Change::merge(Fields::from([("n".to_owned(), Value::Integer(300))]));
         let key = Key::new("default", "pools", "0x1");
-        Record { key, change, priority: Priority::Normal, accepted: 1_795_342_500_000_000, samples: 0 }
+        Record {
+            key,
+            change,
+            priority: Priority::Normal,
+            accepted: 1_795_342_500_000_000,
+            samples: 15,
+            buckets: 1,
+        }
     }
 
     #[test]
@@ -433,12 +449,30 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_record_from_before_there_were_checksums_is_read() {
+    /// The bytes of [`record`] as they were before it said how many buckets it closes.
+    fn without_buckets(version: u8) -> Vec<u8> {
         let mut bytes = record().encode();
         bytes.truncate(bytes.len() - super::SUM_BYTES);
-        bytes[0] = super::VERSION;
+        bytes[0] = version;
+        // After the version, the priority, eight bytes of time and the samples.
+        assert_eq!(bytes.remove(11), 1);
+        bytes
+    }
+
+    #[test]
+    fn a_record_from_before_there_were_checksums_is_read() {
+        assert_eq!(Record::decode(&without_buckets(super::VERSION)), Ok(record()));
+    }
+
+    #[test]
+    fn a_record_from_before_documents_were_shared_closes_one_bucket_if_it_has_samples() {
+        let mut bytes = without_buckets(super::SUMMED);
+        bytes.extend(super::sum(&bytes));
         assert_eq!(Record::decode(&bytes), Ok(record()));
+        let mut writes = without_buckets(super::SUMMED);
+        writes[10] = 0;
+        writes.extend(super::sum(&writes));
+        assert_eq!(Record::decode(&writes).map(|record| (record.samples, record.buckets)), Ok((0, 0)));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Settings of the storage batcher.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use config::ByteSize;
 
 use crate::{
+    aggregate::rules::Rules,
     batcher::Options,
+    error::Error,
     flush::ramp,
     keys, last_written,
     queue::{Limits, MAX_BATCH_BYTES},
@@ -19,7 +21,10 @@ config::settings! {
         pub storage_port: u16 = "7103", unit "port";
         /// Folder of the journal and the embedded store; made if missing.
         pub storage_dir: PathBuf = "athena-data/storage", unit "folder";
-        /// How long after its end a bucket waits for late samples, on the agent clock.
+        /// File of rules that say by collection how samples are aggregated and packed; a faulty one ends the start. Empty for buckets of 15
+        /// minutes, each a document.
+        pub storage_rules: Option<PathBuf> = "", unit "file";
+        /// How long after its end a bucket waits for late samples, on the agent clock, where its rule does not say.
         pub storage_bucket_lateness: Duration = "60s", unit "duration", range "0s" to "1h";
         /// Longest wait, in wall time, for the sink to take what waits when the service stops; the rest stays in the journal.
         pub storage_drain_timeout: Duration = "10s", unit "duration", range "0s" to "10m";
@@ -85,8 +90,8 @@ config::settings! {
 }
 
 impl Config {
-    /// Returns how the batcher behaves.
-    pub(crate) fn options(&self) -> Options {
+    /// Returns how the batcher behaves, which aggregates by `rules`.
+    pub(crate) fn options(&self, rules: Rules) -> Options {
         Options {
             limits: Limits {
                 documents: self.firestore_batch_size,
@@ -94,7 +99,7 @@ impl Config {
                 interval: self.firestore_flush_interval,
             },
             concurrency: self.firestore_max_concurrent_writes,
-            lateness: self.storage_bucket_lateness,
+            rules: Arc::new(rules),
             journal_max_bytes: self.journal_max_bytes.bytes(),
             journal_max_writes: self.journal_max_writes,
             keys: keys::Limits { count: self.storage_idempotency_keys, age: self.storage_idempotency_window },
@@ -112,6 +117,18 @@ impl Config {
                 step: self.firestore_ramp_step,
                 outage: self.firestore_ramp_outage,
             }),
+        }
+    }
+
+    /// Reads the rules of aggregation.
+    ///
+    /// # Errors
+    /// [`Error::Rules`] if there is a file of them and it is refused.
+    pub(crate) fn rules(&self) -> Result<Rules, Error> {
+        let lateness = self.storage_bucket_lateness;
+        match &self.storage_rules {
+            None => Ok(Rules::built_in(lateness)),
+            Some(path) => Rules::load(path, lateness).map_err(|error| Error::Rules(Arc::new(error))),
         }
     }
 
@@ -141,7 +158,7 @@ mod tests {
     #[test]
     fn the_defaults_are_the_plans_and_store_locally() {
         let config = Config::defaults();
-        let options = config.options();
+        let options = config.options(config.rules().unwrap());
         assert_eq!((options.limits.documents, options.limits.interval), (500, Duration::from_secs(60)));
         assert_eq!((options.concurrency, options.journal_max_bytes), (10, 256 << 20));
         assert!(config.firestore().is_none());

@@ -75,6 +75,7 @@ impl Letter {
             priority: Priority::Normal,
             accepted: self.accepted,
             samples: 0,
+            buckets: 0,
         };
         let mut bytes = writer.finish();
         let head = bytes.len() as u64;

@@ -1,7 +1,7 @@
 //! The cost ledger: what was accepted, what was sent for it, and what folding and aggregation saved.
 //!
-//! A document that lands stands for `w` writes of callers and `b` buckets of `s` samples. One document per write would have sent
-//! `w + s`; aggregation saved `s - b` of them and folding `w + b - 1`. One that is not sent because the sink holds it so already is saved
+//! A document that lands stands for `w` writes of callers and for `c` writes that closed `b` buckets of `s` samples. One document per write
+//! would have sent `w + s`; aggregation saved `s - b` of them, packing `b - c` and folding `w + c - 1`. One that is not sent because the sink holds it so already is saved
 //! too. What is not settled yet is waiting. Ledger documents, by which a request is known again, are written and stand for nothing.
 
 use std::{
@@ -31,6 +31,8 @@ pub struct Counts {
     pub saved_by_folding: u64,
     /// Documents saved by aggregation.
     pub saved_by_aggregation: u64,
+    /// Documents saved by packing.
+    pub saved_by_packing: u64,
     /// Documents the sink refused for good.
     pub refused: u64,
     /// Documents written beside, to know a request again; they are among `written`.
@@ -44,7 +46,9 @@ pub struct Counts {
 pub struct Weight {
     /// Writes of callers.
     pub writes: u64,
-    /// Buckets.
+    /// Writes that closed buckets.
+    pub closings: u64,
+    /// Those buckets.
     pub buckets: u64,
     /// Samples in those buckets.
     pub samples: u64,
@@ -91,6 +95,7 @@ impl Counts {
         self.written += other.written;
         self.saved_by_folding += other.saved_by_folding;
         self.saved_by_aggregation += other.saved_by_aggregation;
+        self.saved_by_packing += other.saved_by_packing;
         self.refused += other.refused;
         self.ledgers += other.ledgers;
         self.unchanged += other.unchanged;
@@ -109,6 +114,7 @@ impl Counts {
             self.refused,
             self.ledgers,
             self.unchanged,
+            self.saved_by_packing,
         ] {
             writer.number(number);
         }
@@ -130,6 +136,7 @@ impl Counts {
             refused: reader.number()?,
             ledgers: reader.number_if_any()?,
             unchanged: reader.number_if_any()?,
+            saved_by_packing: reader.number_if_any()?,
         })
     }
 }
@@ -141,9 +148,21 @@ impl Weight {
         self.writes + self.samples
     }
 
+    /// Returns the counts of a document that is settled and stood for this.
+    fn settled(&self) -> Counts {
+        Counts {
+            settled: self.naive(),
+            saved_by_folding: (self.writes + self.closings).saturating_sub(1),
+            saved_by_aggregation: self.samples.saturating_sub(self.buckets),
+            saved_by_packing: self.buckets.saturating_sub(self.closings),
+            ..Counts::default()
+        }
+    }
+
     /// Adds `other` to this weight.
     pub fn add(&mut self, other: &Self) {
         self.writes += other.writes;
+        self.closings += other.closings;
         self.buckets += other.buckets;
         self.samples += other.samples;
     }
@@ -158,13 +177,7 @@ impl Deltas {
     /// Counts a document that is at the sink after `sendings`, in `minute`.
     pub fn land(&mut self, row: Row, weight: &Weight, sendings: u64, minute: u64) {
         *self.sent.entry((minute, Arc::clone(&row.0))).or_default() += sendings;
-        self.rows.entry(row).or_default().add(&Counts {
-            settled: weight.naive(),
-            written: sendings,
-            saved_by_folding: (weight.writes + weight.buckets).saturating_sub(1),
-            saved_by_aggregation: weight.samples.saturating_sub(weight.buckets),
-            ..Counts::default()
-        });
+        self.rows.entry(row).or_default().add(&Counts { written: sendings, ..weight.settled() });
     }
 
     /// Counts a document written beside others, in `minute`.
@@ -175,13 +188,7 @@ impl Deltas {
 
     /// Counts a document that was not sent, as the sink held it so already.
     pub fn leave(&mut self, row: Row, weight: &Weight) {
-        self.rows.entry(row).or_default().add(&Counts {
-            settled: weight.naive(),
-            saved_by_folding: (weight.writes + weight.buckets).saturating_sub(1),
-            saved_by_aggregation: weight.samples.saturating_sub(weight.buckets),
-            unchanged: 1,
-            ..Counts::default()
-        });
+        self.rows.entry(row).or_default().add(&Counts { unchanged: 1, ..weight.settled() });
     }
 
     /// Counts a document that the sink refused for good.
@@ -213,6 +220,12 @@ impl Ledger {
             let oldest = (newest.saturating_sub(WINDOW_MINUTES), Arc::from(""));
             self.totals.sent = self.totals.sent.split_off(&oldest);
         }
+    }
+
+    /// Returns whether anything was ever accepted for `collection` of `tenant`.
+    #[must_use]
+    pub fn knows(&self, tenant: &Arc<str>, collection: &Arc<str>) -> bool {
+        self.totals.rows.contains_key(&(Arc::clone(tenant), Arc::clone(collection)))
     }
 
     /// Returns the ledger of `tenant` at `now`.
@@ -281,18 +294,17 @@ mod tests {
     fn naive_is_written_and_saved_and_waiting() {
         let mut deltas = Deltas::default();
         deltas.accept(row("pools"), 3 + 30 + 5);
-        deltas.land(row("pools"), &Weight { writes: 3, buckets: 2, samples: 30 }, 1, 0);
+        deltas.land(row("pools"), &Weight { writes: 3, closings: 2, buckets: 9, samples: 30 }, 1, 0);
         let counts = deltas.rows[&row("pools")];
-        assert_eq!((counts.saved_by_folding, counts.saved_by_aggregation, counts.waiting()), (4, 28, 5));
-        assert_eq!(
-            counts.naive,
-            counts.written + counts.saved_by_folding + counts.saved_by_aggregation + counts.waiting()
-        );
+        assert_eq!((counts.saved_by_folding, counts.saved_by_aggregation), (4, 21));
+        assert_eq!((counts.saved_by_packing, counts.waiting()), (7, 5));
+        let saved = counts.saved_by_folding + counts.saved_by_aggregation + counts.saved_by_packing;
+        assert_eq!(counts.naive, counts.written + saved + counts.waiting());
     }
 
     #[test]
     fn a_row_comes_back_from_disk() {
-        let counts = Counts { naive: 900, settled: 800, written: 7, unchanged: 1, ..Counts::default() };
+        let counts = Counts { naive: 900, unchanged: 1, saved_by_packing: 5, ..Counts::default() };
         assert_eq!(Counts::decode(&counts.encode()), Ok(counts));
         // As it was before ledger documents were counted.
         let old = Counts { naive: 3, settled: 2, written: 1, ..Counts::default() };

@@ -215,6 +215,7 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
             setup.rounds(measure).await
         }
         name if name.starts_with("memory.") => recalls::measure(name, setup).await,
+        "storage.documents" => setup.rounds(async || storage::documents(setup).await).await,
         "storage.faults" => setup.rounds(async || storage::faults(setup).await).await,
         "storage.ack" => setup.rounds(async || storage::ack(setup).await).await,
         "mesh.overload" => setup.rounds(overload::overload).await,

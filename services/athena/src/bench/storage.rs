@@ -1,4 +1,4 @@
-//! The processes of `storage.ack` and `storage.faults`; what is measured of them is said by the batcher's own benchmarks.
+//! The processes of `storage.ack` and `storage.faults`, and the folder of `storage.documents`; what is measured of them is said by the batcher's own benchmarks.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -58,6 +58,12 @@ pub(super) async fn faults(setup: &Setup) -> Result<Round> {
     let story = Story { writes, kills, injected: share(STORY.injected), ..STORY };
     let mut running = Running::new(Service::StorageBatcher, folder.path(), settings);
     Ok(bench::faults(&mut running, &emulator, story).await?)
+}
+
+/// A day of samples, written in five ways.
+pub(super) async fn documents(setup: &Setup) -> Result<Round> {
+    let folder = tempfile::tempdir()?;
+    Ok(bench::documents(folder.path(), &setup.data).await?)
 }
 
 /// Serves the file in this process until a signal, with the settings of a batcher.

@@ -48,6 +48,7 @@ pub(super) async fn redeem(
                 priority: Priority::Normal,
                 accepted: micros(draft.now),
                 samples: 0,
+                buckets: 0,
             };
             let row = (Arc::clone(tenant), Arc::clone(&record.key.collection));
             draft.group.deltas.accept(row, 1);

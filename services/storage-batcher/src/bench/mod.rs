@@ -4,6 +4,7 @@
 
 mod ack;
 mod clients;
+mod documents;
 mod emulator;
 mod faults;
 mod server;
@@ -13,6 +14,7 @@ use std::{io, net::SocketAddr};
 
 pub use self::{
     ack::ack,
+    documents::documents,
     emulator::Emulator,
     faults::{Story, faults},
     server::raw,
@@ -40,6 +42,12 @@ pub enum Error {
         /// How it ended.
         why: String,
     },
+    /// The file given is of another shape.
+    #[error("the file cannot be read: {0}")]
+    Data(String),
+    /// Something came out otherwise than it must.
+    #[error("the measurement went wrong: {0}")]
+    Story(String),
     /// What is compared with does not serve, or the service has no address.
     #[error("the file's server does not serve")]
     Host(#[from] rpc::Error),

@@ -6,7 +6,8 @@ use contracts::storage as wire;
 
 use super::value::fields_to_wire;
 use crate::{
-    buckets::{self, Aggregate, Summary},
+    aggregate::figure::Aggregate,
+    buckets::Summary,
     change::Change,
     dead_letter::Letter,
     ledger::{Costs, price},
@@ -77,11 +78,12 @@ pub(crate) fn bucket((summary, open): (Summary, bool)) -> wire::Bucket {
         last: one.last,
         sum: one.sum,
         count: one.count,
+        time_weighted_mean: one.time_weighted_mean,
     };
     wire::Bucket {
         entity: summary.entity.to_string(),
         start_time: Some(prost_types::Timestamp { seconds: summary.start, nanos: 0 }),
-        length: Some(rpc::time::duration_to_proto(buckets::LENGTH)),
+        length: Some(prost_types::Duration { seconds: summary.length, nanos: 0 }),
         aggregates: summary.aggregates.into_iter().map(|(name, one)| (name, aggregate(one))).collect(),
         open,
     }
@@ -100,6 +102,7 @@ pub(crate) fn costs((costs, usd_per_100k): (Costs, f64)) -> wire::GetCostsRespon
         naive_cost_usd: price(total.naive, usd_per_100k),
         ledger_documents: total.ledgers,
         saved_as_unchanged: total.unchanged,
+        saved_by_packing: total.saved_by_packing,
         documents_per_minute: costs.documents_per_minute,
         collections: costs
             .collections
