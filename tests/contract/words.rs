@@ -18,7 +18,7 @@ const COUNTS: [(&[&str], &[&str]); 2] = [
     ),
     (
         &["cost", "price", "saved"],
-        &["_aggregation", "_documents", "_folding", "_unchanged", "_usd", "_usd_per_mtok"],
+        &["_aggregation", "_documents", "_folding", "_packing", "_unchanged", "_usd", "_usd_per_mtok"],
     ),
 ];
 

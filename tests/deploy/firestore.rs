@@ -3,10 +3,11 @@
 //! The format is that of Firebase's command line (<https://firebase.google.com/docs/reference/firestore/indexes>), which refuses a file
 //! by the same rules.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 use storage_batcher::{
+    aggregate::{pack, rules::Rule},
     buckets::{BucketKey, Readings, Samples, Summary},
     sink::{LEDGER_COLLECTION, LEDGER_EXPIRY},
 };
@@ -18,23 +19,23 @@ const PATH: &str = "deploy/firestore.indexes.json";
 /// The collections of samples that the orchestrator records, which are those of the example.
 const METRICS: [&str; 2] = ["pool_metrics", "gas_metrics"];
 
-/// The map of a document that several entities share.
-const PACKED: &str = "packed";
-
 /// Fields of a bucket that must not be indexed: times that only grow limit a collection to 500 writes a second, and every value within a
 /// map is two entries of an index.
-const EXEMPT: [&str; 3] = ["start_time", "aggregates", PACKED];
+const EXEMPT: [&str; 3] = ["start_time", "aggregates", pack::FIELD];
 
 fn text() -> String {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     std::fs::read_to_string(root.join(PATH)).expect("the file is there")
 }
 
-/// Returns the fields of a bucket's document.
+/// Returns the fields of a bucket's own document, and of one that it shares.
 fn bucket() -> Vec<String> {
-    let key = BucketKey { start: 0, tenant: "t".into(), collection: "c".into(), entity: "e".into() };
+    let (tenant, collection, entity) = ("t".into(), "c".into(), "e".into());
+    let Rule { window: length, kept, .. } = Rule::built_in(Duration::ZERO);
+    let key = BucketKey { start: 0, length, tenant, collection, entity };
     let samples = Samples::from([(1, Readings::from([("apr".to_owned(), 1.0)]))]);
-    Summary::of(&key, &samples).to_fields().into_keys().chain([PACKED.to_owned()]).collect()
+    let own = Summary::of(&key, &samples, &kept).to_fields();
+    own.into_keys().chain([pack::FIELD.to_owned()]).collect()
 }
 
 fn faults(text: &str) -> Vec<String> {

@@ -198,7 +198,7 @@ def measured(name, size, folder):
             times.append((time.perf_counter() - start) * 1e3)
             right, all = right + len(best & set(rows)), all + len(best)
         p50, p95 = np.percentile(times, [50, 95])
-        found[filter] = {"p50_ms": round(p50, 3), "p95_ms": round(p95, 3), "recall_at_10": round(right / all, 4)}
+        found[filter] = {"p50_ms": round(p50, 3), "p95_ms": round(p95, 3), "recall_at_10": round(right / all, 4) if all else None}
     grown = process.memory_info().rss - before
     return {"build_s": round(built, 2), "grown_bytes": grown, "filters": found}
 
@@ -221,7 +221,9 @@ def ours(program, size, folder):
     for name, found in said["filters"].items():
         rows = found.pop("rows")
         right = sum(len(best & set(row)) for best, row in zip(wanted[name], rows))
-        found["recall_at_10"] = round(right / sum(map(len, wanted[name])), 4)
+        all = sum(map(len, wanted[name]))
+        # A filter that no row passes has nothing to be found.
+        found["recall_at_10"] = round(right / all, 4) if all else None
     return said
 
 

@@ -3,6 +3,7 @@
 //! Being the only one, it keeps memory in the order of the disk, and a caller that leaves does not leave the two apart.
 
 mod letters;
+mod samples;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,7 +17,7 @@ pub use self::letters::{Fate, Redeemed};
 use crate::{
     acks::Outcome,
     batcher::{Held, Options, Shared},
-    buckets::{self, BucketKey, Open, Readings, Summary, encode_readings},
+    buckets::{BucketKey, Open, Readings},
     change::Change,
     codec::Record,
     document::{Key, Priority},
@@ -200,7 +201,7 @@ impl Draft {
             .into_iter()
             .map(|(_, write)| {
                 let NewWrite { key, change, priority, caller, .. } = write;
-                let record = Record { key, change, priority, accepted, samples: 0, caller };
+                let record = Record { key, change, priority, accepted, samples: 0, buckets: 0, caller };
                 (record.encode(), record)
             })
             .collect();
@@ -266,54 +267,6 @@ impl Draft {
         self.group.records.push((sequence, bytes));
     }
 
-    async fn record(&mut self, shared: &Arc<Shared>, samples: Vec<NewSample>) -> Result<(), Error> {
-        let encoded: Vec<_> = samples.iter().map(|sample| encode_readings(&sample.readings)).collect();
-        let bytes = encoded.iter().map(|bytes| bytes.len() as u64).sum();
-        self.reserve(encoded.len(), bytes, &shared.options)?;
-        let reopened = self.load_closed(shared, &samples).await?;
-        self.reopened.extend(reopened);
-        for (sample, bytes) in samples.into_iter().zip(encoded) {
-            let NewSample { bucket, time, readings } = sample;
-            let row = (Arc::clone(&bucket.tenant), Arc::clone(&bucket.collection));
-            self.group.deltas.accept(row, &nobody(), 1);
-            self.samples.push((bucket.clone(), time, readings, bytes.len() as u64));
-            self.group.samples.push((bucket, time, bytes));
-        }
-        Ok(())
-    }
-
-    /// Reads what is kept of buckets that are not open: a late sample must find the others.
-    async fn load_closed(
-        &self,
-        shared: &Arc<Shared>,
-        samples: &[NewSample],
-    ) -> Result<BTreeMap<BucketKey, Open>, Error> {
-        let mut closed: Vec<BucketKey> = {
-            let state = shared.state.lock();
-            let known = |key: &BucketKey| state.buckets.is_open(key) || self.reopened.contains_key(key);
-            samples
-                .iter()
-                .filter(|sample| !known(&sample.bucket))
-                .map(|sample| sample.bucket.clone())
-                .collect()
-        };
-        closed.sort();
-        closed.dedup();
-        if closed.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        let store = shared.store.clone();
-        let load = move || {
-            let open = |key: BucketKey| {
-                let samples = store.samples(&key)?;
-                Ok((key, Open { samples, ..Open::default() }))
-            };
-            closed.into_iter().map(open).collect::<Result<BTreeMap<_, _>, crate::store::Error>>()
-        };
-        let loaded = shared.telemetry.spawn_blocking(load).await.map_err(|_| Error::NotReady)?;
-        Ok(loaded?)
-    }
-
     async fn commit(mut self, shared: &Shared) {
         if self.answers.is_empty() {
             return;
@@ -321,7 +274,10 @@ impl Draft {
         self.group.forgotten = shared.state.lock().keys.take_forgotten();
         let group = Arc::new(self.group);
         if let Err(error) = shared.store.append(Arc::clone(&group)).await {
-            shared.state.lock().keys.give_back(&group.forgotten);
+            let mut state = shared.state.lock();
+            state.keys.give_back(&group.forgotten);
+            state.places.give_back(&group.places);
+            drop(state);
             let error = Error::from(error);
             for answer in self.answers {
                 answer.fail(error.clone());
@@ -406,7 +362,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comman
                 Command::Close { tenant, answer } => {
                     // A bucket closes with every sample accepted before: they must be in memory first.
                     std::mem::replace(&mut draft, Draft::new(&shared)).commit(&shared).await;
-                    let closed = close(&shared, tenant.as_deref(), &mut pruned).await;
+                    let closed = samples::close(&shared, tenant.as_deref(), &mut pruned).await;
                     draft = Draft::new(&shared);
                     drop(answer.send(closed));
                 }
@@ -424,51 +380,11 @@ pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comman
     }
 }
 
-/// Turns due buckets into writes of their documents.
-async fn close(shared: &Shared, tenant: Option<&str>, pruned: &mut i64) -> Result<(), Error> {
-    let mut draft = Draft::new(shared);
-    let moment = draft.now.checked_sub(shared.options.lateness).unwrap_or(UNIX_EPOCH);
-    let due = shared.state.lock().buckets.due(moment, tenant);
-    for (key, open) in &due {
-        let record = Record {
-            key: key.document(),
-            change: Change::set(Summary::of(key, &open.samples).to_fields()),
-            priority: Priority::Normal,
-            accepted: micros(draft.now),
-            samples: open.fresh,
-            caller: nobody(),
-        };
-        draft.append(record.encode(), record);
-        draft.group.closed.push(key.clone());
-    }
-    let oldest = buckets::start_of(micros(draft.now) - micros(UNIX_EPOCH + buckets::MAX_AGE))
-        - micros(UNIX_EPOCH + buckets::LENGTH) / 1_000_000;
-    if oldest > *pruned {
-        draft.group.prune_before = Some(oldest);
-    }
-    if due.is_empty() && draft.group.prune_before.is_none() {
-        return Ok(());
-    }
-    shared.store.append(Arc::new(draft.group)).await?;
-    *pruned = oldest.max(*pruned);
-    let mut state = shared.state.lock();
-    for (key, _) in &due {
-        state.buckets.close(key);
-    }
-    for write in draft.writes {
-        state.queue.push(write);
-    }
-    shared.measure(&state);
-    drop(state);
-    shared.wake();
-    Ok(())
-}
-
 /// Returns a record of the journal as the queue takes it.
 pub(crate) fn accepted(sequence: u64, record: Record, journal_bytes: u64) -> Accepted {
     let weight = match record.samples {
-        0 => Weight { writes: 1, buckets: 0, samples: 0 },
-        samples => Weight { writes: 0, buckets: 1, samples },
+        0 => Weight { writes: 1, ..Weight::default() },
+        samples => Weight { writes: 0, closings: 1, buckets: record.buckets, samples },
     };
     let since = Duration::from_micros(u64::try_from(record.accepted).unwrap_or(0));
     Accepted {

@@ -50,10 +50,15 @@ impl Acks {
         for sequence in sequences {
             let ids = self.of.entry(*sequence).or_default();
             // Who asks again and again while the sink is away leaves no trace of the times before.
-            ids.retain(|id| self.waiting.get(id).is_some_and(|ack| !ack.done.is_closed()));
+            ids.retain(|id| {
+                let waits = self.waiting.get(id).is_some_and(|ack| !ack.done.is_closed());
+                if !waits {
+                    self.waiting.remove(id);
+                }
+                waits
+            });
             ids.push(id);
         }
-        self.waiting.retain(|_, ack| !ack.done.is_closed());
         self.waiting.insert(id, Ack { outstanding: sequences.len(), rejected: None, done });
     }
 

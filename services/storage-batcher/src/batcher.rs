@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     accept::{self, Command, Fate, NewSample, NewWrite, Receipt, Redeemed},
     acks::{Acks, Outcome, Rejected},
+    aggregate::{places::Places, rules::Rules},
     buckets::Buckets,
     budget,
     cache::{self, Reads},
@@ -46,8 +47,8 @@ pub struct Options {
     pub limits: Limits,
     /// Most batches of normal priority on their way at once.
     pub concurrency: usize,
-    /// How long after its end a bucket waits for late samples.
-    pub lateness: Duration,
+    /// How samples become documents.
+    pub rules: Arc<Rules>,
     /// Most bytes of writes and samples that are not at the sink.
     pub journal_max_bytes: u64,
     /// Most of those writes and samples.
@@ -123,6 +124,7 @@ pub(crate) type Resumed = (Arc<Entry>, Arc<str>);
 pub(crate) struct State {
     pub(crate) queue: Queue,
     pub(crate) buckets: Buckets,
+    pub(crate) places: Places,
     pub(crate) ledger: Ledger,
     pub(crate) waiters: Waiters,
     pub(crate) acks: Acks,
@@ -308,6 +310,12 @@ impl Batcher {
         self.shared.store.state()
     }
 
+    /// Returns how samples become documents.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.shared.options.rules
+    }
+
     /// Returns the present moment on the agent clock.
     #[must_use]
     pub fn now(&self) -> SystemTime {
@@ -459,6 +467,7 @@ mod tests {
     use super::{Batcher, Options};
     use crate::{
         accept::NewWrite,
+        aggregate::rules::Rules,
         budget,
         change::Change,
         document::{Key, Priority},
@@ -474,7 +483,7 @@ mod tests {
         let options = Options {
             limits: Limits { documents: 1, bytes: 1 << 20, interval: Duration::from_secs(60) },
             concurrency: 1,
-            lateness: Duration::ZERO,
+            rules: Arc::new(Rules::built_in(Duration::ZERO)),
             journal_max_bytes: 1 << 20,
             journal_max_writes: 1_000,
             price: 0.18,

@@ -1,23 +1,20 @@
-//! Aggregation before storage: samples of one entity over 15 minutes become one document, written once when the bucket closes.
+//! Buckets: the samples of one window of one entity, kept until the window closes and becomes a document, or part of one.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
+    aggregate::{
+        figure::{Aggregate, whole},
+        rules::{Kept, Rule, Rules, WINDOW_SECONDS},
+        watermark,
+    },
     codec::{Corrupt, Reader, Writer},
     document::{Fields, Key, Value},
 };
-
-/// How long a bucket is.
-pub const LENGTH: Duration = Duration::from_secs(LENGTH_SECONDS as u64);
-
-/// How old a sample may be when it arrives.
-pub const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
-
-const LENGTH_SECONDS: i64 = 15 * 60;
 
 /// Readings of one sample by name.
 pub type Readings = BTreeMap<String, f64>;
@@ -28,8 +25,10 @@ pub type Samples = BTreeMap<i64, Readings>;
 /// Names one bucket. The start comes first, so that old buckets lie together on disk.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BucketKey {
-    /// First second of the bucket since the epoch; a multiple of 900.
+    /// First second of the bucket since the epoch; a multiple of its length.
     pub start: i64,
+    /// Its seconds.
+    pub length: i64,
     /// The tenant.
     pub tenant: Arc<str>,
     /// The collection its document goes to.
@@ -49,21 +48,15 @@ pub struct Open {
     pub bytes: u64,
 }
 
-/// Aggregate of one reading over one bucket.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Aggregate {
-    /// Smallest.
-    pub min: f64,
-    /// Largest.
-    pub max: f64,
-    /// Arithmetic mean.
-    pub avg: f64,
-    /// Latest by time.
-    pub last: f64,
-    /// Sum.
-    pub sum: f64,
-    /// Samples that had this reading.
-    pub count: u64,
+/// A bucket whose time is over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Closed {
+    /// Which.
+    pub key: BucketKey,
+    /// Every sample of it.
+    pub samples: Samples,
+    /// Samples accepted since it was last written.
+    pub fresh: u64,
 }
 
 /// One bucket, aggregated.
@@ -73,6 +66,8 @@ pub struct Summary {
     pub entity: Arc<str>,
     /// First second since the epoch.
     pub start: i64,
+    /// Its seconds.
+    pub length: i64,
     /// Samples.
     pub samples: u64,
     /// Aggregates by reading.
@@ -80,19 +75,29 @@ pub struct Summary {
 }
 
 /// Holds the open buckets of every tenant.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Buckets {
+    rules: Arc<Rules>,
     tenants: HashMap<Arc<str>, BTreeMap<BucketKey, Open>>,
+    /// The open buckets by when they are due, on the agent clock.
+    due: BTreeSet<(SystemTime, BucketKey)>,
     bytes: u64,
     fresh: u64,
 }
 
 impl BucketKey {
-    /// Returns the bucket in which a sample of `time` (microseconds since the epoch) lies.
+    /// Returns the bucket in which a sample of `time` (microseconds since the epoch) lies by `rule`.
     #[must_use]
-    pub fn holding(tenant: &Arc<str>, collection: &Arc<str>, entity: &Arc<str>, time: i64) -> Self {
+    pub fn holding(
+        tenant: &Arc<str>,
+        collection: &Arc<str>,
+        entity: &Arc<str>,
+        time: i64,
+        rule: &Rule,
+    ) -> Self {
         Self {
-            start: start_of(time),
+            start: rule.start_of(time),
+            length: rule.window,
             tenant: Arc::clone(tenant),
             collection: Arc::clone(collection),
             entity: Arc::clone(entity),
@@ -102,110 +107,94 @@ impl BucketKey {
     /// Returns the first moment after the bucket.
     #[must_use]
     pub fn end(&self) -> SystemTime {
-        let end = u64::try_from(self.start + LENGTH_SECONDS).unwrap_or(0);
+        let end = u64::try_from(self.start + self.length).unwrap_or(0);
         UNIX_EPOCH + Duration::from_secs(end)
     }
 
-    /// Names the document the bucket becomes.
+    /// Names the document the bucket becomes if it has one of its own.
     #[must_use]
     pub fn document(&self) -> Key {
         Key {
             tenant: Arc::clone(&self.tenant),
             collection: Arc::clone(&self.collection),
-            id: document_id(&self.entity, self.start).into(),
+            id: document_id(&path_safe(&self.entity), self.start, self.length).into(),
         }
-    }
-}
-
-impl Aggregate {
-    fn of(first: f64) -> Self {
-        Self { min: first, max: first, avg: first, last: first, sum: first, count: 1 }
-    }
-
-    /// Adds a reading later than all before.
-    fn add(&mut self, reading: f64) {
-        self.min = self.min.min(reading);
-        self.max = self.max.max(reading);
-        self.sum += reading;
-        self.count += 1;
-        // The mean is carried on its own: a sum near the largest double would lose it.
-        self.avg += (reading - self.avg) / self.count as f64;
-        self.last = reading;
-    }
-
-    fn to_value(self) -> Value {
-        let numbers =
-            [("min", self.min), ("max", self.max), ("avg", self.avg), ("last", self.last), ("sum", self.sum)];
-        let mut fields: Fields =
-            numbers.into_iter().map(|(name, number)| (name.to_owned(), Value::Double(number))).collect();
-        fields.insert("count".to_owned(), Value::Integer(i64::try_from(self.count).unwrap_or(i64::MAX)));
-        Value::Map(fields)
-    }
-
-    fn from_value(value: &Value) -> Option<Self> {
-        let Value::Map(fields) = value else { return None };
-        let number = |name: &str| match fields.get(name) {
-            Some(Value::Double(number)) => Some(*number),
-            _ => None,
-        };
-        Some(Self {
-            min: number("min")?,
-            max: number("max")?,
-            avg: number("avg")?,
-            last: number("last")?,
-            sum: number("sum")?,
-            count: whole(fields.get("count")?)?,
-        })
     }
 }
 
 impl Summary {
-    /// Aggregates the samples of a bucket.
+    /// Aggregates the samples of a bucket. A reading of which nothing is kept has no aggregate.
     #[must_use]
-    pub fn of(key: &BucketKey, samples: &Samples) -> Self {
-        let mut aggregates = BTreeMap::new();
-        for (name, reading) in samples.values().flatten() {
-            aggregates
-                .entry(name.clone())
-                .and_modify(|aggregate: &mut Aggregate| aggregate.add(*reading))
-                .or_insert_with(|| Aggregate::of(*reading));
+    pub fn of(key: &BucketKey, samples: &Samples, kept: &Kept) -> Self {
+        let mut readings: BTreeMap<&str, Vec<(i64, f64)>> = BTreeMap::new();
+        for (time, sample) in samples {
+            for (name, reading) in sample {
+                readings.entry(name).or_default().push((*time, *reading));
+            }
         }
-        Self { entity: Arc::clone(&key.entity), start: key.start, samples: samples.len() as u64, aggregates }
+        let end = (key.start + key.length).saturating_mul(1_000_000);
+        let aggregate = |(name, readings): (&str, Vec<(i64, f64)>)| {
+            let figures = kept.of(name);
+            (!figures.is_empty()).then(|| (name.to_owned(), Aggregate::of(&readings, end, figures)))
+        };
+        Self {
+            entity: Arc::clone(&key.entity),
+            start: key.start,
+            length: key.length,
+            samples: samples.len() as u64,
+            aggregates: readings.into_iter().filter_map(aggregate).collect(),
+        }
     }
 
-    /// Returns the fields of the bucket's document.
+    /// Returns the fields of the bucket's own document.
     #[must_use]
     pub fn to_fields(&self) -> Fields {
+        let mut fields = self.body();
+        fields.insert("entity".to_owned(), Value::Text(self.entity.to_string()));
+        fields.insert("start_time".to_owned(), Value::Moment(self.start.saturating_mul(1_000_000)));
+        fields.insert("length_seconds".to_owned(), Value::Integer(self.length));
+        fields
+    }
+
+    /// Returns what of its fields tells what was measured, and neither of whom nor when.
+    #[must_use]
+    pub fn body(&self) -> Fields {
         let aggregates = self.aggregates.iter().map(|(name, one)| (name.clone(), one.to_value())).collect();
         Fields::from([
-            ("entity".to_owned(), Value::Text(self.entity.to_string())),
-            ("start_time".to_owned(), Value::Moment(self.start.saturating_mul(1_000_000))),
-            ("length_seconds".to_owned(), Value::Integer(LENGTH_SECONDS)),
             ("sample_count".to_owned(), Value::Integer(i64::try_from(self.samples).unwrap_or(i64::MAX))),
             ("aggregates".to_owned(), Value::Map(aggregates)),
         ])
     }
 
-    /// Reads a bucket's document back; `None` if the document is none.
+    /// Reads a bucket's own document back; `None` if the document is none.
     #[must_use]
     pub fn from_fields(fields: &Fields) -> Option<Self> {
         let Value::Text(entity) = fields.get("entity")? else { return None };
-        let Value::Moment(start) = fields.get("start_time")? else { return None };
-        let Value::Map(aggregates) = fields.get("aggregates")? else { return None };
+        Self::from_body(entity.as_str().into(), fields, fields)
+    }
+
+    /// Reads the bucket of `entity` back from what says when it was, and what was measured.
+    #[must_use]
+    pub fn from_body(entity: Arc<str>, window: &Fields, body: &Fields) -> Option<Self> {
+        let Value::Moment(start) = window.get("start_time")? else { return None };
+        let Value::Integer(length) = window.get("length_seconds")? else { return None };
+        let Value::Map(aggregates) = body.get("aggregates")? else { return None };
         let aggregates = aggregates
             .iter()
             .map(|(name, value)| Some((name.clone(), Aggregate::from_value(value)?)))
             .collect::<Option<_>>()?;
-        Some(Self {
-            entity: entity.as_str().into(),
-            start: start.div_euclid(1_000_000),
-            samples: whole(fields.get("sample_count")?)?,
-            aggregates,
-        })
+        let samples = whole(body.get("sample_count")?)?;
+        Some(Self { entity, start: start.div_euclid(1_000_000), length: *length, samples, aggregates })
     }
 }
 
 impl Buckets {
+    /// Holds no bucket yet.
+    #[must_use]
+    pub fn new(rules: Arc<Rules>) -> Self {
+        Self { rules, tenants: HashMap::new(), due: BTreeSet::new(), bytes: 0, fresh: 0 }
+    }
+
     /// Returns whether the bucket is open.
     #[must_use]
     pub fn is_open(&self, key: &BucketKey) -> bool {
@@ -214,26 +203,36 @@ impl Buckets {
 
     /// Opens a bucket with the samples it already has on disk. An open bucket stays as it is.
     pub fn reopen(&mut self, key: &BucketKey, open: Open) {
-        let buckets = self.tenants.entry(Arc::clone(&key.tenant)).or_default();
-        if !buckets.contains_key(key) {
+        if !self.is_open(key) {
             self.bytes += open.bytes;
             self.fresh += open.fresh;
-            buckets.insert(key.clone(), open);
+            *self.open(key) = open;
         }
     }
 
     /// Adds a sample of `bytes` on disk; one of the same time is replaced.
     pub fn add(&mut self, key: &BucketKey, time: i64, readings: Readings, bytes: u64) {
-        let open = self.tenants.entry(Arc::clone(&key.tenant)).or_default().entry(key.clone()).or_default();
+        let open = self.open(key);
         open.samples.insert(time, readings);
         open.fresh += 1;
-        self.fresh += 1;
         open.bytes += bytes;
+        self.fresh += 1;
         self.bytes += bytes;
+    }
+
+    fn open(&mut self, key: &BucketKey) -> &mut Open {
+        let buckets = self.tenants.entry(Arc::clone(&key.tenant)).or_default();
+        if !buckets.contains_key(key) {
+            let lateness = self.rules.of(&key.collection).lateness;
+            self.due.insert((watermark::reaches(key.end(), lateness), key.clone()));
+        }
+        buckets.entry(key.clone()).or_default()
     }
 
     /// Takes a bucket out: it is closed.
     pub fn close(&mut self, key: &BucketKey) {
+        let lateness = self.rules.of(&key.collection).lateness;
+        self.due.remove(&(watermark::reaches(key.end(), lateness), key.clone()));
         if let Some(buckets) = self.tenants.get_mut(&key.tenant) {
             if let Some(open) = buckets.remove(key) {
                 self.bytes = self.bytes.saturating_sub(open.bytes);
@@ -245,21 +244,29 @@ impl Buckets {
         }
     }
 
-    /// Returns the buckets that ended at `moment` or before, and all of `tenant` if one is given.
+    /// Returns the buckets whose time is over at `now`, and all of `tenant` if one is given.
     #[must_use]
-    pub fn due(&self, moment: SystemTime, tenant: Option<&str>) -> Vec<(BucketKey, Open)> {
-        self.tenants
-            .values()
-            .flatten()
-            .filter(|(key, _)| key.end() <= moment || tenant.is_some_and(|tenant| *key.tenant == *tenant))
-            .map(|(key, open)| (key.clone(), open.clone()))
-            .collect()
+    pub fn due(&self, now: SystemTime, tenant: Option<&str>) -> Vec<Closed> {
+        let over = self.due.iter().take_while(|(due, _)| *due <= now).map(|(_, key)| key);
+        let asked = tenant.and_then(|tenant| self.tenants.get(tenant)).into_iter().flat_map(BTreeMap::keys);
+        let keys: BTreeSet<&BucketKey> = over.chain(asked).collect();
+        let closed = |key: &BucketKey| {
+            let Open { samples, fresh, .. } = self.tenants.get(&key.tenant)?.get(key)?.clone();
+            Some(Closed { key: key.clone(), samples, fresh })
+        };
+        keys.into_iter().filter_map(closed).collect()
     }
 
-    /// Returns when the oldest open bucket ends.
+    /// Returns when the next open bucket is due.
     #[must_use]
-    pub fn next_end(&self) -> Option<SystemTime> {
-        self.tenants.values().filter_map(|buckets| buckets.first_key_value()).map(|(key, _)| key.end()).min()
+    pub fn next_due(&self) -> Option<SystemTime> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// Returns the start of the open bucket that began first.
+    #[must_use]
+    pub fn oldest(&self) -> Option<i64> {
+        self.tenants.values().filter_map(|buckets| buckets.first_key_value()).map(|(key, _)| key.start).min()
     }
 
     /// Returns the number of open buckets of `tenant`.
@@ -283,32 +290,28 @@ impl Buckets {
     /// Returns the open buckets of one entity, oldest first.
     #[must_use]
     pub fn of_entity(&self, tenant: &str, collection: &str, entity: &str) -> Vec<Summary> {
+        let kept = &self.rules.of(collection).kept;
         self.tenants
             .get(tenant)
             .into_iter()
             .flatten()
             .filter(|(key, _)| *key.collection == *collection && *key.entity == *entity)
-            .map(|(key, open)| Summary::of(key, &open.samples))
+            .map(|(key, open)| Summary::of(key, &open.samples, kept))
             .collect()
     }
 }
 
-/// Returns the first second of the bucket in which `time` (microseconds since the epoch) lies.
-#[must_use]
-pub fn start_of(time: i64) -> i64 {
-    let second = time.div_euclid(1_000_000);
-    second - second.rem_euclid(LENGTH_SECONDS)
-}
-
-/// Returns the id of a bucket's document: the entity, made safe for a path, then the bucket's start in UTC.
+/// Returns the id of a bucket's document: `head`, made of the entity or of the shared document, then the bucket's start in UTC, then, where
+/// it is not the usual 15 minutes, its length.
 ///
-/// The entity comes first: ids that grow with time would all land on one server of Firestore's. Within an entity ids sort by time.
+/// The head comes first: ids that grow with time would all land on one server of Firestore's. Below one head ids sort by time.
 #[must_use]
-pub fn document_id(entity: &str, start: i64) -> String {
-    let mut id = path_safe(entity);
-    id.push('_');
-    id.push_str(&stamp(start));
-    id
+pub fn document_id(head: &str, start: i64, length: i64) -> String {
+    let stamp = stamp(start);
+    match length {
+        WINDOW_SECONDS => format!("{head}_{stamp}"),
+        _ => format!("{head}_{stamp}_{}m", length / 60),
+    }
 }
 
 /// Returns `text` with `/`, `%` and control characters as `%XX`, so that it can stand in a document's path.
@@ -354,6 +357,54 @@ pub fn decode_readings(bytes: &[u8]) -> Result<Readings, Corrupt> {
     Ok(readings)
 }
 
+/// Returns the bytes of all samples of a bucket on disk: each name once.
+#[must_use]
+pub fn encode_samples(samples: &Samples) -> Vec<u8> {
+    let names: BTreeSet<&str> = samples.values().flatten().map(|(name, _)| name.as_str()).collect();
+    let names: BTreeMap<&str, u64> = names.into_iter().zip(0..).collect();
+    let mut writer = Writer::new();
+    writer.number(names.len() as u64);
+    names.keys().for_each(|name| writer.text(name));
+    writer.number(samples.len() as u64);
+    let mut before = 0;
+    for (time, readings) in samples {
+        writer.signed(time - before);
+        before = *time;
+        writer.number(readings.len() as u64);
+        for (name, reading) in readings {
+            writer.number(names.get(name.as_str()).copied().unwrap_or_default());
+            writer.double(*reading);
+        }
+    }
+    writer.finish()
+}
+
+/// Reads all samples of a bucket back.
+///
+/// # Errors
+/// [`Corrupt`] if the bytes are none.
+pub fn decode_samples(bytes: &[u8]) -> Result<Samples, Corrupt> {
+    let corrupt = Corrupt { at: bytes.len() };
+    let mut reader = Reader::new(bytes)?;
+    let mut names = Vec::new();
+    for _ in 0..reader.number()? {
+        names.push(reader.text()?.to_owned());
+    }
+    let mut samples = Samples::new();
+    let mut time: i64 = 0;
+    for _ in 0..reader.number()? {
+        time = time.checked_add(reader.signed()?).ok_or(corrupt)?;
+        let mut readings = Readings::new();
+        for _ in 0..reader.number()? {
+            let place = usize::try_from(reader.number()?).map_err(|_| corrupt)?;
+            readings.insert(names.get(place).ok_or(corrupt)?.clone(), reader.double()?);
+        }
+        samples.insert(time, readings);
+    }
+    reader.finish()?;
+    Ok(samples)
+}
+
 /// Returns `seconds` since the epoch as `YYYY-MM-DDThh:mmZ`.
 ///
 /// The date by Howard Hinnant's `civil_from_days` (chrono-Compatible Low-Level Date Algorithms, 2013).
@@ -371,16 +422,10 @@ fn stamp(seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}Z", second / 3600, second % 3600 / 60)
 }
 
-fn whole(value: &Value) -> Option<u64> {
-    match value {
-        Value::Integer(number) => u64::try_from(*number).ok(),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
+        collections::HashMap,
         sync::Arc,
         time::{Duration, UNIX_EPOCH},
     };
@@ -388,15 +433,28 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        Aggregate, BucketKey, Buckets, Open, Readings, Samples, Summary, decode_readings, document_id,
-        encode_readings, path_safe, start_of,
+        BucketKey, Buckets, Open, Readings, Samples, Summary, decode_readings, decode_samples, document_id,
+        encode_readings, encode_samples, path_safe,
+    };
+    use crate::aggregate::{
+        figure::{Aggregate, Figure, Figures},
+        rules::{Rule, Rules},
     };
 
     /// 2026-11-22T10:15:00Z.
     const START: i64 = 1_795_342_500;
 
     fn key(tenant: &str, start: i64) -> BucketKey {
-        BucketKey { start, tenant: tenant.into(), collection: "pool_metrics".into(), entity: "0x1".into() }
+        let (tenant, collection, entity) = (tenant.into(), "pool_metrics".into(), "0x1".into());
+        BucketKey { start, length: 900, tenant, collection, entity }
+    }
+
+    fn rule() -> Rule {
+        Rule::built_in(Duration::ZERO)
+    }
+
+    fn buckets() -> Buckets {
+        Buckets::new(Arc::new(Rules::built_in(Duration::ZERO)))
     }
 
     fn apr(reading: f64) -> Readings {
@@ -404,25 +462,40 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_starts_on_the_quarter_hour() {
-        assert_eq!(start_of((START + 899) * 1_000_000 + 999_999), START);
-        assert_eq!(start_of((START + 900) * 1_000_000), START + 900);
-        assert_eq!(start_of(-1), -900);
+    fn a_sample_lies_in_the_window_of_its_rule() {
+        let (tenant, collection, entity) = ("t".into(), "c".into(), "e".into());
+        let mut rule = Rule { window: 3_600, ..rule() };
+        let holding =
+            |rule: &Rule| BucketKey::holding(&tenant, &collection, &entity, START * 1_000_000, rule);
+        assert_eq!((holding(&rule).start, holding(&rule).length), (START - 900, 3_600));
+        rule.window = 60;
+        assert_eq!(holding(&rule).end(), UNIX_EPOCH + Duration::from_secs(START.cast_unsigned() + 60));
     }
 
     #[test]
     fn the_document_is_named_by_entity_first_and_safe_in_a_path() {
-        assert_eq!(document_id("0x1", START), "0x1_2026-11-22T10:15Z");
-        assert_eq!(document_id("WETH/USDC 5%", 0), "WETH%2FUSDC 5%25_1970-01-01T00:00Z");
-        assert_eq!(document_id("x", 951_782_400), "x_2000-02-29T00:00Z");
+        assert_eq!(document_id("0x1", START, 900), "0x1_2026-11-22T10:15Z");
+        assert_eq!(document_id("0x1", START, 3_600), "0x1_2026-11-22T10:15Z_60m");
+        let bucket = BucketKey { entity: "WETH/USDC 5%".into(), ..key("t", 0) };
+        assert_eq!(&*bucket.document().id, "WETH%2FUSDC 5%25_1970-01-01T00:00Z");
+        assert_eq!(document_id("x", 951_782_400, 900), "x_2000-02-29T00:00Z");
         assert_eq!(path_safe("a\nb"), "a%0Ab");
     }
 
     #[test]
-    fn a_summary_holds_what_was_read() {
-        let samples = Samples::from([(2, apr(4.0)), (1, apr(1.0)), (3, apr(1.0))]);
-        let summary = Summary::of(&key("default", START), &samples);
-        let expected = Aggregate { min: 1.0, max: 4.0, avg: 2.0, last: 1.0, sum: 6.0, count: 3 };
+    fn a_summary_holds_what_was_read_and_comes_back_from_its_document() {
+        let at = |second: i64| (START + second) * 1_000_000;
+        let samples = Samples::from([(at(300), apr(4.0)), (at(0), apr(1.0)), (at(600), apr(1.0))]);
+        let summary = Summary::of(&key("default", START), &samples, &rule().kept);
+        let expected = Aggregate {
+            min: Some(1.0),
+            max: Some(4.0),
+            avg: Some(2.0),
+            last: Some(1.0),
+            sum: Some(6.0),
+            count: Some(3),
+            time_weighted_mean: Some(2.0),
+        };
         assert_eq!(summary.aggregates["apr"], expected);
         assert_eq!(summary.samples, 3);
         assert_eq!(Summary::from_fields(&summary.to_fields()), Some(summary));
@@ -431,37 +504,77 @@ mod tests {
     #[test]
     fn a_reading_missing_in_some_samples_is_counted_where_it_is() {
         let samples = Samples::from([(1, apr(1.0)), (2, Readings::from([("tvl".to_owned(), 9.0)]))]);
-        let summary = Summary::of(&key("default", START), &samples);
-        assert_eq!((summary.aggregates["apr"].count, summary.aggregates["tvl"].count), (1, 1));
+        let summary = Summary::of(&key("default", START), &samples, &rule().kept);
+        let count = |name: &str| summary.aggregates[name].count;
+        assert_eq!((count("apr"), count("tvl")), (Some(1), Some(1)));
+    }
+
+    #[test]
+    fn a_reading_that_no_rule_keeps_has_no_aggregate() {
+        let mut rule = rule();
+        rule.kept.others = Figures::new();
+        rule.kept.named.insert("tvl".to_owned(), Figures::from([Figure::Last]));
+        let samples =
+            Samples::from([(1, Readings::from([("tvl".to_owned(), 9.0), ("apr".to_owned(), 1.0)]))]);
+        let summary = Summary::of(&key("default", START), &samples, &rule.kept);
+        assert_eq!(summary.aggregates.len(), 1);
+        assert_eq!(summary.aggregates["tvl"], Aggregate { last: Some(9.0), ..Aggregate::default() });
     }
 
     #[test]
     fn a_sample_of_the_same_time_replaces_the_first_but_both_were_accepted() {
-        let mut buckets = Buckets::default();
+        let mut buckets = buckets();
         buckets.add(&key("default", START), 5, apr(1.0), 10);
         buckets.add(&key("default", START), 5, apr(2.0), 10);
         let due = buckets.due(UNIX_EPOCH + Duration::from_secs(1_795_342_500 + 900), None);
         assert_eq!(due.len(), 1);
-        assert_eq!((due[0].1.samples.len(), due[0].1.fresh, buckets.bytes()), (1, 2, 20));
+        assert_eq!((due[0].samples.len(), due[0].fresh, buckets.bytes()), (1, 2, 20));
     }
 
     #[test]
     fn only_ended_buckets_are_due_unless_a_tenant_asks_for_its_own() {
-        let mut buckets = Buckets::default();
+        let mut buckets = buckets();
         buckets.add(&key("a", START), 5, apr(1.0), 10);
         buckets.add(&key("b", START), 5, apr(1.0), 10);
         let before = UNIX_EPOCH + Duration::from_secs(1_795_342_500);
         assert!(buckets.due(before, None).is_empty());
         let due = buckets.due(before, Some("a"));
-        assert_eq!(due.iter().map(|(key, _)| &*key.tenant).collect::<Vec<_>>(), ["a"]);
-        assert_eq!(buckets.next_end(), Some(before + Duration::from_secs(900)));
+        assert_eq!(due.iter().map(|closed| &*closed.key.tenant).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(buckets.next_due(), Some(before + Duration::from_secs(900)));
         buckets.close(&key("a", START));
         assert_eq!((buckets.count("a"), buckets.count("b"), buckets.bytes()), (0, 1, 10));
+        buckets.close(&key("b", START));
+        assert_eq!(buckets.next_due(), None);
+    }
+
+    #[test]
+    fn the_window_that_ends_first_is_due_first_whenever_it_began() {
+        let hour = Rule { window: 3_600, ..rule() };
+        let late = Rule { lateness: Duration::from_secs(600), ..rule() };
+        let rules = HashMap::from([("hour".into(), hour), ("late".into(), late)]);
+        let mut buckets = Buckets::new(Arc::new(Rules::new(rules, rule())));
+        let of = |collection: &str, start, length| BucketKey {
+            collection: collection.into(),
+            length,
+            ..key("a", start)
+        };
+        let keys =
+            [of("hour", START - 900, 3_600), of("late", START, 900), of("pool_metrics", START + 900, 900)];
+        keys.iter().for_each(|key| buckets.add(key, 5, apr(1.0), 10));
+        let after = |second: u64| UNIX_EPOCH + Duration::from_secs(START.cast_unsigned() + second);
+        assert_eq!(buckets.next_due(), Some(after(1_500)));
+        let due = |second| {
+            buckets.due(after(second), None).into_iter().map(|closed| closed.key).collect::<Vec<_>>()
+        };
+        assert!(due(1_499).is_empty());
+        assert_eq!(due(1_500), keys[1..2]);
+        assert_eq!(due(1_800), keys[1..3]);
+        assert_eq!(due(2_700), keys);
     }
 
     #[test]
     fn reopening_an_open_bucket_changes_nothing() {
-        let mut buckets = Buckets::default();
+        let mut buckets = buckets();
         buckets.add(&key("a", START), 5, apr(1.0), 10);
         buckets.reopen(&key("a", START), Open::default());
         let entity: Arc<str> = "0x1".into();
@@ -471,21 +584,28 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_aggregate_is_what_the_readings_say(readings in prop::collection::vec(-1e6..1e6_f64, 1..50)) {
-            let samples: Samples = (0..).zip(readings.iter().map(|reading| apr(*reading))).collect();
-            let aggregate = Summary::of(&key("default", START), &samples).aggregates["apr"];
-            let sum: f64 = readings.iter().sum();
-            prop_assert_eq!(aggregate.count, readings.len() as u64);
-            prop_assert!((aggregate.sum - sum).abs() < 1e-3);
-            prop_assert!((aggregate.avg - sum / readings.len() as f64).abs() < 1e-6);
-            prop_assert_eq!(aggregate.last, readings[readings.len() - 1]);
-            prop_assert_eq!(aggregate.min, readings.iter().copied().fold(f64::INFINITY, f64::min));
-            prop_assert_eq!(aggregate.max, readings.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+        fn readings_come_back_from_disk(readings in prop::collection::btree_map(".*", any::<f64>(), 0..6)) {
+            prop_assert_eq!(decode_readings(&encode_readings(&readings)), Ok(readings));
         }
 
         #[test]
-        fn readings_come_back_from_disk(readings in prop::collection::btree_map(".*", any::<f64>(), 0..6)) {
-            prop_assert_eq!(decode_readings(&encode_readings(&readings)), Ok(readings));
+        fn samples_come_back_from_disk(
+            samples in prop::collection::btree_map(
+                0..i64::MAX,
+                prop::collection::btree_map("[a-c]", any::<f64>(), 0..4),
+                0..20,
+            ),
+        ) {
+            let bytes = encode_samples(&samples);
+            prop_assert_eq!(decode_samples(&bytes), Ok(samples));
+            for end in 0..bytes.len() {
+                prop_assert!(decode_samples(&bytes[..end]).is_err());
+            }
+        }
+
+        #[test]
+        fn damaged_samples_are_an_error_and_never_a_panic(bytes in any::<Vec<u8>>()) {
+            let _ = decode_samples(&bytes);
         }
     }
 }

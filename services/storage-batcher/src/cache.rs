@@ -182,7 +182,10 @@ impl Reads {
 fn size(asked: &Asked, read: &Arc<Read>) -> u64 {
     let names = match asked {
         Asked::Document(key) => key.tenant.len() + key.collection.len() + key.id.len(),
-        Asked::Page(range) => range.tenant.len() + range.collection.len() + range.after.len(),
+        Asked::Page(range) => {
+            let paths: usize = range.only.iter().map(String::len).sum();
+            range.tenant.len() + range.collection.len() + range.after.len() + paths
+        }
     };
     let fields = match &**read {
         Read::Document(fields) => fields.as_ref().map_or(0, size_of_fields),

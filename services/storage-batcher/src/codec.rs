@@ -15,6 +15,9 @@ const VERSION: u8 = 2;
 /// The version of a record that ends with its checksum: the first bytes of the BLAKE3 hash of all before them.
 const SUMMED: u8 = 3;
 
+/// The version of such a record that also says how many buckets it closes, and whose write it is. Before, a write of samples closed one.
+const PACKED: u8 = 4;
+
 /// Bytes of a checksum.
 pub const SUM_BYTES: usize = 8;
 
@@ -40,8 +43,10 @@ pub struct Record {
     pub priority: Priority,
     /// When it was accepted, in microseconds since the epoch on the agent clock.
     pub accepted: i64,
-    /// Samples the write stands for if it is a bucket; 0 for a caller's write.
+    /// Samples the write stands for if it closes buckets; 0 for a caller's write.
     pub samples: u64,
+    /// The buckets it closes.
+    pub buckets: u64,
     /// Whose write it is: the name of the caller's token, empty if it has none.
     pub caller: Arc<str>,
 }
@@ -65,17 +70,15 @@ impl Record {
         writer.number(u64::from(self.priority == Priority::High));
         writer.signed(self.accepted);
         writer.number(self.samples);
+        writer.number(self.buckets);
+        writer.text(&self.caller);
         writer.text(&self.key.tenant);
         writer.text(&self.key.collection);
         writer.text(&self.key.id);
         writer.change(&self.change);
-        // Records from before callers had names end here, and are read so.
-        if !self.caller.is_empty() {
-            writer.text(&self.caller);
-        }
         let mut bytes = writer.finish();
         if let Some(version) = bytes.first_mut() {
-            *version = SUMMED;
+            *version = PACKED;
         }
         bytes.extend(sum(&bytes));
         bytes
@@ -86,8 +89,9 @@ impl Record {
     /// # Errors
     /// [`Corrupt`] if the bytes are no record, or not what was written.
     pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
+        let version = bytes.first().copied().unwrap_or_default();
         let bytes = match bytes.split_last_chunk::<SUM_BYTES>() {
-            Some((record, found)) if bytes.first() == Some(&SUMMED) => {
+            Some((record, found)) if version >= SUMMED => {
                 if sum(record) != *found {
                     return Err(Corrupt { at: record.len() });
                 }
@@ -99,11 +103,14 @@ impl Record {
         let priority = if reader.number()? == 1 { Priority::High } else { Priority::Normal };
         let accepted = reader.signed()?;
         let samples = reader.number()?;
+        let (buckets, caller) = match version {
+            PACKED.. => (reader.number()?, reader.shared()?),
+            _ => (samples.min(1), Arc::from("")),
+        };
         let (tenant, collection, id) = (reader.shared()?, reader.shared()?, reader.shared()?);
         let change = reader.change()?;
-        let caller = if reader.at == bytes.len() { Arc::from("") } else { reader.shared()? };
         reader.finish()?;
-        Ok(Self { key: Key { tenant, collection, id }, change, priority, accepted, samples, caller })
+        Ok(Self { key: Key { tenant, collection, id }, change, priority, accepted, samples, buckets, caller })
     }
 }
 
@@ -221,7 +228,7 @@ impl<'a> Reader<'a> {
     /// [`Corrupt`] if its version is none of ours.
     pub fn new(bytes: &'a [u8]) -> Result<Self, Corrupt> {
         let mut reader = Self { bytes, at: 0 };
-        if (1..=SUMMED).contains(&reader.byte()?) { Ok(reader) } else { Err(reader.corrupt()) }
+        if (1..=PACKED).contains(&reader.byte()?) { Ok(reader) } else { Err(reader.corrupt()) }
     }
 
     /// Takes a number.
@@ -406,11 +413,14 @@ mod tests {
             fields in prop::collection::btree_map(".*", any_value(), 0..5),
             accepted in any::<i64>(),
             samples in any::<u64>(),
+            buckets in any::<u64>(),
+            caller in ".*",
             mode in 0..3,
         ) {
             let change = match mode { 0 => Change::set(fields), 1 => Change::merge(fields), _ => Change::Delete };
             let key = Key::new("default", "pools", "0x1");
-            let record = Record { key, change, priority: Priority::High, accepted, samples, caller: "".into() };
+            let caller = caller.into();
+            let record = Record { key, change, priority: Priority::High, accepted, samples, buckets, caller };
             prop_assert_eq!(Record::decode(&record.encode()), Ok(record));
         }
 
@@ -429,14 +439,15 @@ mod tests {
             change,
             priority: Priority::Normal,
             accepted: 1_795_342_500_000_000,
-            samples: 0,
+            samples: 15,
+            buckets: 1,
             caller: "".into(),
         }
     }
 
     #[test]
     fn a_record_of_which_any_bit_has_changed_or_the_end_is_missing_is_corrupt() {
-        let bytes = record().encode();
+        let bytes = Record { caller: "night".into(), ..record() }.encode();
         for bit in 0..bytes.len() * 8 {
             let mut changed = bytes.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
@@ -447,12 +458,30 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_record_from_before_there_were_checksums_is_read() {
+    /// The bytes of [`record`] as they were before it said how many buckets it closes, and whose it is.
+    fn before_packing(version: u8) -> Vec<u8> {
         let mut bytes = record().encode();
         bytes.truncate(bytes.len() - super::SUM_BYTES);
-        bytes[0] = super::VERSION;
+        bytes[0] = version;
+        // After the version, the priority, eight bytes of time and the samples.
+        assert_eq!((bytes.remove(11), bytes.remove(11)), (1, 0));
+        bytes
+    }
+
+    #[test]
+    fn a_record_from_before_there_were_checksums_is_read() {
+        assert_eq!(Record::decode(&before_packing(super::VERSION)), Ok(record()));
+    }
+
+    #[test]
+    fn a_record_from_before_documents_were_shared_closes_one_bucket_if_it_has_samples() {
+        let mut bytes = before_packing(super::SUMMED);
+        bytes.extend(super::sum(&bytes));
         assert_eq!(Record::decode(&bytes), Ok(record()));
+        let mut writes = before_packing(super::SUMMED);
+        writes[10] = 0;
+        writes.extend(super::sum(&writes));
+        assert_eq!(Record::decode(&writes).map(|record| (record.samples, record.buckets)), Ok((0, 0)));
     }
 
     #[test]

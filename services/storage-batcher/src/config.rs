@@ -1,12 +1,14 @@
 //! Settings of the storage batcher.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use config::ByteSize;
 
 use crate::{
+    aggregate::rules::Rules,
     batcher::Options,
     budget, cache,
+    error::Error,
     flush::ramp,
     keys, last_written,
     queue::{Limits, MAX_BATCH_BYTES},
@@ -20,7 +22,10 @@ config::settings! {
         pub storage_port: u16 = "7103", unit "port";
         /// Folder of the journal and the embedded store; made if missing.
         pub storage_dir: PathBuf = "athena-data/storage", unit "folder";
-        /// How long after its end a bucket waits for late samples, on the agent clock.
+        /// File of rules that say by collection how samples are aggregated and packed; a faulty one ends the start. Empty for buckets of 15
+        /// minutes, each a document.
+        pub storage_rules: Option<PathBuf> = "", unit "file";
+        /// How long after its end a bucket waits for late samples, on the agent clock, where its rule does not say.
         pub storage_bucket_lateness: Duration = "60s", unit "duration", range "0s" to "1h";
         /// Longest wait, in wall time, for the sink to take what waits when the service stops; the rest stays in the journal.
         pub storage_drain_timeout: Duration = "10s", unit "duration", range "0s" to "10m";
@@ -104,8 +109,8 @@ config::settings! {
 }
 
 impl Config {
-    /// Returns how the batcher behaves.
-    pub(crate) fn options(&self) -> Options {
+    /// Returns how the batcher behaves, which aggregates by `rules`.
+    pub(crate) fn options(&self, rules: Rules) -> Options {
         Options {
             limits: Limits {
                 documents: self.firestore_batch_size,
@@ -113,7 +118,7 @@ impl Config {
                 interval: self.firestore_flush_interval,
             },
             concurrency: self.firestore_max_concurrent_writes,
-            lateness: self.storage_bucket_lateness,
+            rules: Arc::new(rules),
             journal_max_bytes: self.journal_max_bytes.bytes(),
             journal_max_writes: self.journal_max_writes,
             keys: keys::Limits { count: self.storage_idempotency_keys, age: self.storage_idempotency_window },
@@ -148,6 +153,18 @@ impl Config {
         }
     }
 
+    /// Reads the rules of aggregation.
+    ///
+    /// # Errors
+    /// [`Error::Rules`] if there is a file of them and it is refused.
+    pub(crate) fn rules(&self) -> Result<Rules, Error> {
+        let lateness = self.storage_bucket_lateness;
+        match &self.storage_rules {
+            None => Ok(Rules::built_in(lateness)),
+            Some(path) => Rules::load(path, lateness).map_err(|error| Error::Rules(Arc::new(error))),
+        }
+    }
+
     /// Returns how the journal is opened.
     pub(crate) fn journal(&self) -> journal::Options {
         self.journal.options(self.journal_cache_bytes)
@@ -174,7 +191,7 @@ mod tests {
     #[test]
     fn the_defaults_are_the_plans_and_store_locally() {
         let config = Config::defaults();
-        let options = config.options();
+        let options = config.options(config.rules().unwrap());
         assert_eq!((options.limits.documents, options.limits.interval), (500, Duration::from_secs(60)));
         assert_eq!((options.concurrency, options.journal_max_bytes), (10, 256 << 20));
         assert!(config.firestore().is_none());

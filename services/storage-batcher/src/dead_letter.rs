@@ -75,6 +75,7 @@ impl Letter {
             priority: Priority::Normal,
             accepted: self.accepted,
             samples: 0,
+            buckets: 0,
             caller: crate::accept::nobody(),
         };
         let mut bytes = writer.finish();

@@ -51,6 +51,9 @@ pub enum Error {
     /// The journal's file cannot be opened.
     #[error("the journal cannot be opened")]
     Open(#[source] Arc<journal::Error>),
+    /// The file `storage_rules` names is refused.
+    #[error("the rules of aggregation cannot be used")]
+    Rules(#[source] Arc<crate::aggregate::file::Error>),
     /// The sink was needed and did not answer.
     #[error("the sink cannot be reached")]
     Sink(#[source] Unreachable),
@@ -129,6 +132,9 @@ impl From<Error> for rpc::Fault {
             }
             Error::Open(_) => {
                 Fault::new(Code::Unavailable, "the journal cannot be used").reason("STORE").caused_by(error)
+            }
+            Error::Rules(_) => {
+                Fault::new(Code::Internal, "the rules of aggregation cannot be used").caused_by(error)
             }
             Error::Sink(_) => {
                 Fault::new(Code::Unavailable, "the sink cannot be reached; accepted writes are kept")

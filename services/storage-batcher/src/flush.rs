@@ -86,10 +86,10 @@ pub(crate) async fn tick(
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
-        let end = shared.state.lock().buckets.next_end();
+        let next = shared.state.lock().buckets.next_due();
         let due = async {
-            match end {
-                Some(end) => shared.clock.sleep_until(end + shared.options.lateness).await,
+            match next {
+                Some(moment) => shared.clock.sleep_until(moment).await,
                 None => std::future::pending().await,
             }
         };
@@ -205,6 +205,7 @@ mod tests {
 
     use crate::{
         accept::NewWrite,
+        aggregate::rules::Rules,
         batcher::{Batcher, Options},
         budget,
         change::Change,
@@ -286,7 +287,7 @@ mod tests {
         let options = Options {
             limits: Limits { documents, bytes: 1 << 20, interval: Duration::from_secs(60) },
             concurrency: 2,
-            lateness: Duration::ZERO,
+            rules: Arc::new(Rules::built_in(Duration::ZERO)),
             journal_max_bytes: 1 << 20,
             journal_max_writes: 1_000,
             price: 0.18,

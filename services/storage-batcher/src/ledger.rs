@@ -1,8 +1,9 @@
-//! The cost ledger: what was accepted, what was sent for it, and what folding and aggregation saved.
+//! The cost ledger: what was accepted, what was sent for it, and what folding, aggregation and packing saved.
 //!
-//! A document that lands stands for `w` writes of callers and `b` buckets of `s` samples. One document per write would have sent
-//! `w + s`; aggregation saved `s - b` of them and folding `w + b - 1`. One that is not sent because the sink holds it so already is saved
-//! too. What is not settled yet is waiting. Ledger documents, by which a request is known again, are written and stand for nothing.
+//! A document that lands stands for `w` writes of callers and for `c` writes that closed `b` buckets of `s` samples. One document per write
+//! would have sent `w + s`; aggregation saved `s - b` of them, packing `b - c` and folding `w + c - 1`. One that is not sent because the
+//! sink holds it so already is saved too. What is not settled yet is waiting. Ledger documents, by which a request is known again, are
+//! written and stand for nothing.
 //!
 //! The same is counted by caller: the one whose write was first pays for the document, and what the others folded into it is saved. Samples
 //! count for nobody, as a bucket gathers those of several callers.
@@ -37,6 +38,8 @@ pub struct Counts {
     pub saved_by_folding: u64,
     /// Documents saved by aggregation.
     pub saved_by_aggregation: u64,
+    /// Documents saved by packing.
+    pub saved_by_packing: u64,
     /// Documents the sink refused for good.
     pub refused: u64,
     /// Documents written beside, to know a request again; they are among `written`.
@@ -50,7 +53,9 @@ pub struct Counts {
 pub struct Weight {
     /// Writes of callers.
     pub writes: u64,
-    /// Buckets.
+    /// Writes that closed buckets.
+    pub closings: u64,
+    /// Those buckets.
     pub buckets: u64,
     /// Samples in those buckets.
     pub samples: u64,
@@ -101,6 +106,7 @@ impl Counts {
         self.written += other.written;
         self.saved_by_folding += other.saved_by_folding;
         self.saved_by_aggregation += other.saved_by_aggregation;
+        self.saved_by_packing += other.saved_by_packing;
         self.refused += other.refused;
         self.ledgers += other.ledgers;
         self.unchanged += other.unchanged;
@@ -119,6 +125,7 @@ impl Counts {
             self.refused,
             self.ledgers,
             self.unchanged,
+            self.saved_by_packing,
         ] {
             writer.number(number);
         }
@@ -140,6 +147,7 @@ impl Counts {
             refused: reader.number()?,
             ledgers: reader.number_if_any()?,
             unchanged: reader.number_if_any()?,
+            saved_by_packing: reader.number_if_any()?,
         })
     }
 }
@@ -151,9 +159,21 @@ impl Weight {
         self.writes + self.samples
     }
 
+    /// Returns the counts of what was settled by so many `documents` of its own: one, or none if it was folded into another's.
+    fn settled(&self, documents: u64) -> Counts {
+        Counts {
+            settled: self.naive(),
+            saved_by_folding: (self.writes + self.closings).saturating_sub(documents),
+            saved_by_aggregation: self.samples.saturating_sub(self.buckets),
+            saved_by_packing: self.buckets.saturating_sub(self.closings),
+            ..Counts::default()
+        }
+    }
+
     /// Adds `other` to this weight.
     pub fn add(&mut self, other: &Self) {
         self.writes += other.writes;
+        self.closings += other.closings;
         self.buckets += other.buckets;
         self.samples += other.samples;
     }
@@ -194,10 +214,11 @@ impl Deltas {
     /// Counts what one document stood for: the first to write it has `document`, the others saved theirs.
     fn settle(&mut self, row: &Row, shares: &[(Arc<str>, Weight)], document: &Counts) {
         for (place, (caller, weight)) in shares.iter().enumerate() {
-            let mut counts = if place == 0 { *document } else { Counts::default() };
-            counts.settled = weight.naive();
-            counts.saved_by_folding = (weight.writes + weight.buckets).saturating_sub(u64::from(place == 0));
-            counts.saved_by_aggregation = weight.samples.saturating_sub(weight.buckets);
+            let is_first = place == 0;
+            let mut counts = weight.settled(u64::from(is_first));
+            if is_first {
+                counts.add(document);
+            }
             self.count(row.clone(), caller, &counts);
         }
     }
@@ -230,6 +251,12 @@ impl Ledger {
             let oldest = (newest.saturating_sub(WINDOW_MINUTES), Arc::from(""));
             self.totals.sent = self.totals.sent.split_off(&oldest);
         }
+    }
+
+    /// Returns whether anything was ever accepted for `collection` of `tenant`.
+    #[must_use]
+    pub fn knows(&self, tenant: &Arc<str>, collection: &Arc<str>) -> bool {
+        self.totals.rows.contains_key(&(Arc::clone(tenant), Arc::clone(collection)))
     }
 
     /// Returns the ledger of `tenant` at `now`.
@@ -335,18 +362,18 @@ mod tests {
     fn naive_is_written_and_saved_and_waiting() {
         let mut deltas = Deltas::default();
         deltas.accept(row("pools"), &"".into(), 3 + 30 + 5);
-        deltas.land(row("pools"), &alone(Weight { writes: 3, buckets: 2, samples: 30 }), 1, 0);
+        let weight = Weight { writes: 3, closings: 2, buckets: 9, samples: 30 };
+        deltas.land(row("pools"), &alone(weight), 1, 0);
         let counts = deltas.rows[&row("pools")];
-        assert_eq!((counts.saved_by_folding, counts.saved_by_aggregation, counts.waiting()), (4, 28, 5));
-        assert_eq!(
-            counts.naive,
-            counts.written + counts.saved_by_folding + counts.saved_by_aggregation + counts.waiting()
-        );
+        assert_eq!((counts.saved_by_folding, counts.saved_by_aggregation), (4, 21));
+        assert_eq!((counts.saved_by_packing, counts.waiting()), (7, 5));
+        let saved = counts.saved_by_folding + counts.saved_by_aggregation + counts.saved_by_packing;
+        assert_eq!(counts.naive, counts.written + saved + counts.waiting());
     }
 
     #[test]
     fn a_row_comes_back_from_disk() {
-        let counts = Counts { naive: 900, settled: 800, written: 7, unchanged: 1, ..Counts::default() };
+        let counts = Counts { naive: 900, unchanged: 1, saved_by_packing: 5, ..Counts::default() };
         assert_eq!(Counts::decode(&counts.encode()), Ok(counts));
         // As it was before ledger documents were counted.
         let old = Counts { naive: 3, settled: 2, written: 1, ..Counts::default() };

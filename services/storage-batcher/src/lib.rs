@@ -13,8 +13,8 @@
 //! 5. **Nothing is lost to the sink's moods.** A failed request is sent again for as long as it takes, after jittered pauses and no faster
 //!    than the sink bears; a document that the sink refuses for good is kept as a dead letter, with the reason.
 //! 6. **Reads see acknowledged writes**: what waits is laid over what the sink holds.
-//! 7. **A bucket is written once**, when its quarter hour and the lateness are over. Its samples stay on disk for a day: a late one
-//!    rewrites the document from all of them.
+//! 7. **A bucket is written once**, when its window and the lateness are over ([`aggregate`]). Its samples stay on disk for a day: a late
+//!    one rewrites it from all of them. Many buckets may share a document, and each is in one.
 //! 8. **A disk that takes no writes stops no read.** Writes are refused with the reason, what is acknowledged waits in memory and on
 //!    disk, and sending goes on with the disk; health stays SERVING.
 //! 9. **Two clocks.** Flush intervals, buckets and rates run on the agent clock; waiting for the sink is wall time.
@@ -22,6 +22,7 @@
 
 pub mod accept;
 pub mod acks;
+pub mod aggregate;
 pub mod batcher;
 #[cfg(feature = "bench")]
 pub mod bench;
@@ -161,6 +162,7 @@ async fn open(
     clock: Clock,
 ) -> Result<Batcher, Error> {
     let opening = Instant::now();
+    let behaviour = config.options(config.rules()?);
     let (path, options) = (config.storage_dir.join(FILE), config.journal());
     let opened = telemetry.spawn_blocking(move || Journal::open(path, &options)).await;
     let journal = opened.map_err(|_| Error::NotReady)?.map_err(|error| Error::Open(Arc::new(error)))?;
@@ -168,5 +170,5 @@ async fn open(
         Some(options) => Arc::new(Heard::new(Firestore::new(options, clock.clone()), answers)),
         None => Arc::new(Embedded::open(journal.clone()).await?),
     };
-    Batcher::start(config.options(), Store::new(journal, opening), sink, telemetry, clock).await
+    Batcher::start(behaviour, Store::new(journal, opening), sink, telemetry, clock).await
 }

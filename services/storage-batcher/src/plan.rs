@@ -1,15 +1,10 @@
 //! The dry run of a flush: the same folding, order and limits, without sending or changing anything.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use crate::{
+    aggregate::pack,
     batcher::Batcher,
-    buckets::Summary,
-    change::Change,
     codec::Record,
     document::{Key, Priority},
     ledger,
@@ -122,50 +117,29 @@ impl Batcher {
 
     /// Returns the documents in the order they would be sent.
     fn planned(&self, tenant: &str, close_open_buckets: bool) -> Vec<Planned> {
-        let moment = self.now().checked_sub(self.shared.options.lateness).unwrap_or(UNIX_EPOCH);
         let state = self.shared.state.lock();
-        let mut planned = Vec::new();
-        let mut places: BTreeMap<Key, usize> = BTreeMap::new();
-        for entry in state.queue.waiting(tenant) {
-            places.insert(entry.key.clone(), planned.len());
-            planned.push(Planned {
-                collection: Arc::clone(&entry.key.collection),
-                priority: entry.priority,
-                once: self.shared.is_once(&entry.change),
-                bytes: entry.bytes,
-                writes: entry.weight.naive(),
-            });
-        }
-        for (key, open) in state.buckets.due(moment, close_open_buckets.then_some(tenant)) {
-            if *key.tenant != *tenant {
-                continue;
-            }
-            let change = Change::set(Summary::of(&key, &open.samples).to_fields());
-            let record = Record {
-                key: key.document(),
-                change,
-                priority: Priority::Normal,
-                accepted: 0,
-                samples: open.fresh,
-                caller: crate::accept::nobody(),
+        let mut entries = state.queue.waiting(tenant);
+        let waiting: BTreeMap<Key, usize> =
+            entries.iter().enumerate().map(|(place, entry)| (entry.key.clone(), place)).collect();
+        let mut due = state.buckets.due(self.now(), close_open_buckets.then_some(tenant));
+        due.retain(|closed| *closed.key.tenant == *tenant);
+        for closing in pack::closings(due, &self.shared.options.rules, &state.places) {
+            let place = waiting.get(&closing.key).copied();
+            let write = crate::accept::accepted(0, Record::from(closing), 0);
+            let apart = match place.and_then(|place| entries.get_mut(place)) {
+                // A document that waits already takes it in.
+                Some(entry) => Arc::make_mut(entry).fold(write).err().map(|apart| *apart),
+                None => Some(write),
             };
-            let entry = Entry::from(crate::accept::accepted(0, record, 0));
-            match places.get(&entry.key).and_then(|place| planned.get_mut(*place)) {
-                // The bucket's document already waits: the newer state replaces it.
-                Some(waiting) => {
-                    waiting.bytes = entry.bytes;
-                    waiting.once = self.shared.is_once(&entry.change);
-                    waiting.writes += open.fresh;
-                }
-                None => planned.push(Planned {
-                    collection: Arc::clone(&entry.key.collection),
-                    priority: Priority::Normal,
-                    once: self.shared.is_once(&entry.change),
-                    bytes: entry.bytes,
-                    writes: open.fresh,
-                }),
-            }
+            entries.extend(apart.map(|write| Arc::new(Entry::from(write))));
         }
-        planned
+        let planned = |entry: &Arc<Entry>| Planned {
+            collection: Arc::clone(&entry.key.collection),
+            priority: entry.priority,
+            once: self.shared.is_once(&entry.change),
+            bytes: entry.bytes,
+            writes: entry.weight.naive(),
+        };
+        entries.iter().map(planned).collect()
     }
 }

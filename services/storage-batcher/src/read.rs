@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     accept::micros,
+    aggregate::{pack, rules::WINDOW_SECONDS},
     batcher::Batcher,
     buckets::{self, Summary},
     cache::Reads,
@@ -146,41 +147,65 @@ impl Batcher {
         entity: &str,
         (start, end): (Option<i64>, Option<i64>),
     ) -> Result<Vec<(Summary, bool)>, Error> {
-        let within = |at: i64| start.is_none_or(|start| at >= start) && end.is_none_or(|end| at < end);
         // Open ones first: a bucket that closes meanwhile is then found among the documents too, never in neither.
-        let open = self.shared.state.lock().buckets.of_entity(tenant, collection, entity);
-        let mut found = BTreeMap::new();
-        let prefix = buckets::path_safe(entity);
-        let mut range = Range {
-            tenant: Arc::clone(tenant),
-            collection: Arc::clone(collection),
-            after: start.map_or_else(|| format!("{prefix}_"), |start| just_before(entity, start)),
-            // The sign after `_` ends the ids of this entity.
-            before: Some(end.map_or_else(|| format!("{prefix}`"), |end| not_before(entity, end))),
-            limit: BUCKET_PAGE,
+        let (open, spans) = {
+            let state = self.shared.state.lock();
+            let open = state.buckets.of_entity(tenant, collection, entity);
+            (open, state.places.spans(tenant, collection, entity))
         };
+        let within = |at: i64| start.is_none_or(|start| at >= start) && end.is_none_or(|end| at < end);
+        let mut found = BTreeMap::new();
+        for span in spans {
+            let (from, until) = (later(start, span.since), earlier(end, span.until));
+            if from.zip(until).is_some_and(|(from, until)| from >= until) {
+                continue;
+            }
+            let read = |fields: &Fields| match span.pack {
+                None => Summary::from_fields(fields).filter(|summary| *summary.entity == *entity),
+                Some(_) => pack::unpack(fields, entity),
+            };
+            let head = span.pack.map_or_else(|| buckets::path_safe(entity), pack::prefix);
+            // Of a shared document nobody needs the buckets of others.
+            let only = span.pack.map_or_else(Vec::new, |_| pack::paths(entity));
+            let range = Range {
+                tenant: Arc::clone(tenant),
+                collection: Arc::clone(collection),
+                after: from.map_or_else(|| format!("{head}_"), |start| just_before(&head, start)),
+                // The sign after `_` ends the ids that begin so.
+                before: Some(until.map_or_else(|| format!("{head}`"), |end| not_before(&head, end))),
+                limit: BUCKET_PAGE,
+                only,
+            };
+            let within = |at: i64| from.is_none_or(|from| at >= from) && until.is_none_or(|until| at < until);
+            self.stored_buckets(range, |fields| read(fields).filter(|found| within(found.start)), &mut found)
+                .await?;
+        }
+        for summary in open.into_iter().filter(|summary| within(summary.start)) {
+            found.insert((summary.start, summary.length), (summary, true));
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// Finds the buckets that `read` sees in the documents of `range`.
+    async fn stored_buckets(
+        &self,
+        mut range: Range,
+        read: impl Fn(&Fields) -> Option<Summary>,
+        found: &mut BTreeMap<(i64, i64), (Summary, bool)>,
+    ) -> Result<(), Error> {
         loop {
             let listed = self.list(range.clone()).await?;
-            for seen in listed.documents {
-                if let Some(summary) = Summary::from_fields(&seen.fields)
-                    && *summary.entity == *entity
-                    && within(summary.start)
-                {
-                    found.insert(summary.start, (summary, false));
-                }
+            for summary in listed.documents.iter().filter_map(|seen| read(&seen.fields)) {
+                found.insert((summary.start, summary.length), (summary, false));
             }
             if found.len() > MAX_BUCKETS {
                 return Err(Error::TooManyBuckets { limit: MAX_BUCKETS });
             }
             match listed.next {
-                None => break,
+                None => return Ok(()),
                 Some(next) => range.after = next.to_string(),
             }
         }
-        for summary in open.into_iter().filter(|summary| within(summary.start)) {
-            found.insert(summary.start, (summary, true));
-        }
-        Ok(found.into_values().collect())
     }
 
     /// Returns one page of the sink with pending writes applied, and the id after which the next begins.
@@ -219,14 +244,24 @@ impl Batcher {
     }
 }
 
-/// Returns the greatest id that no bucket has before the one of `entity` that starts at `start`.
-fn just_before(entity: &str, start: i64) -> String {
-    let mut id = buckets::document_id(entity, start);
+/// Returns the later of two starts, where there are any.
+fn later(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+    one.max(other)
+}
+
+/// Returns the earlier of two ends, where there are any.
+fn earlier(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+    one.into_iter().chain(other).min()
+}
+
+/// Returns an id that comes before those of buckets below `head` that start at `start` or later, and after all that start before.
+fn just_before(head: &str, start: i64) -> String {
+    let mut id = buckets::document_id(head, start, WINDOW_SECONDS);
     id.pop();
     id
 }
 
-/// Returns the id of a bucket of `entity` that would start at `end` or, as ids name minutes, within the minute after it.
-fn not_before(entity: &str, end: i64) -> String {
-    buckets::document_id(entity, end.saturating_add(59))
+/// Returns the id of a bucket below `head` that would start at `end` or, as ids name minutes, within the minute after it.
+fn not_before(head: &str, end: i64) -> String {
+    buckets::document_id(head, end.saturating_add(59), WINDOW_SECONDS)
 }

@@ -7,6 +7,7 @@ use telemetry::{KeyValue, Telemetry, names};
 use crate::{
     accept,
     acks::Acks,
+    aggregate::places::Places,
     batcher::{Options, Resumed, State},
     buckets::Buckets,
     dead_letter::DeadLetters,
@@ -34,7 +35,7 @@ pub(crate) fn recall(options: &Options, recovered: Recovered, now: SystemTime) -
     rest.into_iter().for_each(|write| queue.push(write));
     let mut keys = Keys::new(options.keys);
     recovered.keys.into_iter().for_each(|known| keys.insert(known, now));
-    let mut buckets = Buckets::default();
+    let mut buckets = Buckets::new(Arc::clone(&options.rules));
     let open_buckets = recovered.buckets.len() as u64;
     for (key, open) in recovered.buckets {
         buckets.reopen(&key, open);
@@ -57,6 +58,7 @@ pub(crate) fn recall(options: &Options, recovered: Recovered, now: SystemTime) -
     let state = State {
         queue,
         buckets,
+        places: Places::recall(recovered.places, &options.rules),
         ledger,
         dead,
         keys,

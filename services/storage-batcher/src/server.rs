@@ -129,7 +129,7 @@ impl StorageBatcherService for Adapter {
     ) -> Result<Response<wire::RecordMetricsResponse>, Status> {
         let tenant = Caller::of(&request).tenant;
         let batcher = self.batcher().map_err(Fault::from)?;
-        let samples = convert::samples(&tenant, request.into_inner(), batcher.now())?;
+        let samples = convert::samples(&tenant, request.into_inner(), batcher.rules(), batcher.now())?;
         let accepted = samples.len() as u64;
         let open_buckets = batcher.record(tenant, samples).await.map_err(Fault::from)?;
         Ok(Response::new(wire::RecordMetricsResponse { accepted, open_buckets }))

@@ -3,8 +3,11 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | `wal` | sequence | accepted write |
-//! | `samples` | bucket start, tenant, collection, entity, time | readings, kept for a day so that a late sample finds its bucket |
-//! | `open_buckets` | bucket start, tenant, collection, entity | samples accepted since the bucket was last written |
+//! | `window_samples` | bucket start and length, tenant, collection, entity, time | readings accepted since the bucket was last written |
+//! | `open_windows` | bucket start and length, tenant, collection, entity | how many that were |
+//! | `closed_windows` | bucket start and length, tenant, collection, entity | all samples it was written from, kept for a day so that a late one finds them |
+//! | `eras` | tenant, collection, start of the first window | how buckets are laid out from then on |
+//! | `places` | tenant, collection, era, entity | the shared document |
 //! | `ledger` | tenant, collection | counts |
 //! | `callers` | tenant, caller | the same counts, since there is this table |
 //! | `minutes` | minute, tenant | documents sent |
@@ -14,12 +17,14 @@
 //! | `damaged` | sequence | a record that could not be read, set aside |
 //! | `meta` | name | number |
 //!
-//! The embedded sink adds its table `docs`.
+//! The embedded sink adds its table `docs`. Files from before buckets had other lengths than 15 minutes are brought to this form at the start.
 
+mod migration;
+mod places;
 mod recovery;
+mod windows;
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -30,17 +35,16 @@ use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 pub use self::recovery::{Damaged, Recovered};
 use crate::{
     accept::micros,
-    buckets::{BucketKey, Samples, decode_readings},
+    aggregate::places::Row,
+    buckets::BucketKey,
     dead_letter::Letter,
     keys::Known,
-    ledger::{Counts, Deltas, Row, minute, oldest_minute},
+    ledger::{self, Counts, Deltas, minute, oldest_minute},
     queue::Entry,
     sink::{Sink, Verdict},
 };
 
 const WAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("wal");
-const SAMPLES: TableDefinition<'_, SampleRow<'_>, &[u8]> = TableDefinition::new("samples");
-const OPEN_BUCKETS: TableDefinition<'_, BucketRow<'_>, u64> = TableDefinition::new("open_buckets");
 const LEDGER: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("ledger");
 const CALLERS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("callers");
 const MINUTES: TableDefinition<'_, (u64, &str), u64> = TableDefinition::new("minutes");
@@ -57,8 +61,6 @@ const MADE: &str = "made";
 
 /// Tenant, key, when it was accepted, fingerprint.
 type KeyRow<'a> = (&'a str, &'a str, i64, u64);
-type SampleRow<'a> = (i64, &'a str, &'a str, &'a str, i64);
-type BucketRow<'a> = (i64, &'a str, &'a str, &'a str);
 
 /// Why the store could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -82,8 +84,10 @@ pub struct Group {
     pub records: Vec<(u64, Vec<u8>)>,
     /// Encoded samples with their bucket and time.
     pub samples: Vec<(BucketKey, i64, Vec<u8>)>,
-    /// Buckets that are written by one of the records.
-    pub closed: Vec<BucketKey>,
+    /// Places of entities in shared documents that are not on disk yet.
+    pub places: Vec<Row>,
+    /// Buckets that are written by one of the records, and all their samples, encoded.
+    pub closed: Vec<(BucketKey, Vec<u8>)>,
     /// Samples of buckets that started before this second are no longer needed.
     pub prune_before: Option<i64>,
     /// Idempotency keys that become known.
@@ -104,7 +108,7 @@ pub struct Landing {
     /// Each write with the sink's verdict and how often it was sent.
     pub entries: Vec<(Arc<Entry>, Verdict, u64)>,
     /// Ledger documents that were written with them, and for which caller.
-    pub ledgers: Vec<(Row, Arc<str>)>,
+    pub ledgers: Vec<(ledger::Row, Arc<str>)>,
     /// The present moment on the agent clock.
     pub now: SystemTime,
 }
@@ -197,30 +201,6 @@ impl Store {
         let settle = move |transaction: &WriteTransaction| landing.write(transaction, &*sink);
         self.journal.commit_sized(bytes, settle).await.map_err(Error::Journal)
     }
-
-    /// Returns the samples of a bucket that are still kept.
-    ///
-    /// # Errors
-    /// [`Error`] if they cannot be read.
-    pub fn samples(&self, key: &BucketKey) -> Result<Samples, Error> {
-        self.journal
-            .read(|snapshot| {
-                let table = snapshot.open_table(SAMPLES)?;
-                let row = |time| (key.start, &*key.tenant, &*key.collection, &*key.entity, time);
-                let mut samples = Samples::new();
-                for found in table.range(row(i64::MIN)..=row(i64::MAX))? {
-                    let (row, bytes) = found?;
-                    match decode_readings(bytes.value()) {
-                        Ok(readings) => drop(samples.insert(row.value().4, readings)),
-                        Err(error) => {
-                            tracing::error!(error = %error, start = key.start, "stored sample is not readable");
-                        }
-                    }
-                }
-                Ok::<_, redb::Error>(samples)
-            })
-            .map_err(Error::Journal)
-    }
 }
 
 impl Group {
@@ -242,26 +222,9 @@ impl Group {
                 keys.remove(sequence)?;
             }
         }
-        if !self.samples.is_empty() {
-            let mut samples = transaction.open_table(SAMPLES)?;
-            let mut open = transaction.open_table(OPEN_BUCKETS)?;
-            let mut fresh: BTreeMap<&BucketKey, u64> = BTreeMap::new();
-            for (key, time, bytes) in &self.samples {
-                let row = (key.start, &*key.tenant, &*key.collection, &*key.entity, *time);
-                samples.insert(row, bytes.as_slice())?;
-                *fresh.entry(key).or_default() += 1;
-            }
-            for (key, fresh) in fresh {
-                let before = open.get(bucket_row(key))?.map_or(0, |count| count.value());
-                open.insert(bucket_row(key), before + fresh)?;
-            }
-        }
-        if !self.closed.is_empty() {
-            let mut open = transaction.open_table(OPEN_BUCKETS)?;
-            for key in &self.closed {
-                open.remove(bucket_row(key))?;
-            }
-        }
+        windows::add(transaction, &self.samples)?;
+        places::write(transaction, &self.places)?;
+        windows::close(transaction, &self.closed)?;
         if !self.letters.is_empty() {
             let mut dead = transaction.open_table(DEAD)?;
             for sequence in &self.letters {
@@ -269,8 +232,7 @@ impl Group {
             }
         }
         if let Some(start) = self.prune_before {
-            let mut samples = transaction.open_table(SAMPLES)?;
-            samples.retain_in(..(start, "", "", "", i64::MIN), |_, _| false)?;
+            windows::prune(transaction, start)?;
         }
         write_deltas(transaction, &self.deltas)
     }
@@ -290,7 +252,7 @@ impl Landing {
                 Verdict::Accepted => sink.apply(transaction, entry, now)?,
                 other => other.clone(),
             };
-            let row: Row = (Arc::clone(&entry.key.tenant), Arc::clone(&entry.key.collection));
+            let row: ledger::Row = (Arc::clone(&entry.key.tenant), Arc::clone(&entry.key.collection));
             match &verdict {
                 Verdict::Accepted => deltas.land(row, &entry.shares, *sendings, minute),
                 Verdict::Refused(reason) => {
@@ -320,10 +282,6 @@ impl Landing {
         write_deltas(transaction, &deltas)?;
         Ok((verdicts, deltas))
     }
-}
-
-fn bucket_row(key: &BucketKey) -> BucketRow<'_> {
-    (key.start, &*key.tenant, &*key.collection, &*key.entity)
 }
 
 fn write_deltas(transaction: &WriteTransaction, deltas: &Deltas) -> Result<(), redb::Error> {
@@ -376,7 +334,8 @@ mod tests {
     }
 
     fn bucket(start: i64, entity: &str) -> BucketKey {
-        BucketKey { start, tenant: "t".into(), collection: "c".into(), entity: entity.into() }
+        let (tenant, collection) = ("t".into(), "c".into());
+        BucketKey { start, length: 900, tenant, collection, entity: entity.into() }
     }
 
     fn sample(key: &BucketKey, time: i64) -> (BucketKey, i64, Vec<u8>) {
@@ -387,6 +346,7 @@ mod tests {
     async fn samples_that_are_no_longer_needed_go_and_the_others_stay() {
         let folder = tempfile::tempdir().unwrap();
         let (_, store) = store(&folder);
+        store.recover(UNIX_EPOCH).await.unwrap();
         let (old, kept, other) = (bucket(0, "a"), bucket(900, "a"), bucket(900, "b"));
         let samples = vec![sample(&old, 1), sample(&kept, 2), sample(&kept, 3), sample(&other, 2)];
         store.append(Arc::new(Group { samples, ..Group::default() })).await.unwrap();
@@ -407,6 +367,7 @@ mod tests {
             priority: Priority::Normal,
             accepted: 5,
             samples: 0,
+            buckets: 0,
             caller: "".into(),
         };
         let records = vec![(1, record.encode()), (3, record.encode())];

@@ -68,7 +68,7 @@ impl Waiters {
             match verdict {
                 Verdict::Accepted => {
                     waiter.report.documents += 1;
-                    waiter.report.folded_writes += entry.weight.writes + entry.weight.buckets;
+                    waiter.report.folded_writes += entry.weight.writes + entry.weight.closings;
                 }
                 Verdict::Refused(reason) => waiter.report.refused.push((entry.key.clone(), reason.clone())),
                 Verdict::Unchanged | Verdict::Retry(..) => {}

@@ -5,7 +5,8 @@
 //! - [`port_nobody_listens_on`] gives an address that refuses connections, for as long as it is held.
 //! - [`SmallDisk`] is a disk that can be filled, [`free_bytes`] what room one has.
 //! - With the feature `bench`: `Mock` is a model server that is fast enough to measure what stands before it, `load::Load` asks a
-//!   server in open loop and says how long its answers took, `Process` reads what another process used, and stops it.
+//!   server in open loop and says how long its answers took, `Process` reads what another process used, and stops it; `Instance` is a
+//!   service that is started and killed, `Round` what was measured.
 //!
 //! Nothing here waits by sleeping: [`upstream::Upstream::arrived`] returns when so many calls came, and
 //! [`upstream::Upstream::hold`] keeps their answers back until a test lets them go.
@@ -15,6 +16,8 @@ pub mod faulty;
 #[cfg(feature = "bench")]
 pub mod load;
 #[cfg(feature = "bench")]
+mod measured;
+#[cfg(feature = "bench")]
 mod mock;
 mod port;
 #[cfg(feature = "bench")]
@@ -22,6 +25,8 @@ mod process;
 pub mod upstream;
 
 pub use disk::{SmallDisk, free_bytes};
+#[cfg(feature = "bench")]
+pub use measured::{Instance, Round, Server, median};
 #[cfg(feature = "bench")]
 pub use mock::Mock;
 pub use port::{Unserved, port_nobody_listens_on};

@@ -4,18 +4,14 @@
 use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result};
-use llm_gateway::{
-    Config,
-    bench::process::{self as bench, Server},
-};
+use llm_gateway::{Config, bench::process as bench};
 use serde_json::json;
 use telemetry::Telemetry;
-use testkit::{Mock, Process};
+use testkit::{Mock, Process, Round, Server};
 use tokio::process::{Child, Command};
 
-use super::{
-    Part, Round,
-    processes::{end, free_port, serve_with, sources, spawn, this_program, until_listening, until_serving},
+use super::processes::{
+    end, free_port, serve_with, sources, spawn, this_program, until_listening, until_serving,
 };
 use crate::Service;
 
@@ -33,13 +29,13 @@ pub(super) async fn exact_hit() -> Result<Round> {
     let folder = tempfile::tempdir()?;
     let mock = Mock::start(0, Duration::ZERO)?;
     let gateway = Running::gateway(None, &mock, folder.path(), &[]).await?;
-    let echo = Running::part(Part::Echo).await?;
-    let bare = Running::part(Part::BareEcho).await?;
+    let echo = Running::part("echo").await?;
+    let bare = Running::part("bare-echo").await?;
     let measured = bench::exact_hit(&gateway.server, &echo.server, &bare.server).await;
     for running in [gateway, echo, bare] {
         end(running.child).await?;
     }
-    Ok(measured?.into())
+    Ok(measured?)
 }
 
 /// What a miss costs on its way, and on its way through Envoy: the program named, the one on the PATH, or none. The gateway is the
@@ -74,9 +70,8 @@ pub(super) async fn memory(program: Option<&Path>) -> Result<Round> {
 }
 
 /// Says which program served the gateway.
-fn named(measured: bench::Round, program: Option<&Path>) -> Round {
+fn named(mut round: Round, program: Option<&Path>) -> Round {
     let name = program.and_then(Path::file_name).map_or("athena".into(), |name| name.to_string_lossy());
-    let mut round = Round::from(measured);
     round.details["program"] = json!(name);
     round
 }
@@ -88,19 +83,21 @@ pub(super) async fn single_flight() -> Result<Round> {
     let gateway = Running::gateway(None, &mock, folder.path(), &[]).await?;
     let measured = bench::single_flight(&mock, &gateway.server).await;
     end(gateway.child).await?;
-    Ok(measured?.into())
+    Ok(measured?)
 }
 
-/// Runs one part of `gateway.exact_hit` in this process until a signal, with the settings of a gateway.
-pub(super) async fn part(part: Part, settings: &[String]) -> Result<String> {
+/// Serves the echo behind our own host in this process until a signal, with the settings of a gateway.
+pub(super) async fn echo(settings: &[String]) -> Result<String> {
     let config = Config::load(&sources(settings))?;
-    match part {
-        Part::BareEcho => bench::bare_echo(&config, rpc::shutdown_signal()).await?,
-        _ => {
-            let telemetry = Telemetry::new(config.host.telemetry(Service::LlmGateway.name()))?;
-            bench::echo(&config, telemetry, clock::Clock::system(), rpc::shutdown_signal()).await?;
-        }
-    }
+    let telemetry = Telemetry::new(config.host.telemetry(Service::LlmGateway.name()))?;
+    bench::echo(&config, telemetry, clock::Clock::system(), rpc::shutdown_signal()).await?;
+    Ok(String::new())
+}
+
+/// Serves the echo behind tonic's server so.
+pub(super) async fn bare_echo(settings: &[String]) -> Result<String> {
+    let config = Config::load(&sources(settings))?;
+    bench::bare_echo(&config, rpc::shutdown_signal()).await?;
     Ok(String::new())
 }
 
@@ -125,10 +122,10 @@ impl Running {
         Self::of(child, port)
     }
 
-    async fn part(part: Part) -> Result<Self> {
+    /// Starts this program as one of the parts of `gateway.exact_hit`.
+    async fn part(name: &str) -> Result<Self> {
         let port = free_port()?;
         let mut command = this_program()?;
-        let name = if part == Part::Echo { "echo" } else { "bare-echo" };
         command.args(["bench", "gateway.exact_hit", "--part", name]);
         let child = spawn(command, Vec::new(), &format!("llm_port={port}"))?;
         until_listening(port).await?;
@@ -186,10 +183,4 @@ fn envoy_config(port: u16, upstream: SocketAddr) -> serde_json::Value {
             }],
         }
     })
-}
-
-impl From<bench::Round> for Round {
-    fn from(round: bench::Round) -> Self {
-        Self { value: round.value, details: round.details }
-    }
 }

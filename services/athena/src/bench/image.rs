@@ -4,9 +4,9 @@ use std::{fs, path::Path, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Map, Value, json};
+use testkit::Round;
 use tokio::process::Command;
 
-use super::Round;
 use crate::Service;
 
 /// Builds every service with the profile `dist` in this program's own workspace; the value is the largest.

@@ -4,7 +4,9 @@ use anyhow::Result;
 use config::Sources;
 use llm_gateway::{Config, bench::merge};
 
-use super::{Outcome, Round, Setup};
+use testkit::Round;
+
+use super::{Outcome, Setup};
 
 /// Upstream calls about 300 pools, one by one and merged.
 pub(super) async fn merge(setup: &Setup) -> Result<Outcome> {

@@ -11,6 +11,7 @@ mod merge;
 mod overload;
 mod processes;
 mod recalls;
+mod running;
 mod storage;
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
@@ -22,6 +23,7 @@ use embedding::{Choice, Embedder};
 use indicatif::{ProgressBar, ProgressStyle};
 use llm_gateway::bench::{near_miss, paraphrase};
 use serde_json::{Value, json};
+use testkit::Round;
 
 use self::list::{BENCHES, Bench};
 
@@ -65,14 +67,6 @@ enum Part {
     BareEcho,
     /// The file that is synced, behind our own host.
     Raw,
-}
-
-/// What one round measured.
-struct Round {
-    /// The benchmark's value.
-    value: f64,
-    /// Its further quantities, by their documented keys.
-    details: Value,
 }
 
 /// What a benchmark measured over its rounds.
@@ -145,8 +139,9 @@ impl Setup {
 /// Fails for an unknown name, an unreadable file, or whatever the benchmark itself fails with.
 pub(crate) async fn run(arguments: Arguments, settings: &[String]) -> Result<String> {
     match arguments.part {
+        Some(Part::Echo) => return gateway::echo(settings).await,
+        Some(Part::BareEcho) => return gateway::bare_echo(settings).await,
         Some(Part::Raw) => return storage::raw(settings).await,
-        Some(part) => return gateway::part(part, settings).await,
         None => {}
     }
     if arguments.name == "list" {
@@ -220,6 +215,7 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
             setup.rounds(measure).await
         }
         name if name.starts_with("memory.") => recalls::measure(name, setup).await,
+        "storage.documents" => setup.rounds(async || storage::documents(setup).await).await,
         "storage.faults" => setup.rounds(async || storage::faults(setup).await).await,
         "storage.ack" => setup.rounds(async || storage::ack(setup).await).await,
         "mesh.overload" => setup.rounds(overload::overload).await,

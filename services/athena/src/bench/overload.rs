@@ -17,10 +17,9 @@ use rpc::{Channel, ChannelOptions, Code};
 use serde_json::json;
 use telemetry::Telemetry;
 
-use super::{
-    Round,
-    processes::{end, free_port, serve, until_serving},
-};
+use testkit::Round;
+
+use super::processes::{end, free_port, serve, until_serving};
 use crate::{Service, clients};
 
 /// Memories in the store, so that a recall is worth many milliseconds: the load runs on the same cores, and must cost little

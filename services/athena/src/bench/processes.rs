@@ -12,13 +12,12 @@ use config::Sources;
 use rpc::{Channel, ChannelOptions};
 use serde_json::{Map, Value, json};
 use telemetry::Telemetry;
-use testkit::Process;
+use testkit::{Process, Round};
 use tokio::{
     net::TcpStream,
     process::{Child, Command},
 };
 
-use super::Round;
 use crate::{Service, ephemeral};
 
 /// Time between SERVING and the reading of memory.

@@ -4,7 +4,9 @@ use anyhow::Result;
 use memory_service::bench::{self, hunt};
 use serde_json::{Value, json};
 
-use super::{Outcome, Round, Setup, memories};
+use testkit::Round;
+
+use super::{Outcome, Setup, memories};
 
 /// Steps of a hunt.
 const STEPS: u64 = 1_000_000;

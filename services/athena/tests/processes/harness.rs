@@ -12,10 +12,10 @@ use contracts::{
     agent::{Completeness, Cycle, RunCycleRequest, orchestrator_service_client::OrchestratorServiceClient},
     memory::{GetStatsRequest, memory_service_client::MemoryServiceClient},
 };
-use memory_service::bench::process::Server;
 use rpc::{Channel, ChannelOptions};
 use telemetry::Telemetry;
 use tempfile::TempDir;
+use testkit::Server;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
@@ -73,7 +73,7 @@ impl Process {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Returns it as a benchmark of the memory service wants it.
+    /// Returns it as a benchmark wants it.
     pub(crate) fn server(&self) -> Server {
         let address = (std::net::Ipv4Addr::LOCALHOST, self.port).into();
         Server { address, process: testkit::Process::new(self.child.id().unwrap()) }

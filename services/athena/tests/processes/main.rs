@@ -8,4 +8,5 @@ mod harness;
 mod killed;
 mod memories;
 mod reembedding;
+mod running;
 mod terminated;

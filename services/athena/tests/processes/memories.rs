@@ -3,66 +3,14 @@
 
 use std::time::Duration;
 
-use athena::Service;
-use memory_service::bench::process::{DIMENSIONS, Error, Instance, Server, Story, fill, kills, restart};
-use rpc::{Channel, ChannelOptions};
-use telemetry::Telemetry;
+use memory_service::bench::process::{DIMENSIONS, Error, Story, fill, kills, restart};
 
-use crate::harness::{Process, until_serving};
-
-/// A service over a store of its own.
-pub(crate) struct Running {
-    folder: tempfile::TempDir,
-    settings: Vec<String>,
-    caller: Telemetry,
-    process: Option<Process>,
-}
-
-impl Running {
-    pub(crate) fn new(settings: &[String]) -> Self {
-        let (folder, caller) = (tempfile::tempdir().unwrap(), Telemetry::silent("test"));
-        Self { folder, settings: settings.to_vec(), caller, process: None }
-    }
-
-    /// Returns a channel to the process that runs now.
-    pub(crate) fn channel(&self) -> Channel {
-        let url = self.process.as_ref().unwrap().url();
-        Channel::lazy(&url, ChannelOptions::default(), self.caller.clone()).unwrap()
-    }
-}
-
-impl Instance for Running {
-    async fn start(&mut self) -> Result<Server, Error> {
-        let mut settings = athena::ephemeral(self.folder.path());
-        settings.push("memory_port=0".to_owned());
-        // Nothing goes but what is named.
-        settings.push("memory_max=0".to_owned());
-        settings.extend(self.settings.clone());
-        let process = Process::start(Service::MemoryService, &settings, &self.caller).await;
-        let server = process.server();
-        self.process = Some(process);
-        until_serving(self.channel(), Service::MemoryService).await;
-        Ok(server)
-    }
-
-    async fn stop(&mut self) -> Result<(), Error> {
-        let mut process = self.process.take().unwrap();
-        process.terminate().await;
-        process.ended().await;
-        Ok(())
-    }
-
-    async fn kill(&mut self) -> Result<(), Error> {
-        self.process.take().unwrap().kill().await;
-        Ok(())
-    }
-}
+use crate::running::Running;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_under_full_load_loses_and_doubles_nothing() {
     // Checkpoints as often as can be: a kill has to meet these too.
-    let settings = ["memory_checkpoint_interval=1s", "memory_checkpoint_min=1"].map(str::to_owned);
-    let mut running = Running::new(&settings);
+    let mut running = Running::memories(&["memory_checkpoint_interval=1s", "memory_checkpoint_min=1"]);
     let (pause, later) = (Duration::from_millis(1031), Duration::from_millis(331));
     let story = Story { memories: 1_000, kills: 6, pause, later };
     let killed = kills(&mut running, story).await.unwrap();
@@ -76,8 +24,8 @@ async fn kill_9_under_full_load_loses_and_doubles_nothing() {
 async fn a_start_after_a_kill_and_one_after_a_stop_find_every_memory() {
     let settings =
         [format!("memory_embedder=hashing-{DIMENSIONS}"), format!("memory_dimensions={DIMENSIONS}")];
-    let mut running = Running::new(&settings);
-    let folder = running.folder.path().to_owned();
+    let mut running = Running::memories(&settings.each_ref().map(String::as_str));
+    let folder = running.folder().to_owned();
     // Not a whole number of batches.
     let filled = fill(&mut running, &folder, 1_500).await.unwrap();
     for _ in 0..2 {
@@ -90,8 +38,8 @@ async fn a_start_after_a_kill_and_one_after_a_stop_find_every_memory() {
 
 #[tokio::test]
 async fn a_store_that_finds_no_room_is_not_begun() {
-    let mut running = Running::new(&[]);
-    let folder = running.folder.path().to_owned();
+    let mut running = Running::memories(&[]);
+    let folder = running.folder().to_owned();
     let refused = fill(&mut running, &folder, u64::MAX).await.unwrap_err();
-    assert!(matches!(refused, Error::Room { .. }) && running.process.is_none(), "{refused}");
+    assert!(matches!(refused, Error::Room { .. }) && !running.is_there(), "{refused}");
 }

@@ -6,10 +6,10 @@ use contracts::memory::{
     memory_service_client::MemoryServiceClient,
 };
 use embedding::Hashing;
-use memory_service::bench::process::Instance as _;
 use rpc::Channel;
+use testkit::Instance as _;
 
-use crate::memories::Running;
+use crate::running::Running;
 
 /// Memories in all, how many are embedded between two kills, and how many kills there are at most.
 const MEMORIES: usize = 600;
@@ -83,7 +83,7 @@ async fn embedded(channel: &Channel, wanted: u64) -> Reembedding {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_is_killed_goes_on_where_it_was_and_no_answer_is_worse_for_it() {
     let settings = ["memory_upkeep_batch=1", "memory_checkpoint_interval=1s", "memory_checkpoint_min=1"];
-    let mut running = Running::new(&settings.map(str::to_owned));
+    let mut running = Running::memories(&settings);
     running.start().await.unwrap();
     let channel = running.channel();
     let memory = |number: usize| Memory {

@@ -48,6 +48,7 @@ pub(super) async fn redeem(
                 priority: Priority::Normal,
                 accepted: micros(draft.now),
                 samples: 0,
+                buckets: 0,
                 caller: Arc::clone(caller),
             };
             let row = (Arc::clone(tenant), Arc::clone(&record.key.collection));

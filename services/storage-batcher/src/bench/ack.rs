@@ -6,10 +6,14 @@
 use std::net::SocketAddr;
 
 use serde_json::json;
-use testkit::load::{Load, Measured, Pace};
+use testkit::{
+    Round,
+    load::{Load, Measured, Pace},
+    median,
+};
 
 use super::{
-    Error, Round,
+    Error,
     clients::{WRITE, state},
 };
 
@@ -76,11 +80,4 @@ async fn run(
         None => Ok(measured),
         Some(why) => Err(Error::Call { address, why }),
     }
-}
-
-/// The middle one of some figures.
-fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
-    let mut figures: Vec<_> = figures.into_iter().collect();
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
 }

@@ -10,9 +10,10 @@ use std::time::Duration;
 use futures::future::join_all;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
+use testkit::{Instance, Round};
 
 use self::writer::{Differences, Writer};
-use super::{Emulator, Error, Instance, Round, clients::Client};
+use super::{Emulator, Error, clients::Client};
 
 /// Writers, each with one call on its way.
 const WRITERS: u32 = 16;
@@ -40,7 +41,7 @@ pub struct Story {
 pub async fn faults(instance: &mut impl Instance, emulator: &Emulator, story: Story) -> Result<Round, Error> {
     let mut random = StdRng::seed_from_u64(story.seed);
     let mut writers: Vec<_> = (0..WRITERS).map(|number| Writer::new(number, story.seed)).collect();
-    let (mut kills, mut address) = (0, instance.start().await?);
+    let (mut kills, mut address) = (0, instance.start().await?.address);
     let acknowledged = |writers: &[Writer]| writers.iter().map(|writer| writer.acknowledged).sum::<u64>();
     while kills < story.kills || acknowledged(&writers) < story.writes || emulator.injected() < story.injected
     {
@@ -54,7 +55,7 @@ pub async fn faults(instance: &mut impl Instance, emulator: &Emulator, story: St
         };
         tokio::join!(writing, killing).1?;
         kills += 1;
-        address = instance.start().await?;
+        address = instance.start().await?.address;
     }
     emulator.calm();
     let mut client = Client::new(address)?;

@@ -20,6 +20,7 @@ use telemetry::Telemetry;
 use super::{Limits, Reads};
 use crate::{
     accept::NewWrite,
+    aggregate::rules::Rules,
     batcher::{Batcher, Options},
     budget,
     change::Change,
@@ -174,7 +175,7 @@ async fn open(folder: &Path, remote: &Arc<Remote>, clock: &Clock) -> Batcher {
     let options = Options {
         limits: queue::Limits { documents: 3, bytes: 1 << 20, interval: Duration::from_secs(60) },
         concurrency: 2,
-        lateness: Duration::ZERO,
+        rules: Arc::new(Rules::built_in(Duration::ZERO)),
         journal_max_bytes: 1 << 20,
         journal_max_writes: 1_000,
         price: 0.18,
@@ -200,7 +201,8 @@ fn key(id: &str) -> Key {
 }
 
 fn range() -> Range {
-    Range { tenant: "t".into(), collection: "c".into(), after: String::new(), before: None, limit: 100 }
+    let (tenant, collection) = ("t".into(), "c".into());
+    Range { tenant, collection, after: String::new(), before: None, limit: 100, only: Vec::new() }
 }
 
 fn fields(number: i64) -> Fields {

@@ -207,8 +207,8 @@ fn same(one: Option<&Fields>, two: Option<&Fields>) -> bool {
 
 fn through_the_journal(change: Change) -> Change {
     let key = Key::new("default", "pools", "0x12ab");
-    let record =
-        Record { key, change, priority: Priority::Normal, accepted: 1, samples: 0, caller: "".into() };
+    let (priority, caller) = (Priority::Normal, "".into());
+    let record = Record { key, change, priority, accepted: 1, samples: 0, buckets: 0, caller };
     Record::decode(&record.encode()).expect("what was written is read").change
 }
 

@@ -7,7 +7,8 @@ use contracts::storage as wire;
 use super::value::fields_to_wire;
 use crate::{
     accept::micros,
-    buckets::{self, Aggregate, Summary},
+    aggregate::figure::Aggregate,
+    buckets::Summary,
     change::Change,
     dead_letter::Letter,
     ledger::{Costs, Counts, price},
@@ -80,11 +81,12 @@ pub(crate) fn bucket((summary, open): (Summary, bool)) -> wire::Bucket {
         last: one.last,
         sum: one.sum,
         count: one.count,
+        time_weighted_mean: one.time_weighted_mean,
     };
     wire::Bucket {
         entity: summary.entity.to_string(),
         start_time: Some(prost_types::Timestamp { seconds: summary.start, nanos: 0 }),
-        length: Some(rpc::time::duration_to_proto(buckets::LENGTH)),
+        length: Some(prost_types::Duration { seconds: summary.length, nanos: 0 }),
         aggregates: summary.aggregates.into_iter().map(|(name, one)| (name, aggregate(one))).collect(),
         open,
     }
@@ -97,6 +99,7 @@ pub(crate) fn costs((costs, usd_per_100k): (Costs, f64)) -> wire::GetCostsRespon
     let saved = |counts: &Counts| wire::SavedCosts {
         folding_usd: cost(counts.saved_by_folding),
         aggregation_usd: cost(counts.saved_by_aggregation),
+        packing_usd: cost(counts.saved_by_packing),
         unchanged_usd: cost(counts.unchanged),
     };
     let collection = |(name, counts): (Arc<str>, Counts)| wire::CollectionCosts {
@@ -125,6 +128,7 @@ pub(crate) fn costs((costs, usd_per_100k): (Costs, f64)) -> wire::GetCostsRespon
         naive_cost_usd: cost(total.naive),
         ledger_documents: total.ledgers,
         saved_as_unchanged: total.unchanged,
+        saved_by_packing: total.saved_by_packing,
         documents_per_minute: costs.documents_per_minute,
         saved: Some(saved(&total)),
         collections: costs.collections.into_iter().map(collection).collect(),

@@ -8,7 +8,11 @@ use rpc::{At, Check, Fault};
 use super::{field_name, path_name};
 use crate::{
     accept::{NewSample, micros},
-    buckets::{BucketKey, LENGTH, MAX_AGE, Readings},
+    aggregate::{
+        rules::{Rule, Rules},
+        watermark::{Arrival, Watermark},
+    },
+    buckets::{BucketKey, Readings},
 };
 
 /// Where buckets go if the caller does not say.
@@ -35,10 +39,11 @@ pub(crate) struct BucketQuery {
     pub(crate) span: (Option<i64>, Option<i64>),
 }
 
-/// Checks samples against the agent clock's `now`.
+/// Checks samples against the agent clock's `now`, and puts them into the windows of their collection's rule.
 pub(crate) fn samples(
     tenant: &Arc<str>,
     request: wire::RecordMetricsRequest,
+    rules: &Rules,
     now: SystemTime,
 ) -> Result<Vec<NewSample>, Fault> {
     let mut check = Check::default();
@@ -47,7 +52,9 @@ pub(crate) fn samples(
     if !check.items(at, request.samples.len(), 1..=MAX_SAMPLES) {
         return check.end(Vec::new());
     }
-    let checked = |(index, given)| sample(&mut check, at.item(index), (tenant, &collection), given, now);
+    let rule = rules.of(&collection);
+    let checked =
+        |(index, given)| sample(&mut check, at.item(index), (tenant, &collection, rule), given, now);
     let samples = request.samples.into_iter().enumerate().map(checked).collect();
     check.end(samples)
 }
@@ -78,18 +85,20 @@ fn collection(check: &mut Check, given: String) -> Arc<str> {
 fn sample(
     check: &mut Check,
     at: At<'_>,
-    (tenant, collection): (&Arc<str>, &Arc<str>),
+    (tenant, collection, rule): (&Arc<str>, &Arc<str>, &Rule),
     given: wire::MetricSample,
     now: SystemTime,
 ) -> NewSample {
     check.text(at.field("entity"), &given.entity, 1..=ENTITY_BYTES);
     let time = check.given(at.field("time"), given.time);
     let time = check.time(at.field("time"), time.as_ref()).unwrap_or(now);
-    let must = "must be at most 15 minutes after the agent clock's now, and at most 24 hours before it";
-    check.require(at.field("time"), (now - MAX_AGE..=now + LENGTH).contains(&time), must);
     let readings = readings(check, at.field("values"), given.values);
-    let (time, entity) = (micros(time), Arc::from(given.entity));
-    NewSample { bucket: BucketKey::holding(tenant, collection, &entity, time), time, readings }
+    let entity = Arc::from(given.entity);
+    let bucket = BucketKey::holding(tenant, collection, &entity, micros(time), rule);
+    let arrival = Watermark::at(now, rule.lateness).arrival(time, bucket.end());
+    let must = "must be at most 15 minutes after the agent clock's now, and at most 24 hours before it";
+    check.require(at.field("time"), matches!(arrival, Arrival::InTime | Arrival::Late), must);
+    NewSample { bucket, time: micros(time), readings }
 }
 
 fn readings(check: &mut Check, at: At<'_>, values: HashMap<String, f64>) -> Readings {
@@ -113,6 +122,7 @@ mod tests {
     use contracts::storage as wire;
 
     use super::{bucket_query, samples};
+    use crate::aggregate::rules::Rules;
 
     fn now() -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(1_795_342_500)
@@ -129,7 +139,8 @@ mod tests {
     fn wrong_field(sample: wire::MetricSample) -> Option<String> {
         let request = wire::RecordMetricsRequest { collection: String::new(), samples: vec![sample] };
         let tenant: Arc<str> = "default".into();
-        samples(&tenant, request, now()).err().map(|fault| fault.violations()[0].field.clone())
+        let rules = Rules::built_in(Duration::ZERO);
+        samples(&tenant, request, &rules, now()).err().map(|fault| fault.violations()[0].field.clone())
     }
 
     #[test]

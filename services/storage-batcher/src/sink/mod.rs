@@ -78,6 +78,8 @@ pub struct Range {
     pub before: Option<String>,
     /// Most documents.
     pub limit: usize,
+    /// Fields that are enough, by their paths in Firestore's notation: a sink may leave the others out. Empty for all.
+    pub only: Vec<String>,
 }
 
 /// Documents by id.

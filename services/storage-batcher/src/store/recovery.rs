@@ -8,10 +8,11 @@ use std::{
 use redb::{ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
 
 use super::{
-    BucketRow, CALLERS, DAMAGED, DEAD, Error, KEYS, LAST_SEQUENCE, LEDGER, MADE, META, MINUTES, OPEN_BUCKETS,
-    SAMPLES, SEALED, Seal, Store, WAL,
+    CALLERS, DAMAGED, DEAD, Error, KEYS, LAST_SEQUENCE, LEDGER, MADE, META, MINUTES, SEALED, Seal, Store,
+    WAL, migration, places, windows,
 };
 use crate::{
+    aggregate::places::Row,
     buckets::{BucketKey, Open, encode_readings},
     codec::{Corrupt, Record},
     dead_letter::Letter,
@@ -30,6 +31,8 @@ pub struct Recovered {
     pub damaged: Damaged,
     /// Buckets that took samples since they were last written.
     pub buckets: Vec<(BucketKey, Open)>,
+    /// Which entities lie in which shared documents.
+    pub places: Vec<Row>,
     /// The ledger.
     pub totals: Deltas,
     /// Writes that were on their way with a ledger document and may have arrived.
@@ -65,8 +68,9 @@ impl Store {
         let damaged = self
             .journal
             .commit(move |transaction| {
-                transaction.open_table(SAMPLES)?;
-                transaction.open_table(OPEN_BUCKETS)?;
+                migration::migrate(transaction)?;
+                places::make(transaction)?;
+                windows::make(transaction)?;
                 transaction.open_table(LEDGER)?;
                 transaction.open_table(CALLERS)?;
                 transaction.open_table(MINUTES)?;
@@ -104,18 +108,8 @@ impl Store {
                 for found in snapshot.open_table(DEAD)?.range::<u64>(..)? {
                     letters.extend(Letter::decode(found?.1.value()));
                 }
-                let mut buckets = Vec::new();
-                for found in snapshot.open_table(OPEN_BUCKETS)?.range::<BucketRow<'_>>(..)? {
-                    let (row, fresh) = found?;
-                    let (start, tenant, collection, entity) = row.value();
-                    let key = BucketKey {
-                        start,
-                        tenant: tenant.into(),
-                        collection: collection.into(),
-                        entity: entity.into(),
-                    };
-                    buckets.push((key, Open { fresh: fresh.value(), ..Open::default() }));
-                }
+                let open = |(key, fresh)| (key, Open { fresh, ..Open::default() });
+                let buckets = windows::open(snapshot)?.into_iter().map(open).collect();
                 let mut seals = Vec::new();
                 for found in snapshot.open_table(SEALED)?.range::<u64>(..)? {
                     let (first, row) = found?;
@@ -129,6 +123,7 @@ impl Store {
                     letters,
                     damaged,
                     buckets,
+                    places: places::read(snapshot)?,
                     seals,
                     keys: keys(snapshot)?,
                     totals: totals(snapshot)?,

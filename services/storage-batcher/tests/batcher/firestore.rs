@@ -92,7 +92,10 @@ async fn listings_and_buckets_are_read_from_firestore_in_pages() {
     let rest = client.list(ListRequest { page_token: page.next_page_token, ..request }).await.unwrap();
     assert_eq!(ids(rest.get_ref()), ["d"]);
     let found = buckets(&mut client).await;
-    assert_eq!(found.iter().map(|bucket| bucket.aggregates["apr"].last).collect::<Vec<_>>(), [3.0, 1.0]);
+    assert_eq!(
+        found.iter().map(|bucket| bucket.aggregates["apr"].last).collect::<Vec<_>>(),
+        [Some(3.0), Some(1.0)]
+    );
     service.stop().await;
     emulator.stop().await;
 }

@@ -79,7 +79,8 @@ impl Service {
         Client::over(self.channel(Some(token)))
     }
 
-    async fn open(config: Config, folder: tempfile::TempDir, second: u64) -> Self {
+    /// Starts a service on a folder, at `second` of the agent clock.
+    pub(crate) async fn open(config: Config, folder: tempfile::TempDir, second: u64) -> Self {
         let (telemetry, captured) = Telemetry::captured("storage-batcher");
         let (clock, hand) = Clock::manual(UNIX_EPOCH + Duration::from_secs(second));
         let bound = bind(config.clone(), telemetry.clone(), clock).await.unwrap();

@@ -31,6 +31,8 @@ mod once;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]
+mod packing;
+#[cfg(test)]
 mod reads;
 #[cfg(test)]
 mod transforms;

@@ -5,7 +5,10 @@
 //! short, each is compared with those next to it, and the median of these ratios counts.
 
 use serde_json::json;
-use testkit::load::{Load, Measured, Pace};
+use testkit::{
+    load::{Load, Measured, Pace},
+    median,
+};
 
 use super::{
     Error, MODEL, Round, Server,
@@ -71,13 +74,6 @@ pub async fn exact_hit(gateway: &Server, echo: &Server, bare: &Server) -> Result
             "bare_echo_p99_us": p99(&bared),
         }),
     })
-}
-
-/// The middle one of some figures.
-fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
-    let mut figures: Vec<_> = figures.into_iter().collect();
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
 }
 
 fn load(server: &Server, topic: &str) -> Load {

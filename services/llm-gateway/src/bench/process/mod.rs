@@ -13,9 +13,8 @@ mod single_flight;
 
 use std::{io, net::SocketAddr};
 
-use serde_json::Value;
 use testkit::{
-    Process,
+    Round, Server,
     load::{Load, Measured, chat},
 };
 
@@ -31,24 +30,6 @@ pub use self::{
 pub const MODEL: &str = "mock";
 /// Where chat completions are asked for, of us and of everybody else.
 const COMPLETIONS: &str = "/v1/chat/completions";
-
-/// A process that is measured.
-#[derive(Clone, Copy, Debug)]
-pub struct Server {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// What it uses.
-    pub process: Process,
-}
-
-/// What one round measured.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Round {
-    /// The benchmark's value.
-    pub value: f64,
-    /// Every further quantity, by its documented key.
-    pub details: Value,
-}
 
 /// Why nothing was measured.
 #[derive(Debug, thiserror::Error)]

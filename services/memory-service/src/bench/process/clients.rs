@@ -119,7 +119,7 @@ impl Client {
     pub(super) fn new(address: SocketAddr) -> Result<Self, Error> {
         let options = ChannelOptions { timeout: PATIENCE, retries: 0, ..ChannelOptions::default() };
         let channel = Channel::lazy(&format!("http://{address}"), options, Telemetry::untraced("bench"));
-        let channel = channel.map_err(|error| Error::Process(error.into()))?;
+        let channel = channel.map_err(std::io::Error::other)?;
         let memories = MemoryServiceClient::over(channel.clone());
         Ok(Self { memories, admin: MemoryAdminServiceClient::over(channel) })
     }

@@ -104,7 +104,7 @@ async fn write_until_killed(
         tokio::time::sleep(pause).await;
         instance.kill().await
     };
-    tokio::join!(writing, killing).1
+    Ok(tokio::join!(writing, killing).1?)
 }
 
 impl Killed {

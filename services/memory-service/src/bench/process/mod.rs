@@ -12,9 +12,8 @@ mod serve;
 
 use std::{io, net::SocketAddr};
 
-use serde_json::Value;
 use testkit::{
-    Process,
+    Instance, Round, Server,
     load::{Load, Measured, Pace},
 };
 
@@ -30,43 +29,12 @@ pub use self::{
 const BATCH: u64 = 1_000;
 const AT_A_TIME: usize = 4;
 
-/// A service that is measured.
-#[derive(Clone, Copy, Debug)]
-pub struct Server {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// What it uses.
-    pub process: Process,
-}
-
-/// The service as a process that comes and goes, over a store that stays.
-pub trait Instance: Send {
-    /// Starts it and returns it once it serves.
-    fn start(&mut self) -> impl Future<Output = Result<Server, Error>> + Send;
-    /// Asks it to stop, and waits until it has.
-    fn stop(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
-    /// Ends it without a word to it.
-    fn kill(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
-}
-
-/// What one round measured.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Round {
-    /// The benchmark's value.
-    pub value: f64,
-    /// Every further quantity, by its documented key.
-    pub details: Value,
-}
-
 /// Why nothing was measured.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The service cannot be reached, or its process or its folder not be read.
+    /// The service cannot be reached, started or ended, or its process or its folder not be read.
     #[error("the service cannot be measured")]
     Io(#[from] io::Error),
-    /// The service did not start, or did not end.
-    #[error("the service cannot be started, stopped or killed")]
-    Process(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A call failed that must not.
     #[error("{what} failed: {why}")]
     Call {

@@ -11,7 +11,7 @@ use ::firestore::gcloud_sdk::google::firestore::v1::{
     },
     precondition::ConditionType,
     run_query_request::QueryType,
-    structured_query::{CollectionSelector, Direction, FieldReference, Order},
+    structured_query::{CollectionSelector, Direction, FieldReference, Order, Projection},
     value::ValueType,
     write::Operation,
 };
@@ -140,7 +140,10 @@ pub(super) fn query(root: &str, range: &Range) -> RunQueryRequest {
         field: Some(FieldReference { field_path: "__name__".to_owned() }),
         direction: Direction::Ascending as i32,
     };
+    let field = |path: &String| FieldReference { field_path: path.clone() };
+    let only = Projection { fields: range.only.iter().map(field).collect() };
     let query = StructuredQuery {
+        select: (!range.only.is_empty()).then_some(only),
         from: vec![CollectionSelector {
             collection_id: range.collection.to_string(),
             all_descendants: false,
