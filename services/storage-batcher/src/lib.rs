@@ -27,6 +27,7 @@ pub mod batcher;
 pub mod bench;
 pub mod buckets;
 pub mod change;
+pub mod client;
 pub mod codec;
 pub mod config;
 mod convert;
@@ -46,6 +47,7 @@ pub mod sink;
 mod sizes;
 pub mod status;
 pub mod store;
+pub mod stream;
 pub mod waiters;
 
 use std::{
@@ -102,7 +104,7 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
         // What is still being read is not served anyway.
         async move { slot.get().is_none_or(Batcher::is_well) }
     };
-    let mut host = host.add(Adapter::service(Arc::clone(&batcher))).check(SERVICE, check);
+    let mut host = host.add(Adapter::service(Arc::clone(&batcher), config.streams())).check(SERVICE, check);
     let (answers, last) = watch::channel(None);
     if config.firestore().is_some() {
         host = host.part(FIRESTORE, rpc::outcomes(last));
