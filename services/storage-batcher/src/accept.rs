@@ -91,12 +91,7 @@ pub struct Receipt {
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Accept writes of one tenant, all or none; `stored` is told what comes of them at the sink.
-    Write {
-        tenant: Arc<str>,
-        writes: Vec<NewWrite>,
-        stored: Option<oneshot::Sender<Outcome>>,
-        answer: Reply,
-    },
+    Write { tenant: Arc<str>, writes: Vec<NewWrite>, stored: Option<oneshot::Sender<Outcome>>, answer: Reply },
     /// Do with dead letters of one tenant as `fate` says; answered with those that were there.
     Letters {
         tenant: Arc<str>,
@@ -137,12 +132,7 @@ struct Awaited {
 }
 
 enum Answer {
-    Write {
-        tenant: Arc<str>,
-        sequences: Vec<u64>,
-        awaited: Option<Awaited>,
-        answer: Reply,
-    },
+    Write { tenant: Arc<str>, sequences: Vec<u64>, awaited: Option<Awaited>, answer: Reply },
     Record(Arc<str>, oneshot::Sender<Result<u64, Error>>),
 }
 

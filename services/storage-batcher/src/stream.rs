@@ -117,7 +117,9 @@ impl Batcher {
             match stored.await {
                 Ok(Ok(())) => Ok(receipt),
                 Ok(Err(rejected)) => Err(Error::Rejected(rejected)),
-                Err(_) => Err(Error::Durable { sequence: receipt.sequences.last().copied().unwrap_or_default() }),
+                Err(_) => {
+                    Err(Error::Durable { sequence: receipt.sequences.last().copied().unwrap_or_default() })
+                }
             }
         }
     }

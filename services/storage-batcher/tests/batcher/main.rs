@@ -29,4 +29,8 @@ mod outages;
 #[cfg(test)]
 mod reads;
 #[cfg(test)]
+mod streams;
+#[cfg(test)]
 mod transforms;
+#[cfg(test)]
+mod writer;

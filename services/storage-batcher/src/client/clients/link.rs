@@ -62,7 +62,10 @@ impl Link {
                 }
                 End::Broken(asked) => {
                     let pause = self.pause(asked);
-                    tracing::debug!(pause_ms = pause.as_secs_f64() * 1e3, "write stream ended, another one is made");
+                    tracing::debug!(
+                        pause_ms = pause.as_secs_f64() * 1e3,
+                        "write stream ended, another one is made"
+                    );
                     sleep(pause).await;
                 }
             }
@@ -150,7 +153,9 @@ impl Link {
         let (mut decided, mut asked) = (Vec::new(), None);
         let first = {
             let window = &mut self.shared.state.lock().window;
-            if let Some(StreamCredit { max_unanswered_writes: writes, max_unanswered_bytes: bytes }) = answer.credit {
+            if let Some(StreamCredit { max_unanswered_writes: writes, max_unanswered_bytes: bytes }) =
+                answer.credit
+            {
                 window.allow(Credit { writes, bytes });
             }
             for WriteOutcome { number, sequence, refusal } in answer.outcomes {
