@@ -18,7 +18,9 @@
 //! 8. **A disk that takes no writes stops no read.** Writes are refused with the reason, what is acknowledged waits in memory and on
 //!    disk, and sending goes on with the disk; health stays SERVING.
 //! 9. **Two clocks.** Flush intervals, buckets and rates run on the agent clock; waiting for the sink is wall time.
-//! 10. **Tenants share batches and nothing else**: keys, costs, plans and flush reports are the caller's own.
+//! 10. **A stream keeps its order.** Each of its writes is answered for itself; what is refused for now halts the stream until it comes
+//!     again ([`stream`]). [`client`] is the other side.
+//! 11. **Tenants share batches and nothing else**: keys, costs, plans and flush reports are the caller's own.
 
 pub mod accept;
 pub mod acks;

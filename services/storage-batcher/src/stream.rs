@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     accept::{Command, Lane, Level, NewWrite, Receipt, Reply, Turn},
@@ -90,13 +90,14 @@ impl Batcher {
     /// answered when the sink has taken it.
     ///
     /// # Errors
-    /// As [`Batcher::write_through`], without a limit of time; [`Error::Behind`] if a write before it was refused for now.
+    /// As [`Batcher::write_through`], its time being over with `hurry`; [`Error::Behind`] if a write before it was refused for now.
     pub(crate) async fn submit(
         &self,
         tenant: Arc<str>,
         write: NewWrite,
         level: Level,
         turn: Turn,
+        mut hurry: watch::Receiver<bool>,
     ) -> impl Future<Output = Result<Receipt, Error>> + Send + use<> {
         let (answer, answered) = oneshot::channel();
         let (done, stored) = oneshot::channel();
@@ -114,10 +115,16 @@ impl Batcher {
             if !is_stored {
                 return Ok(receipt);
             }
-            match stored.await {
-                Ok(Ok(())) => Ok(receipt),
-                Ok(Err(rejected)) => Err(Error::Rejected(rejected)),
-                Err(_) => {
+            let outcome = tokio::select! {
+                biased;
+                outcome = stored => outcome.ok(),
+                // An error means that the stream is gone, and nobody hears this.
+                _ = hurry.wait_for(|hurry| *hurry) => None,
+            };
+            match outcome {
+                Some(Ok(())) => Ok(receipt),
+                Some(Err(rejected)) => Err(Error::Rejected(rejected)),
+                None => {
                     Err(Error::Durable { sequence: receipt.sequences.last().copied().unwrap_or_default() })
                 }
             }

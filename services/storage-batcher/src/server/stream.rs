@@ -2,12 +2,13 @@
 //!
 //! One state machine, run by whoever reads the answers: a client that reads none has no more taken of it than its credit.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use contracts::storage as wire;
 use futures::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use prost::Message as _;
 use rpc::{Caller, Code, Deadline, Fault, Leaving, limit::Permit};
+use tokio::{sync::watch, time::Sleep};
 use tonic::{Request, Status, Streaming};
 
 use super::{Slot, WAY_BACK};
@@ -17,6 +18,9 @@ use crate::{
     error::Error,
     stream::{Limits, Progress},
 };
+
+/// How long a stream whose connection ends waits for the sink. What that has not taken by then is told to be durable.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Most outcomes in one message.
 const MOST_OUTCOMES: usize = 1_000;
@@ -32,22 +36,29 @@ struct Session {
     requests: Streaming<wire::WriteStreamRequest>,
     progress: Progress,
     flights: FuturesUnordered<BoxFuture<'static, Landed>>,
-    /// Ready when the stream must take no more, with the reason.
-    leave: BoxFuture<'static, Fault>,
     stage: Stage,
+    /// Why it fails, where it does.
+    fault: Option<Fault>,
+    /// Ready when the stream has to end, with the reason and how long the sink is waited for.
+    leave: Option<BoxFuture<'static, (Fault, Duration)>>,
+    /// Ready when the sink is waited for no longer.
+    patience: Option<Pin<Box<Sleep>>>,
+    /// Tells that to the writes that wait for it.
+    hurry: watch::Sender<bool>,
     _permit: Permit,
 }
 
 /// How far a stream's life has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Its credit is to be told.
     New,
     /// It takes and answers.
     Open,
-    /// It takes no more, and answers; with a fault, unless its client wanted that.
-    Closing(Option<Fault>),
-    /// All is answered and said.
-    Ended(Option<Fault>),
+    /// It takes no more, and answers.
+    Closing,
+    /// All is answered and said, but for its fault.
+    Ended,
 }
 
 /// A write that is decided.
@@ -75,11 +86,14 @@ pub(super) fn serve(
         slot,
         tenant: Caller::of(&request).tenant,
         limits,
-        leave: leave(&request),
+        leave: Some(leave(&request)),
         requests: request.into_inner(),
         progress: Progress::new(limits),
         flights: FuturesUnordered::new(),
         stage: Stage::New,
+        fault: None,
+        patience: None,
+        hurry: watch::Sender::new(false),
         _permit: permit,
     };
     Box::pin(futures::stream::unfold(session, |mut session| async {
@@ -88,68 +102,86 @@ pub(super) fn serve(
     }))
 }
 
-/// Waits until the stream must end: a little before the deadline, or with its connection.
-fn leave(request: &Request<Streaming<wire::WriteStreamRequest>>) -> BoxFuture<'static, Fault> {
+/// Waits until the stream has to end: with its connection, or a little before its deadline.
+fn leave(request: &Request<Streaming<wire::WriteStreamRequest>>) -> BoxFuture<'static, (Fault, Duration)> {
     let leaving = Leaving::promise(request);
     let left = Deadline::current().map(|deadline| deadline.remaining());
     async move {
-        let late = async {
-            match left {
-                Some(left) => tokio::time::sleep(left - (left / 10).min(WAY_BACK)).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            () = leaving => Leaving::fault(),
-            () = late => Fault::new(Code::DeadlineExceeded, "the deadline of the stream is near"),
+            () = leaving => (Leaving::fault(), LAST_WAIT),
+            () = before(left) => {
+                let fault = Fault::new(Code::DeadlineExceeded, "the deadline of the stream is near");
+                (fault, Duration::ZERO)
+            }
         }
     }
     .boxed()
+}
+
+/// Waits until the answers that are ready still reach their caller; for ever, if there is no deadline.
+async fn before(left: Option<Duration>) {
+    match left {
+        Some(left) => tokio::time::sleep(left - (left / 10).min(WAY_BACK)).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Session {
     /// Goes on until there is something to tell; `None` at the end.
     async fn next(&mut self) -> Option<Result<wire::WriteStreamResponse, Status>> {
         loop {
-            match &mut self.stage {
+            match self.stage {
                 Stage::New => {
                     self.stage = Stage::Open;
                     return Some(Ok(convert::credit(self.limits)));
                 }
-                Stage::Open => {
+                Stage::Closing if self.flights.is_empty() => {
+                    self.stage = Stage::Ended;
+                    return Some(Ok(convert::ended(self.progress.last())));
+                }
+                Stage::Open | Stage::Closing => {
                     if let Some(landed) = self.work().await {
                         return Some(Ok(self.answer(landed)));
                     }
                 }
-                Stage::Closing(fault) => {
-                    if let Some(landed) = self.flights.next().await {
-                        return Some(Ok(self.answer(landed)));
-                    }
-                    self.stage = Stage::Ended(fault.take());
-                    return Some(Ok(convert::ended(self.progress.last())));
-                }
-                Stage::Ended(fault) => return fault.take().map(|fault| Err(fault.into())),
+                Stage::Ended => return self.fault.take().map(|fault| Err(fault.into())),
             }
         }
     }
 
-    /// Does one thing of what can be done: takes a write, or returns one that is decided, or stops taking.
+    /// Does one thing of what can be done: takes a write, or returns one that is decided, or sees that the end has come.
     async fn work(&mut self) -> Option<Landed> {
+        let takes = self.stage == Stage::Open && self.progress.has_room();
         tokio::select! {
             biased;
             Some(landed) = self.flights.next() => return Some(landed),
-            fault = &mut self.leave => self.stage = Stage::Closing(Some(fault)),
-            request = self.requests.message(), if self.progress.has_room() => match request {
-                Ok(Some(request)) => {
-                    if let Err(fault) = self.take(request).await {
-                        self.stage = Stage::Closing(Some(fault));
-                    }
+            (fault, patience) = ready(self.leave.as_mut()) => {
+                self.leave = None;
+                self.patience = Some(Box::pin(tokio::time::sleep(patience)));
+                // Whoever sends no more misses nothing.
+                if self.stage == Stage::Open {
+                    self.close(Some(fault));
                 }
-                Ok(None) => self.stage = Stage::Closing(None),
-                Err(status) => self.stage = Stage::Closing(Some(unread(&status))),
+            }
+            () = ready(self.patience.as_mut()) => {
+                self.patience = None;
+                self.hurry.send_replace(true);
+            }
+            request = self.requests.message(), if takes => match request {
+                Ok(Some(request)) => if let Err(fault) = self.take(request).await {
+                    self.close(Some(fault));
+                },
+                Ok(None) => self.close(None),
+                Err(status) => self.close(Some(unread(&status))),
             },
         }
         None
+    }
+
+    /// Takes no more.
+    fn close(&mut self, fault: Option<Fault>) {
+        self.stage = Stage::Closing;
+        self.fault = fault;
     }
 
     async fn take(&mut self, request: wire::WriteStreamRequest) -> Result<(), Fault> {
@@ -166,7 +198,8 @@ impl Session {
             }
         };
         let batcher = self.slot.get().ok_or(Error::NotReady)?;
-        let decided = batcher.submit(Arc::clone(&self.tenant), write, level, turn).await;
+        let tenant = Arc::clone(&self.tenant);
+        let decided = batcher.submit(tenant, write, level, turn, self.hurry.subscribe()).await;
         let refused = move |error: Error| {
             let round = error.is_for_now().then_some(round);
             Refused { fault: convert::fault_of_one(error), round }
@@ -193,6 +226,14 @@ impl Session {
             next = if is_full { None } else { self.flights.next().now_or_never().flatten() };
         }
         answer
+    }
+}
+
+/// Waits for what there is to wait for; for ever, if there is nothing.
+async fn ready<F: Future + Unpin>(future: Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }
 

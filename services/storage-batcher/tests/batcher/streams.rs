@@ -299,6 +299,27 @@ async fn a_stream_ends_with_its_connection_and_before_its_deadline_and_says_how_
 }
 
 #[tokio::test]
+async fn a_stream_that_has_to_end_says_of_what_the_sink_has_not_taken_that_it_is_durable() {
+    let emulator = Emulator::start().await;
+    let service = emulator.batcher().await;
+    let mut client = service.client();
+    let held = emulator.hold().await;
+    let raw = Raw::within(&mut client, Some(Duration::from_secs(1))).await.unwrap();
+    raw.ask(1, increment("a", "key", 1), WriteLevel::Stored).await;
+    let requests = raw.requests.clone();
+    let (outcomes, last, status) = raw.end().await;
+    assert_eq!((told(&outcomes), last), (vec![(1, "DEADLINE_EXCEEDED", "DURABLE")], Some(1)));
+    assert_eq!(status.unwrap().code(), Code::DeadlineExceeded);
+    drop((requests, held));
+    let raw = Raw::open(&mut client).await;
+    raw.ask(1, increment("a", "key", 1), WriteLevel::Stored).await;
+    let (outcomes, ..) = raw.end().await;
+    assert_eq!((outcomes[0].sequence, numbers(get(&mut client, "a").await)), (1, vec![("n".to_owned(), 1)]));
+    service.stop().await;
+    emulator.stop().await;
+}
+
+#[tokio::test]
 async fn no_more_streams_are_taken_than_there_may_be() {
     let service = Service::with(|config| config.storage_streams = 1).await;
     let mut client = service.client();
