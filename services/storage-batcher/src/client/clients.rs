@@ -28,6 +28,22 @@ use super::{Error, Options, window::Window};
 /// Sends writes over a stream that it makes when there is something to send, and again when it breaks. Several tasks may share one.
 ///
 /// Dropping it ends the stream and gives up what is not answered; [`Writer::close`] says what that was.
+///
+/// ```
+/// use contracts::storage::{DocumentWrite, WriteLevel};
+/// use storage_batcher::client::{Error, Options, Writer};
+///
+/// async fn keep(channel: rpc::Channel, telemetry: &telemetry::Telemetry, writes: Vec<DocumentWrite>) -> Result<(), Error> {
+///     let writer = Writer::open(channel, Options::default(), telemetry);
+///     for write in writes {
+///         writer.send(write, WriteLevel::Durable).await?;
+///     }
+///     writer.flush().await?;
+///     let left = writer.close(std::time::Duration::from_secs(10)).await;
+///     assert!(left.is_empty());
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Writer {
     shared: Arc<Shared>,
