@@ -18,6 +18,7 @@ const PROTOS: &[&str] = &[
     "athena/monitor/v1/monitor.proto",
     "athena/storage/v1/document.proto",
     "athena/storage/v1/storage.proto",
+    "athena/storage/v1/stream.proto",
 ];
 
 #[expect(clippy::disallowed_methods, reason = "cargo hands a build script its folders in the environment")]
