@@ -14,12 +14,11 @@ use telemetry::Telemetry;
 use testkit::load::frame;
 use tonic::Status;
 
-use crate::client::{self, Options, Writer};
-
 use super::{
     Error,
     step::{COUNT, Document, Field, LIST, STATE, Step},
 };
+use crate::client::{self, Options, Writer};
 
 /// The rpc by which a write is acknowledged.
 pub(super) const WRITE: &str = "/athena.storage.v1.StorageBatcherService/Write";

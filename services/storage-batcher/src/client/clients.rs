@@ -74,8 +74,16 @@ struct Shared {
     bytes: Arc<Semaphore>,
     /// There may be something to send, or the writer is closed.
     work: Notify,
-    /// The first number that is not answered; the greatest there is when the task has ended.
-    first: watch::Sender<u64>,
+    progress: watch::Sender<Progress>,
+}
+
+/// How far the answers came.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    /// The first number that is not answered.
+    first: u64,
+    /// No further answer comes.
+    is_over: bool,
 }
 
 #[derive(Debug, Default)]
@@ -106,7 +114,7 @@ impl Writer {
             writes: Arc::new(Semaphore::new(options.max_writes.max(1))),
             bytes: Arc::new(Semaphore::new(max_bytes)),
             work: Notify::new(),
-            first: watch::Sender::new(1),
+            progress: watch::Sender::new(Progress { first: 1, is_over: false }),
         });
         let link = Link {
             shared: Arc::clone(&shared),
@@ -158,12 +166,8 @@ impl Writer {
     /// # Errors
     /// [`Error::Failed`] or [`Error::Closed`] if some never will be.
     pub async fn flush(&self) -> Result<(), Error> {
-        let through = self.shared.state.lock().window.next_number();
-        self.shared.answered(through).await;
-        let state = self.shared.state.lock();
-        let is_answered = state.failure.is_none() && state.window.first_unanswered() >= through;
-        drop(state);
-        if is_answered { Ok(()) } else { Err(self.shared.why()) }
+        let next = self.shared.state.lock().window.next_number();
+        if self.shared.answered(next).await { Ok(()) } else { Err(self.shared.why()) }
     }
 
     /// Takes no more, and waits for the answers to what was taken, for at most `patience` of wall time. Returns the writes that are not answered, in order;
@@ -171,9 +175,10 @@ impl Writer {
     pub async fn close(&self, patience: Duration) -> Vec<Left> {
         self.shared.state.lock().closing = true;
         self.shared.shut();
-        let ended = self.shared.answered(u64::MAX);
-        if tokio::time::timeout(patience, ended).await.is_err() {
+        let over = self.shared.answered(u64::MAX);
+        if tokio::time::timeout(patience, over).await.is_err() {
             self.task.abort();
+            self.shared.end();
         }
         let mut state = self.shared.state.lock();
         let late = state.window.take();
@@ -220,10 +225,17 @@ impl Shared {
         self.work.notify_one();
     }
 
-    /// Waits until all before `number` is answered, or nothing will be any more.
-    async fn answered(&self, number: u64) {
+    /// Waits until all before `number` are answered; `false` if they never will be.
+    async fn answered(&self, number: u64) -> bool {
+        let mut progress = self.progress.subscribe();
+        let came = progress.wait_for(|progress| progress.is_over || progress.first >= number).await;
         // The sender lives as long as this does.
-        drop(self.first.subscribe().wait_for(|first| *first >= number).await);
+        came.is_ok_and(|progress| progress.first >= number)
+    }
+
+    /// Tells who waits that no further answer comes.
+    fn end(&self) {
+        self.progress.send_modify(|progress| progress.is_over = true);
     }
 
     /// Gives up: who waits is told why, and so is who comes.

@@ -185,6 +185,7 @@ impl Session {
     }
 
     async fn take(&mut self, request: wire::WriteStreamRequest) -> Result<(), Fault> {
+        let batcher = self.slot.get().ok_or(Error::NotReady)?;
         let (number, bytes) = (request.number, request.encoded_len() as u64);
         let turn = self.progress.take(number, bytes).map_err(convert::out_of_order)?;
         let round = turn.round();
@@ -197,7 +198,6 @@ impl Session {
                 return Ok(());
             }
         };
-        let batcher = self.slot.get().ok_or(Error::NotReady)?;
         let tenant = Arc::clone(&self.tenant);
         let decided = batcher.submit(tenant, write, level, turn, self.hurry.subscribe()).await;
         let refused = move |error: Error| {

@@ -220,7 +220,8 @@ async fn a_close_says_what_is_left_and_it_is_accepted_once_when_it_is_sent_again
     assert_eq!(first.await.unwrap(), 1);
     let waits = writer.send(count("a"), WriteLevel::Stored).await.unwrap();
     emulator.arrived().await;
-    let left = writer.close(Duration::from_millis(10)).await;
+    let (left, flushed) = tokio::join!(writer.close(Duration::from_millis(10)), writer.flush());
+    assert!(matches!(flushed, Err(Error::Closed)), "who waits does not wait for ever");
     let [Left { write, level: WriteLevel::Stored }] = &left[..] else { panic!("{left:?}") };
     assert!(matches!(waits.await, Err(Error::Closed)));
     drop(held);

@@ -70,7 +70,7 @@ impl Link {
                 }
             }
         }
-        self.shared.first.send_replace(u64::MAX);
+        self.shared.end();
     }
 
     /// Waits until there is something to send; `false` if there never will be.
@@ -181,7 +181,9 @@ impl Link {
             // Who left does not need the answer.
             drop(promise.ack.send(outcome.map_err(|refusal| Error::Refused(fault_of(refusal)))));
         }
-        self.shared.first.send_if_modified(|known| std::mem::replace(known, first) != first);
+        self.shared
+            .progress
+            .send_if_modified(|progress| std::mem::replace(&mut progress.first, first) != first);
         asked.map(|asked| self.pause(asked))
     }
 }
