@@ -53,3 +53,31 @@ impl Leaving {
         if self.promised.load(Ordering::Relaxed) { Stage::Over } else { Stage::Closing }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use tonic::Request;
+
+    use super::Leaving;
+    use crate::draining::{Closing, Stage};
+
+    #[tokio::test]
+    async fn who_promises_is_told_first_and_ended_last() {
+        let (stage, closing) = Closing::new();
+        let leaving = Leaving::new(closing);
+        assert_eq!(leaving.last(), Stage::Closing, "who promises nothing ends at once");
+        let mut request = Request::new(());
+        request.extensions_mut().insert(leaving.clone());
+        let mut told = Box::pin(Leaving::promise(&request));
+        assert_eq!(leaving.last(), Stage::Over);
+        assert!((&mut told).now_or_never().is_none());
+        stage.send_replace(Stage::Closing);
+        told.await;
+    }
+
+    #[tokio::test]
+    async fn a_call_that_came_through_no_host_is_never_told() {
+        assert!(Leaving::promise(&Request::new(())).now_or_never().is_none());
+    }
+}
