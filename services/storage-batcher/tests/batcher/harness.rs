@@ -237,7 +237,11 @@ pub(crate) async fn record(client: &mut Client, samples: Vec<MetricSample>) -> R
 }
 
 pub(crate) async fn buckets(client: &mut Client) -> Vec<Bucket> {
-    let request = GetBucketsRequest { entity: "0x1".into(), ..Default::default() };
+    buckets_of(client, "0x1").await
+}
+
+pub(crate) async fn buckets_of(client: &mut Client, entity: &str) -> Vec<Bucket> {
+    let request = GetBucketsRequest { entity: entity.to_owned(), ..Default::default() };
     client.get_buckets(request).await.unwrap().into_inner().buckets
 }
 
