@@ -19,6 +19,7 @@ const PROTOS: &[&str] = &[
     "athena/storage/v1/document.proto",
     "athena/storage/v1/status.proto",
     "athena/storage/v1/storage.proto",
+    "athena/storage/v1/stream.proto",
 ];
 
 #[expect(clippy::disallowed_methods, reason = "cargo hands a build script its folders in the environment")]

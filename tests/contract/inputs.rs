@@ -9,9 +9,13 @@ use std::{
 
 use athena::Service;
 use bytes::Bytes;
+use contracts::storage::{
+    WriteRefusal, WriteStreamRequest, storage_batcher_service_client::StorageBatcherServiceClient,
+};
 use http::HeaderMap;
+use prost::Message as _;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
-use rpc::{Code, code_name};
+use rpc::{Client as _, Code, Fault, code_name};
 use tests::{
     House,
     inputs::{self, Case, Verdict},
@@ -134,6 +138,10 @@ fn methods() -> Vec<(Service, MethodDescriptor)> {
     Service::ALL.into_iter().flat_map(of).collect()
 }
 
+fn streams() -> impl Iterator<Item = MethodDescriptor> {
+    Service::ALL.into_iter().flat_map(inputs::streams)
+}
+
 async fn house(settings: &[(&str, &str)]) -> House {
     let all = settings.iter().map(|(name, value)| (*name, (*value).to_owned()));
     House::with(all.chain([("max_message_bytes", LIMIT.to_string())])).await.unwrap()
@@ -170,6 +178,68 @@ async fn every_bad_input_is_answered_with_its_code_and_its_field() {
     house.close().await.unwrap();
 }
 
+/// Sends each of `requests` on a stream of their own and returns the refusals by number, with how the stream ended.
+async fn streamed(
+    client: &mut StorageBatcherServiceClient<rpc::Channel>,
+    requests: Vec<WriteStreamRequest>,
+) -> (BTreeMap<u64, WriteRefusal>, Option<tonic::Status>) {
+    let answers = client.write_stream(futures::stream::iter(requests)).await.unwrap();
+    let (mut answers, mut refusals) = (answers.into_inner(), BTreeMap::new());
+    loop {
+        match answers.message().await {
+            Ok(Some(answer)) => refusals.extend(
+                answer.outcomes.into_iter().filter_map(|outcome| Some((outcome.number, outcome.refusal?))),
+            ),
+            Ok(None) => return (refusals, None),
+            Err(status) => return (refusals, Some(status)),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_bad_write_of_a_stream_is_answered_by_its_number_with_its_field_and_ends_no_other() {
+    let house = house(&[]).await;
+    let mut client = StorageBatcherServiceClient::over(house.mesh.channel(Service::StorageBatcher).unwrap());
+    let methods: Vec<_> = streams().collect();
+    let [method] = &methods[..] else { panic!("{methods:?}") };
+    let (mut numbers, mut writes) = (Vec::new(), Vec::new());
+    for case in inputs::cases(method).into_iter().filter(|case| case.verdict != Verdict::Garbled) {
+        let request = WriteStreamRequest::decode(&*case.value).unwrap();
+        let is_numbered = case.what.starts_with("number ");
+        (if is_numbered { &mut numbers } else { &mut writes }).push((case.what, request, case.verdict));
+    }
+    assert!(numbers.len() >= 2 && writes.len() >= 40, "{} {}", numbers.len(), writes.len());
+    for (what, request, verdict) in numbers {
+        let (refusals, status) = streamed(&mut client, vec![request]).await;
+        let fields = status.map(|status| Fault::from(&status).violations().to_vec()).unwrap_or_default();
+        let named = fields.iter().any(|violation| violation.field == "number");
+        assert_eq!(named, verdict != Verdict::Legal, "{what}: {fields:?} {refusals:?}");
+    }
+    for ((_, request, _), number) in writes.iter_mut().zip(1..) {
+        request.number = number;
+    }
+    let requests = writes.iter().map(|(_, request, _)| request.clone()).collect();
+    let (refusals, status) = streamed(&mut client, requests).await;
+    assert!(status.is_none(), "{status:?}");
+    for (what, request, verdict) in writes {
+        let refusal = refusals.get(&request.number);
+        let is_right = match &verdict {
+            Verdict::Legal => refusal.is_none(),
+            Verdict::Wrong(path) => names(refusal, path),
+            Verdict::Beside(path) => names(refusal, path),
+            Verdict::Garbled => false,
+        };
+        assert!(is_right, "{what} ({verdict:?}): {refusal:?}");
+    }
+    house.close().await.unwrap();
+}
+
+fn names(refusal: Option<&WriteRefusal>, path: &str) -> bool {
+    refusal.is_some_and(|refusal| {
+        refusal.code == "INVALID_ARGUMENT" && refusal.fields.iter().any(|wrong| wrong.field == path)
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_without_its_token_is_told_so_by_every_rpc() {
     let house = house(&[("auth_tokens", "token=acme:admin")]).await;
@@ -189,12 +259,11 @@ async fn a_caller_without_its_token_is_told_so_by_every_rpc() {
 #[test]
 fn every_field_of_every_request_has_its_cases_and_every_case_its_field() {
     let known = inputs::names();
-    let found: Vec<String> =
-        methods().iter().flat_map(|(_, method)| inputs::fields(&method.input())).collect();
+    let every = || methods().into_iter().map(|(_, method)| method).chain(streams());
+    let found: Vec<String> = every().flat_map(|method| inputs::fields(&method.input())).collect();
     assert_eq!(amiss(&found, &known), Vec::<String>::new());
     assert_eq!(known.iter().collect::<BTreeSet<_>>().len(), known.len(), "a field is in the table twice");
-    let all: BTreeSet<String> =
-        methods().into_iter().map(|(_, method)| method.full_name().to_owned()).collect();
+    let all: BTreeSet<String> = every().map(|method| method.full_name().to_owned()).collect();
     let exceptions = ALSO.iter().map(|(name, _)| *name).chain(inputs::NESTING).chain([FREE_HERE.0]);
     assert_eq!(
         exceptions.filter(|name| !all.contains(*name)).count(),

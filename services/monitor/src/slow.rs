@@ -50,8 +50,8 @@ impl Operation {
     }
 }
 
-/// Returns the threshold of a span: of the cycle itself and of calls, by their method. Streams that watch something are
-/// long by design and have none, nor does work within a service.
+/// Returns the threshold of a span: of the cycle itself and of calls, by their method. Streams that watch something
+/// or write on and on are long by design and have none, nor does work within a service.
 #[must_use]
 pub fn threshold(span: &Span) -> Option<Duration> {
     if &*span.name == names::SPAN_CYCLE {
@@ -67,7 +67,7 @@ pub fn threshold(span: &Span) -> Option<Duration> {
         "Recall" if service.ends_with(".MemoryService") => Some(RECALL),
         "Analyze" => Some(MODEL),
         _ if method.starts_with("Generate") => Some(MODEL),
-        _ if method.starts_with("Watch") => None,
+        _ if method.starts_with("Watch") || method.ends_with("Stream") => None,
         _ => Some(API),
     }
 }
@@ -102,6 +102,7 @@ mod tests {
         assert_eq!(of("athena.llm.v1.LlmGatewayService/GenerateStream", Kind::Server), Some(MODEL));
         assert_eq!(of("athena.storage.v1.StorageBatcherService/Write", Kind::Server), Some(API));
         assert_eq!(of("athena.monitor.v1.MonitorService/WatchTargets", Kind::Server), None);
+        assert_eq!(of("athena.storage.v1.StorageBatcherService/WriteStream", Kind::Client), None);
         assert_eq!(of("athena.agent.observe", Kind::Internal), None);
         assert_eq!(of("GET /yields", Kind::Client), None);
     }

@@ -3,6 +3,7 @@
 //! Being the only one, it keeps memory in the order of the disk, and a caller that leaves does not leave the two apart.
 
 mod letters;
+mod reply;
 mod samples;
 
 use std::{
@@ -14,6 +15,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::letters::{Fate, Redeemed};
+pub(crate) use self::reply::{Lane, Reply, Turn};
 use crate::{
     acks::Outcome,
     batcher::{Held, Options, Shared},
@@ -92,12 +94,7 @@ pub struct Receipt {
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Accept writes of one tenant, all or none; `stored` is told what comes of them at the sink.
-    Write {
-        tenant: Arc<str>,
-        writes: Vec<NewWrite>,
-        stored: Option<oneshot::Sender<Outcome>>,
-        answer: oneshot::Sender<Result<Receipt, Error>>,
-    },
+    Write { tenant: Arc<str>, writes: Vec<NewWrite>, stored: Option<oneshot::Sender<Outcome>>, answer: Reply },
     /// Do with dead letters of one tenant as `fate` says; answered with those that were there.
     Letters {
         tenant: Arc<str>,
@@ -139,12 +136,7 @@ struct Awaited {
 }
 
 enum Answer {
-    Write {
-        tenant: Arc<str>,
-        sequences: Vec<u64>,
-        awaited: Option<Awaited>,
-        answer: oneshot::Sender<Result<Receipt, Error>>,
-    },
+    Write { tenant: Arc<str>, sequences: Vec<u64>, awaited: Option<Awaited>, answer: Reply },
     Record(Arc<str>, oneshot::Sender<Result<u64, Error>>),
 }
 
@@ -306,7 +298,7 @@ impl Draft {
                             state.await_stored(awaited.writes, awaited.done);
                         }
                         let pending_documents = state.queue.documents(&tenant);
-                        drop(answer.send(Ok(Receipt { sequences, pending_documents })));
+                        answer.send(Ok(Receipt { sequences, pending_documents }));
                     }
                     Answer::Record(tenant, answer) => drop(answer.send(Ok(state.buckets.count(&tenant)))),
                 }
@@ -320,9 +312,9 @@ impl Draft {
 
 impl Answer {
     fn fail(self, error: Error) {
-        // A caller that left does not need the answer.
         match self {
-            Self::Write { answer, .. } => drop(answer.send(Err(error))),
+            Self::Write { answer, .. } => answer.send(Err(error)),
+            // A caller that left does not need the answer.
             Self::Record(_, answer) => drop(answer.send(Err(error))),
         }
     }
@@ -336,6 +328,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comman
         let mut draft = Draft::new(&shared);
         for command in waiting.drain(..) {
             match command {
+                Command::Write { answer, .. } if answer.is_behind() => answer.send(Err(Error::Behind)),
                 Command::Write { tenant, writes, stored, answer } => {
                     let keys: Vec<_> = match stored {
                         Some(_) => writes.iter().map(|write| write.key.clone()).collect(),
@@ -348,7 +341,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comman
                             draft.answers.push(Answer::Write { tenant, sequences, awaited, answer });
                         }
                         Err(error) => {
-                            drop(answer.send(Err(error)));
+                            answer.send(Err(error));
                             // The refused writes are among the sizes already: a new draft does not know them.
                             std::mem::replace(&mut draft, Draft::new(&shared)).commit(&shared).await;
                             draft = Draft::new(&shared);

@@ -79,7 +79,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Batcher {
     pub(crate) shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
+    pub(crate) commands: mpsc::Sender<Command>,
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -216,7 +216,7 @@ impl Batcher {
     /// # Errors
     /// [`Error::Full`] if the journal is full, [`Error::Store`] if it cannot be written.
     pub async fn write(&self, tenant: Arc<str>, writes: Vec<NewWrite>) -> Result<Receipt, Error> {
-        self.ask(|answer| Command::Write { tenant, writes, stored: None, answer }).await
+        self.ask(|answer| Command::Write { tenant, writes, stored: None, answer: answer.into() }).await
     }
 
     /// Accepts writes of one tenant as [`Batcher::write`] does, and returns when the sink has taken them, within `patience` of wall time.
@@ -231,8 +231,11 @@ impl Batcher {
     ) -> Result<Receipt, Error> {
         let (done, stored) = oneshot::channel();
         let until = tokio::time::Instant::now() + patience;
-        let receipt =
-            self.ask(|answer| Command::Write { tenant, writes, stored: Some(done), answer }).await?;
+        let command = |answer: oneshot::Sender<_>| {
+            let answer = answer.into();
+            Command::Write { tenant, writes, stored: Some(done), answer }
+        };
+        let receipt = self.ask(command).await?;
         match tokio::time::timeout_at(until, stored).await {
             Ok(Ok(Ok(()))) => Ok(receipt),
             Ok(Ok(Err(rejected))) => Err(Error::Rejected(rejected)),

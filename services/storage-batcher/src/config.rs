@@ -13,6 +13,7 @@ use crate::{
     keys, last_written,
     queue::{Limits, MAX_BATCH_BYTES},
     sink::firestore,
+    stream,
 };
 
 config::settings! {
@@ -39,6 +40,12 @@ config::settings! {
         pub storage_idempotency_window: Duration = "24h", unit "duration", range "1s" to "30d";
         /// Most idempotency keys known of one tenant; the oldest go first.
         pub storage_idempotency_keys: usize = "100000", unit "keys", range "1" to "10000000";
+        /// Most `WriteStream`s at a time; more are refused.
+        pub storage_streams: usize = "64", unit "streams", range "1" to "10000";
+        /// Most writes of one stream that are not answered; no further one is read meanwhile.
+        pub storage_stream_writes: u64 = "1024", unit "writes", range "1" to "100000";
+        /// Most bytes of those writes; one larger write is taken by itself.
+        pub storage_stream_bytes: ByteSize = "4MiB", unit "bytes", range "1KiB" to "1GiB";
         /// Google Cloud project of the Firestore database; empty stores in the embedded store.
         pub firestore_project: Option<String> = "", unit "name";
         /// Database within the project.
@@ -162,6 +169,15 @@ impl Config {
         match &self.storage_rules {
             None => Ok(Rules::built_in(lateness)),
             Some(path) => Rules::load(path, lateness).map_err(|error| Error::Rules(Arc::new(error))),
+        }
+    }
+
+    /// Returns how much of streams may be on its way.
+    pub(crate) fn streams(&self) -> stream::Limits {
+        stream::Limits {
+            streams: self.storage_streams,
+            writes: self.storage_stream_writes,
+            bytes: self.storage_stream_bytes.bytes(),
         }
     }
 

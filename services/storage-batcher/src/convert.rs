@@ -3,6 +3,7 @@
 mod answer;
 mod change;
 mod sample;
+mod stream;
 mod value;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use self::change::Given;
 pub(crate) use self::{
     answer::{bucket, costs, document, flushed, letters, listed, planned, status},
     sample::{bucket_query, samples},
+    stream::{accepted, credit, ended, out_of_order, refused, streamed},
 };
 use crate::{
     accept::{Level, NewWrite},

@@ -45,6 +45,9 @@ pub enum Error {
         /// The place of the write in its request.
         place: usize,
     },
+    /// An earlier write of the stream was refused for now.
+    #[error("an earlier write of the stream was refused for now")]
+    Behind,
     /// The journal cannot be read or written.
     #[error("the journal cannot be used")]
     Store(#[source] Arc<store::Error>),
@@ -81,6 +84,13 @@ pub enum Error {
     /// The server could not be bound or run.
     #[error("the server failed")]
     Server(#[source] Arc<rpc::Error>),
+}
+
+impl Error {
+    /// Returns whether the same write may be accepted later, so that what follows on it has to wait for it.
+    pub(crate) fn is_for_now(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::Behind | Self::Store(_) | Self::NotReady)
+    }
 }
 
 impl From<store::Error> for Error {
@@ -122,6 +132,10 @@ impl From<Error> for rpc::Fault {
             }
             Error::TooLarge { place } => too_large(&format!("writes[{place}].fields")),
             Error::KeyReused { place } => key_reused(&format!("writes[{place}].idempotency_key")),
+            Error::Behind => {
+                let message = "an earlier write of the stream was refused for now; nothing was accepted";
+                Fault::new(Code::Aborted, message).reason("BEHIND")
+            }
             Error::Store(cause) => {
                 let reason = cause.reason();
                 let code = if reason.is_exhaustion() { Code::ResourceExhausted } else { Code::Unavailable };

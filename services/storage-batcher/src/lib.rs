@@ -18,7 +18,9 @@
 //! 8. **A disk that takes no writes stops no read.** Writes are refused with the reason, what is acknowledged waits in memory and on
 //!    disk, and sending goes on with the disk; health stays SERVING.
 //! 9. **Two clocks.** Flush intervals, buckets and rates run on the agent clock; waiting for the sink is wall time.
-//! 10. **Tenants share batches and nothing else**: keys, costs, plans and flush reports are the caller's own.
+//! 10. **A stream keeps its order.** Each of its writes is answered for itself; what is refused for now halts the stream until it comes
+//!     again ([`stream`]). [`client`] is the other side.
+//! 11. **Tenants share batches and nothing else**: keys, costs, plans and flush reports are the caller's own.
 
 pub mod accept;
 pub mod acks;
@@ -30,6 +32,7 @@ pub mod buckets;
 pub mod budget;
 pub mod cache;
 pub mod change;
+pub mod client;
 pub mod codec;
 pub mod config;
 mod convert;
@@ -49,6 +52,7 @@ pub mod sink;
 mod sizes;
 pub mod status;
 pub mod store;
+pub mod stream;
 pub mod waiters;
 
 use std::{
@@ -105,7 +109,7 @@ pub async fn bind(config: Config, telemetry: Telemetry, clock: Clock) -> Result<
         // What is still being read is not served anyway.
         async move { slot.get().is_none_or(Batcher::is_well) }
     };
-    let mut host = host.add(Adapter::service(Arc::clone(&batcher))).check(SERVICE, check);
+    let mut host = host.add(Adapter::service(Arc::clone(&batcher), config.streams())).check(SERVICE, check);
     let (answers, last) = watch::channel(None);
     if config.firestore().is_some() {
         host = host.part(FIRESTORE, rpc::outcomes(last));

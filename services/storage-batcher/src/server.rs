@@ -1,5 +1,7 @@
 //! The gRPC adapter: convert, call, convert back.
 
+mod stream;
+
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -9,14 +11,18 @@ use contracts::storage::{
     self as wire,
     storage_batcher_service_server::{StorageBatcherService, StorageBatcherServiceServer},
 };
-use rpc::{Caller, Deadline, Fault, Role};
-use tonic::{Request, Response, Status};
+use rpc::{
+    Caller, Code, Deadline, Fault, Role,
+    limit::{Bounds, Limit, come_back},
+};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     accept::{Fate, Level, NewWrite, Receipt},
     batcher::Batcher,
     convert,
     error::Error,
+    stream::Limits,
 };
 
 /// Longest time kept for an answer to reach its caller before the caller's deadline.
@@ -25,21 +31,30 @@ const WAY_BACK: Duration = Duration::from_millis(250);
 /// How long a write is waited for whose caller set no deadline.
 const NO_DEADLINE: Duration = Duration::from_secs(3_600);
 
+/// About how soon a stream may come back for which there is no room.
+const STREAM_RETRY: Duration = Duration::from_secs(1);
+
 /// The batcher, once the journal is read. Until then calls are answered with UNAVAILABLE.
 pub(crate) type Slot = Arc<OnceLock<Batcher>>;
 
 /// Serves `athena.storage.v1.StorageBatcherService`.
 #[derive(Debug)]
-pub(crate) struct Adapter(Slot);
+pub(crate) struct Adapter {
+    slot: Slot,
+    limits: Limits,
+    /// How many streams there may be.
+    streams: Arc<Limit>,
+}
 
 impl Adapter {
     /// Makes the service that a host adds, for the batcher that will be in `slot`.
-    pub(crate) fn service(slot: Slot) -> StorageBatcherServiceServer<Self> {
-        StorageBatcherServiceServer::new(Self(slot))
+    pub(crate) fn service(slot: Slot, limits: Limits) -> StorageBatcherServiceServer<Self> {
+        let streams = Limit::new(Bounds { running: limits.streams, queued: 0, wait: STREAM_RETRY });
+        StorageBatcherServiceServer::new(Self { slot, limits, streams })
     }
 
     fn batcher(&self) -> Result<&Batcher, Error> {
-        self.0.get().ok_or(Error::NotReady)
+        self.slot.get().ok_or(Error::NotReady)
     }
 
     async fn accept(&self, tenant: Arc<str>, writes: Vec<NewWrite>, level: Level) -> Result<Receipt, Error> {
@@ -82,6 +97,17 @@ impl StorageBatcherService for Adapter {
             sequences: receipt.sequences,
             pending_documents: receipt.pending_documents,
         }))
+    }
+
+    type WriteStreamStream = stream::Answers;
+
+    async fn write_stream(
+        &self,
+        request: Request<Streaming<wire::WriteStreamRequest>>,
+    ) -> Result<Response<Self::WriteStreamStream>, Status> {
+        self.batcher().map_err(Fault::from)?;
+        let permit = self.streams.enter(Deadline::after(STREAM_RETRY)).await.map_err(|_| crowded())?;
+        Ok(Response::new(stream::serve(Arc::clone(&self.slot), self.limits, permit, request)))
     }
 
     async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<wire::GetResponse>, Status> {
@@ -209,4 +235,10 @@ impl StorageBatcherService for Adapter {
         let discarded = redeemed.into_iter().map(|letter| letter.letter).collect();
         Ok(Response::new(wire::DiscardDeadLettersResponse { discarded }))
     }
+}
+
+fn crowded() -> Fault {
+    Fault::new(Code::ResourceExhausted, "there are storage_streams streams already")
+        .reason("OVERLOADED")
+        .retry_after(come_back(STREAM_RETRY))
 }

@@ -25,7 +25,7 @@ use tracing::{
 };
 
 use crate::{
-    Api, Caller, Deadline, Fault,
+    Api, Caller, Deadline, Fault, Leaving,
     access::{Access, unauthenticated},
     body::{Hold, Scope, Watched},
     call::{self, Call},
@@ -153,6 +153,10 @@ impl Door {
             (admitted, _) => admitted,
         };
         let closing = self.closing.clone();
+        let leaving = method.is_some_and(|method| method.endless).then(|| Leaving::new(closing.clone()));
+        if let Some(leaving) = &leaving {
+            request.extensions_mut().insert(leaving.clone());
+        }
         let (mut admitted, mut response) = match admitted {
             Ok(admitted) => {
                 let response = self.within(&admitted, request).await;
@@ -163,8 +167,8 @@ impl Door {
         name_trace(&mut response, &trace);
         let (parts, body) = response.into_parts();
         let (hold, scope) = if streams {
-            // What has no end of its own has none to wait for.
-            let last = if method.is_some_and(|method| method.endless) { Stage::Closing } else { Stage::Over };
+            // What has no end of its own has none to wait for, unless it makes one.
+            let last = leaving.map_or(Stage::Over, |leaving| leaving.last());
             let hold = Hold { end: Some(Box::pin(closing.reached(last))), permit: admitted.permit.take() };
             let dispatch = gate.telemetry.dispatch();
             (hold, Some(Scope { dispatch, context: admitted.context }))

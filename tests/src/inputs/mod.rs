@@ -27,15 +27,24 @@ pub fn contracts() -> DescriptorPool {
     DescriptorPool::decode(contracts::DESCRIPTOR_SET).expect("the descriptor set of the build")
 }
 
-/// Returns the rpcs of the contracts that a service of the mesh serves.
+/// Returns the rpcs of the contracts that a service of the mesh serves, but those that are asked by a stream.
 #[must_use]
 pub fn methods(service: Service) -> Vec<MethodDescriptor> {
+    // What is wrong with one message of many is for the tests of those that take them.
+    all(service).into_iter().filter(|method| !method.is_client_streaming()).collect()
+}
+
+/// Returns those that are.
+#[must_use]
+pub fn streams(service: Service) -> Vec<MethodDescriptor> {
+    all(service).into_iter().filter(MethodDescriptor::is_client_streaming).collect()
+}
+
+fn all(service: Service) -> Vec<MethodDescriptor> {
     let package = service.health_name().rsplit_once('.').map_or("", |(package, _)| package);
     let pool = contracts();
     let services = pool.services().filter(|one| one.package_name() == package);
-    let methods = services.flat_map(|one| one.methods().collect::<Vec<_>>());
-    // What is wrong with one message of many is for the tests of those that take them.
-    methods.filter(|method| !method.is_client_streaming()).collect()
+    services.flat_map(|one| one.methods().collect::<Vec<_>>()).collect()
 }
 
 /// Makes every case of an rpc, as the bytes of its request.

@@ -3,17 +3,19 @@
 use std::collections::HashMap;
 
 use contracts::storage::{
-    ArrayValue, DocumentWrite, MapValue, Value, WriteBatchRequest, WriteMode, WriteRequest, value::Kind,
+    ArrayValue, DocumentWrite, MapValue, Value, WriteBatchRequest, WriteMode, WriteRequest,
+    WriteStreamRequest, value::Kind,
 };
 use prost::Message as _;
 
 use super::holds::{Case, Verdict};
 
 /// The rpcs that take values in values.
-pub const RPCS: [&str; 2] = [WRITE, BATCH];
+pub const RPCS: [&str; 3] = [WRITE, BATCH, STREAM];
 
 const WRITE: &str = "athena.storage.v1.StorageBatcherService.Write";
 const BATCH: &str = "athena.storage.v1.StorageBatcherService.WriteBatch";
+const STREAM: &str = "athena.storage.v1.StorageBatcherService.WriteStream";
 
 /// Returns the cases of one rpc.
 pub(super) fn cases(rpc: &str) -> Vec<Case<Vec<u8>>> {
@@ -22,6 +24,9 @@ pub(super) fn cases(rpc: &str) -> Vec<Case<Vec<u8>>> {
     }
     let (at, request): (_, fn(DocumentWrite) -> Vec<u8>) = match rpc {
         WRITE => ("write", |write| WriteRequest { write: Some(write), ..Default::default() }.encode_to_vec()),
+        STREAM => ("write", |write| {
+            WriteStreamRequest { number: 1, write: Some(write), ..Default::default() }.encode_to_vec()
+        }),
         _ => ("writes[0]", |write| {
             WriteBatchRequest { writes: vec![write], ..Default::default() }.encode_to_vec()
         }),

@@ -164,7 +164,7 @@ async fn a_killed_storage_batcher_costs_parts_of_cycles_and_nothing_acknowledged
     }
     let request = GetBucketsRequest { entity: "kept".to_owned(), ..GetBucketsRequest::default() };
     let buckets = storage.get_buckets(request).await.unwrap().into_inner().buckets;
-    let counted: u64 = buckets.iter().map(|bucket| bucket.aggregates["reading"].count).sum();
+    let counted: u64 = buckets.iter().map(|bucket| bucket.aggregates["reading"].count.unwrap()).sum();
     assert!(counted >= sampled.len() as u64, "{counted} of {} samples", sampled.len());
     heal(&all).await;
 }

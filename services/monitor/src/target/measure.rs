@@ -42,8 +42,9 @@ pub fn is_api_method(method: &str) -> bool {
     if APART.iter().any(|prefix| service.starts_with(prefix)) {
         return false;
     }
-    // `GenerateStream` is covered by its prefix; the other streams of the contracts all watch something.
-    !(name.starts_with("Generate") || name.starts_with("Watch") || name == "Analyze" || name == "RunCycle")
+    // Streams last for as long as somebody watches, or writes.
+    let is_stream = name.starts_with("Watch") || name.ends_with("Stream");
+    !(is_stream || name.starts_with("Generate") || name == "Analyze" || name == "RunCycle")
 }
 
 pub(super) fn measure(store: &Store, measure: Measure, window: Window) -> Measured {

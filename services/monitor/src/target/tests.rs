@@ -298,6 +298,7 @@ fn api_responses_leave_models_cycles_operation_and_streams_out() {
         "athena.agent.v1.OrchestratorService/RunCycle",
         "athena.agent.v1.OrchestratorService/WatchCycles",
         "athena.monitor.v1.MonitorService/WatchTargets",
+        "athena.storage.v1.StorageBatcherService/WriteStream",
         "grpc.health.v1.Health/Check",
         "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         "opentelemetry.proto.collector.trace.v1.TraceService/Export",

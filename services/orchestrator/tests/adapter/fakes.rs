@@ -221,6 +221,15 @@ impl storage_server::StorageBatcherService for Fake {
         Ok(Response::new(storage::WriteBatchResponse::default()))
     }
 
+    type WriteStreamStream = Streamed<storage::WriteStreamResponse>;
+
+    async fn write_stream(
+        &self,
+        _: Request<tonic::Streaming<storage::WriteStreamRequest>>,
+    ) -> Answer<Self::WriteStreamStream> {
+        not_here()
+    }
+
     not_here! {
         storage:
         write(WriteRequest) -> WriteResponse,

@@ -1,11 +1,12 @@
 //! What the benchmarks say to a batcher, and what they read of its answers.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Instant};
 
 use bytes::Bytes;
 use contracts::storage::{
-    ArrayValue, DocumentWrite, FieldTransform, FlushRequest, GetRequest, Value, WriteMode, WriteRequest,
-    field_transform::TransformType, storage_batcher_service_client::StorageBatcherServiceClient, value::Kind,
+    ArrayValue, DocumentWrite, FieldTransform, FlushRequest, GetRequest, Value, WriteLevel, WriteMode,
+    WriteRequest, field_transform::TransformType,
+    storage_batcher_service_client::StorageBatcherServiceClient, value::Kind,
 };
 use prost::Message as _;
 use rpc::{Channel, ChannelOptions, Client as _, Code};
@@ -17,6 +18,7 @@ use super::{
     Error,
     step::{COUNT, Document, Field, LIST, STATE, Step},
 };
+use crate::client::{self, Options, Writer};
 
 /// The rpc by which a write is acknowledged.
 pub(super) const WRITE: &str = "/athena.storage.v1.StorageBatcherService/Write";
@@ -30,16 +32,41 @@ const COLLECTION: &str = "kept";
 
 /// Returns the n-th write of a load.
 pub(super) fn state(number: u64) -> Bytes {
+    frame(&request(document(number)).encode_to_vec())
+}
+
+/// Sends so many writes of a load over one stream, of which so many are not answered at a time; returns how many were acknowledged a second.
+pub(super) async fn streamed(address: SocketAddr, unanswered: usize, writes: u64) -> Result<f64, Error> {
+    let telemetry = Telemetry::silent("writer");
+    let channel = Channel::lazy(&format!("http://{address}"), ChannelOptions::default(), telemetry.clone())?;
+    let options = Options { max_writes: unanswered, ..Options::default() };
+    let writer = Writer::open(channel, options, &telemetry);
+    let failed = |error: client::Error| Error::Rpc { what: "WriteStream", why: error.to_string() };
+    let mut acks = Vec::new();
+    // The stream is made with the first write, which is not what is measured.
+    writer.send(document(0), WriteLevel::Durable).await.map_err(failed)?.await.map_err(failed)?;
+    let began = Instant::now();
+    for number in 1..=writes {
+        acks.push(writer.send(document(number), WriteLevel::Durable).await.map_err(failed)?);
+    }
+    writer.flush().await.map_err(failed)?;
+    let took = began.elapsed();
+    for ack in acks {
+        ack.await.map_err(failed)?;
+    }
+    Ok(writes as f64 / took.as_secs_f64())
+}
+
+fn document(number: u64) -> DocumentWrite {
     let note = Value { kind: Some(Kind::StringValue(format!("{number:0TEXT_BYTES$}"))) };
     let apr = Value { kind: Some(Kind::DoubleValue(number as f64)) };
-    let write = DocumentWrite {
+    DocumentWrite {
         collection: "pools".to_owned(),
         document_id: format!("0x{:040x}", number % DOCUMENTS),
         mode: WriteMode::Set.into(),
         fields: [("apr".to_owned(), apr), ("note".to_owned(), note)].into(),
         ..DocumentWrite::default()
-    };
-    frame(&request(write).encode_to_vec())
+    }
 }
 
 /// Who writes; it repeats nothing by itself.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -27,7 +28,7 @@ pub(crate) struct Service {
     pub(crate) captured: Captured,
     pub(crate) config: Config,
     folder: tempfile::TempDir,
-    url: String,
+    address: SocketAddr,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<(), Error>>,
 }
@@ -84,10 +85,10 @@ impl Service {
         let (telemetry, captured) = Telemetry::captured("storage-batcher");
         let (clock, hand) = Clock::manual(UNIX_EPOCH + Duration::from_secs(second));
         let bound = bind(config.clone(), telemetry.clone(), clock).await.unwrap();
-        let url = format!("http://{}", bound.local_addr());
+        let address = bound.local_addr();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = telemetry.spawn(bound.run(async { drop(stopped.await) }));
-        let service = Self { hand, telemetry, captured, config, folder, url, stop, running };
+        let service = Self { hand, telemetry, captured, config, folder, address, stop, running };
         service.ready().await;
         service
     }
@@ -101,7 +102,12 @@ impl Service {
         // No repeating: a test sees what the service answers first.
         let token = token.map(config::Secret::new);
         let options = ChannelOptions { token, retries: 0, ..ChannelOptions::default() };
-        Channel::lazy(&self.url, options, Telemetry::silent("caller")).unwrap()
+        let url = format!("http://{}", self.address);
+        Channel::lazy(&url, options, Telemetry::silent("caller")).unwrap()
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 
@@ -231,7 +237,11 @@ pub(crate) async fn record(client: &mut Client, samples: Vec<MetricSample>) -> R
 }
 
 pub(crate) async fn buckets(client: &mut Client) -> Vec<Bucket> {
-    let request = GetBucketsRequest { entity: "0x1".into(), ..Default::default() };
+    buckets_of(client, "0x1").await
+}
+
+pub(crate) async fn buckets_of(client: &mut Client, entity: &str) -> Vec<Bucket> {
+    let request = GetBucketsRequest { entity: entity.to_owned(), ..Default::default() };
     client.get_buckets(request).await.unwrap().into_inner().buckets
 }
 

@@ -35,4 +35,8 @@ mod packing;
 #[cfg(test)]
 mod reads;
 #[cfg(test)]
+mod streams;
+#[cfg(test)]
 mod transforms;
+#[cfg(test)]
+mod writer;

@@ -8,7 +8,7 @@ use telemetry::Telemetry;
 
 use crate::{
     emulator::Emulator,
-    harness::{Client, START, Service, at, costs, until},
+    harness::{Client, START, Service, at, buckets_of, costs, record, status, until},
 };
 
 /// Three pools a document.
@@ -37,24 +37,17 @@ fn sample(entity: &str, seconds: i64, apr: f64) -> MetricSample {
     MetricSample { entity: entity.to_owned(), time: Some(at(seconds)), values }
 }
 
-async fn record(client: &mut Client, samples: Vec<MetricSample>) {
-    let request = RecordMetricsRequest { collection: String::new(), samples };
-    client.record_metrics(request).await.unwrap();
-}
-
 async fn close(client: &mut Client) -> FlushResponse {
     client.flush(FlushRequest { close_open_buckets: true }).await.unwrap().into_inner()
 }
 
 /// The counts of an entity's buckets, by seconds after the agent clock's start.
 async fn counts(client: &mut Client, entity: &str) -> Vec<(i64, u64)> {
-    let request = GetBucketsRequest { entity: entity.to_owned(), ..Default::default() };
-    let found = client.get_buckets(request).await.unwrap().into_inner().buckets;
     let count = |bucket: Bucket| {
         let start = bucket.start_time.unwrap().seconds - START.cast_signed();
         (start, bucket.aggregates["apr"].count.unwrap())
     };
-    found.into_iter().map(count).collect()
+    buckets_of(client, entity).await.into_iter().map(count).collect()
 }
 
 async fn documents(client: &mut Client) -> Vec<Document> {
@@ -84,7 +77,7 @@ async fn pools_share_documents_and_the_bucket_of_one_is_one_read() {
     // The window and its lateness, and a minute of waiting for others.
     service.hand.advance(Duration::from_secs(60));
     until(&mut client, |costs| costs.naive_documents == 105).await;
-    while client.get_status(GetStatusRequest {}).await.unwrap().into_inner().flush.unwrap().documents == 0 {
+    while status(&mut client).await.flush.unwrap().documents == 0 {
         tokio::task::yield_now().await;
     }
     service.hand.advance(Duration::from_secs(60));
@@ -193,8 +186,7 @@ async fn windows_of_any_length_are_kept_apart() {
     let mut client = service.client();
     record(&mut client, vec![sample("a", 0, 1.0), sample("a", 60, 1.0)]).await;
     close(&mut client).await;
-    let request = GetBucketsRequest { entity: "a".into(), ..Default::default() };
-    let found = client.get_buckets(request).await.unwrap().into_inner().buckets;
+    let found = buckets_of(&mut client, "a").await;
     let seconds: Vec<_> = found.iter().map(|bucket| bucket.length.unwrap().seconds).collect();
     assert_eq!(seconds, [900, 3_600]);
     // Both begin at ten o'clock.

@@ -16,7 +16,7 @@ impl Host {
     /// 1. Health says NOT_SERVING, and [`Draining`] begins.
     /// 2. For `drain_delay` new calls are still served.
     /// 3. The listener is closed, and clients are told to go elsewhere (GOAWAY). Watches end with UNAVAILABLE; other calls
-    ///    finish.
+    ///    finish, and so do conversations that promised to ([`crate::Leaving`]).
     /// 4. Shortly before the end of `drain_timeout`, calls and streams that are still open end with UNAVAILABLE.
     ///
     /// Dropping the future ends everything at once.
