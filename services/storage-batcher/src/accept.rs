@@ -117,6 +117,8 @@ type Keyed = HashMap<Arc<str>, Known>;
 /// What one commit is going to accept.
 struct Draft {
     group: Group,
+    /// The newest sequence given.
+    last: u64,
     writes: Vec<Accepted>,
     /// The keys that this draft makes known.
     keys: HashMap<Arc<str>, Keyed>,
@@ -144,7 +146,8 @@ impl Draft {
     fn new(shared: &Shared) -> Self {
         let state = shared.state.lock();
         Self {
-            group: Group { last_sequence: state.queue.last(), ..Group::default() },
+            group: Group::default(),
+            last: state.queue.last(),
             writes: Vec::new(),
             keys: HashMap::new(),
             samples: Vec::new(),
@@ -178,7 +181,7 @@ impl Draft {
         writes: Vec<NewWrite>,
     ) -> Result<Vec<u64>, Error> {
         let (sequences, keys) = self.recognise(shared, tenant, &writes)?;
-        let mut newest = self.group.last_sequence;
+        let mut newest = self.last;
         let mut fresh = Vec::new();
         for (place, (write, sequence)) in writes.into_iter().zip(&sequences).enumerate() {
             // A second write with one key is that of the first.
@@ -200,14 +203,14 @@ impl Draft {
         let bytes = records.iter().map(|(bytes, _)| bytes.len() as u64).sum();
         self.reserve(records.len(), bytes, &shared.options)?;
         for (bytes, record) in records {
-            let row = (Arc::clone(&record.key.tenant), Arc::clone(&record.key.collection));
-            self.group.deltas.accept(row, &record.caller, 1);
             self.append(bytes, record);
         }
-        let mut known: Vec<_> = keys.values().cloned().collect();
-        known.sort_by_key(|known| known.sequence);
-        self.group.keys.extend(known);
-        self.keys.entry(Arc::clone(tenant)).or_default().extend(keys);
+        if !keys.is_empty() {
+            let mut known: Vec<_> = keys.values().cloned().collect();
+            known.sort_by_key(|known| known.sequence);
+            self.group.keys.extend(known);
+            self.keys.entry(Arc::clone(tenant)).or_default().extend(keys);
+        }
         Ok(sequences)
     }
 
@@ -228,7 +231,7 @@ impl Draft {
         let drafted = self.keys.get(tenant);
         let mut keys: Keyed = HashMap::new();
         let mut sequences = Vec::with_capacity(writes.len());
-        let mut last = self.group.last_sequence;
+        let mut last = self.last;
         for (place, print) in prints.into_iter().enumerate() {
             let Some((key, fingerprint)) = print else {
                 last += 1;
@@ -252,11 +255,12 @@ impl Draft {
         Ok((sequences, keys))
     }
 
-    fn append(&mut self, bytes: Vec<u8>, record: Record) {
-        self.group.last_sequence += 1;
-        let sequence = self.group.last_sequence;
-        self.writes.push(accepted(sequence, record, bytes.len() as u64));
-        self.group.records.push((sequence, bytes));
+    /// Appends a record; returns its place.
+    fn append(&mut self, bytes: Vec<u8>, record: Record) -> u64 {
+        self.last += 1;
+        self.writes.push(accepted(self.last, record, bytes.len() as u64));
+        self.group.records.push((self.last, bytes));
+        self.last
     }
 
     async fn commit(mut self, shared: &Shared) {
@@ -277,10 +281,10 @@ impl Draft {
             return;
         }
         {
+            let nobody = nobody();
             let mut state = shared.state.lock();
-            state.ledger.add(&group.deltas);
             for write in self.writes {
-                state.queue.push(write);
+                state.take(write);
             }
             for known in &group.keys {
                 state.keys.insert(known.clone(), self.now);
@@ -289,6 +293,7 @@ impl Draft {
                 state.buckets.reopen(&key, open);
             }
             for (key, time, readings, bytes) in self.samples {
+                state.ledger.accept(key.row(), &nobody, 1);
                 state.buckets.add(&key, time, readings, bytes);
             }
             for answer in self.answers {

@@ -29,7 +29,7 @@ use crate::{
     keys::{self, Keys},
     last_written::{self, LastWritten},
     ledger::{Costs, Ledger},
-    queue::{Entry, Limits, Queue},
+    queue::{Accepted, Entry, Limits, Queue},
     recall::recall,
     sink::Sink,
     status::Recovery,
@@ -421,6 +421,15 @@ impl Shared {
 }
 
 impl State {
+    /// Takes in a write that is on disk.
+    pub(crate) fn take(&mut self, write: Accepted) {
+        // A sample waits since it was recorded, not since its bucket was closed.
+        if write.weight.writes > 0 {
+            self.ledger.accept(write.key.row(), &write.caller, write.weight.writes);
+        }
+        self.queue.push(write);
+    }
+
     /// Returns what is not at the sink.
     pub(crate) fn held(&self) -> Held {
         Held {

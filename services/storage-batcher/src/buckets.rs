@@ -86,6 +86,12 @@ pub struct Buckets {
 }
 
 impl BucketKey {
+    /// Returns the tenant and the collection.
+    #[must_use]
+    pub fn row(&self) -> (Arc<str>, Arc<str>) {
+        (Arc::clone(&self.tenant), Arc::clone(&self.collection))
+    }
+
     /// Returns the bucket in which a sample of `time` (microseconds since the epoch) lies by `rule`.
     #[must_use]
     pub fn holding(

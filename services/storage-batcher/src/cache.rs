@@ -100,7 +100,7 @@ impl Landings {
             self.last.clear();
             self.floor = self.count;
         }
-        self.last.insert((Arc::clone(&key.tenant), Arc::clone(&key.collection)), self.count);
+        self.last.insert(key.row(), self.count);
     }
 }
 

@@ -56,6 +56,12 @@ pub enum Priority {
 }
 
 impl Key {
+    /// Returns the tenant and the collection.
+    #[must_use]
+    pub fn row(&self) -> (Arc<str>, Arc<str>) {
+        (Arc::clone(&self.tenant), Arc::clone(&self.collection))
+    }
+
     /// Names the document `id` of `collection` of `tenant`.
     #[must_use]
     pub fn new(tenant: &str, collection: &str, id: &str) -> Self {

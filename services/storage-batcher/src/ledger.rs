@@ -7,6 +7,8 @@
 //!
 //! The same is counted by caller: the one whose write was first pays for the document, and what the others folded into it is saved. Samples
 //! count for nobody, as a bucket gathers those of several callers.
+//!
+//! On disk stands what is settled. What waits is counted from what waits, so that accepting a write costs the ledger no write of its own.
 
 use std::{
     collections::BTreeMap,
@@ -28,8 +30,8 @@ pub type Row = (Arc<str>, Arc<str>);
 /// Counts of one collection of one tenant since the store was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Writes and samples accepted.
-    pub naive: u64,
+    /// Writes and samples that were accepted and still wait.
+    pub waiting: u64,
     /// Writes and samples that have left the queue: at the sink, or refused by it.
     pub settled: u64,
     /// Documents sent, a repeated sending after a lost reply counted again.
@@ -61,10 +63,10 @@ pub struct Weight {
     pub samples: u64,
 }
 
-/// Changes to a ledger that belong to one commit.
+/// Counts of what was settled: all, or by one commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deltas {
-    /// Added counts.
+    /// Counts by tenant and collection.
     pub rows: BTreeMap<Row, Counts>,
     /// The same counts by tenant and caller.
     pub callers: BTreeMap<Row, Counts>,
@@ -72,7 +74,7 @@ pub struct Deltas {
     pub sent: BTreeMap<(u64, Arc<str>), u64>,
 }
 
-/// Holds the counts of every tenant. The same rows stand on disk.
+/// Holds the counts of every tenant.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     made: SystemTime,
@@ -93,15 +95,15 @@ pub struct Costs {
 }
 
 impl Counts {
-    /// Returns the writes and samples that still wait.
+    /// Returns the documents that one for each accepted write and sample would have been.
     #[must_use]
-    pub fn waiting(&self) -> u64 {
-        self.naive.saturating_sub(self.settled)
+    pub fn naive(&self) -> u64 {
+        self.waiting + self.settled
     }
 
     /// Adds `other` to these counts.
     pub fn add(&mut self, other: &Self) {
-        self.naive += other.naive;
+        self.waiting += other.waiting;
         self.settled += other.settled;
         self.written += other.written;
         self.saved_by_folding += other.saved_by_folding;
@@ -117,7 +119,8 @@ impl Counts {
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::new();
         for number in [
-            self.naive,
+            // What was accepted stood here.
+            self.settled,
             self.settled,
             self.written,
             self.saved_by_folding,
@@ -138,8 +141,9 @@ impl Counts {
     /// [`Corrupt`] if the bytes are no row.
     pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
         let mut reader = Reader::new(bytes)?;
+        reader.number()?;
         Ok(Self {
-            naive: reader.number()?,
+            waiting: 0,
             settled: reader.number()?,
             written: reader.number()?,
             saved_by_folding: reader.number()?,
@@ -180,11 +184,6 @@ impl Weight {
 }
 
 impl Deltas {
-    /// Counts writes of `caller`, or samples, that were accepted.
-    pub fn accept(&mut self, row: Row, caller: &Arc<str>, count: u64) {
-        self.count(row, caller, &Counts { naive: count, ..Counts::default() });
-    }
-
     /// Counts a document that is at the sink after `sendings`, in `minute`, by whose writes it is made of.
     pub fn land(&mut self, row: Row, shares: &[(Arc<str>, Weight)], sendings: u64, minute: u64) {
         *self.sent.entry((minute, Arc::clone(&row.0))).or_default() += sendings;
@@ -236,20 +235,26 @@ impl Ledger {
         Self { made, totals }
     }
 
-    /// Adds what one commit changed.
-    pub fn add(&mut self, deltas: &Deltas) {
-        for (row, counts) in &deltas.rows {
-            self.totals.rows.entry(row.clone()).or_default().add(counts);
+    /// Counts writes of `caller`, or samples, that were accepted, or found in the journal.
+    pub fn accept(&mut self, row: Row, caller: &Arc<str>, count: u64) {
+        self.totals.count(row, caller, &Counts { waiting: count, ..Counts::default() });
+    }
+
+    /// Adds what one commit settled.
+    pub fn add(&mut self, settled: &Deltas) {
+        let Deltas { rows, callers, sent } = &mut self.totals;
+        for (totals, settled) in [(rows, &settled.rows), (callers, &settled.callers)] {
+            for (row, counts) in settled {
+                let total = totals.entry(row.clone()).or_default();
+                total.add(counts);
+                total.waiting = total.waiting.saturating_sub(counts.settled);
+            }
         }
-        for (row, counts) in &deltas.callers {
-            self.totals.callers.entry(row.clone()).or_default().add(counts);
+        for (slot, count) in &settled.sent {
+            *sent.entry(slot.clone()).or_default() += count;
         }
-        for (slot, sent) in &deltas.sent {
-            *self.totals.sent.entry(slot.clone()).or_default() += sent;
-        }
-        if let Some(((newest, _), _)) = self.totals.sent.last_key_value() {
-            let oldest = (newest.saturating_sub(WINDOW_MINUTES), Arc::from(""));
-            self.totals.sent = self.totals.sent.split_off(&oldest);
+        if let Some(((newest, _), _)) = sent.last_key_value() {
+            *sent = sent.split_off(&(newest.saturating_sub(WINDOW_MINUTES), Arc::from("")));
         }
     }
 
@@ -341,16 +346,18 @@ mod tests {
     #[test]
     fn the_first_to_write_pays_for_the_document_and_the_others_saved_theirs() {
         let (one, two): (Arc<str>, Arc<str>) = ("one".into(), "two".into());
+        let mut ledger = Ledger::new(UNIX_EPOCH, Deltas::default());
+        ledger.accept(row("pools"), &one, 4);
+        ledger.accept(row("pools"), &two, 2);
         let mut deltas = Deltas::default();
-        deltas.accept(row("pools"), &one, 4);
-        deltas.accept(row("pools"), &two, 2);
         let weight = |writes| Weight { writes, ..Weight::default() };
         deltas.land(row("pools"), &[(Arc::clone(&two), weight(1)), (Arc::clone(&one), weight(3))], 2, 0);
         deltas.leave(&row("pools"), &[(Arc::clone(&one), weight(1))]);
         deltas.ledger(row("pools"), &two, 0);
-        let costs = Ledger::new(UNIX_EPOCH, deltas).costs("default", UNIX_EPOCH);
+        ledger.add(&deltas);
+        let costs = ledger.costs("default", UNIX_EPOCH);
         let told = |counts: &Counts| {
-            (counts.naive, counts.written, counts.saved_by_folding, counts.unchanged, counts.waiting())
+            (counts.naive(), counts.written, counts.saved_by_folding, counts.unchanged, counts.waiting)
         };
         let callers: Vec<_> = costs.callers.iter().map(|(name, counts)| (&**name, told(counts))).collect();
         assert_eq!(callers, [("one", (4, 0, 3, 1, 0)), ("two", (2, 3, 0, 0, 1))]);
@@ -360,23 +367,25 @@ mod tests {
 
     #[test]
     fn naive_is_written_and_saved_and_waiting() {
+        let mut ledger = Ledger::new(UNIX_EPOCH, Deltas::default());
+        ledger.accept(row("pools"), &"".into(), 3 + 30 + 5);
         let mut deltas = Deltas::default();
-        deltas.accept(row("pools"), &"".into(), 3 + 30 + 5);
         let weight = Weight { writes: 3, closings: 2, buckets: 9, samples: 30 };
         deltas.land(row("pools"), &alone(weight), 1, 0);
-        let counts = deltas.rows[&row("pools")];
+        ledger.add(&deltas);
+        let counts = ledger.costs("default", UNIX_EPOCH).total;
         assert_eq!((counts.saved_by_folding, counts.saved_by_aggregation), (4, 21));
-        assert_eq!((counts.saved_by_packing, counts.waiting()), (7, 5));
+        assert_eq!((counts.saved_by_packing, counts.waiting), (7, 5));
         let saved = counts.saved_by_folding + counts.saved_by_aggregation + counts.saved_by_packing;
-        assert_eq!(counts.naive, counts.written + saved + counts.waiting());
+        assert_eq!(counts.naive(), counts.written + saved + counts.waiting);
     }
 
     #[test]
     fn a_row_comes_back_from_disk() {
-        let counts = Counts { naive: 900, unchanged: 1, saved_by_packing: 5, ..Counts::default() };
+        let counts = Counts { settled: 900, unchanged: 1, saved_by_packing: 5, ..Counts::default() };
         assert_eq!(Counts::decode(&counts.encode()), Ok(counts));
-        // As it was before ledger documents were counted.
-        let old = Counts { naive: 3, settled: 2, written: 1, ..Counts::default() };
+        // As it was before ledger documents were counted, and while what was accepted was.
+        let old = Counts { settled: 2, written: 1, ..Counts::default() };
         assert_eq!(Counts::decode(&[1, 3, 2, 1, 0, 0, 0]), Ok(old));
     }
 
@@ -403,9 +412,8 @@ mod tests {
 
     #[test]
     fn one_tenant_does_not_see_the_costs_of_another() {
-        let mut deltas = Deltas::default();
-        deltas.accept(row("pools"), &"".into(), 1);
-        let ledger = Ledger::new(UNIX_EPOCH, deltas);
+        let mut ledger = Ledger::new(UNIX_EPOCH, Deltas::default());
+        ledger.accept(row("pools"), &"".into(), 1);
         assert_eq!(ledger.costs("other", UNIX_EPOCH).total, Counts::default());
     }
 

@@ -22,12 +22,14 @@ use crate::{
 
 /// Puts what the file held into memory, and says what that was.
 pub(crate) fn recall(options: &Options, recovered: Recovered, now: SystemTime) -> (State, Recovery) {
+    let mut ledger = Ledger::new(recovered.made, recovered.totals);
     let mut queue = Queue::new(options.limits, recovered.last_sequence);
     let oldest = recovered.records.iter().map(|(_, record, _)| record.accepted).min();
     let writes = recovered.records.into_iter().map(|(sequence, record, bytes)| {
         let mut write = accept::accepted(sequence, record, bytes);
         // A clock that was set back must not hold a write for longer than the interval.
         write.at = write.at.min(now);
+        ledger.accept(write.key.row(), &write.caller, write.weight.naive());
         write
     });
     let (resumed, rest) = unseal(recovered.seals, writes);
@@ -38,6 +40,7 @@ pub(crate) fn recall(options: &Options, recovered: Recovered, now: SystemTime) -
     let mut buckets = Buckets::new(Arc::clone(&options.rules));
     let open_buckets = recovered.buckets.len() as u64;
     for (key, open) in recovered.buckets {
+        ledger.accept(key.row(), &accept::nobody(), open.fresh);
         buckets.reopen(&key, open);
     }
     let mut dead = DeadLetters::default();
@@ -54,7 +57,6 @@ pub(crate) fn recall(options: &Options, recovered: Recovered, now: SystemTime) -
         oldest,
         took: recovered.took,
     };
-    let ledger = Ledger::new(recovered.made, recovered.totals);
     let state = State {
         queue,
         buckets,

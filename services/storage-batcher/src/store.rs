@@ -54,7 +54,7 @@ const DEAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("dead_letters
 const DAMAGED: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("damaged");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
-/// The newest sequence ever given.
+/// The newest sequence that was ever given and is no longer in `wal`.
 const LAST_SEQUENCE: &str = "last_sequence";
 /// When the store was made, in seconds since the epoch on the agent clock.
 const MADE: &str = "made";
@@ -96,10 +96,6 @@ pub struct Group {
     pub forgotten: Vec<u64>,
     /// Dead letters that are none any more.
     pub letters: Vec<u64>,
-    /// What the commit adds to the ledger.
-    pub deltas: Deltas,
-    /// The newest sequence given.
-    pub last_sequence: u64,
 }
 
 /// Writes whose fate at the sink is known, to be settled in one commit.
@@ -210,7 +206,6 @@ impl Group {
             for (sequence, bytes) in &self.records {
                 wal.insert(sequence, bytes.as_slice())?;
             }
-            transaction.open_table(META)?.insert(LAST_SEQUENCE, self.last_sequence)?;
         }
         if !self.keys.is_empty() || !self.forgotten.is_empty() {
             let mut keys = transaction.open_table(KEYS)?;
@@ -234,7 +229,7 @@ impl Group {
         if let Some(start) = self.prune_before {
             windows::prune(transaction, start)?;
         }
-        write_deltas(transaction, &self.deltas)
+        Ok(())
     }
 }
 
@@ -252,7 +247,7 @@ impl Landing {
                 Verdict::Accepted => sink.apply(transaction, entry, now)?,
                 other => other.clone(),
             };
-            let row: ledger::Row = (Arc::clone(&entry.key.tenant), Arc::clone(&entry.key.collection));
+            let row = entry.key.row();
             match &verdict {
                 Verdict::Accepted => deltas.land(row, &entry.shares, *sendings, minute),
                 Verdict::Refused(reason) => {
@@ -270,18 +265,30 @@ impl Landing {
         }
         let mut wal = transaction.open_table(WAL)?;
         let mut sealed = transaction.open_table(SEALED)?;
+        let mut last = 0;
         for ((entry, ..), verdict) in self.entries.iter().zip(&verdicts) {
             if !matches!(verdict, Verdict::Retry(..)) {
                 for sequence in &entry.records {
                     wal.remove(sequence)?;
+                    last = last.max(*sequence);
                 }
                 sealed.remove(entry.first())?;
             }
         }
         drop((wal, sealed));
+        keep_last(transaction, last)?;
         write_deltas(transaction, &deltas)?;
         Ok((verdicts, deltas))
     }
+}
+
+/// Keeps in mind that `sequence` was given.
+fn keep_last(transaction: &WriteTransaction, sequence: u64) -> Result<(), redb::Error> {
+    let mut meta = transaction.open_table(META)?;
+    if meta.get(LAST_SEQUENCE)?.is_none_or(|last| last.value() < sequence) {
+        meta.insert(LAST_SEQUENCE, sequence)?;
+    }
+    Ok(())
 }
 
 fn write_deltas(transaction: &WriteTransaction, deltas: &Deltas) -> Result<(), redb::Error> {
@@ -371,7 +378,7 @@ mod tests {
             caller: "".into(),
         };
         let records = vec![(1, record.encode()), (3, record.encode())];
-        store.append(Arc::new(Group { records, last_sequence: 3, ..Group::default() })).await.unwrap();
+        store.append(Arc::new(Group { records, ..Group::default() })).await.unwrap();
         let mut rotten = record.encode();
         rotten[9] ^= 4;
         let torn = record.encode()[..12].to_vec();
@@ -388,7 +395,7 @@ mod tests {
         let recovered = store.recover(UNIX_EPOCH).await.unwrap();
         let sequences: Vec<_> = recovered.records.iter().map(|(sequence, ..)| *sequence).collect();
         let damaged = Damaged { found: 4, bytes, in_all: 4 };
-        assert_eq!((sequences, recovered.damaged, recovered.last_sequence), (vec![1, 3], damaged, 3));
+        assert_eq!((sequences, recovered.damaged, recovered.last_sequence), (vec![1, 3], damaged, 5));
         assert!(recovered.letters.is_empty() && !recovered.took.is_zero());
         assert_eq!(recovered.records[0].1, record);
         assert_eq!(accepted(1, record, 9).weight.writes, 1);

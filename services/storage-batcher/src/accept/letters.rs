@@ -51,10 +51,7 @@ pub(super) async fn redeem(
                 buckets: 0,
                 caller: Arc::clone(caller),
             };
-            let row = (Arc::clone(tenant), Arc::clone(&record.key.collection));
-            draft.group.deltas.accept(row, caller, 1);
-            draft.append(record.encode(), record);
-            write = Some(draft.group.last_sequence);
+            write = Some(draft.append(record.encode(), record));
         }
         redeemed.push(Redeemed { letter: letter.sequence(), write });
     }
@@ -65,11 +62,10 @@ pub(super) async fn redeem(
     shared.store.append(Arc::clone(&group)).await?;
     {
         let mut state = shared.state.lock();
-        state.ledger.add(&group.deltas);
         for sequence in &group.letters {
             state.dead.remove(tenant, *sequence);
         }
-        draft.writes.into_iter().for_each(|write| state.queue.push(write));
+        draft.writes.into_iter().for_each(|write| state.take(write));
         shared.measure(&state);
     }
     shared.wake();

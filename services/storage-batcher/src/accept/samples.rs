@@ -35,8 +35,6 @@ impl Draft {
         self.settle(shared, &samples);
         for (sample, bytes) in samples.into_iter().zip(encoded) {
             let NewSample { bucket, time, readings } = sample;
-            let row = (Arc::clone(&bucket.tenant), Arc::clone(&bucket.collection));
-            self.group.deltas.accept(row, &nobody(), 1);
             self.samples.push((bucket.clone(), time, readings, bytes.len() as u64));
             self.group.samples.push((bucket, time, bytes));
         }
@@ -133,7 +131,7 @@ pub(super) async fn close(shared: &Shared, tenant: Option<&str>, pruned: &mut i6
         state.buckets.close(key);
     }
     for write in draft.writes {
-        state.queue.push(write);
+        state.take(write);
     }
     shared.measure(&state);
     drop(state);

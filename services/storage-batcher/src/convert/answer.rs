@@ -104,28 +104,28 @@ pub(crate) fn costs((costs, usd_per_100k): (Costs, f64)) -> wire::GetCostsRespon
     };
     let collection = |(name, counts): (Arc<str>, Counts)| wire::CollectionCosts {
         collection: name.to_string(),
-        naive_documents: counts.naive,
+        naive_documents: counts.naive(),
         written_documents: counts.written,
         cost_usd: cost(counts.written),
         saved: Some(saved(&counts)),
-        waiting: counts.waiting(),
+        waiting: counts.waiting,
     };
     let caller = |(name, counts): (Arc<str>, Counts)| wire::CallerCosts {
         caller: name.to_string(),
-        naive_documents: counts.naive,
+        naive_documents: counts.naive(),
         written_documents: counts.written,
         cost_usd: cost(counts.written),
         saved: Some(saved(&counts)),
-        waiting: counts.waiting(),
+        waiting: counts.waiting,
     };
     wire::GetCostsResponse {
-        naive_documents: total.naive,
+        naive_documents: total.naive(),
         written_documents: total.written,
         saved_by_folding: total.saved_by_folding,
         saved_by_aggregation: total.saved_by_aggregation,
-        waiting: total.waiting(),
+        waiting: total.waiting,
         cost_usd: cost(total.written),
-        naive_cost_usd: cost(total.naive),
+        naive_cost_usd: cost(total.naive()),
         ledger_documents: total.ledgers,
         saved_as_unchanged: total.unchanged,
         saved_by_packing: total.saved_by_packing,

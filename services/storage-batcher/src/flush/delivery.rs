@@ -358,7 +358,7 @@ impl Delivery {
             .filter(|(write, _)| seen.insert(write.ledger.clone()))
             .map(|(Sending { entry, .. }, _)| {
                 let caller = entry.shares.first().map(|(caller, _)| Arc::clone(caller));
-                let row = (Arc::clone(&entry.key.tenant), Arc::clone(&entry.key.collection));
+                let row = entry.key.row();
                 (row, caller.unwrap_or_else(nobody))
             })
             .collect()

@@ -9,7 +9,7 @@ use redb::{ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
 
 use super::{
     CALLERS, DAMAGED, DEAD, Error, KEYS, LAST_SEQUENCE, LEDGER, MADE, META, MINUTES, SEALED, Seal, Store,
-    WAL, migration, places, windows,
+    WAL, keep_last, migration, places, windows,
 };
 use crate::{
     aggregate::places::Row,
@@ -80,6 +80,10 @@ impl Store {
                 if meta.get(MADE)?.is_none() {
                     meta.insert(MADE, second)?;
                 }
+                drop(meta);
+                // Before records are set aside: their places are not given again.
+                let last = transaction.open_table(WAL)?.last()?.map_or(0, |(sequence, _)| sequence.value());
+                keep_last(transaction, last)?;
                 set_aside(transaction)
             })
             .await
