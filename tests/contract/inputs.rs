@@ -138,8 +138,8 @@ fn methods() -> Vec<(Service, MethodDescriptor)> {
     Service::ALL.into_iter().flat_map(of).collect()
 }
 
-fn streams() -> impl Iterator<Item = MethodDescriptor> {
-    Service::ALL.into_iter().flat_map(inputs::streams)
+fn conversations() -> impl Iterator<Item = MethodDescriptor> {
+    Service::ALL.into_iter().flat_map(inputs::conversations)
 }
 
 async fn house(settings: &[(&str, &str)]) -> House {
@@ -200,8 +200,8 @@ async fn streamed(
 async fn every_bad_write_of_a_stream_is_answered_by_its_number_with_its_field_and_ends_no_other() {
     let house = house(&[]).await;
     let mut client = StorageBatcherServiceClient::over(house.mesh.channel(Service::StorageBatcher).unwrap());
-    let methods: Vec<_> = streams().collect();
-    let [method] = &methods[..] else { panic!("{methods:?}") };
+    let methods: Vec<_> = conversations().collect();
+    let [method] = &methods[..] else { panic!("there are {} conversations", methods.len()) };
     let (mut numbers, mut writes) = (Vec::new(), Vec::new());
     for case in inputs::cases(method).into_iter().filter(|case| case.verdict != Verdict::Garbled) {
         let request = WriteStreamRequest::decode(&*case.value).unwrap();
@@ -259,7 +259,7 @@ async fn a_caller_without_its_token_is_told_so_by_every_rpc() {
 #[test]
 fn every_field_of_every_request_has_its_cases_and_every_case_its_field() {
     let known = inputs::names();
-    let every = || methods().into_iter().map(|(_, method)| method).chain(streams());
+    let every = || methods().into_iter().map(|(_, method)| method).chain(conversations());
     let found: Vec<String> = every().flat_map(|method| inputs::fields(&method.input())).collect();
     assert_eq!(amiss(&found, &known), Vec::<String>::new());
     assert_eq!(known.iter().collect::<BTreeSet<_>>().len(), known.len(), "a field is in the table twice");

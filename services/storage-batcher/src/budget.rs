@@ -10,7 +10,9 @@
 //!
 //! Fifteen minutes is how the rate of documents is told ([`crate::ledger`]). A limit of zero is none; one of less than four documents a
 //! window counts as four, as nothing would fit through it. High priority does not ask: what it takes beyond the budget is a debt, and all
-//! else waits until that is paid. What is on its way holds its place, and begins to come back when the sink has taken it.
+//! else waits until that is paid. What is on its way holds its place, and begins to come back when the sink has taken it. What must be sent
+//! again and finds no room has a claim to what comes back next, before anything new; it holds nothing meanwhile, as two that did could wait
+//! for each other.
 //!
 //! Pure: the present moment is passed in, as the time since the epoch on the agent clock.
 
@@ -45,6 +47,8 @@ pub(crate) struct Budget {
     buckets: Vec<Bucket>,
     /// Documents on their way.
     reserved: u64,
+    /// Documents that come before what is granted anew.
+    claimed: u64,
     /// Documents that were sent beyond the budget, since the start.
     overdrawn: u64,
 }
@@ -84,7 +88,7 @@ impl Budget {
             Bucket::new(capacity, (most - capacity) / window.as_secs_f64(), Duration::ZERO)
         };
         let buckets = [minutes, day].into_iter().flatten().map(make).collect();
-        let mut budget = Self { limits, buckets, reserved: 0, overdrawn: 0 };
+        let mut budget = Self { limits, buckets, reserved: 0, claimed: 0, overdrawn: 0 };
         for (minute, documents) in sent {
             let end = Duration::from_secs(minute.saturating_add(1).saturating_mul(60));
             budget.take(documents, end.min(now));
@@ -106,12 +110,13 @@ impl Budget {
 
     /// Returns how long it takes until the last of `documents` may leave, if nothing else does.
     pub(crate) fn wait_for_all(&self, documents: u64, now: Duration) -> Duration {
-        let asked = (documents + self.reserved) as f64;
+        let asked = (documents + self.reserved + self.claimed) as f64;
         let waits = self.buckets.iter().map(|bucket| bucket.wait(asked, now));
         if documents == 0 { Duration::ZERO } else { waits.max().unwrap_or_default() }
     }
 
-    /// Returns how long it takes until `documents` may leave at once; those that are more than may ever do so leave when nothing is missing.
+    /// Returns how long it takes until `documents` with a claim may leave at once; those that are more than may ever do so leave when nothing is
+    /// missing.
     pub(crate) fn wait_at_once(&self, documents: u64, now: Duration) -> Duration {
         let waits = self.buckets.iter().map(|bucket| {
             let asked = (documents as f64).min(bucket.capacity()) + self.reserved as f64;
@@ -128,6 +133,16 @@ impl Budget {
     /// Gives the places of `documents` back.
     pub(crate) fn release(&mut self, documents: u64) {
         self.reserved = self.reserved.saturating_sub(documents);
+    }
+
+    /// Lets `documents` come before what is granted anew.
+    pub(crate) fn claim(&mut self, documents: u64) {
+        self.claimed += documents;
+    }
+
+    /// Takes a claim to `documents` back.
+    pub(crate) fn disclaim(&mut self, documents: u64) {
+        self.claimed = self.claimed.saturating_sub(documents);
     }
 
     /// Takes in that `documents` were sent; returns how many of them were beyond the budget.
@@ -153,9 +168,10 @@ impl Budget {
         self.buckets.iter_mut().for_each(|bucket| bucket.take(documents as f64, now));
     }
 
-    /// Returns the documents that there is room for at `now`.
+    /// Returns the documents that there is room for at `now`, and no claim to.
     fn room(&self, now: Duration) -> u64 {
-        let rooms = self.buckets.iter().map(|bucket| whole(bucket.room(now) - self.reserved as f64));
+        let taken = (self.reserved + self.claimed) as f64;
+        let rooms = self.buckets.iter().map(|bucket| whole(bucket.room(now) - taken));
         rooms.min().unwrap_or(u64::MAX)
     }
 

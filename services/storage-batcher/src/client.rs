@@ -19,6 +19,9 @@ pub struct Options {
     pub max_writes: usize,
     /// Most bytes of them; one larger write is taken by itself. Default 4 MiB.
     pub max_bytes: usize,
+    /// Most bytes of a write with its key; a larger one is refused by itself, since a server ends the stream of what is beyond its
+    /// `max_message_bytes`. Default 16 MiB, as there.
+    pub max_write_bytes: usize,
     /// Mean pause before the first try after a stream broke or a write was refused for now; it doubles. Default 50 ms.
     pub first_pause: Duration,
     /// Longest pause, also where the server asks for a longer one. Default 10 s.
@@ -34,6 +37,7 @@ impl Default for Options {
         Self {
             max_writes: 1_024,
             max_bytes: 4 << 20,
+            max_write_bytes: 16 << 20,
             first_pause: Duration::from_millis(50),
             longest_pause: Duration::from_secs(10),
             key_prefix: None,
@@ -45,7 +49,7 @@ impl Default for Options {
 /// Why a write is not acknowledged.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The write was refused for good, as the service says it: it is invalid, or a dead letter.
+    /// The write was refused for good, as the service says it: it is invalid, or a dead letter. Or it is too large to be sent.
     #[error("the write was refused")]
     Refused(#[source] Fault),
     /// No stream can be had: the token, the rpc or the way it is used is refused. The write may have been accepted.

@@ -115,12 +115,12 @@ pub(crate) fn range(tenant: &Arc<str>, request: &wire::ListRequest) -> Result<Ra
         path_name(&mut check, "page_token", &request.page_token);
     }
     check.end(Range {
-        only: Vec::new(),
         tenant: Arc::clone(tenant),
         collection: request.collection.as_str().into(),
         after: request.page_token.clone(),
         before: None,
         limit,
+        only: Vec::new(),
     })
 }
 

@@ -34,10 +34,12 @@ pub fn methods(service: Service) -> Vec<MethodDescriptor> {
     all(service).into_iter().filter(|method| !method.is_client_streaming()).collect()
 }
 
-/// Returns those that are.
+/// Returns those that are, and answer each message for itself.
 #[must_use]
-pub fn streams(service: Service) -> Vec<MethodDescriptor> {
-    all(service).into_iter().filter(MethodDescriptor::is_client_streaming).collect()
+pub fn conversations(service: Service) -> Vec<MethodDescriptor> {
+    let answers_each =
+        |method: &MethodDescriptor| method.is_client_streaming() && method.is_server_streaming();
+    all(service).into_iter().filter(answers_each).collect()
 }
 
 fn all(service: Service) -> Vec<MethodDescriptor> {

@@ -59,6 +59,23 @@ fn what_is_on_its_way_holds_its_place_until_it_is_decided() {
 }
 
 #[test]
+fn what_must_be_sent_again_comes_before_anything_new() {
+    let mut budget = fresh(per_minute(15.0));
+    budget.spend(10, start());
+    budget.claim(9);
+    assert_eq!((budget.grant(1, MINUTE, start()), budget.standing(start()).unwrap().available), (0, 0));
+    // 14 come back a minute: four for the claim, and one more.
+    assert_eq!(budget.wait_at_once(9, start()), Duration::from_micros(17_142_858));
+    assert_eq!(budget.wait_for_some(1, MINUTE, start()), Duration::from_micros(21_428_572));
+    let later = start() + MINUTE / 3;
+    budget.disclaim(9);
+    budget.reserve(9);
+    assert_eq!(budget.grant(1, MINUTE, later), 0);
+    budget.release(9);
+    assert_eq!(budget.grant(9, MINUTE, later), 9);
+}
+
+#[test]
 fn an_overdraft_is_shown_and_paid_before_anything_else_leaves() {
     let mut budget = fresh(per_minute(15.0));
     assert_eq!(budget.spend(10, start()), 0);

@@ -15,7 +15,7 @@ use contracts::storage::{
 };
 use parking_lot::Mutex;
 use prost::Message as _;
-use rpc::{Channel, Client as _, Fault, chance::Chance};
+use rpc::{Channel, Client as _, Code, Fault, chance::Chance};
 use telemetry::Telemetry;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch},
@@ -49,6 +49,7 @@ pub struct Writer {
     shared: Arc<Shared>,
     key_prefix: String,
     max_bytes: usize,
+    max_write_bytes: usize,
     task: AbortHandle,
 }
 
@@ -125,14 +126,15 @@ impl Writer {
         };
         let key_prefix = options.key_prefix.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
         let task = telemetry.spawn_apart(link.run()).abort_handle();
-        Self { shared, key_prefix, max_bytes, task }
+        Self { shared, key_prefix, max_bytes, max_write_bytes: options.max_write_bytes, task }
     }
 
     /// Takes a write when there is room for it, and returns what will come of it. Writes are sent in the order in which they are taken; one
     /// without a key gets one. To wait for the answer is nobody's duty.
     ///
     /// # Errors
-    /// [`Error::Failed`] or [`Error::Closed`] if nothing is sent any more.
+    /// [`Error::Refused`] if it is larger than [`Options::max_write_bytes`], [`Error::Failed`] or [`Error::Closed`] if nothing is sent any
+    /// more.
     pub async fn send(&self, write: DocumentWrite, level: WriteLevel) -> Result<Ack, Error> {
         let size = write.encoded_len().min(self.max_bytes);
         // Semaphores of tokio are fair: nobody is overtaken for long.
@@ -154,11 +156,19 @@ impl Writer {
                 write.idempotency_key = format!("{}-{number}", self.key_prefix);
             }
             let request = WriteStreamRequest { number, write: Some(write), level: level.into() };
-            let size = request.encoded_len() as u64;
-            state.window.push(Promise { request, ack, _room: [one, bytes] }, size);
+            let size = request.encoded_len();
+            if size > self.max_write_bytes {
+                return Err(Error::Refused(self.too_large(size)));
+            }
+            state.window.push(Promise { request, ack, _room: [one, bytes] }, size as u64);
         }
         self.shared.work.notify_one();
         Ok(Ack(answer))
+    }
+
+    fn too_large(&self, size: usize) -> Fault {
+        let message = format!("the write has {size} bytes, and max_write_bytes = {}", self.max_write_bytes);
+        Fault::new(Code::OutOfRange, message)
     }
 
     /// Waits until every write that was taken before is answered, well or not.

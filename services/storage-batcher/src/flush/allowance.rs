@@ -28,11 +28,13 @@ pub(crate) struct Allowance {
     changed: Notify,
 }
 
-/// The places of documents that are about to leave, until it is dropped.
+/// The places of documents that are about to leave, or a claim to them, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Reserved {
     allowance: Arc<Allowance>,
     documents: u64,
+    /// Whether there was no room for them.
+    is_claim: bool,
 }
 
 /// What of a number of documents may leave, and when.
@@ -80,7 +82,7 @@ impl Allowance {
 
     /// Returns the places of none.
     pub(crate) fn none(self: &Arc<Self>) -> Reserved {
-        Reserved { allowance: Arc::clone(self), documents: 0 }
+        Reserved { allowance: Arc::clone(self), documents: 0, is_claim: false }
     }
 
     /// Waits until something is given back, from now on.
@@ -90,23 +92,34 @@ impl Allowance {
 }
 
 impl Reserved {
-    /// Takes places for `documents` in all; returns when to ask again if there is no room: high priority needs none.
+    /// Takes places for `documents` in all. If there is no room, it gives up those it has for a claim and returns when to ask again: high
+    /// priority needs none.
     pub(crate) fn resize(&mut self, documents: u64, priority: Priority) -> Option<SystemTime> {
         let (mut budget, now) = (self.allowance.budget.lock(), self.allowance.clock.now());
-        let more = documents.saturating_sub(self.documents);
-        let wait = budget.wait_at_once(more, since_epoch(now));
-        if priority == Priority::Normal && !wait.is_zero() {
-            return Some(after(now, wait));
+        self.give_back(&mut budget);
+        let wait = budget.wait_at_once(documents, since_epoch(now));
+        let is_claim = priority == Priority::Normal && !wait.is_zero();
+        let gives_up = is_claim && !self.is_claim && self.documents > 0;
+        let is_less = gives_up || documents < self.documents;
+        if is_claim {
+            budget.claim(documents);
+        } else {
+            budget.reserve(documents);
         }
-        budget.reserve(more);
-        let less = self.documents.saturating_sub(documents);
-        budget.release(less);
-        self.documents = documents;
         drop(budget);
-        if less > 0 {
+        (self.documents, self.is_claim) = (documents, is_claim);
+        if is_less {
             self.allowance.changed.notify_waiters();
         }
-        None
+        is_claim.then(|| after(now, wait))
+    }
+
+    fn give_back(&self, budget: &mut Budget) {
+        if self.is_claim {
+            budget.disclaim(self.documents);
+        } else {
+            budget.release(self.documents);
+        }
     }
 
     /// Waits for places for `documents` in all. High priority never does.
@@ -141,7 +154,7 @@ impl Reserved {
 impl Drop for Reserved {
     fn drop(&mut self) {
         if self.documents > 0 {
-            self.allowance.budget.lock().release(self.documents);
+            self.give_back(&mut self.allowance.budget.lock());
             self.allowance.changed.notify_waiters();
         }
     }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use contracts::storage::*;
+use contracts::storage::{field_transform::TransformType, value::Kind, *};
 use rpc::{Code, Fault};
 
 use crate::{
     emulator::{self, Emulator},
     harness::{
-        Client, START, Service, accept, at, costs, flush, get, increment, merge, numbers, status, until,
-        urgent,
+        Client, START, Service, accept, at, costs, flush, get, increment, merge, numbers, status, transform,
+        until, urgent, write,
     },
 };
 
@@ -179,6 +179,39 @@ async fn ledger_documents_and_lost_answers_are_paid_for() {
     assert_eq!(budget(&mut client).await.available_documents, 1);
     let costs = costs(&mut client).await;
     assert_eq!((costs.written_documents, costs.ledger_documents), (9, 1));
+    service.stop().await;
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_that_must_be_divided_and_fills_the_budget_waits_for_no_place_of_its_own() {
+    let emulator = Emulator::start().await;
+    let service = Service::with(|config| {
+        emulator.configure(config);
+        config.firestore_documents_per_minute = 10;
+    })
+    .await;
+    let mut client = service.client();
+    let half = Value { kind: Some(Kind::StringValue("x".repeat(600_000))) };
+    accept(&mut client, vec![write(WriteMode::Set, "large", &[("one", half.clone())])]).await;
+    flush(&mut client).await;
+    service.hand.advance(Duration::from_secs(60));
+    assert_eq!(budget(&mut client).await.available_documents, 10);
+    // Nine and their ledger document; divided, they need two.
+    let union = TransformType::AppendMissingElements(ArrayValue { values: vec![half] });
+    let mut writes = vec![transform("large", "bad", vec![("l", union)])];
+    writes.extend((1..9).map(|number| increment(&format!("p{number}"), &format!("key {number}"), number)));
+    accept(&mut client, writes).await;
+    service.hand.advance(Duration::from_secs(60));
+    let told = loop {
+        let told = costs(&mut client).await;
+        if told.waiting == 0 {
+            break told;
+        }
+        service.hand.advance(Duration::from_secs(1));
+        tokio::task::yield_now().await;
+    };
+    assert_eq!((told.written_documents - told.ledger_documents, emulator.calls().len() > 3), (9, true));
     service.stop().await;
     emulator.stop().await;
 }

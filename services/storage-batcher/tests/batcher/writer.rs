@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     emulator::Emulator,
-    harness::{START, Service, accept, flush, get, increment, merge, numbers, until, urgent},
+    harness::{START, Service, accept, flush, get, increment, merge, numbers, until, urgent, write},
 };
 
 const LONG: Duration = Duration::from_secs(60);
@@ -180,6 +180,28 @@ async fn a_bad_write_in_the_middle_is_told_to_its_sender_alone() {
     writer.flush().await.unwrap();
     assert_eq!(writer.close(LONG).await, []);
     assert!(matches!(writer.send(merge("a", "n", 1), WriteLevel::Durable).await, Err(Error::Closed)));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_write_too_large_to_be_sent_is_told_to_its_sender_alone() {
+    let service =
+        Service::with(|config| config.host.max_message_bytes = config::ByteSize::new(64 << 10)).await;
+    let options = Options { max_write_bytes: 64 << 10, ..hasty() };
+    let writer = Writer::open(service.channel(None), options, &Telemetry::silent("caller"));
+    let first = send(&writer, merge("a", "n", 1)).await;
+    let large = write(
+        WriteMode::Merge,
+        "a",
+        &[("n", Value { kind: Some(value::Kind::StringValue("x".repeat(64 << 10))) })],
+    );
+    let Err(Error::Refused(fault)) = writer.send(large, WriteLevel::Durable).await else {
+        panic!("it is too large")
+    };
+    assert_eq!(fault.code(), Code::OutOfRange);
+    let last = send(&writer, merge("a", "n", 2)).await;
+    assert_eq!((first.await.unwrap(), last.await.unwrap()), (1, 2));
+    assert_eq!(writer.close(LONG).await, []);
     service.stop().await;
 }
 
