@@ -1,4 +1,4 @@
-//! The processes of `storage.ack` and `storage.faults`; what is measured of them is said by the batcher's own benchmarks.
+//! The processes of `storage.ack`, `storage.faults` and `storage.outage`; what is measured of them is said by the batcher's own benchmarks.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -58,6 +58,20 @@ pub(super) async fn faults(setup: &Setup) -> Result<Round> {
     let story = Story { writes, kills, injected: share(STORY.injected), ..STORY };
     let mut running = Running::new(Service::StorageBatcher, folder.path(), settings);
     Ok(bench::faults(&mut running, &emulator, story).await?)
+}
+
+/// A full journal while Firestore is away, and its return. What is left of a batch goes out soon, for nobody asks for it.
+pub(super) async fn outage(setup: &Setup) -> Result<Round> {
+    let (folder, firestore) = (tempfile::tempdir()?, testkit::port_nobody_listens_on());
+    let url = format!("firestore_url={}", firestore.address());
+    let mut settings =
+        ["firestore_project=demo-athena", "firestore_flush_interval=1s", &url].map(str::to_owned).to_vec();
+    settings.extend(setup.size.map(|writes| format!("journal_max_writes={writes}")));
+    settings.extend(setup.settings.clone());
+    let fast = [settings.clone(), vec!["firestore_ramp_start=100000".to_owned()]].concat();
+    let mut running = Running::new(Service::StorageBatcher, folder.path(), settings);
+    let mut unramped = Running::new(Service::StorageBatcher, folder.path(), fast);
+    Ok(bench::outage(&mut running, &mut unramped, firestore).await?)
 }
 
 /// Serves the file in this process until a signal, with the settings of a batcher.

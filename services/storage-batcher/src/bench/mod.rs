@@ -6,6 +6,7 @@ mod ack;
 mod clients;
 mod emulator;
 mod faults;
+mod outage;
 mod server;
 mod step;
 
@@ -15,6 +16,7 @@ pub use self::{
     ack::ack,
     emulator::Emulator,
     faults::{Story, faults},
+    outage::outage,
     server::raw,
 };
 
