@@ -18,7 +18,6 @@ use crate::{
     accept::{self, Command, Fate, NewSample, NewWrite, Receipt, Redeemed},
     acks::{Acks, Outcome, Rejected},
     buckets::Buckets,
-    change::Change,
     dead_letter::{DeadLetters, Letter},
     document::Key,
     error::Error,
@@ -365,9 +364,9 @@ impl Shared {
         self.state.lock().queue.landings() == snapshot
     }
 
-    /// Returns whether `change` must be sent with a ledger document.
-    pub(crate) fn is_once(&self, change: &Change) -> bool {
-        self.sink.needs_ledger() && (self.options.ledger_always || !change.is_repeatable())
+    /// Returns whether `entry` must be sent with a ledger document.
+    pub(crate) fn is_once(&self, entry: &Entry) -> bool {
+        self.sink.needs_ledger() && (self.options.ledger_always || !entry.is_repeatable)
     }
 
     /// Lets both lanes look for something to send.

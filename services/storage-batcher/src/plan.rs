@@ -108,7 +108,7 @@ impl Batcher {
             planned.push(Planned {
                 collection: Arc::clone(&entry.key.collection),
                 priority: entry.priority,
-                once: self.shared.is_once(&entry.change),
+                once: self.shared.is_once(&entry),
                 bytes: entry.bytes,
                 writes: entry.weight.naive(),
             });
@@ -130,13 +130,13 @@ impl Batcher {
                 // The bucket's document already waits: the newer state replaces it.
                 Some(waiting) => {
                     waiting.bytes = entry.bytes;
-                    waiting.once = self.shared.is_once(&entry.change);
+                    waiting.once = self.shared.is_once(&entry);
                     waiting.writes += open.fresh;
                 }
                 None => planned.push(Planned {
                     collection: Arc::clone(&entry.key.collection),
                     priority: Priority::Normal,
-                    once: self.shared.is_once(&entry.change),
+                    once: self.shared.is_once(&entry),
                     bytes: entry.bytes,
                     writes: open.fresh,
                 }),

@@ -9,6 +9,7 @@ use crate::{
     acks::Acks,
     batcher::{Options, Resumed, State},
     buckets::Buckets,
+    codec::Record,
     dead_letter::DeadLetters,
     document::Key,
     keys::Keys,
@@ -19,19 +20,26 @@ use crate::{
     waiters::Waiters,
 };
 
+/// A record of the journal with its place, as it was encoded.
+type Bytes = (u64, Vec<u8>);
+
 /// Puts what the file held into memory, and says what that was.
 pub(crate) fn recall(options: &Options, recovered: Recovered, now: SystemTime) -> (State, Recovery) {
     let mut queue = Queue::new(options.limits, recovered.last_sequence);
-    let oldest = recovered.records.iter().map(|(_, record, _)| record.accepted).min();
-    let writes = recovered.records.into_iter().map(|(sequence, record, bytes)| {
-        let mut write = accept::accepted(sequence, record, bytes);
+    let mut oldest: Option<i64> = None;
+    let mut read = |(sequence, bytes): &Bytes| {
+        // What cannot be read was set aside just before.
+        let record = Record::decode(bytes).ok()?;
+        oldest = Some(oldest.map_or(record.accepted, |oldest| oldest.min(record.accepted)));
+        let mut write = accept::accepted(*sequence, record, bytes.len() as u64);
         // A clock that was set back must not hold a write for longer than the interval.
         write.at = write.at.min(now);
-        write
-    });
-    let (resumed, rest) = unseal(recovered.seals, writes);
+        Some(write)
+    };
+    let (resumed, rest) = unseal(recovered.seals, recovered.records, &mut read);
     resumed.iter().for_each(|(entry, _)| queue.resume(entry));
-    rest.into_iter().for_each(|write| queue.push(write));
+    // Each is let go of as it is taken in.
+    rest.into_iter().filter_map(|record| read(&record)).for_each(|write| queue.push(write));
     let mut keys = Keys::new(options.keys);
     recovered.keys.into_iter().for_each(|known| keys.insert(known, now));
     let mut buckets = Buckets::default();
@@ -108,21 +116,29 @@ impl Recovery {
 }
 
 /// Puts the writes that were on their way together again, each with its ledger document, and returns what was not.
-fn unseal(seals: Vec<Seal>, writes: impl Iterator<Item = Accepted>) -> (Vec<Resumed>, Vec<Accepted>) {
+fn unseal(
+    seals: Vec<Seal>,
+    records: Vec<Bytes>,
+    mut read: impl FnMut(&Bytes) -> Option<Accepted>,
+) -> (Vec<Resumed>, Vec<Bytes>) {
+    if seals.is_empty() {
+        return (Vec::new(), records);
+    }
     let mut seals: BTreeMap<u64, Seal> = seals.into_iter().map(|seal| (seal.first, seal)).collect();
     let mut sealed: BTreeMap<Key, (Entry, Seal)> = BTreeMap::new();
     let mut rest = Vec::new();
-    for write in writes {
+    for record in records {
+        let Some(write) = read(&record) else { continue };
         if let Some(seal) = seals.remove(&write.sequence) {
             sealed.insert(write.key.clone(), (Entry::from(write), seal));
             continue;
         }
-        let write = match sealed.get_mut(&write.key) {
+        let is_apart = match sealed.get_mut(&write.key) {
             // What folded once folds again.
-            Some((entry, seal)) if write.sequence <= seal.last => entry.fold(write).err().map(|apart| *apart),
-            _ => Some(write),
+            Some((entry, seal)) if write.sequence <= seal.last => entry.fold(write).is_err(),
+            _ => true,
         };
-        rest.extend(write);
+        rest.extend(is_apart.then_some(record));
     }
     let resumed = sealed.into_values().map(|(entry, seal)| (Arc::new(entry), seal.ledger)).collect();
     (resumed, rest)

@@ -1,6 +1,9 @@
 //! The processes of `storage.ack`, `storage.faults` and `storage.outage`; what is measured of them is said by the batcher's own benchmarks.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::Result;
 use storage_batcher::{
@@ -27,6 +30,9 @@ const OFTEN: [&str; 6] = [
     "storage_drain_timeout=1m",
 ];
 const STORY: Story = Story { writes: 100_000, kills: 200, injected: 100_000, seed: 20_261_126 };
+
+/// How long the rate of the ramp is measured after an outage.
+const RAMP: Duration = Duration::from_secs(20);
 
 /// Acknowledged writes of a batcher with its embedded store, and of a bare file.
 pub(super) async fn ack(setup: &Setup) -> Result<Round> {
@@ -71,7 +77,7 @@ pub(super) async fn outage(setup: &Setup) -> Result<Round> {
     let fast = [settings.clone(), vec!["firestore_ramp_start=100000".to_owned()]].concat();
     let mut running = Running::new(Service::StorageBatcher, folder.path(), settings);
     let mut unramped = Running::new(Service::StorageBatcher, folder.path(), fast);
-    Ok(bench::outage(&mut running, &mut unramped, firestore).await?)
+    Ok(bench::outage(&mut running, &mut unramped, firestore, RAMP).await?)
 }
 
 /// Serves the file in this process until a signal, with the settings of a batcher.

@@ -17,11 +17,8 @@ use super::{Emulator, Error};
 
 /// Shares of the journal at which memory is read, and the name of each.
 const STAGES: [(f64, &str); 3] = [(0.1, "tenth"), (0.5, "half"), (1.0, "full")];
-/// How long the rate of the ramp is measured.
-const RAMP: Duration = Duration::from_secs(20);
-
 /// Plays an outage with a service over one folder, which at last is started `unramped`, its `firestore_ramp_start` raised; Firestore belongs
-/// at `firestore`. The value is resident memory of a full journal beyond that of an empty one, in bytes by waiting write.
+/// at `firestore`, and `ramp` is how long the rate of the ramp is measured. The value is resident memory of a full journal beyond that of an empty one, in bytes by waiting write.
 ///
 /// Details: `empty_bytes`; `tenth`, `half`, `full` and `restarted`, each with `writes`, `documents`, `journal_bytes`, `resident_bytes` and `peak_bytes`;
 /// `acks_per_s`, `restart_s` (from the start to SERVING), `ramp` and `unramped` with `documents_per_s`, `seconds` and for the former `allowed_per_s` and
@@ -34,6 +31,7 @@ pub async fn outage(
     service: &mut impl Instance,
     unramped: &mut impl Instance,
     firestore: Unserved,
+    ramp: Duration,
 ) -> Result<Round, Error> {
     let mut watch = Watch::of(&service.start().await?)?;
     let empty = watch.resident()?;
@@ -65,7 +63,7 @@ pub async fn outage(
 
     let unavailable = emulator.injected();
     emulator.back();
-    details.insert("ramp".to_owned(), by_the_ramp(&mut watch).await?);
+    details.insert("ramp".to_owned(), by_the_ramp(&mut watch, ramp).await?);
     service.kill().await?;
     let mut watch = Watch::of(&unramped.start().await?)?;
     details.insert("unramped".to_owned(), at_full_speed(&mut watch).await?);
@@ -87,7 +85,7 @@ pub async fn outage(
 }
 
 /// Measures what arrives by the ramp, from the first document on.
-async fn by_the_ramp(watch: &mut Watch) -> Result<Value, Error> {
+async fn by_the_ramp(watch: &mut Watch, ramp: Duration) -> Result<Value, Error> {
     let (back, all) = (Instant::now(), watch.documents().await?);
     while watch.documents().await? == all {
         watch.pause("the first document").await?;
@@ -96,7 +94,7 @@ async fn by_the_ramp(watch: &mut Watch) -> Result<Value, Error> {
     let first = begun.duration_since(back);
     let allowed = watch.ramp().await?;
     // Real time: a rate is measured.
-    tokio::time::sleep(RAMP).await;
+    tokio::time::sleep(ramp).await;
     let sent = before.saturating_sub(watch.documents().await?);
     let seconds = begun.elapsed().as_secs_f64();
     Ok(json!({

@@ -22,8 +22,9 @@ use crate::{
 /// What the file held.
 #[derive(Debug)]
 pub struct Recovered {
-    /// Accepted writes that are not at the sink, with their place and size, oldest first.
-    pub records: Vec<(u64, Record, u64)>,
+    /// Accepted writes that are not at the sink, as they were encoded, with their place, oldest first. As they are read one by one, they are
+    /// never all in memory in the form in which they are worked with.
+    pub records: Vec<(u64, Vec<u8>)>,
     /// Writes that the sink refused for good.
     pub letters: Vec<Letter>,
     /// What could not be read.
@@ -94,10 +95,7 @@ impl Store {
                 let mut records = Vec::new();
                 for found in snapshot.open_table(WAL)?.range::<u64>(..)? {
                     let (sequence, bytes) = found?;
-                    // What cannot be read was set aside just before.
-                    if let Ok(record) = Record::decode(bytes.value()) {
-                        records.push((sequence.value(), record, bytes.value().len() as u64));
-                    }
+                    records.push((sequence.value(), bytes.value().to_vec()));
                 }
                 let mut letters = Vec::new();
                 for found in snapshot.open_table(DEAD)?.range::<u64>(..)? {

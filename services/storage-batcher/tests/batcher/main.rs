@@ -27,6 +27,8 @@ mod once;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]
+mod project;
+#[cfg(test)]
 mod reads;
 #[cfg(test)]
 mod transforms;

@@ -147,7 +147,11 @@ impl Writer {
             transform_type: Some(TransformType::Increment(integer(1))),
         };
         let state = [(STATE.to_owned(), integer(number.cast_signed()))].into();
-        DocumentWrite { update_transforms: vec![one], ..write(id, WriteMode::Merge, state) }
+        DocumentWrite {
+            update_transforms: vec![one],
+            idempotency_key: format!("{}-{number}", self.number),
+            ..write(id, WriteMode::Merge, state)
+        }
     }
 
     /// Returns how many documents it wrote.
