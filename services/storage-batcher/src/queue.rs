@@ -504,6 +504,17 @@ mod tests {
     }
 
     #[test]
+    fn overlays_stay_within_tenant_and_collection() {
+        let mut queue = queue_of(&["a", "b"]);
+        let mut other = write(7, "c", 0, Normal);
+        other.key = Key::new("other", "pools", "c");
+        queue.push(other);
+        assert_eq!(queue.overlays("default", "pools", "a").into_keys().collect::<Vec<_>>(), ["b".into()]);
+        assert!(queue.overlays("default", "pool", "").is_empty());
+        assert_eq!(queue.outstanding("other", 100), 1);
+    }
+
+    #[test]
     fn all_but_the_newest_wait_packed_and_leave_as_they_came() {
         let texts = |queue: &mut Queue, sequences: std::ops::Range<u64>, id: &dyn Fn(u64) -> String| {
             for sequence in sequences {
@@ -550,16 +561,5 @@ mod tests {
             [true, false, true],
             "but the first of it"
         );
-    }
-
-    #[test]
-    fn overlays_stay_within_tenant_and_collection() {
-        let mut queue = queue_of(&["a", "b"]);
-        let mut other = write(7, "c", 0, Normal);
-        other.key = Key::new("other", "pools", "c");
-        queue.push(other);
-        assert_eq!(queue.overlays("default", "pools", "a").into_keys().collect::<Vec<_>>(), ["b".into()]);
-        assert!(queue.overlays("default", "pool", "").is_empty());
-        assert_eq!(queue.outstanding("other", 100), 1);
     }
 }
