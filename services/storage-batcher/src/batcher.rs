@@ -148,7 +148,12 @@ impl Batcher {
         clock: Clock,
     ) -> Result<Self, Error> {
         let recovered = store.recover(clock.now()).await?;
-        let (state, recovery) = recall(&options, recovered, clock.now());
+        let recalling = {
+            let (options, store, now) = (options.clone(), store.clone(), clock.now());
+            move || recall(&options, &store, recovered, now)
+        };
+        let recalled = telemetry.spawn_blocking(recalling).await.map_err(|_| Error::NotReady)?;
+        let (state, recovery) = recalled?;
         recovery.tell(state.queue.last(), clock.now(), &telemetry);
         let meters = Meters {
             operations: telemetry.counter(names::FIRESTORE_OPERATIONS),

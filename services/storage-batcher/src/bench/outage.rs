@@ -18,7 +18,8 @@ use super::{Emulator, Error};
 /// Shares of the journal at which memory is read, and the name of each.
 const STAGES: [(f64, &str); 3] = [(0.1, "tenth"), (0.5, "half"), (1.0, "full")];
 /// Plays an outage with a service over one folder, which at last is started `unramped`, its `firestore_ramp_start` raised; Firestore belongs
-/// at `firestore`, and `ramp` is how long the rate of the ramp is measured. The value is resident memory of a full journal beyond that of an empty one, in bytes by waiting write.
+/// at `firestore`, and `ramp` is how long the rate of the ramp is measured. The value is the resident memory
+/// that comes with each waiting write, from the tenth of a journal to a full one: by then caches and buffers have their size.
 ///
 /// Details: `empty_bytes`; `tenth`, `half`, `full` and `restarted`, each with `writes`, `documents`, `journal_bytes`, `resident_bytes` and `peak_bytes`;
 /// `acks_per_s`, `restart_s` (from the start to SERVING), `ramp` and `unramped` with `documents_per_s`, `seconds` and for the former `allowed_per_s` and
@@ -49,7 +50,12 @@ pub async fn outage(
         details.insert(name.to_owned(), watch.stage().await?);
     }
     let acks = writers.acknowledged() as f64 / begun.elapsed().as_secs_f64();
-    let value = (watch.resident()? as f64 - empty as f64) / watch.journal().await?.writes as f64;
+    let grown = |name: &str| {
+        let of =
+            |stage: &str| details.get(stage).and_then(|stage| stage.get(name)?.as_f64()).unwrap_or_default();
+        of("full") - of("tenth")
+    };
+    let value = grown("resident_bytes") / grown("writes");
     let Some(emulator) = emulator else { return Err(late("the outage")) };
 
     service.kill().await?;

@@ -110,7 +110,7 @@ impl Writers {
         let (writer, number) = (number()?, number()?);
         let writer = self.0.get(usize::try_from(writer).ok()?)?;
         match kind {
-            "own" => (number < writer.acknowledged && number % REPEATED != 0).then(|| own(number)),
+            "own" => (number < writer.acknowledged && !number.is_multiple_of(REPEATED)).then(|| own(number)),
             _ => writer.repeated(number),
         }
     }
@@ -138,7 +138,7 @@ impl Writer {
             fields,
             ..DocumentWrite::default()
         };
-        if number % REPEATED != 0 {
+        if !number.is_multiple_of(REPEATED) {
             return write(format!("own-{}-{number}", self.number), WriteMode::Set, own(number));
         }
         let id = format!("over-{}-{}", self.number, number / REPEATED % DOCUMENTS);
