@@ -21,7 +21,6 @@ use crate::{
     buckets::Buckets,
     budget,
     cache::{self, Reads},
-    change::Change,
     dead_letter::{DeadLetters, Letter},
     document::Key,
     error::Error,
@@ -164,7 +163,12 @@ impl Batcher {
         clock: Clock,
     ) -> Result<Self, Error> {
         let recovered = store.recover(clock.now()).await?;
-        let (state, recovery) = recall(&options, recovered, clock.now());
+        let recalling = {
+            let (options, store, now) = (options.clone(), store.clone(), clock.now());
+            move || recall(&options, &store, recovered, now)
+        };
+        let recalled = telemetry.spawn_blocking(recalling).await.map_err(|_| Error::NotReady)?;
+        let (state, recovery) = recalled?;
         recovery.tell(state.queue.last(), clock.now(), &telemetry);
         let meters = Meters {
             operations: telemetry.counter(names::FIRESTORE_OPERATIONS),
@@ -398,9 +402,9 @@ impl Shared {
         self.state.lock().queue.landings() == snapshot
     }
 
-    /// Returns whether `change` must be sent with a ledger document.
-    pub(crate) fn is_once(&self, change: &Change) -> bool {
-        self.sink.needs_ledger() && (self.options.ledger_always || !change.is_repeatable())
+    /// Returns whether `entry` must be sent with a ledger document.
+    pub(crate) fn is_once(&self, entry: &Entry) -> bool {
+        self.sink.needs_ledger() && (self.options.ledger_always || !entry.is_repeatable)
     }
 
     /// Lets both lanes look for something to send.

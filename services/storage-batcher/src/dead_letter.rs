@@ -45,7 +45,7 @@ impl Letter {
         let accepted = crate::accept::micros(entry.since);
         let mut letter = Self {
             key: entry.key.clone(),
-            change: entry.change.clone(),
+            change: entry.change().into_owned(),
             records: entry.records.clone(),
             reason: reason.to_owned(),
             accepted,

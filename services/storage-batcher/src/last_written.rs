@@ -58,12 +58,13 @@ impl LastWritten {
     /// Returns whether the sink holds already what it would hold after `entry`.
     #[must_use]
     pub fn holds(&self, entry: &Entry) -> bool {
-        if entry.change.is_timed() {
+        let change = entry.change();
+        if change.is_timed() {
             return false;
         }
         let Some(state) = self.held.lock().get(&entry.key) else { return false };
         // Compared as bytes: 0.0 and -0.0 are two values, and NaN is itself.
-        let after = entry.change.apply(decode(state.as_deref()), 0);
+        let after = change.apply(decode(state.as_deref()), 0);
         after.map(|fields| encode_fields(&fields)).as_deref() == state.as_deref()
     }
 
@@ -72,14 +73,13 @@ impl LastWritten {
         if *verdict == Verdict::Unchanged {
             return;
         }
-        let before = self.held.lock().get(&entry.key);
+        let (change, before) = (entry.change(), self.held.lock().get(&entry.key));
         // Of a patch to something unknown, and of a time that only the sink knows, the document is not known.
-        let is_known = *verdict == Verdict::Accepted
-            && !entry.change.is_timed()
-            && (entry.change.is_whole() || before.is_some());
+        let is_known =
+            *verdict == Verdict::Accepted && !change.is_timed() && (change.is_whole() || before.is_some());
         let after = is_known.then(|| {
             let before = before.and_then(|state| decode(state.as_deref()));
-            entry.change.apply(before, 0).map(|fields| encode_fields(&fields).into())
+            change.apply(before, 0).map(|fields| encode_fields(&fields).into())
         });
         self.held.lock().put(&self.limits, &entry.key, after);
     }

@@ -136,7 +136,7 @@ impl Batcher {
         let planned = |entry: &Arc<Entry>| Planned {
             collection: Arc::clone(&entry.key.collection),
             priority: entry.priority,
-            once: self.shared.is_once(&entry.change),
+            once: self.shared.is_once(entry),
             bytes: entry.bytes,
             writes: entry.weight.naive(),
         };

@@ -2,9 +2,12 @@
 //!
 //! A document is *ready* when it waits and nothing of it is on its way, so a later state can never overtake an earlier one. Ready
 //! documents stand in the order of their first write, in one of two lanes: those of high priority leave at once and by themselves, all
-//! others together. The queue is the memory of the journal: it holds nothing that is not on disk.
+//! others together. The queue is the memory of the journal: it holds nothing that is not on disk, and but for the newest ([`recent`]) it
+//! holds it packed ([`body`]).
 
+mod body;
 mod entry;
+mod recent;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,6 +17,7 @@ use std::{
 };
 
 pub use self::entry::{Accepted, Entry, Overlay};
+use self::recent::Recent;
 use crate::document::{Key, Priority};
 
 /// Most bytes of one request to the sink: Firestore takes 10 MiB, half a mebibyte is left for what the estimate misses.
@@ -50,6 +54,7 @@ pub struct Queue {
     records: u64,
     landings: u64,
     documents: HashMap<Arc<str>, u64>,
+    recent: Recent,
 }
 
 impl Queue {
@@ -67,31 +72,50 @@ impl Queue {
             records: 0,
             landings: 0,
             documents: HashMap::new(),
+            recent: Recent::default(),
         }
     }
 
     /// Takes in a write that is on disk; sequences must grow.
-    pub fn push(&mut self, write: Accepted) {
+    pub fn push(&mut self, mut write: Accepted) {
         self.last = self.last.max(write.sequence);
         self.journal_bytes += write.journal_bytes;
         self.records += 1;
-        let slot = Self::slot(&mut self.slots, &mut self.documents, &write.key);
-        // Only the oldest of those that wait is ready. Out of its lane first: a copy is made only while a reader holds the entry, and the
-        // write may be more urgent.
+        write.key = self.named(write.key);
+        let (key, sequence) = (write.key.clone(), write.sequence);
+        Self::slot(&mut self.slots, &mut self.documents, &key);
+        let bytes = self.change(&key, |slot| slot.add(write));
+        self.recent.note(key, sequence, bytes.unwrap_or_default());
+        while let Some((key, sequence)) = self.recent.leave() {
+            self.change(&key, |slot| slot.pack(sequence));
+        }
+    }
+
+    /// Returns `key` with the names that its neighbour has, so that they are in memory once.
+    fn named(&self, key: Key) -> Key {
+        match self.slots.range(..=&key).next_back() {
+            Some((near, _)) if *near == key => near.clone(),
+            Some((near, _)) if near.tenant == key.tenant && near.collection == key.collection => {
+                Key { id: key.id, ..near.clone() }
+            }
+            _ => key,
+        }
+    }
+
+    /// Changes what waits of a document.
+    fn change<T>(&mut self, key: &Key, change: impl FnOnce(&mut Overlay) -> T) -> Option<T> {
+        let slot = self.slots.get_mut(key)?;
+        // Only the oldest of those that wait is ready. Out of its lane first: a copy is made only while a reader holds the entry, and it may
+        // become more urgent.
         let is_ready = slot.flight.is_none();
         if is_ready && let Some(waiting) = slot.waiting.front() {
             lane(&mut self.normal, &mut self.high, slot.priority()).take(waiting.first());
         }
-        let apart = match slot.waiting.back_mut() {
-            Some(waiting) => Arc::make_mut(waiting).fold(write),
-            None => Err(Box::new(write)),
-        };
-        if let Err(write) = apart {
-            slot.waiting.push_back(Arc::new(Entry::from(*write)));
-        }
+        let changed = change(slot);
         if is_ready && let Some(waiting) = slot.waiting.front() {
             lane(&mut self.normal, &mut self.high, slot.priority()).put(waiting);
         }
+        Some(changed)
     }
 
     /// Takes in what was on its way when the service ended, before anything else of its document.
@@ -115,18 +139,7 @@ impl Queue {
 
     /// Sends what waits of `key` at once.
     pub fn hurry(&mut self, key: &Key) {
-        let Some(slot) = self.slots.get_mut(key) else { return };
-        let first = slot.waiting.front().map(|entry| entry.first());
-        let is_ready = slot.flight.is_none();
-        if is_ready && let Some(first) = first {
-            lane(&mut self.normal, &mut self.high, slot.priority()).take(first);
-        }
-        if let Some(last) = slot.waiting.back_mut() {
-            Arc::make_mut(last).priority = Priority::High;
-        }
-        if is_ready && let Some(first) = slot.waiting.front() {
-            self.high.put(first);
-        }
+        self.change(key, Overlay::hurry);
     }
 
     /// Makes everything accepted so far due; returns the place up to which.
@@ -491,7 +504,7 @@ mod tests {
         let next = queue.next_batch(High, UNIX_EPOCH, ALL).expect("ready now");
         assert_eq!(next[0].records, [2, 3]);
         let expected = Change::merge(Fields::from([("n".to_owned(), Value::Integer(3))]));
-        assert_eq!(next[0].change, expected);
+        assert_eq!(*next[0].change(), expected);
         queue.land(&next);
         assert!(queue.is_empty());
         assert_eq!((queue.journal_bytes(), queue.documents("default"), queue.normal.bytes), (0, 0, 0));
@@ -548,5 +561,54 @@ mod tests {
         assert_eq!(queue.overlays("default", "pools", "a").into_keys().collect::<Vec<_>>(), ["b".into()]);
         assert!(queue.overlays("default", "pool", "").is_empty());
         assert_eq!(queue.outstanding("other", 100), 1);
+    }
+
+    #[test]
+    fn all_but_the_newest_wait_packed_and_leave_as_they_came() {
+        let texts = |queue: &mut Queue, sequences: std::ops::Range<u64>, id: &dyn Fn(u64) -> String| {
+            for sequence in sequences {
+                let text = Value::Text("x".repeat(100_000));
+                let change = Change::merge(Fields::from([("text".to_owned(), text)]));
+                queue.push(Accepted { change, ..write(sequence, &id(sequence), 0, Normal) });
+            }
+        };
+        let packed = |queue: &Queue| {
+            let waiting = queue.waiting("default");
+            waiting
+                .iter()
+                .filter(|entry| entry.is_packed())
+                .map(|entry| entry.key.id.to_string())
+                .collect::<Vec<_>>()
+        };
+        let mut queue = queue_of(&["hot", "cold"]);
+        texts(&mut queue, 3..53, &|sequence| format!("{sequence}"));
+        assert_eq!(packed(&queue), Vec::<String>::new(), "all of them are new");
+        queue.push(write(53, "hot", 1, Normal));
+        texts(&mut queue, 54..104, &|_| "large".to_owned());
+        let found = packed(&queue);
+        assert!(found.contains(&"cold".to_owned()) && !found.contains(&"hot".to_owned()), "{found:?}");
+        assert!(found.contains(&"3".to_owned()) && !found.contains(&"large".to_owned()), "{found:?}");
+        queue.push(write(104, "cold", 7, Normal));
+        assert!(!packed(&queue).contains(&"cold".to_owned()), "it is written again");
+        texts(&mut queue, 105..205, &|_| "large".to_owned());
+        assert!(packed(&queue).contains(&"cold".to_owned()) && packed(&queue).contains(&"hot".to_owned()));
+        queue.make_due();
+        let batch = queue.next_batch(Normal, UNIX_EPOCH, ALL).expect("due");
+        let ids = batch.iter().map(|entry| (&*entry.key.id, &entry.records[..]));
+        assert_eq!(ids.collect::<Vec<_>>(), [("hot", &[1, 53][..]), ("cold", &[2, 104]), ("3", &[3])]);
+        let number = |number| Change::merge(Fields::from([("n".to_owned(), Value::Integer(number))]));
+        assert_eq!([&*batch[0].change(), &*batch[1].change()], [&number(1), &number(7)]);
+    }
+
+    #[test]
+    fn the_names_of_a_collection_are_in_memory_once() {
+        let queue = queue_of(&["b", "a", "c"]);
+        let waiting = queue.waiting("default");
+        let shared = |entry: &Arc<Entry>| Arc::ptr_eq(&entry.key.collection, &waiting[0].key.collection);
+        assert_eq!(
+            waiting.iter().map(shared).collect::<Vec<_>>(),
+            [true, false, true],
+            "but the first of it"
+        );
     }
 }

@@ -49,7 +49,7 @@ impl Overlay {
     /// times at which the sink will apply the writes.
     #[must_use]
     pub fn apply(&self, fields: Option<Fields>, now: i64) -> Option<Fields> {
-        self.entries().fold(fields, |fields, entry| entry.change.apply(fields, now))
+        self.entries().fold(fields, |fields, entry| entry.change().apply(fields, now))
     }
 }
 

@@ -1,6 +1,10 @@
 //! What the journal held when the service started, put into memory, and the report of it.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use telemetry::{KeyValue, Telemetry, names};
 
@@ -16,25 +20,31 @@ use crate::{
     ledger::Ledger,
     queue::{Accepted, Entry, Queue},
     status::Recovery,
-    store::{Recovered, Seal},
+    store::{Error, Recovered, Seal, Store},
     waiters::Waiters,
 };
 
-/// Puts what the file held into memory, and says what that was.
-pub(crate) fn recall(options: &Options, recovered: Recovered, now: SystemTime) -> (State, Recovery) {
+/// Puts what the file holds into memory, and says what that is.
+///
+/// # Errors
+/// [`Error`] if the file cannot be read.
+pub(crate) fn recall(
+    options: &Options,
+    store: &Store,
+    recovered: Recovered,
+    now: SystemTime,
+) -> Result<(State, Recovery), Error> {
     let mut ledger = Ledger::new(recovered.made, recovered.totals);
     let mut queue = Queue::new(options.limits, recovered.last_sequence);
-    let oldest = recovered.records.iter().map(|(_, record, _)| record.accepted).min();
-    let writes = recovered.records.into_iter().map(|(sequence, record, bytes)| {
-        let mut write = accept::accepted(sequence, record, bytes);
-        // A clock that was set back must not hold a write for longer than the interval.
-        write.at = write.at.min(now);
-        ledger.accept(write.key.row(), &write.caller, write.weight.naive());
-        write
-    });
-    let (resumed, rest) = unseal(recovered.seals, writes);
+    let resumed = unseal(store, recovered.seals, now)?;
     resumed.iter().for_each(|(entry, _)| queue.resume(entry));
-    rest.into_iter().for_each(|write| queue.push(write));
+    let sent: HashSet<u64> = resumed.iter().flat_map(|(entry, _)| entry.records.iter().copied()).collect();
+    let oldest = each(store, u64::MAX, now, |write| {
+        ledger.accept(write.key.row(), &write.caller, write.weight.naive());
+        if !sent.contains(&write.sequence) {
+            queue.push(write);
+        }
+    })?;
     let mut keys = Keys::new(options.keys);
     recovered.keys.into_iter().for_each(|known| keys.insert(known, now));
     let mut buckets = Buckets::new(Arc::clone(&options.rules));
@@ -55,7 +65,7 @@ pub(crate) fn recall(options: &Options, recovered: Recovered, now: SystemTime) -
         dead_letters: dead.len(),
         damaged: recovered.damaged,
         oldest,
-        took: recovered.took,
+        took: store.opening.elapsed(),
     };
     let state = State {
         queue,
@@ -68,7 +78,7 @@ pub(crate) fn recall(options: &Options, recovered: Recovered, now: SystemTime) -
         waiters: Waiters::default(),
         acks: Acks::default(),
     };
-    (state, recovery)
+    Ok((state, recovery))
 }
 
 impl Recovery {
@@ -111,23 +121,43 @@ impl Recovery {
     }
 }
 
-/// Puts the writes that were on their way together again, each with its ledger document, and returns what was not.
-fn unseal(seals: Vec<Seal>, writes: impl Iterator<Item = Accepted>) -> (Vec<Resumed>, Vec<Accepted>) {
+/// Puts the writes that were on their way together again, each with its ledger document.
+fn unseal(store: &Store, seals: Vec<Seal>, now: SystemTime) -> Result<Vec<Resumed>, Error> {
+    let through = seals.iter().map(|seal| seal.last).max().unwrap_or_default();
     let mut seals: BTreeMap<u64, Seal> = seals.into_iter().map(|seal| (seal.first, seal)).collect();
     let mut sealed: BTreeMap<Key, (Entry, Seal)> = BTreeMap::new();
-    let mut rest = Vec::new();
-    for write in writes {
+    each(store, through, now, |write| {
         if let Some(seal) = seals.remove(&write.sequence) {
             sealed.insert(write.key.clone(), (Entry::from(write), seal));
-            continue;
+        } else if let Some((entry, seal)) = sealed.get_mut(&write.key)
+            && write.sequence <= seal.last
+        {
+            // What folded once folds again; what did not waits.
+            drop(entry.fold(write));
         }
-        let write = match sealed.get_mut(&write.key) {
-            // What folded once folds again.
-            Some((entry, seal)) if write.sequence <= seal.last => entry.fold(write).err().map(|apart| *apart),
-            _ => Some(write),
-        };
-        rest.extend(write);
+    })?;
+    Ok(sealed.into_values().map(|(entry, seal)| (Arc::new(entry), seal.ledger)).collect())
+}
+
+/// Hands over the writes of the journal up to `through`, oldest first and never many at once; returns when the oldest was accepted.
+fn each(
+    store: &Store,
+    through: u64,
+    now: SystemTime,
+    mut take: impl FnMut(Accepted),
+) -> Result<Option<i64>, Error> {
+    let (mut oldest, mut after): (Option<i64>, u64) = (None, 0);
+    while after < through {
+        let page = store.records(after, through)?;
+        let Some((last, ..)) = page.last() else { break };
+        after = *last;
+        for (sequence, record, bytes) in page {
+            oldest = Some(oldest.map_or(record.accepted, |oldest| oldest.min(record.accepted)));
+            let mut write = accept::accepted(sequence, record, bytes);
+            // A clock that was set back must not hold a write for longer than the interval.
+            write.at = write.at.min(now);
+            take(write);
+        }
     }
-    let resumed = sealed.into_values().map(|(entry, seal)| (Arc::new(entry), seal.ledger)).collect();
-    (resumed, rest)
+    Ok(oldest)
 }

@@ -43,6 +43,14 @@ impl Process {
         self.bytes("VmRSS:")
     }
 
+    /// Returns the most resident memory in bytes that it ever had.
+    ///
+    /// # Errors
+    /// If it has ended, or this is not Linux.
+    pub fn peak(self) -> io::Result<u64> {
+        self.bytes("VmHWM:")
+    }
+
     /// Returns the part of its resident memory in bytes that is its own: without pages of its program and other files, which the
     /// system can take away and may share.
     ///
@@ -80,6 +88,7 @@ mod tests {
         let before = this.cpu().unwrap();
         while this.cpu().unwrap() == before {}
         assert!(this.resident().unwrap() > this.anonymous().unwrap());
+        assert!(this.peak().unwrap() >= this.anonymous().unwrap());
     }
 
     #[test]

@@ -256,6 +256,16 @@ pub(super) const BENCHES: &[Bench] = &[
         data: "",
     },
     Bench {
+        name: "storage.outage",
+        about: "resident memory for each write that waits while Firestore is away, up to a full journal: 1,000,000 (or --size) of some 300 bytes, nine of ten to documents of their own",
+        unit: "bytes",
+        better: "lower",
+        goal: "at most 1,024, and at most 1 GiB full and restarted; lost and unasked 0; ramp at allowed_per_s, unramped at least twice that",
+        reference: "journal_bytes over writes, which is what a write takes on disk; BulkWriter queues everything in memory without a bound",
+        rounds: 1,
+        data: "",
+    },
+    Bench {
         name: "mesh.overload",
         about: "recalls answered in time at 10 times the capacity, as a share of the peak",
         unit: "ratio",

@@ -47,7 +47,8 @@ pub(crate) struct Arguments {
     /// For gateway.overhead and gateway.memory: the gateway's own program, as its image holds it; otherwise this program serves it.
     #[arg(long, value_name = "PATH")]
     gateway: Option<PathBuf>,
-    /// For memory.restart, memory.kills and storage.faults: how many memories or writes; otherwise 1,000,000, 100,000 and 100,000.
+    /// For memory.restart, memory.kills, storage.faults and storage.outage: how many memories or writes; otherwise 1,000,000, 100,000, 100,000 and
+    /// 1,000,000.
     #[arg(long, value_name = "NUMBER")]
     size: Option<u64>,
     /// Prints one JSON object.
@@ -217,6 +218,7 @@ async fn measure(name: &str, setup: &Setup) -> Result<Outcome> {
         name if name.starts_with("memory.") => recalls::measure(name, setup).await,
         "storage.documents" => setup.rounds(async || storage::documents(setup).await).await,
         "storage.faults" => setup.rounds(async || storage::faults(setup).await).await,
+        "storage.outage" => setup.rounds(async || storage::outage(setup).await).await,
         "storage.ack" => setup.rounds(async || storage::ack(setup).await).await,
         "mesh.overload" => setup.rounds(overload::overload).await,
         "mesh.start" => setup.rounds(processes::start).await,

@@ -1,6 +1,10 @@
-//! The processes of `storage.ack` and `storage.faults`, and the folder of `storage.documents`; what is measured of them is said by the batcher's own benchmarks.
+//! The processes of `storage.ack`, `storage.faults` and `storage.outage`, and the folder of `storage.documents`; what is measured of them is said by the
+//! batcher's own benchmarks.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::Result;
 use storage_batcher::{
@@ -27,6 +31,9 @@ const OFTEN: [&str; 6] = [
     "storage_drain_timeout=1m",
 ];
 const STORY: Story = Story { writes: 100_000, kills: 200, injected: 100_000, seed: 20_261_126 };
+
+/// How long the rate of the ramp is measured after an outage.
+const RAMP: Duration = Duration::from_secs(20);
 
 /// Acknowledged writes of a batcher with its embedded store, and of a bare file.
 pub(super) async fn ack(setup: &Setup) -> Result<Round> {
@@ -64,6 +71,20 @@ pub(super) async fn faults(setup: &Setup) -> Result<Round> {
 pub(super) async fn documents(setup: &Setup) -> Result<Round> {
     let folder = tempfile::tempdir()?;
     Ok(bench::documents(folder.path(), &setup.data).await?)
+}
+
+/// A full journal while Firestore is away, and its return. What is left of a batch goes out soon, for nobody asks for it.
+pub(super) async fn outage(setup: &Setup) -> Result<Round> {
+    let (folder, firestore) = (tempfile::tempdir()?, testkit::port_nobody_listens_on());
+    let url = format!("firestore_url={}", firestore.address());
+    let mut settings =
+        ["firestore_project=demo-athena", "firestore_flush_interval=1s", &url].map(str::to_owned).to_vec();
+    settings.extend(setup.size.map(|writes| format!("journal_max_writes={writes}")));
+    settings.extend(setup.settings.clone());
+    let fast = [settings.clone(), vec!["firestore_ramp_start=100000".to_owned()]].concat();
+    let mut running = Running::new(Service::StorageBatcher, folder.path(), settings);
+    let mut unramped = Running::new(Service::StorageBatcher, folder.path(), fast);
+    Ok(bench::outage(&mut running, &mut unramped, firestore, RAMP).await?)
 }
 
 /// Serves the file in this process until a signal, with the settings of a batcher.

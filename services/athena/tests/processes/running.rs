@@ -1,6 +1,6 @@
 //! One service over a folder of its own, started and killed as benchmarks do it.
 
-use std::{io, path::Path};
+use std::{io, path::Path, sync::Arc};
 
 use athena::Service;
 use rpc::{Channel, ChannelOptions};
@@ -12,7 +12,7 @@ use crate::harness::{Process, until_serving};
 /// A service over a folder of its own.
 pub(crate) struct Running {
     service: Service,
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
     settings: Vec<String>,
     caller: Telemetry,
     process: Option<Process>,
@@ -20,8 +20,15 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn new(service: Service, settings: &[&str]) -> Self {
-        let (folder, caller) = (tempfile::tempdir().unwrap(), Telemetry::silent("test"));
+        let (folder, caller) = (Arc::new(tempfile::tempdir().unwrap()), Telemetry::silent("test"));
         let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
+        Self { service, folder, settings, caller, process: None }
+    }
+
+    /// The same service over the same folder, with one more setting.
+    pub(crate) fn with(&self, setting: &str) -> Self {
+        let settings = self.settings.iter().cloned().chain([setting.to_owned()]).collect();
+        let (service, folder, caller) = (self.service, Arc::clone(&self.folder), self.caller.clone());
         Self { service, folder, settings, caller, process: None }
     }
 

@@ -69,15 +69,23 @@ fn document(number: u64) -> DocumentWrite {
     }
 }
 
+/// A batcher's client as the contract has it.
+pub(super) type Caller = StorageBatcherServiceClient<Channel>;
+
 /// Who writes; it repeats nothing by itself.
 #[derive(Clone, Debug)]
-pub(super) struct Client(StorageBatcherServiceClient<Channel>);
+pub(super) struct Client(Caller);
+
+/// Returns a client of its own connection that repeats nothing by itself.
+pub(super) fn caller(address: SocketAddr) -> Result<Caller, Error> {
+    let options = ChannelOptions { retries: 0, ..ChannelOptions::default() };
+    let channel = Channel::lazy(&format!("http://{address}"), options, Telemetry::silent("writer"))?;
+    Ok(Caller::over(channel))
+}
 
 impl Client {
     pub(super) fn new(address: SocketAddr) -> Result<Self, Error> {
-        let options = ChannelOptions { retries: 0, ..ChannelOptions::default() };
-        let channel = Channel::lazy(&format!("http://{address}"), options, Telemetry::silent("writer"))?;
-        Ok(Self(StorageBatcherServiceClient::over(channel)))
+        Ok(Self(caller(address)?))
     }
 
     /// Does `step` to a document, once for each `key`.
@@ -116,7 +124,7 @@ fn request(write: DocumentWrite) -> WriteRequest {
     WriteRequest { write: Some(write), ..WriteRequest::default() }
 }
 
-fn integer(number: i64) -> Value {
+pub(super) fn integer(number: i64) -> Value {
     Value { kind: Some(Kind::IntegerValue(number)) }
 }
 
@@ -158,6 +166,6 @@ fn read(value: &Value) -> Field {
     }
 }
 
-fn failed(what: &'static str, status: &Status) -> Error {
+pub(super) fn failed(what: &'static str, status: &Status) -> Error {
     Error::Rpc { what, why: status.to_string() }
 }

@@ -106,7 +106,7 @@ async fn measure(folder: &Path, pools: &[Pool], minutes: impl Fn(Way) -> u64) ->
             bench.pass(MINUTE).await;
         }
         let (costs, _) = bench.batcher.costs(TENANT);
-        if costs.total.waiting() > 0 || costs.total.refused > 0 {
+        if costs.total.waiting > 0 || costs.total.refused > 0 {
             return Err(Error::Story(format!("{}: samples are not at the sink", way.name())));
         }
         let documents = costs.total.written;

@@ -53,6 +53,7 @@ pub struct Emulator {
     address: SocketAddr,
     injected: Arc<AtomicU64>,
     calm: Arc<AtomicBool>,
+    away: Arc<AtomicBool>,
     running: JoinHandle<()>,
 }
 
@@ -75,17 +76,29 @@ impl Emulator {
         Ok(emulator)
     }
 
+    /// Starts one that answers UNAVAILABLE to everything until it is [`back`](Self::back), and is without faults then.
+    pub(super) async fn away(port: u16) -> io::Result<Self> {
+        let emulator = Self::quiet(port).await?;
+        emulator.away.store(true, Relaxed);
+        Ok(emulator)
+    }
+
     async fn on(port: u16, seed: u64) -> io::Result<Self> {
         let admin = hidane::Admin::default();
         let listeners = hidane::bind("127.0.0.1", port).await?;
         let address = listeners[0].local_addr()?;
-        let (injected, calm) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let injected = Arc::<AtomicU64>::default();
+        let [calm, away] = [(); 2].map(|()| Arc::<AtomicBool>::default());
         let random = Arc::new(Mutex::new(StdRng::seed_from_u64(seed)));
-        let (count, is_calm) = (Arc::clone(&injected), Arc::clone(&calm));
+        let (count, is_calm, is_away) = (Arc::clone(&injected), Arc::clone(&calm), Arc::clone(&away));
         let layer = axum::middleware::from_fn(move |request: Request, next: Next| {
             let writes = ["/BatchWrite", "/Commit"].iter().any(|end| request.uri().path().ends_with(end));
             let is_spared = !writes || is_calm.load(Relaxed);
-            let fault = if is_spared { None } else { draw(&mut random.lock()) };
+            let fault = match (is_away.load(Relaxed), is_spared) {
+                (true, _) => Some(Fault::Refused(14)),
+                (false, true) => None,
+                (false, false) => draw(&mut random.lock()),
+            };
             count.fetch_add(u64::from(fault.is_some()), Relaxed);
             spoil(fault, request, next)
         });
@@ -93,7 +106,7 @@ impl Emulator {
         let served = hidane::serve(listeners, routes, hidane::http_routes(admin), std::future::pending());
         // A failure shows in the calls.
         let running = Telemetry::silent("emulator").spawn(async { drop(served.await) });
-        Ok(Self { address, injected, calm, running })
+        Ok(Self { address, injected, calm, away, running })
     }
 
     /// Returns where it listens.
@@ -106,6 +119,11 @@ impl Emulator {
     #[must_use]
     pub fn injected(&self) -> u64 {
         self.injected.load(Relaxed)
+    }
+
+    /// Answers UNAVAILABLE no more.
+    pub(super) fn back(&self) {
+        self.away.store(false, Relaxed);
     }
 
     /// Fails no more.

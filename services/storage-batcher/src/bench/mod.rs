@@ -7,6 +7,7 @@ mod clients;
 mod documents;
 mod emulator;
 mod faults;
+mod outage;
 mod server;
 mod step;
 
@@ -17,6 +18,7 @@ pub use self::{
     documents::documents,
     emulator::Emulator,
     faults::{Story, faults},
+    outage::outage,
     server::raw,
 };
 

@@ -72,7 +72,7 @@ impl Sink for Remote {
             for entry in writes {
                 let mut documents = self.documents.lock();
                 let before = documents.remove(&entry.key);
-                if let Some(after) = entry.change.apply(before, 0) {
+                if let Some(after) = entry.change().apply(before, 0) {
                     documents.insert(entry.key.clone(), after);
                 }
             }

@@ -80,7 +80,7 @@ impl Delivery {
         priority: Priority,
         batch: Vec<Arc<Entry>>,
     ) -> impl Iterator<Item = Self> {
-        let is_once = |entry: &Arc<Entry>| shared.is_once(&entry.change);
+        let is_once = |entry: &Arc<Entry>| shared.is_once(entry);
         let (once, plain): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_once);
         let deliveries = [(plain, false), (once, true)].map(|(entries, once)| {
             let writes = entries.into_iter().map(|entry| Sending::new(entry, None)).collect();
@@ -460,7 +460,7 @@ impl Delivery {
             if applied(index) {
                 write.times += 1;
                 sent += 1;
-                let kind = if matches!(write.entry.change, Change::Delete) { "delete" } else { "write" };
+                let kind = if matches!(*write.entry.change(), Change::Delete) { "delete" } else { "write" };
                 self.shared.meters.operations.add(1, &[KeyValue::new(names::OPERATION_TYPE, kind)]);
             }
         }

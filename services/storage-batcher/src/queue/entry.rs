@@ -1,7 +1,8 @@
 //! What waits of one document.
 
-use std::{collections::VecDeque, sync::Arc, time::SystemTime};
+use std::{borrow::Cow, collections::VecDeque, sync::Arc, time::SystemTime};
 
+use super::body::Body;
 use crate::{
     change::Change,
     document::{Key, Priority},
@@ -38,7 +39,9 @@ pub struct Entry {
     /// The document.
     pub key: Key,
     /// What is to be sent.
-    pub change: Change,
+    body: Body,
+    /// Whether sending that twice in a row is sending it once.
+    pub is_repeatable: bool,
     /// How soon: as the most urgent of its writes.
     pub priority: Priority,
     /// The journal's records it stands for, oldest first.
@@ -68,7 +71,8 @@ impl From<Accepted> for Entry {
     fn from(write: Accepted) -> Self {
         let mut entry = Self {
             key: write.key,
-            change: write.change,
+            body: Body::Open(write.change),
+            is_repeatable: false,
             priority: write.priority,
             records: vec![write.sequence],
             weight: write.weight,
@@ -89,12 +93,29 @@ impl Entry {
         self.records.first().copied().unwrap_or_default()
     }
 
+    /// Returns what is to be sent.
+    #[must_use]
+    pub fn change(&self) -> Cow<'_, Change> {
+        self.body.change()
+    }
+
+    /// Makes it small while it waits.
+    pub(super) fn pack(&mut self) {
+        self.body.pack();
+        self.records.shrink_to_fit();
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_packed(&self) -> bool {
+        matches!(self.body, Body::Packed(_))
+    }
+
     /// Takes `write` in.
     ///
     /// # Errors
     /// `write` itself if no single write does both.
     pub fn fold(&mut self, mut write: Accepted) -> Result<(), Box<Accepted>> {
-        if let Err(apart) = self.change.then(write.change) {
+        if let Err(apart) = self.body.fold(write.change) {
             write.change = apart;
             return Err(Box::new(write));
         }
@@ -118,11 +139,40 @@ impl Entry {
 
     fn measure(&mut self) {
         let Key { tenant, collection, id } = &self.key;
-        self.bytes = WRITE_OVERHEAD + tenant.len() + collection.len() + id.len() + self.change.size();
+        let change = self.body.change();
+        let bytes = WRITE_OVERHEAD + tenant.len() + collection.len() + id.len() + change.size();
+        (self.bytes, self.is_repeatable) = (bytes, change.is_repeatable());
     }
 }
 
 impl Overlay {
+    /// Takes `write` in, folded into the newest that waits if a single write does both; returns the bytes of what it is part of then.
+    pub(super) fn add(&mut self, write: Accepted) -> usize {
+        let apart = match self.waiting.back_mut() {
+            Some(waiting) => Arc::make_mut(waiting).fold(write),
+            None => Err(Box::new(write)),
+        };
+        if let Err(write) = apart {
+            self.waiting.reserve_exact(1);
+            self.waiting.push_back(Arc::new(Entry::from(*write)));
+        }
+        self.waiting.back().map_or(0, |waiting| waiting.bytes)
+    }
+
+    /// Makes that small whose newest write is the one of `sequence`.
+    pub(super) fn pack(&mut self, sequence: u64) {
+        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.last() == sequence) {
+            Arc::make_mut(waiting).pack();
+        }
+    }
+
+    /// Makes everything that waits urgent.
+    pub(super) fn hurry(&mut self) {
+        if let Some(last) = self.waiting.back_mut() {
+            Arc::make_mut(last).priority = Priority::High;
+        }
+    }
+
     /// Returns whether the sink may hold another state than the caller must see.
     #[must_use]
     pub fn is_pending(&self) -> bool {
@@ -132,7 +182,7 @@ impl Overlay {
     /// Returns whether this overlay decides the document whatever the sink holds.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.entries().any(|entry| entry.change.is_whole())
+        self.entries().any(|entry| entry.change().is_whole())
     }
 
     /// Returns how soon what waits must be sent: the first of it goes as the most urgent of it, which cannot go before.

@@ -122,7 +122,8 @@ impl Sink for Embedded {
         let mut table = transaction.open_table(DOCUMENTS)?;
         let key = (&*entry.key.tenant, &*entry.key.collection, &*entry.key.id);
         // Only a patch needs what was there: anything else repairs a damaged document.
-        let before = match (entry.change.is_whole(), table.get(key)?) {
+        let change = entry.change();
+        let before = match (change.is_whole(), table.get(key)?) {
             (false, Some(bytes)) => match codec::decode_fields(bytes.value()) {
                 Ok(fields) => Some(fields),
                 Err(error) => {
@@ -131,7 +132,7 @@ impl Sink for Embedded {
             },
             _ => None,
         };
-        match entry.change.apply(before, now) {
+        match change.apply(before, now) {
             None => {
                 table.remove(key)?;
             }

@@ -20,11 +20,12 @@ use crate::{
     ledger::{Counts, Deltas},
 };
 
-/// What the file held.
+/// Bytes of accepted writes read at once, and one more write.
+const PAGE_BYTES: usize = 1024 * 1024;
+
+/// What the file held, but for the accepted writes ([`Store::records`]).
 #[derive(Debug)]
 pub struct Recovered {
-    /// Accepted writes that are not at the sink, with their place and size, oldest first.
-    pub records: Vec<(u64, Record, u64)>,
     /// Writes that the sink refused for good.
     pub letters: Vec<Letter>,
     /// What could not be read.
@@ -43,8 +44,6 @@ pub struct Recovered {
     pub last_sequence: u64,
     /// When the store was made, on the agent clock.
     pub made: SystemTime,
-    /// How long opening and reading took, in wall time.
-    pub took: Duration,
 }
 
 /// Records that could not be read; they are set aside in the table `damaged`.
@@ -59,7 +58,7 @@ pub struct Damaged {
 }
 
 impl Store {
-    /// Makes missing tables, sets damaged records aside and reads what must be in memory.
+    /// Makes missing tables, sets damaged records aside and reads what must be in memory, but for the accepted writes.
     ///
     /// # Errors
     /// [`Error`] if the file cannot be read or written.
@@ -96,18 +95,35 @@ impl Store {
         read.unwrap_or(Err(Error::Journal(journal::Failed::Closed)))
     }
 
+    /// Returns accepted writes that are not at the sink, with their place and size, oldest first: some of those with a place behind `after`
+    /// and up to `through`, none only if there are none. All of them at once would take far more memory than the queue.
+    ///
+    /// # Errors
+    /// [`Error`] if the file cannot be read.
+    pub fn records(&self, after: u64, through: u64) -> Result<Vec<(u64, Record, u64)>, Error> {
+        self.journal
+            .read(|snapshot| {
+                let (mut records, mut read) = (Vec::new(), 0);
+                for found in snapshot.open_table(WAL)?.range(after.saturating_add(1)..=through)? {
+                    let (sequence, bytes) = found?;
+                    // What cannot be read was set aside when the store was recovered.
+                    if let Ok(record) = Record::decode(bytes.value()) {
+                        records.push((sequence.value(), record, bytes.value().len() as u64));
+                    }
+                    read += bytes.value().len();
+                    if read > PAGE_BYTES {
+                        break;
+                    }
+                }
+                Ok::<_, redb::Error>(records)
+            })
+            .map_err(Error::Journal)
+    }
+
     fn load(&self, damaged: Damaged) -> Result<Recovered, Error> {
         let mut recovered = self
             .journal
             .read(|snapshot| {
-                let mut records = Vec::new();
-                for found in snapshot.open_table(WAL)?.range::<u64>(..)? {
-                    let (sequence, bytes) = found?;
-                    // What cannot be read was set aside just before.
-                    if let Ok(record) = Record::decode(bytes.value()) {
-                        records.push((sequence.value(), record, bytes.value().len() as u64));
-                    }
-                }
                 let mut letters = Vec::new();
                 for found in snapshot.open_table(DEAD)?.range::<u64>(..)? {
                     letters.extend(Letter::decode(found?.1.value()));
@@ -123,7 +139,6 @@ impl Store {
                 let meta = snapshot.open_table(META)?;
                 let made = meta.get(MADE)?.map_or(0, |second| second.value());
                 Ok::<_, redb::Error>(Recovered {
-                    records,
                     letters,
                     damaged,
                     buckets,
@@ -133,7 +148,6 @@ impl Store {
                     totals: totals(snapshot)?,
                     last_sequence: meta.get(LAST_SEQUENCE)?.map_or(0, |last| last.value()),
                     made: UNIX_EPOCH + Duration::from_secs(made),
-                    took: Duration::ZERO,
                 })
             })
             .map_err(Error::Journal)?;
@@ -141,7 +155,6 @@ impl Store {
             open.samples = self.samples(key)?;
             open.bytes = open.samples.values().map(|readings| encode_readings(readings).len() as u64).sum();
         }
-        recovered.took = self.opening.elapsed();
         Ok(recovered)
     }
 }

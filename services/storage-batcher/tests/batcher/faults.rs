@@ -6,6 +6,7 @@ use rpc::{Code, Serving};
 use crate::{
     emulator::{Emulator, Fault},
     harness::{START, accept, costs, fault, flush, get, integer, merge, numbers, until, urgent, write},
+    project::Firestore,
 };
 
 #[tokio::test]
@@ -65,8 +66,8 @@ async fn writes_that_arrive_during_a_slow_flush_are_kept_and_stay_in_order() {
 
 #[tokio::test]
 async fn one_bad_document_is_refused_by_name_and_the_others_arrive() {
-    let emulator = Emulator::start().await;
-    let service = emulator.batcher().await;
+    let firestore = Firestore::open().await;
+    let service = firestore.batcher().await;
     let mut client = service.client();
     let half = Value { kind: Some(Kind::StringValue("x".repeat(600_000))) };
     // Each write is small enough; with what the sink has by then, the second is more than a document may hold.
@@ -86,13 +87,13 @@ async fn one_bad_document_is_refused_by_name_and_the_others_arrive() {
     assert!(service.telemetry.prometheus_text().contains("athena_storage_refused_total"));
     assert!(service.captured.log_lines().iter().any(|line| line.contains("refused for good")));
     service.stop().await;
-    emulator.stop().await;
+    firestore.stop().await;
 }
 
 #[tokio::test]
 async fn a_merge_that_would_take_waiting_writes_down_with_it_is_refused_first() {
-    let emulator = Emulator::start().await;
-    let service = emulator.batcher().await;
+    let firestore = Firestore::open().await;
+    let service = firestore.batcher().await;
     let mut client = service.client();
     let half = Value { kind: Some(Kind::StringValue("x".repeat(600_000))) };
     let merge_of = |name: &str| write(WriteMode::Merge, "large", &[(name, half.clone())]);
@@ -109,7 +110,7 @@ async fn a_merge_that_would_take_waiting_writes_down_with_it_is_refused_first() 
     assert_eq!((flushed.documents, flushed.folded_writes, flushed.refused.len()), (1, 1, 0));
     assert!(get(&mut client, "large").await.unwrap().fields.contains_key("one"));
     service.stop().await;
-    emulator.stop().await;
+    firestore.stop().await;
 }
 
 #[tokio::test]

@@ -7,11 +7,12 @@ use crate::{
     harness::{
         Service, accept, at, buckets, costs, flush, get, integer, map, merge, numbers, record, sample, write,
     },
+    project::Firestore,
 };
 
 /// Reads through a batcher that has nothing pending: what it says is what Firestore holds.
-async fn stored(emulator: &Emulator, id: &str) -> Option<Document> {
-    let reader = emulator.batcher().await;
+async fn stored(firestore: &Firestore, id: &str) -> Option<Document> {
+    let reader = firestore.batcher().await;
     let found = get(&mut reader.client(), id).await;
     reader.stop().await;
     found
@@ -19,8 +20,8 @@ async fn stored(emulator: &Emulator, id: &str) -> Option<Document> {
 
 #[tokio::test]
 async fn sets_merges_and_deletes_arrive_as_they_were_meant() {
-    let emulator = Emulator::start().await;
-    let service = emulator.batcher().await;
+    let firestore = Firestore::open().await;
+    let service = firestore.batcher().await;
     let mut client = service.client();
     let moment = Value { kind: Some(Kind::TimestampValue(at(1))) };
     let list = ArrayValue { values: vec![integer(1), map(&[("x", integer(2))])] };
@@ -48,37 +49,37 @@ async fn sets_merges_and_deletes_arrive_as_they_were_meant() {
     let flushed = flush(&mut client).await;
     assert_eq!((flushed.documents, flushed.folded_writes, flushed.refused.len()), (2, 3, 0));
 
-    let after = stored(&emulator, "a").await.unwrap();
+    let after = stored(&firestore, "a").await.unwrap();
     assert_eq!(after.fields, before.fields, "the overlay told what Firestore then holds");
     assert_eq!(after.fields["0x1"], integer(9));
     let inner = map(&[("a-b", integer(2)), ("c d", integer(4))]);
     assert_eq!(after.fields["pools"], map(&[("0xAB", inner), ("plain", integer(3))]));
     assert_eq!(after.fields["list"], all[1].1);
     assert_eq!(after.fields["empty"], map(&[]));
-    assert_eq!(stored(&emulator, "gone").await, None);
+    assert_eq!(stored(&firestore, "gone").await, None);
     service.stop().await;
-    emulator.stop().await;
+    firestore.stop().await;
 }
 
 #[tokio::test]
 async fn a_merge_makes_the_document_and_goes_through_a_scalar() {
-    let emulator = Emulator::start().await;
-    let service = emulator.batcher().await;
+    let firestore = Firestore::open().await;
+    let service = firestore.batcher().await;
     let mut client = service.client();
     accept(&mut client, vec![merge("a", "x", 1), write(WriteMode::Merge, "empty", &[])]).await;
     flush(&mut client).await;
     accept(&mut client, vec![write(WriteMode::Merge, "a", &[("x", map(&[("y", integer(2))]))])]).await;
     flush(&mut client).await;
-    assert_eq!(stored(&emulator, "a").await.unwrap().fields["x"], map(&[("y", integer(2))]));
-    assert!(stored(&emulator, "empty").await.is_some_and(|document| document.fields.is_empty()));
+    assert_eq!(stored(&firestore, "a").await.unwrap().fields["x"], map(&[("y", integer(2))]));
+    assert!(stored(&firestore, "empty").await.is_some_and(|document| document.fields.is_empty()));
     service.stop().await;
-    emulator.stop().await;
+    firestore.stop().await;
 }
 
 #[tokio::test]
 async fn listings_and_buckets_are_read_from_firestore_in_pages() {
-    let emulator = Emulator::start().await;
-    let service = emulator.batcher().await;
+    let firestore = Firestore::open().await;
+    let service = firestore.batcher().await;
     let mut client = service.client();
     accept(&mut client, ["a", "b", "c", "d"].map(|id| merge(id, "n", 1)).into()).await;
     record(&mut client, vec![sample(0, 1.0), sample(-900, 3.0)]).await;
@@ -97,11 +98,12 @@ async fn listings_and_buckets_are_read_from_firestore_in_pages() {
         [Some(3.0), Some(1.0)]
     );
     service.stop().await;
-    emulator.stop().await;
+    firestore.stop().await;
 }
 
 #[tokio::test]
 async fn tenants_have_their_own_paths_in_one_database() {
+    // Documents of the tenant `default` lie at the root of the database: never where others have theirs.
     let emulator = Emulator::start().await;
     let service = Service::with(|config| {
         emulator.configure(config);

@@ -8,8 +8,8 @@ use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use storage_batcher::change::path;
 
 use crate::{
-    emulator::Emulator,
     harness::{Client, Service, accept, flush, get, integer, write},
+    project::Firestore,
 };
 
 /// Few, so that writes meet in the same fields.
@@ -130,8 +130,8 @@ async fn timeless(client: &mut Client, id: &str) -> Option<Value> {
 
 #[tokio::test]
 async fn what_is_folded_for_firestore_is_what_comes_of_the_writes_one_by_one() {
-    let emulator = Emulator::start().await;
-    let (folding, stepping) = (emulator.batcher().await, Service::start().await);
+    let firestore = Firestore::open().await;
+    let (folding, stepping) = (firestore.batcher().await, Service::start().await);
     let (mut folded, mut stepped) = (folding.client(), stepping.client());
     let mut runner = TestRunner::deterministic();
     let ids: Vec<_> = (0..DOCUMENTS).map(|number| format!("document-{number}")).collect();
@@ -170,5 +170,5 @@ async fn what_is_folded_for_firestore_is_what_comes_of_the_writes_one_by_one() {
     }
     folding.stop().await;
     stepping.stop().await;
-    emulator.stop().await;
+    firestore.stop().await;
 }

@@ -8,6 +8,7 @@ use crate::{
     harness::{
         Client, START, accept, costs, fault, flush, get, increment, integer, merge, numbers, transform, write,
     },
+    project::Firestore,
 };
 
 async fn letters(client: &mut Client) -> Vec<DeadLetter> {
@@ -26,8 +27,8 @@ async fn journal(client: &mut Client) -> JournalStatus {
 
 #[tokio::test]
 async fn a_refused_write_is_kept_with_its_reason_over_a_kill_and_arrives_when_redriven() {
-    let emulator = Emulator::start().await;
-    let service = emulator.batcher().await;
+    let firestore = Firestore::open().await;
+    let service = firestore.batcher().await;
     let mut client = service.client();
     let half = || Value { kind: Some(Kind::StringValue("x".repeat(600_000))) };
     accept(&mut client, vec![write(WriteMode::Merge, "large", &[("one", half())])]).await;
@@ -67,7 +68,7 @@ async fn a_refused_write_is_kept_with_its_reason_over_a_kill_and_arrives_when_re
     assert_eq!(numbers(large), arrived);
     assert_eq!(journal(&mut client).await.writes, 0);
     revived.stop().await;
-    emulator.stop().await;
+    firestore.stop().await;
 }
 
 #[tokio::test]

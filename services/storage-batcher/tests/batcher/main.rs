@@ -33,6 +33,8 @@ mod outages;
 #[cfg(test)]
 mod packing;
 #[cfg(test)]
+mod project;
+#[cfg(test)]
 mod reads;
 #[cfg(test)]
 mod streams;

@@ -8,6 +8,7 @@ use crate::{
         START, Service, accept, costs, flush, get, increment, integer, list, merge, numbers, transform,
         until, urgent, write,
     },
+    project::Firestore,
 };
 
 fn n(number: i64) -> Vec<(String, i64)> {
@@ -127,8 +128,8 @@ async fn a_request_that_is_applied_late_brings_an_old_state_back_unless_every_ba
 
 #[tokio::test]
 async fn a_plan_prices_ledger_documents_and_the_requests_that_need_them() {
-    let emulator = Emulator::start().await;
-    let service = emulator.batcher().await;
+    let firestore = Firestore::open().await;
+    let service = firestore.batcher().await;
     let mut client = service.client();
     accept(&mut client, vec![merge("a", "n", 1), increment("b", "one", 1), increment("c", "two", 1)]).await;
     let plan = client.plan_flush(PlanFlushRequest::default()).await.unwrap().into_inner();
@@ -139,7 +140,7 @@ async fn a_plan_prices_ledger_documents_and_the_requests_that_need_them() {
     let costs = costs(&mut client).await;
     assert!((costs.cost_usd - plan.cost_usd).abs() < 1e-12);
     service.stop().await;
-    emulator.stop().await;
+    firestore.stop().await;
 }
 
 #[tokio::test]

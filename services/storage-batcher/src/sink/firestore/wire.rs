@@ -38,7 +38,8 @@ struct Parts {
 /// Returns the write of `entry` in the database whose documents lie below `root`.
 pub(super) fn write(root: &str, entry: &Entry) -> Write {
     let name = document_name(root, &entry.key);
-    let (tree, is_patch) = match &entry.change {
+    let change = entry.change();
+    let (tree, is_patch) = match &*change {
         Change::Delete => return Write { operation: Some(Operation::Delete(name)), ..Default::default() },
         Change::Replace(tree) => (tree, false),
         Change::Patch(tree) => (tree, true),
