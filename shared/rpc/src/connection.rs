@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context as Task, Poll},
+    task::{Context as Task, Poll, ready},
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ use hyper_util::{
 use rand::Rng as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, sleep_until},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 
 use crate::{
@@ -31,6 +31,8 @@ use crate::{
 
 /// Bytes after which a connection has said what it is: the preface of HTTP/2, longer than the shortest request of HTTP/1.1.
 const GREETING: usize = 24;
+/// Longest time that a connection on which all is said stays open for its client to close it.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// How connections are served; one for all of a host.
 #[derive(Clone, Debug)]
@@ -62,7 +64,7 @@ impl Terms {
         let heard = Arc::new(AtomicUsize::new(0));
         let (stage, closing) = Closing::new();
         let service = TowerToHyperService::new(Door { closing, ..door });
-        let io = TokioIo::new(Listened { io, heard: Arc::clone(&heard), spoke: false });
+        let io = TokioIo::new(Listened { io, heard: Arc::clone(&heard), spoke: false, lingers: None });
         let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
         // How a connection ends is the client's matter; every call on it was measured.
         tokio::select! {
@@ -114,12 +116,14 @@ async fn aged(opened: Instant, max_age: Duration) {
     sleep_until(opened + age).await;
 }
 
-/// Counts the first bytes that are read.
+/// Counts the first bytes that are read, and lets the client close first.
 struct Listened {
     io: Box<dyn Io>,
     heard: Arc<AtomicUsize>,
     /// Whether anything was written.
     spoke: bool,
+    /// How long the client may take to close, once all is said.
+    lingers: Option<Pin<Box<Sleep>>>,
 }
 
 impl AsyncRead for Listened {
@@ -148,8 +152,24 @@ impl AsyncWrite for Listened {
         Pin::new(&mut *self.io).poll_flush(task)
     }
 
+    /// Says that all is said, then reads on until the client closes too, or [`LINGER`] is over. A socket that is closed
+    /// before answers all that still arrives by a reset, and a client that meets one while it writes gives up answers, and
+    /// the word that it shall go elsewhere, which it has received and not yet read.
     fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_shutdown(task)
+        let Self { io, lingers, .. } = &mut *self;
+        if lingers.is_none() {
+            ready!(Pin::new(&mut **io).poll_shutdown(task))?;
+        }
+        let lingers = lingers.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        let mut bytes = [0; 1024];
+        loop {
+            let mut late = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut **io).poll_read(task, &mut late) {
+                Poll::Ready(Ok(())) if !late.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => return lingers.as_mut().poll(task).map(Ok),
+            }
+        }
     }
 
     fn poll_write_vectored(

@@ -112,3 +112,18 @@ async fn a_watch_ends_with_the_age_of_its_connection() {
     let ended = tokio::time::timeout(LONG, watch.message()).await.unwrap().unwrap_err();
     assert_eq!(ended.code(), Code::Unavailable);
 }
+
+#[tokio::test]
+async fn what_a_client_still_says_while_its_connection_ends_is_no_reset() {
+    let host = start(&HostSettings::defaults());
+    let mut stream = TcpStream::connect(host.address).await.unwrap();
+    let last = b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
+    stream.write_all(last).await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(LONG, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
+    // The first word to a socket that is closed is answered by a reset; the next one meets it.
+    for _ in 0..100 {
+        stream.write_all(b"late").await.unwrap();
+    }
+}
