@@ -1,5 +1,8 @@
 //! What the benchmarks say to a batcher, and what they read of its answers.
 
+mod watch;
+mod writers;
+
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -13,6 +16,10 @@ use telemetry::Telemetry;
 use testkit::load::frame;
 use tonic::Status;
 
+pub(super) use self::{
+    watch::{Watch, late},
+    writers::Writers,
+};
 use super::{
     Error,
     step::{COUNT, Document, Field, LIST, STATE, Step},
