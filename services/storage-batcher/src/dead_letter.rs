@@ -3,13 +3,13 @@
 //! They count as writes and bytes of the journal: what was acknowledged is not dropped to make room, so many of them are told by the
 //! journal's limit at last, and by the metric `athena_storage_dead_letters` long before.
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, ops::Bound, sync::Arc};
 
 use crate::{
     change::Change,
     codec::{Corrupt, Reader, Record, Writer},
     document::{Key, Priority},
-    queue::Entry,
+    queue::{Body, Entry},
 };
 
 /// A write that the sink refused for good, folded of one or more.
@@ -18,7 +18,7 @@ pub struct Letter {
     /// The document.
     pub key: Key,
     /// What is done to it.
-    pub change: Change,
+    body: Body,
     /// The places in the journal of the writes it was folded of, oldest first.
     pub records: Vec<u64>,
     /// The sink's reason.
@@ -45,7 +45,7 @@ impl Letter {
         let accepted = crate::accept::micros(entry.since);
         let mut letter = Self {
             key: entry.key.clone(),
-            change: entry.change().into_owned(),
+            body: Body::packed(&entry.change()),
             records: entry.records.clone(),
             reason: reason.to_owned(),
             accepted,
@@ -63,6 +63,12 @@ impl Letter {
         self.records.first().copied().unwrap_or_default()
     }
 
+    /// Returns what is done to its document.
+    #[must_use]
+    pub fn change(&self) -> Cow<'_, Change> {
+        self.body.change()
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::new();
         writer.text(&self.reason);
@@ -71,7 +77,7 @@ impl Letter {
         self.records.iter().for_each(|record| writer.number(*record));
         let record = Record {
             key: self.key.clone(),
-            change: self.change.clone(),
+            change: self.change().into_owned(),
             priority: Priority::Normal,
             accepted: self.accepted,
             samples: 0,
@@ -100,7 +106,8 @@ impl Letter {
         let records = (0..count).map(|_| reader.number()).collect::<Result<_, _>>()?;
         reader.finish()?;
         let Record { key, change, accepted, .. } = Record::decode(record)?;
-        Ok(Self { key, change, records, reason, accepted, refused, bytes: bytes.len() as u64 })
+        let body = Body::packed(&change);
+        Ok(Self { key, body, records, reason, accepted, refused, bytes: bytes.len() as u64 })
     }
 }
 

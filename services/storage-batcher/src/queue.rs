@@ -16,8 +16,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-pub use self::entry::{Accepted, Entry, Overlay};
 use self::recent::Recent;
+pub use self::{
+    body::Body,
+    entry::{Accepted, Entry, Overlay},
+};
 use crate::document::{Key, Priority};
 
 /// Most bytes of one request to the sink: Firestore takes 10 MiB, half a mebibyte is left for what the estimate misses.

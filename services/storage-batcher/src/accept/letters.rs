@@ -44,7 +44,7 @@ pub(super) async fn redeem(
         if fate == Fate::Redrive {
             let record = Record {
                 key: letter.key.clone(),
-                change: letter.change.clone(),
+                change: letter.change().into_owned(),
                 priority: Priority::Normal,
                 accepted: micros(draft.now),
                 samples: 0,

@@ -1,5 +1,8 @@
 //! What the benchmarks say to a batcher, and what they read of its answers.
 
+mod watch;
+mod writers;
+
 use std::{net::SocketAddr, time::Instant};
 
 use bytes::Bytes;
@@ -14,6 +17,10 @@ use telemetry::Telemetry;
 use testkit::load::frame;
 use tonic::Status;
 
+pub(super) use self::{
+    watch::{Watch, late},
+    writers::Writers,
+};
 use super::{
     Error,
     step::{COUNT, Document, Field, LIST, STATE, Step},

@@ -4,16 +4,15 @@
 //! killed and started again. Then Firestore is back: for a while it is sent to by the ramp, after another kill without it. In the end it is
 //! compared with what the writers were told.
 
-mod watch;
-mod writers;
-
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testkit::{Instance, Round, Unserved};
 
-use self::{watch::Watch, writers::Writers};
-use super::{Emulator, Error};
+use super::{
+    Emulator, Error,
+    clients::{Watch, Writers, late},
+};
 
 /// Shares of the journal at which memory is read, and the name of each.
 const STAGES: [(f64, &str); 3] = [(0.1, "tenth"), (0.5, "half"), (1.0, "full")];
@@ -119,8 +118,4 @@ async fn at_full_speed(watch: &mut Watch) -> Result<Value, Error> {
     }
     let seconds = begun.elapsed().as_secs_f64();
     Ok(json!({ "documents_per_s": all as f64 / seconds, "seconds": seconds }))
-}
-
-fn late(what: &'static str) -> Error {
-    Error::Rpc { what, why: "it does not come to an end".to_owned() }
 }

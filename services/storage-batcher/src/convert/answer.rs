@@ -211,7 +211,8 @@ pub(crate) fn letters(letters: &[Arc<Letter>], more: bool) -> wire::ListDeadLett
 }
 
 fn letter(letter: &Letter) -> wire::DeadLetter {
-    let mode = match letter.change {
+    let change = letter.change();
+    let mode = match &*change {
         Change::Replace(_) => wire::WriteMode::Set,
         Change::Patch(_) => wire::WriteMode::Merge,
         Change::Delete => wire::WriteMode::Delete,
@@ -221,7 +222,7 @@ fn letter(letter: &Letter) -> wire::DeadLetter {
         collection: letter.key.collection.to_string(),
         document_id: letter.key.id.to_string(),
         mode: mode.into(),
-        field_paths: letter.change.paths(MAX_PATHS),
+        field_paths: change.paths(MAX_PATHS),
         writes: letter.records.len() as u64,
         bytes: letter.bytes,
         reason: letter.reason.clone(),

@@ -1,4 +1,4 @@
-//! What is to be sent of a document while it waits: as it is while more may soon be folded in, else packed.
+//! What is done to a document, as it is kept: as it is while more may soon be folded in, else packed.
 //!
 //! A change is a tree of small allocations, and takes several times the bytes of what it says. Packed it takes the bytes that it has in
 //! the journal.
@@ -11,8 +11,8 @@ use crate::{
 };
 
 /// Holds a change.
-#[derive(Clone, Debug)]
-pub(super) enum Body {
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
     /// As it is.
     Open(Change),
     /// As in the journal.
@@ -21,7 +21,8 @@ pub(super) enum Body {
 
 impl Body {
     /// Returns the change.
-    pub(super) fn change(&self) -> Cow<'_, Change> {
+    #[must_use]
+    pub fn change(&self) -> Cow<'_, Change> {
         match self {
             Self::Open(change) => Cow::Borrowed(change),
             Self::Packed(bytes) => Cow::Owned(unpack(bytes)),
@@ -44,12 +45,18 @@ impl Body {
         }
     }
 
+    /// Makes a small one.
+    #[must_use]
+    pub fn packed(change: &Change) -> Self {
+        let mut writer = Writer::new();
+        writer.change(change);
+        Self::Packed(writer.finish().into())
+    }
+
     /// Makes it small.
     pub(super) fn pack(&mut self) {
         if let Self::Open(change) = self {
-            let mut writer = Writer::new();
-            writer.change(change);
-            *self = Self::Packed(writer.finish().into());
+            *self = Self::packed(change);
         }
     }
 }

@@ -9,10 +9,9 @@ use contracts::storage::{
 use futures::future::try_join_all;
 use rpc::Fault;
 
-use super::watch::Watch;
+use super::{Caller, Watch, caller, failed, integer};
 use crate::bench::{
     Error,
-    clients::{Caller, caller, failed, integer},
     step::{COUNT, STATE},
 };
 
@@ -33,7 +32,7 @@ const COLLECTION: &str = "kept";
 const PAGE: u32 = 1_000;
 
 /// Everyone who writes.
-pub(super) struct Writers(Vec<Writer>);
+pub(in crate::bench) struct Writers(Vec<Writer>);
 
 /// One who writes. What it wrote follows from how much it wrote.
 struct Writer {
@@ -45,29 +44,29 @@ struct Writer {
 
 /// What Firestore holds in the end.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Found {
+pub(in crate::bench) struct Found {
     /// Documents that must be there.
-    pub(super) expected: u64,
+    pub(in crate::bench) expected: u64,
     /// Those that are, and as they must be.
-    pub(super) right: u64,
+    pub(in crate::bench) right: u64,
     /// Those that are there and must not be.
-    pub(super) unasked: u64,
+    pub(in crate::bench) unasked: u64,
 }
 
 impl Writers {
-    pub(super) fn new(address: SocketAddr) -> Result<Self, Error> {
+    pub(in crate::bench) fn new(address: SocketAddr) -> Result<Self, Error> {
         let writer =
             |number| Ok(Writer { number, client: caller(address)?, acknowledged: 0, is_refused: false });
         Ok(Self((0..WRITERS).map(writer).collect::<Result<_, Error>>()?))
     }
 
     /// Returns the writes that were acknowledged.
-    pub(super) fn acknowledged(&self) -> u64 {
+    pub(in crate::bench) fn acknowledged(&self) -> u64 {
         self.0.iter().map(|writer| writer.acknowledged).sum()
     }
 
     /// Writes until the journal holds `share` of what it may, or until everyone was refused.
-    pub(super) async fn write_until(&mut self, share: f64, watch: &mut Watch) -> Result<(), Error> {
+    pub(in crate::bench) async fn write_until(&mut self, share: f64, watch: &mut Watch) -> Result<(), Error> {
         while self.0.iter().any(|writer| !writer.is_refused) {
             let journal = watch.journal().await?;
             let full = |held: u64, most: u64| held as f64 >= share * most as f64;
@@ -81,7 +80,7 @@ impl Writers {
     }
 
     /// Compares every document at Firestore with what it must be.
-    pub(super) async fn compare(&self, watch: &mut Watch) -> Result<Found, Error> {
+    pub(in crate::bench) async fn compare(&self, watch: &mut Watch) -> Result<Found, Error> {
         let expected = self.0.iter().map(Writer::documents).sum();
         let mut found = Found { expected, ..Found::default() };
         let mut page_token = String::new();

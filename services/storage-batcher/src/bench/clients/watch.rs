@@ -9,11 +9,8 @@ use contracts::storage::{FlushStatus, GetStatusRequest, GetStatusResponse, Journ
 use serde_json::{Value, json};
 use testkit::Server;
 
-use super::late;
-use crate::bench::{
-    Error,
-    clients::{Caller, caller, failed},
-};
+use super::{Caller, caller, failed};
+use crate::bench::Error;
 
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -21,32 +18,32 @@ const PAUSE: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Looks at one life of a service.
-pub(super) struct Watch {
+pub(in crate::bench) struct Watch {
     server: Server,
     client: Caller,
     since: Instant,
 }
 
 impl Watch {
-    pub(super) fn of(server: &Server) -> Result<Self, Error> {
+    pub(in crate::bench) fn of(server: &Server) -> Result<Self, Error> {
         Ok(Self { server: *server, client: caller(server.address)?, since: Instant::now() })
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(in crate::bench) fn address(&self) -> SocketAddr {
         self.server.address
     }
 
-    pub(super) fn client(&mut self) -> &mut Caller {
+    pub(in crate::bench) fn client(&mut self) -> &mut Caller {
         &mut self.client
     }
 
     /// Returns its resident memory in bytes.
-    pub(super) fn resident(&self) -> Result<u64, Error> {
+    pub(in crate::bench) fn resident(&self) -> Result<u64, Error> {
         Ok(self.server.process.resident()?)
     }
 
     /// Waits for a moment, unless this life has lasted too long for `what`.
-    pub(super) async fn pause(&self, what: &'static str) -> Result<(), Error> {
+    pub(in crate::bench) async fn pause(&self, what: &'static str) -> Result<(), Error> {
         if self.since.elapsed() > PATIENCE {
             return Err(late(what));
         }
@@ -55,22 +52,22 @@ impl Watch {
         Ok(())
     }
 
-    pub(super) async fn journal(&mut self) -> Result<JournalStatus, Error> {
+    pub(in crate::bench) async fn journal(&mut self) -> Result<JournalStatus, Error> {
         Ok(self.status().await?.journal.unwrap_or_default())
     }
 
     /// Returns the documents that wait.
-    pub(super) async fn documents(&mut self) -> Result<u64, Error> {
+    pub(in crate::bench) async fn documents(&mut self) -> Result<u64, Error> {
         Ok(self.flush().await?.documents)
     }
 
     /// Returns the documents a second that the ramp allows now.
-    pub(super) async fn ramp(&mut self) -> Result<Option<f64>, Error> {
+    pub(in crate::bench) async fn ramp(&mut self) -> Result<Option<f64>, Error> {
         Ok(self.flush().await?.ramp_documents_per_second)
     }
 
     /// Returns what waits, and the memory that this takes.
-    pub(super) async fn stage(&mut self) -> Result<Value, Error> {
+    pub(in crate::bench) async fn stage(&mut self) -> Result<Value, Error> {
         let status = self.status().await?;
         let journal = status.journal.unwrap_or_default();
         Ok(json!({
@@ -90,4 +87,9 @@ impl Watch {
         let status = self.client.get_status(GetStatusRequest {}).await;
         Ok(status.map_err(|status| failed("GetStatus", &status))?.into_inner())
     }
+}
+
+/// Says that `what` did not come.
+pub(in crate::bench) fn late(what: &'static str) -> Error {
+    Error::Rpc { what, why: "it does not come to an end".to_owned() }
 }
