@@ -27,8 +27,11 @@ const DOCUMENTS: u64 = 50;
 const TEXT_BYTES: usize = 220;
 /// A field that makes a document as large as documents are.
 const TEXT: &str = "text";
-/// Where the writers keep their documents, and how many of them are listed at once.
-const COLLECTION: &str = "kept";
+/// Where the documents are that are written over and over.
+const OVER: &str = "over";
+/// A writer's further documents of one collection: an emulator looks at every document of a collection for each page of it.
+const COLLECTION: u64 = 5_000;
+/// Documents listed at once.
 const PAGE: u32 = 1_000;
 
 /// Everyone who writes.
@@ -83,9 +86,17 @@ impl Writers {
     pub(in crate::bench) async fn compare(&self, watch: &mut Watch) -> Result<Found, Error> {
         let expected = self.0.iter().map(Writer::documents).sum();
         let mut found = Found { expected, ..Found::default() };
+        let own = self.0.iter().flat_map(Writer::collections);
+        for collection in own.chain([OVER.to_owned()]) {
+            self.compare_in(&collection, watch, &mut found).await?;
+        }
+        Ok(found)
+    }
+
+    async fn compare_in(&self, collection: &str, watch: &mut Watch, found: &mut Found) -> Result<(), Error> {
         let mut page_token = String::new();
         loop {
-            let request = ListRequest { collection: COLLECTION.to_owned(), page_size: PAGE, page_token };
+            let request = ListRequest { collection: collection.to_owned(), page_size: PAGE, page_token };
             let page = watch.client().list(request).await.map_err(|status| failed("List", &status))?;
             let page = page.into_inner();
             for document in &page.documents {
@@ -95,7 +106,7 @@ impl Writers {
                 }
             }
             if page.next_page_token.is_empty() {
-                return Ok(found);
+                return Ok(());
             }
             page_token = page.next_page_token;
         }
@@ -130,15 +141,16 @@ impl Writer {
     }
 
     fn draw(&self, number: u64) -> DocumentWrite {
-        let write = |id: String, mode: WriteMode, fields| DocumentWrite {
-            collection: COLLECTION.to_owned(),
+        let write = |collection: String, id: String, mode: WriteMode, fields| DocumentWrite {
+            collection,
             document_id: id,
             mode: mode.into(),
             fields,
             ..DocumentWrite::default()
         };
         if !number.is_multiple_of(REPEATED) {
-            return write(format!("own-{}-{number}", self.number), WriteMode::Set, own(number));
+            let id = format!("own-{}-{number}", self.number);
+            return write(self.collection(number), id, WriteMode::Set, own(number));
         }
         let id = format!("over-{}-{}", self.number, number / REPEATED % DOCUMENTS);
         let one = FieldTransform {
@@ -149,8 +161,19 @@ impl Writer {
         DocumentWrite {
             update_transforms: vec![one],
             idempotency_key: format!("{}-{number}", self.number),
-            ..write(id, WriteMode::Merge, state)
+            ..write(OVER.to_owned(), id, WriteMode::Merge, state)
         }
+    }
+
+    /// Returns where the document of its write `number` is.
+    fn collection(&self, number: u64) -> String {
+        format!("own-{}-{}", self.number, number / COLLECTION)
+    }
+
+    /// Returns every such collection, also where only a refused write could have left something.
+    fn collections(&self) -> impl Iterator<Item = String> {
+        let last = (self.acknowledged + BATCH) / COLLECTION;
+        (0..=last).map(|part| self.collection(part * COLLECTION))
     }
 
     /// Returns how many documents it wrote.
