@@ -34,14 +34,15 @@ impl Body {
     /// # Errors
     /// `later` itself if no single write does both.
     pub(super) fn fold(&mut self, later: Change) -> Result<(), Change> {
-        if let Self::Packed(bytes) = self {
-            // What replaces all of it needs nothing of it.
-            let before = if later.is_whole() { Change::Delete } else { unpack(bytes) };
-            *self = Self::Open(before);
-        }
         match self {
             Self::Open(change) => change.then(later),
-            Self::Packed(_) => Err(later),
+            Self::Packed(bytes) => {
+                // What replaces all of it needs nothing of it.
+                let mut change = if later.is_whole() { Change::Delete } else { unpack(bytes) };
+                change.then(later)?;
+                *self = Self::Open(change);
+                Ok(())
+            }
         }
     }
 
@@ -70,7 +71,7 @@ fn unpack(bytes: &[u8]) -> Change {
 mod tests {
     use super::Body;
     use crate::{
-        change::Change,
+        change::{Change, Node, Tree},
         document::{Fields, Value},
     };
 
@@ -90,5 +91,17 @@ mod tests {
             assert_eq!(packed.fold(later.clone()), open.fold(later.clone()));
             assert_eq!(packed.change(), open.change());
         }
+    }
+
+    #[test]
+    fn what_takes_no_more_in_stays_packed() {
+        let node = |node| Tree::from([("n".to_owned(), node)]);
+        let within = |inner| Change::Patch(Tree::from([("map".to_owned(), Node::Within(node(inner)))]));
+        let mut body = Body::packed(&within(Node::Put(Value::Integer(1))));
+        // A map with nothing in it is what no single write leaves behind.
+        let later = within(Node::Remove);
+        assert_eq!(body.fold(later.clone()), Err(later));
+        assert!(matches!(body, Body::Packed(_)));
+        assert_eq!(*body.change(), within(Node::Put(Value::Integer(1))));
     }
 }
