@@ -162,6 +162,7 @@ impl Store {
 /// Moves records that cannot be read out of the journal, so that they neither stop the start nor are lost.
 fn set_aside(transaction: &redb::WriteTransaction) -> Result<Damaged, redb::Error> {
     let mut unreadable = take_unreadable(transaction, WAL, Record::decode)?;
+    reseal(transaction, &unreadable)?;
     unreadable.extend(take_unreadable(transaction, DEAD, Letter::decode)?);
     let mut damaged = transaction.open_table(DAMAGED)?;
     for (sequence, bytes) in &unreadable {
@@ -172,6 +173,26 @@ fn set_aside(transaction: &redb::WriteTransaction) -> Result<Damaged, redb::Erro
         bytes: unreadable.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
         in_all: damaged.len()?,
     })
+}
+
+/// Lets a seal whose first record is among `damaged` begin with the next one of its write that is left, so that the ledger document still
+/// decides on that. The last record tells which those are: all of its document between the first and the last.
+fn reseal(transaction: &redb::WriteTransaction, damaged: &[(u64, Vec<u8>)]) -> Result<(), redb::Error> {
+    let (wal, mut sealed) = (transaction.open_table(WAL)?, transaction.open_table(SEALED)?);
+    let key_of = |bytes: &[u8]| Record::decode(bytes).ok().map(|record| record.key);
+    for (first, _) in damaged {
+        let seal = sealed.remove(first)?.map(|row| (row.value().0, row.value().1.to_owned()));
+        let Some((last, ledger)) = seal else { continue };
+        let Some(key) = wal.get(last)?.and_then(|bytes| key_of(bytes.value())) else { continue };
+        for found in wal.range(*first..=last)? {
+            let (sequence, bytes) = found?;
+            if key_of(bytes.value()).as_ref() == Some(&key) {
+                sealed.insert(sequence.value(), (last, ledger.as_str()))?;
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Takes the rows that `decode` cannot read out of `table`.
@@ -221,4 +242,62 @@ fn totals(snapshot: &redb::ReadTransaction) -> Result<Deltas, redb::Error> {
         totals.sent.insert((minute, Arc::from(tenant)), sent.value());
     }
     Ok(totals)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::Arc,
+        time::{Instant, UNIX_EPOCH},
+    };
+
+    use journal::{Journal, Options};
+
+    use super::{Store, WAL};
+    use crate::{
+        change::Change,
+        codec::Record,
+        document::{Fields, Key, Priority},
+        store::{Group, Seal},
+    };
+
+    fn record(id: &str) -> Vec<u8> {
+        let (key, change) = (Key::new("t", "c", id), Change::merge(Fields::new()));
+        let (priority, caller) = (Priority::Normal, "".into());
+        Record { key, change, priority, accepted: 5, samples: 0, buckets: 0, caller }.encode()
+    }
+
+    fn seal(first: u64, last: u64) -> Seal {
+        Seal { first, last, ledger: "one".into() }
+    }
+
+    /// Returns the seals of `a`, of three records, and of `b` that are left when some records are damaged.
+    async fn seals(damaged: &'static [u64]) -> Vec<Seal> {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(folder.path().join("storage.redb"), &Options::default()).unwrap();
+        let store = Store::new(journal.clone(), Instant::now());
+        store.recover(UNIX_EPOCH).await.unwrap();
+        let records = (1..).zip(["a", "b", "a", "b", "a", "a"].map(record)).collect();
+        store.append(Arc::new(Group { records, ..Group::default() })).await.unwrap();
+        store.seal(vec![seal(1, 5), seal(2, 2)]).await.unwrap();
+        let spoil = move |transaction: &redb::WriteTransaction| {
+            let mut wal = transaction.open_table(WAL)?;
+            for sequence in damaged {
+                wal.insert(sequence, [255, 1].as_slice())?;
+            }
+            Ok::<_, redb::Error>(())
+        };
+        journal.commit(spoil).await.unwrap();
+        store.recover(UNIX_EPOCH).await.unwrap();
+        store.recover(UNIX_EPOCH).await.unwrap().seals
+    }
+
+    #[tokio::test]
+    async fn what_is_left_of_a_sealed_write_is_sent_with_its_ledger_document() {
+        assert_eq!(seals(&[3]).await, [seal(1, 5), seal(2, 2)]);
+        assert_eq!(seals(&[5, 6]).await, [seal(1, 5), seal(2, 2)]);
+        assert_eq!(seals(&[1]).await, [seal(2, 2), seal(3, 5)]);
+        assert_eq!(seals(&[1, 2, 3]).await, [seal(5, 5)]);
+        assert_eq!(seals(&[1, 3, 5]).await, [seal(2, 2)], "nothing is left of it");
+    }
 }
