@@ -111,6 +111,8 @@ pub(crate) struct Shared {
     pub(crate) urgent: Notify,
     /// A bucket may have been opened.
     pub(crate) ticks: Notify,
+    /// Somebody asked for a flush.
+    pub(crate) flushes: Notify,
     /// Something was settled.
     pub(crate) landed: Notify,
 }
@@ -203,6 +205,7 @@ impl Batcher {
             work: Notify::new(),
             urgent: Notify::new(),
             ticks: Notify::new(),
+            flushes: Notify::new(),
             landed: Notify::new(),
         });
         let (commands, waiting) = mpsc::channel(COMMANDS);
@@ -293,6 +296,7 @@ impl Batcher {
             state.waiters.add(tenant, through, outstanding)
         };
         self.shared.wake();
+        self.shared.flushes.notify_waiters();
         done.await.map_err(|_| Error::NotReady)?
     }
 

@@ -122,20 +122,6 @@ impl Reserved {
         }
     }
 
-    /// Waits for places for `documents` in all. High priority never does.
-    pub(crate) async fn hold(&mut self, documents: u64, priority: Priority) {
-        loop {
-            let allowance = Arc::clone(&self.allowance);
-            // Listening before looking: what is given back in between is not missed.
-            let changed = allowance.changed();
-            let Some(moment) = self.resize(documents, priority) else { return };
-            tokio::select! {
-                () = changed => {}
-                () = allowance.clock.sleep_until(moment) => {}
-            }
-        }
-    }
-
     /// Takes in that the sink has, or may have, taken `documents`: they are paid for.
     pub(crate) fn spend(&mut self, documents: u64) {
         let beyond = {

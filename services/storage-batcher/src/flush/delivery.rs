@@ -152,11 +152,7 @@ impl Delivery {
 
     /// Sends once, when the budget allows, there is a place and it is this batch's turn. High priority waits only for a place.
     async fn send(&mut self, slot: &mut Option<Slot>) -> Result<Vec<Verdict>, Unreachable> {
-        let cost = self.cost();
-        if self.reserved.resize(cost, self.priority).is_some() {
-            *slot = None;
-            self.reserved.hold(cost, self.priority).await;
-        }
+        self.afford(slot).await;
         if slot.is_none() {
             *slot = Some(self.shared.slots.take(self.priority).await);
         }
@@ -165,6 +161,25 @@ impl Delivery {
             tokio::time::sleep(wait).await;
         }
         self.attempt().await
+    }
+
+    /// Waits until the budget has room for the next sending; the place is given up meanwhile, and who asks for a flush is told.
+    async fn afford(&mut self, slot: &mut Option<Slot>) {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            // Listening before looking: nothing that comes in between is missed.
+            let (changed, asked) = (shared.allowance.changed(), shared.flushes.notified());
+            let Some(moment) = self.reserved.resize(self.cost(), self.priority) else { return };
+            *slot = None;
+            let wait = moment.duration_since(shared.clock.now()).unwrap_or_default();
+            let entries = self.writes.iter().map(|write| &write.entry);
+            shared.state.lock().waiters.give_up(entries, &Error::Held { wait });
+            tokio::select! {
+                () = changed => {}
+                () = asked => {}
+                () = shared.clock.sleep_until(moment) => {}
+            }
+        }
     }
 
     /// Returns the documents that the next sending writes, ledger documents among them.

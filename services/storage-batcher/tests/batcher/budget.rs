@@ -215,3 +215,29 @@ async fn a_batch_that_must_be_divided_and_fills_the_budget_waits_for_no_place_of
     service.stop().await;
     emulator.stop().await;
 }
+
+#[tokio::test]
+async fn a_flush_is_told_of_a_batch_that_has_no_room_to_be_sent_again() {
+    let emulator = Emulator::start().await;
+    let service = Service::with(|config| {
+        emulator.configure(config);
+        config.firestore_documents_per_minute = 10;
+    })
+    .await;
+    let mut client = service.client();
+    emulator.inject([emulator::Fault::LoseReply]);
+    accept(&mut client, pools(9)).await;
+    // Told when the batch finds no room, and when it waits for some already.
+    for _ in 0..2 {
+        let refused = client.flush(FlushRequest::default()).await.unwrap_err();
+        let fault = Fault::from(&refused);
+        assert_eq!((fault.code(), fault.reason_word()), (Code::ResourceExhausted, Some("WRITE_BUDGET")));
+        // One is left and 9 1/3 come back a minute: eight of them take 51.4 s.
+        let wait = fault.retry_delay().unwrap();
+        assert!(wait > Duration::from_secs(51) && wait < Duration::from_secs(52), "{wait:?}");
+    }
+    service.hand.advance(Duration::from_secs(52));
+    until(&mut client, |costs| costs.waiting == 0).await;
+    service.stop().await;
+    emulator.stop().await;
+}
