@@ -28,13 +28,16 @@ use crate::{
 
 /// Sends due batches until told to stop; then waits for those on their way.
 pub(crate) async fn run(shared: Arc<Shared>, stop: watch::Receiver<bool>) {
-    let resumed = std::mem::take(&mut shared.state.lock().resumed);
-    let first = Delivery::resume(&shared, resumed).into_iter().collect();
+    let [normal, high] = {
+        let resumed = std::mem::take(&mut shared.state.lock().resumed);
+        let of = |priority| Delivery::resume(&shared, &resumed, priority).into_iter().collect();
+        [Priority::Normal, Priority::High].map(of)
+    };
     // Every delivery holds a sender: when the last is gone, so are they.
     let (alive, mut ended) = mpsc::channel(1);
     tokio::join!(
-        lane(&shared, Priority::Normal, first, &alive, stop.clone()),
-        lane(&shared, Priority::High, VecDeque::new(), &alive, stop),
+        lane(&shared, Priority::Normal, normal, &alive, stop.clone()),
+        lane(&shared, Priority::High, high, &alive, stop),
     );
     drop(alive);
     ended.recv().await;

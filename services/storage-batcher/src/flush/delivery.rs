@@ -6,7 +6,7 @@
 //! content was not applied; its writes are sealed anew, in halves, until the guilty one is alone.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Instant,
 };
@@ -89,13 +89,21 @@ impl Delivery {
         deliveries.into_iter().filter(|delivery| !delivery.writes.is_empty())
     }
 
-    /// Returns what goes on with the writes that were sealed when the service ended.
-    pub(super) fn resume(shared: &Arc<Shared>, mut sealed: Vec<Resumed>) -> Option<Self> {
-        // Those of one ledger document go together.
-        sealed.sort_by(|(_, one), (_, two)| one.cmp(two));
-        let writes: Vec<_> =
-            sealed.into_iter().map(|(entry, ledger)| Sending::new(entry, Some(ledger))).collect();
-        (!writes.is_empty()).then(|| Self::new(shared, Priority::Normal, writes, true))
+    /// Returns what goes on with the writes of `priority` among those that were sealed when the service ended.
+    pub(super) fn resume(shared: &Arc<Shared>, sealed: &[Resumed], priority: Priority) -> Option<Self> {
+        // Those of one ledger document go together, as the most urgent of them.
+        let mut groups: BTreeMap<&Arc<str>, Vec<&Arc<Entry>>> = BTreeMap::new();
+        for (entry, ledger) in sealed {
+            groups.entry(ledger).or_default().push(entry);
+        }
+        let mut writes = Vec::new();
+        for (ledger, entries) in groups {
+            if entries.iter().map(|entry| entry.priority).max() == Some(priority) {
+                let sending = |entry| Sending::new(Arc::clone(entry), Some(Arc::clone(ledger)));
+                writes.extend(entries.into_iter().map(sending));
+            }
+        }
+        (!writes.is_empty()).then(|| Self::new(shared, priority, writes, true))
     }
 
     fn new(shared: &Arc<Shared>, priority: Priority, writes: Vec<Sending>, once: bool) -> Self {

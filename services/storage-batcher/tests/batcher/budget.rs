@@ -241,3 +241,32 @@ async fn a_flush_is_told_of_a_batch_that_has_no_room_to_be_sent_again() {
     service.stop().await;
     emulator.stop().await;
 }
+
+#[tokio::test]
+async fn what_was_urgent_and_on_its_way_asks_no_budget_after_a_kill() {
+    let emulator = Emulator::start().await;
+    let service = Service::with(|config| {
+        emulator.configure(config);
+        config.firestore_documents_per_minute = 10;
+        config.storage_drain_timeout = Duration::ZERO;
+    })
+    .await;
+    let mut client = service.client();
+    accept(&mut client, pools(20).into_iter().map(urgent).collect()).await;
+    written(&mut client, 20).await;
+    let calls = emulator.calls().len();
+    emulator.inject(std::iter::repeat_n(emulator::Fault::Refuse(14), 100_000));
+    accept(&mut client, vec![urgent(increment("a", "one", 1))]).await;
+    while emulator.calls().len() == calls {
+        tokio::task::yield_now().await;
+    }
+    let revived = service.after_kill(START + 1, |_| {}).await;
+    service.stop().await;
+    emulator.calm();
+    let mut client = revived.client();
+    let told = until(&mut client, |costs| costs.waiting == 0).await;
+    assert_eq!((told.written_documents, told.ledger_documents), (22, 1));
+    assert_eq!(budget(&mut client).await.available_documents, 0);
+    revived.stop().await;
+    emulator.stop().await;
+}
