@@ -117,13 +117,15 @@ impl Batcher {
 
     /// Returns the documents in the order they would be sent.
     fn planned(&self, tenant: &str, close_open_buckets: bool) -> Vec<Planned> {
-        let state = self.shared.state.lock();
-        let mut entries = state.queue.waiting(tenant);
+        let (mut entries, due) = {
+            let state = self.shared.state.lock();
+            let mut due = state.buckets.due(self.now(), close_open_buckets.then_some(tenant));
+            due.retain(|closed| *closed.key.tenant == *tenant);
+            (state.queue.waiting(tenant), state.places.placed(due))
+        };
         let waiting: BTreeMap<Key, usize> =
             entries.iter().enumerate().map(|(place, entry)| (entry.key.clone(), place)).collect();
-        let mut due = state.buckets.due(self.now(), close_open_buckets.then_some(tenant));
-        due.retain(|closed| *closed.key.tenant == *tenant);
-        for closing in pack::closings(due, &self.shared.options.rules, &state.places) {
+        for closing in pack::closings(due, &self.shared.options.rules) {
             let place = waiting.get(&closing.key).copied();
             let write = crate::accept::accepted(0, Record::from(closing), 0);
             let apart = match place.and_then(|place| entries.get_mut(place)) {

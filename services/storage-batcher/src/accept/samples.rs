@@ -103,15 +103,16 @@ impl From<Closing> for Record {
 /// Turns due buckets into writes of their documents.
 pub(super) async fn close(shared: &Shared, tenant: Option<&str>, pruned: &mut i64) -> Result<(), Error> {
     let mut draft = Draft::new(shared);
-    let (closings, oldest) = {
+    let (due, oldest) = {
         let state = shared.state.lock();
         let due = state.buckets.due(draft.now, tenant);
         let oldest = oldest_start(&shared.options.rules, draft.now);
         // A window longer than those of now may be open for longer.
         let oldest = state.buckets.oldest().map_or(oldest, |start| start.min(oldest));
-        (pack::closings(due, &shared.options.rules, &state.places), oldest)
+        (state.places.placed(due), oldest)
     };
-    for closing in closings {
+    // Nobody waits for the state meanwhile.
+    for closing in pack::closings(due, &shared.options.rules) {
         let encoded = closing.buckets.iter().map(|(key, samples)| (key.clone(), encode_samples(samples)));
         draft.group.closed.extend(encoded);
         let record = Record { accepted: micros(draft.now), ..Record::from(closing) };

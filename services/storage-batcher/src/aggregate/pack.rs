@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     figure::Aggregate,
-    places::Places,
+    places::Place,
     rules::{Rule, Rules},
 };
 use crate::{
@@ -76,13 +76,13 @@ pub fn least_bytes(rule: &Rule) -> usize {
     header_bytes() + entity_bytes(rule, &"/".repeat(NAME_BYTES))
 }
 
-/// Returns the writes that close `due`, each document once.
+/// Returns the writes that close `due`, each document once. That may take its time.
 #[must_use]
-pub fn closings(due: Vec<Closed>, rules: &Rules, places: &Places) -> Vec<Closing> {
+pub fn closings(due: Vec<(Closed, Option<Place>)>, rules: &Rules) -> Vec<Closing> {
     let mut shared: BTreeMap<Key, Closing> = BTreeMap::new();
     let mut closings = Vec::new();
-    for Closed { key, samples, fresh } in due {
-        let Some((pack, kept)) = places.pack_of(&key) else {
+    for (Closed { key, samples, fresh }, place) in due {
+        let Some((pack, kept)) = place else {
             let summary = Summary::of(&key, &samples, &rules.of(&key.collection).kept);
             let change = Change::set(summary.to_fields());
             closings.push(Closing {
@@ -93,7 +93,7 @@ pub fn closings(due: Vec<Closed>, rules: &Rules, places: &Places) -> Vec<Closing
             });
             continue;
         };
-        let summary = Summary::of(&key, &samples, kept);
+        let summary = Summary::of(&key, &samples, &kept);
         let id = document_id(&prefix(pack), key.start, key.length);
         let document =
             Key { tenant: Arc::clone(&key.tenant), collection: Arc::clone(&key.collection), id: id.into() };
@@ -231,7 +231,7 @@ mod tests {
         let entities: Vec<String> = (0..7).map(|number| format!("0x{number}")).collect();
         let places = place(&rules, &entities);
         let due = entities.iter().map(|entity| closed(entity, 15)).collect();
-        let closings = closings(due, &rules, &places);
+        let closings = closings(places.placed(due), &rules);
         let sizes: Vec<_> = closings.iter().map(|closing| (closing.buckets.len(), closing.samples)).collect();
         assert_eq!(sizes.len(), 3);
         assert_eq!(sizes.iter().map(|size| size.1).sum::<u64>(), 7 * 15);
@@ -252,10 +252,10 @@ mod tests {
         let rules = rules(Packing { entities: 3, bytes: 100 * 1024 });
         let entities = ["a".to_owned(), "b".to_owned()];
         let places = place(&rules, &entities);
-        let first = closings(vec![closed("a", 2), closed("b", 2)], &rules, &places).remove(0);
+        let first = closings(places.placed(vec![closed("a", 2), closed("b", 2)]), &rules).remove(0);
         let mut less = closed("a", 3);
         less.samples.values_mut().for_each(|readings| readings.retain(|name, _| name == "apr"));
-        let second = closings(vec![less.clone()], &rules, &places).remove(0);
+        let second = closings(places.placed(vec![less.clone()]), &rules).remove(0);
         assert_eq!(first.key, second.key);
         let before = first.change.apply(None, 0);
         let after = second.change.apply(before.clone(), 0).unwrap();
@@ -276,7 +276,7 @@ mod tests {
         let after =
             Rules::new(HashMap::from([("pool_metrics".into(), more)]), Rule::built_in(Duration::ZERO));
         places.settle(&key("a"), &after, false, 1_800);
-        let closing = closings(vec![closed("a", 2)], &after, &places).remove(0);
+        let closing = closings(places.placed(vec![closed("a", 2)]), &after).remove(0);
         let bucket = unpack(&closing.change.apply(None, 0).unwrap(), "a").unwrap();
         assert_eq!(bucket.aggregates.into_keys().collect::<Vec<_>>(), READINGS);
     }
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn an_entity_without_a_place_has_a_document_of_its_own() {
         let rules = rules(Packing { entities: 3, bytes: 100 * 1024 });
-        let closing = closings(vec![closed("a", 1)], &rules, &Places::default()).remove(0);
+        let closing = closings(vec![(closed("a", 1), None)], &rules).remove(0);
         assert_eq!(closing.key, key("a").document());
         assert_eq!(Summary::from_fields(&closing.change.apply(None, 0).unwrap()).unwrap().samples, 1);
     }
@@ -303,7 +303,7 @@ mod tests {
             let rule = rules.of("pool_metrics");
             let places = place(&rules, &entities);
             let due: Vec<_> = entities.iter().map(|entity| closed(entity, 3)).collect();
-            let closings = closings(due, &rules, &places);
+            let closings = closings(places.placed(due), &rules);
             let mut seen = 0;
             for closing in &closings {
                 let fields = closing.change.apply(None, 0).unwrap();

@@ -11,7 +11,10 @@ use super::{
     pack,
     rules::{Kept, Packing, Rule, Rules},
 };
-use crate::buckets::BucketKey;
+use crate::buckets::{BucketKey, Closed};
+
+/// A shared document, and what a bucket holds there.
+pub type Place = (u32, Arc<Kept>);
 
 /// The windows in which a collection of a tenant is laid out in one way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +24,7 @@ struct Era {
     /// [`Rule::layout`]; empty if every bucket has a document of its own.
     layout: Arc<[u8]>,
     /// What buckets hold: that of its layout, so that late samples make no document larger than it was to be.
-    kept: Kept,
+    kept: Arc<Kept>,
     /// The document of each entity.
     packs: HashMap<Arc<str>, u32>,
     /// The newest document, and what is taken of it.
@@ -80,7 +83,7 @@ pub struct Places {
 
 impl Era {
     fn new(since: i64, layout: Arc<[u8]>) -> Self {
-        let kept = Kept::of_layout(&layout).unwrap_or_default();
+        let kept = Arc::new(Kept::of_layout(&layout).unwrap_or_default());
         Self {
             since,
             layout,
@@ -192,10 +195,20 @@ impl Places {
 
     /// Returns the shared document of a bucket and what it holds there; `None` if it has a document of its own.
     #[must_use]
-    pub fn pack_of(&self, key: &BucketKey) -> Option<(u32, &Kept)> {
+    pub fn pack_of(&self, key: &BucketKey) -> Option<Place> {
         let eras = self.eras.get(&key.tenant)?.get(&key.collection)?;
         let era = eras.iter().rev().find(|era| era.since <= key.start)?;
-        era.packs.get(&key.entity).map(|pack| (*pack, &era.kept))
+        era.packs.get(&key.entity).map(|pack| (*pack, Arc::clone(&era.kept)))
+    }
+
+    /// Returns `closed`, each with its [`Places::pack_of`].
+    #[must_use]
+    pub fn placed(&self, closed: Vec<Closed>) -> Vec<(Closed, Option<Place>)> {
+        let place = |closed: Closed| {
+            let place = self.pack_of(&closed.key);
+            (closed, place)
+        };
+        closed.into_iter().map(place).collect()
     }
 
     /// Returns where the buckets of an entity are, oldest first.
