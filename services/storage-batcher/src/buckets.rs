@@ -41,7 +41,7 @@ pub struct BucketKey {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Open {
     /// Every sample of the bucket, those already written too.
-    pub samples: Samples,
+    pub samples: Arc<Samples>,
     /// Samples accepted since the bucket was last written, repeated ones included.
     pub fresh: u64,
     /// Bytes of the samples accepted since then.
@@ -54,7 +54,7 @@ pub struct Closed {
     /// Which.
     pub key: BucketKey,
     /// Every sample of it.
-    pub samples: Samples,
+    pub samples: Arc<Samples>,
     /// Samples accepted since it was last written.
     pub fresh: u64,
 }
@@ -219,7 +219,8 @@ impl Buckets {
     /// Adds a sample of `bytes` on disk; one of the same time is replaced.
     pub fn add(&mut self, key: &BucketKey, time: i64, readings: Readings, bytes: u64) {
         let open = self.open(key);
-        open.samples.insert(time, readings);
+        // Copied only while somebody looks at them.
+        Arc::make_mut(&mut open.samples).insert(time, readings);
         open.fresh += 1;
         open.bytes += bytes;
         self.fresh += 1;
@@ -257,8 +258,8 @@ impl Buckets {
         let asked = tenant.and_then(|tenant| self.tenants.get(tenant)).into_iter().flat_map(BTreeMap::keys);
         let keys: BTreeSet<&BucketKey> = over.chain(asked).collect();
         let closed = |key: &BucketKey| {
-            let Open { samples, fresh, .. } = self.tenants.get(&key.tenant)?.get(key)?.clone();
-            Some(Closed { key: key.clone(), samples, fresh })
+            let Open { samples, fresh, .. } = self.tenants.get(&key.tenant)?.get(key)?;
+            Some(Closed { key: key.clone(), samples: Arc::clone(samples), fresh: *fresh })
         };
         keys.into_iter().filter_map(closed).collect()
     }
@@ -465,6 +466,16 @@ mod tests {
 
     fn apr(reading: f64) -> Readings {
         Readings::from([("apr".to_owned(), reading)])
+    }
+
+    #[test]
+    fn what_is_due_is_shared_and_takes_no_more_in() {
+        let (mut buckets, key) = (buckets(), key("t", START));
+        buckets.add(&key, 1, apr(1.0), 5);
+        let due = buckets.due(key.end(), None);
+        assert!(Arc::ptr_eq(&due[0].samples, &buckets.due(key.end(), None)[0].samples));
+        buckets.add(&key, 2, apr(2.0), 5);
+        assert_eq!((due[0].samples.len(), buckets.due(key.end(), None)[0].samples.len()), (1, 2));
     }
 
     #[test]

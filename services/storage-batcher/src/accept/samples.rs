@@ -76,7 +76,7 @@ impl Draft {
         let store = shared.store.clone();
         let load = move || {
             let open = |key: BucketKey| {
-                let samples = store.samples(&key)?;
+                let samples = Arc::new(store.samples(&key)?);
                 Ok((key, Open { samples, ..Open::default() }))
             };
             closed.into_iter().map(open).collect::<Result<BTreeMap<_, _>, crate::store::Error>>()

@@ -33,7 +33,7 @@ pub struct Closing {
     /// The samples it stands for: those accepted since the buckets were last written.
     pub samples: u64,
     /// The buckets, each with all its samples.
-    pub buckets: Vec<(BucketKey, Samples)>,
+    pub buckets: Vec<(BucketKey, Arc<Samples>)>,
 }
 
 /// Returns how the ids of the shared document `pack` begin.
@@ -200,7 +200,7 @@ mod tests {
             .collect();
         let samples =
             (0..i64::from(samples)).map(|at| (900_000_000 + at, readings.clone())).collect::<Samples>();
-        Closed { key: key(entity), fresh: samples.len() as u64, samples }
+        Closed { key: key(entity), fresh: samples.len() as u64, samples: Arc::new(samples) }
     }
 
     fn place(rules: &Rules, entities: &[String]) -> Places {
@@ -254,7 +254,9 @@ mod tests {
         let places = place(&rules, &entities);
         let first = closings(places.placed(vec![closed("a", 2), closed("b", 2)]), &rules).remove(0);
         let mut less = closed("a", 3);
-        less.samples.values_mut().for_each(|readings| readings.retain(|name, _| name == "apr"));
+        Arc::make_mut(&mut less.samples)
+            .values_mut()
+            .for_each(|readings| readings.retain(|name, _| name == "apr"));
         let second = closings(places.placed(vec![less.clone()]), &rules).remove(0);
         assert_eq!(first.key, second.key);
         let before = first.change.apply(None, 0);

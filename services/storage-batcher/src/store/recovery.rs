@@ -152,7 +152,7 @@ impl Store {
             })
             .map_err(Error::Journal)?;
         for (key, open) in &mut recovered.buckets {
-            open.samples = self.samples(key)?;
+            open.samples = Arc::new(self.samples(key)?);
             open.bytes = open.samples.values().map(|readings| encode_readings(readings).len() as u64).sum();
         }
         Ok(recovered)
