@@ -23,6 +23,9 @@ const METRICS: [&str; 2] = ["pool_metrics", "gas_metrics"];
 /// map is two entries of an index.
 const EXEMPT: [&str; 3] = ["start_time", "aggregates", pack::FIELD];
 
+/// A collection group and a field.
+type Place = (Arc<str>, Arc<str>);
+
 fn text() -> String {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     std::fs::read_to_string(root.join(PATH)).expect("the file is there")
@@ -49,7 +52,7 @@ fn faults(text: &str) -> Vec<String> {
     }
     // Reads go by document id alone.
     report.unless(file.get("indexes") == Some(&Value::Array(Vec::new())), "indexes must be an empty list");
-    let mut found: BTreeMap<(Arc<str>, Arc<str>), bool> = BTreeMap::new();
+    let mut found: BTreeMap<Place, bool> = BTreeMap::new();
     for field in file.get("fieldOverrides").and_then(Value::as_array).into_iter().flatten() {
         if let Some((place, expires)) = field_of(&mut report, field) {
             let twice = found.insert(place, expires).is_some();
@@ -57,7 +60,7 @@ fn faults(text: &str) -> Vec<String> {
         }
     }
     let known = bucket();
-    let mut wanted: BTreeMap<(Arc<str>, Arc<str>), bool> = METRICS
+    let mut wanted: BTreeMap<Place, bool> = METRICS
         .iter()
         .flat_map(|collection| EXEMPT.map(|field| ((Arc::from(*collection), Arc::from(field)), false)))
         .collect();
@@ -74,7 +77,7 @@ fn faults(text: &str) -> Vec<String> {
 }
 
 /// Returns which field an override is of, and whether documents expire by it.
-fn field_of(report: &mut Report<'_>, field: &Value) -> Option<((Arc<str>, Arc<str>), bool)> {
+fn field_of(report: &mut Report<'_>, field: &Value) -> Option<(Place, bool)> {
     for name in field.as_object().into_iter().flat_map(Map::keys) {
         let is_known = ["collectionGroup", "fieldPath", "ttl", "indexes"].contains(&&**name);
         report.unless(is_known, format_args!("{name} is unknown"));

@@ -190,7 +190,7 @@ impl Draft {
                 fresh.push((place, write));
             }
         }
-        self.sizes.check(&fresh, |key| shared.state.lock().queue.overlay(key))?;
+        self.sizes.check(&self.writes, &fresh, |key| shared.state.lock().queue.overlay(key))?;
         let accepted = micros(self.now);
         let records: Vec<_> = fresh
             .into_iter()

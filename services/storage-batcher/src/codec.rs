@@ -21,6 +21,9 @@ const PACKED: u8 = 4;
 /// Bytes of a checksum.
 pub const SUM_BYTES: usize = 8;
 
+/// Bytes that hold most records, so that few are moved while they are written.
+const USUAL_BYTES: usize = 512;
+
 /// Deepest nesting read back; what callers may write is far less deep.
 pub(super) const MAX_DEPTH: usize = 64;
 
@@ -125,7 +128,9 @@ impl Writer {
     /// Starts a record.
     #[must_use]
     pub fn new() -> Self {
-        Self(vec![VERSION])
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
+        bytes.push(VERSION);
+        Self(bytes)
     }
 
     /// Appends a number.

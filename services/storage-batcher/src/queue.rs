@@ -84,9 +84,8 @@ impl Queue {
         self.last = self.last.max(write.sequence);
         self.journal_bytes += write.journal_bytes;
         self.records += 1;
-        write.key = self.named(write.key);
+        write.key = self.place(write.key);
         let (key, sequence) = (write.key.clone(), write.sequence);
-        Self::slot(&mut self.slots, &mut self.documents, &key);
         let bytes = self.change(&key, |slot| slot.add(write));
         self.recent.note(key, sequence, bytes.unwrap_or_default());
         while let Some((key, sequence)) = self.recent.leave() {
@@ -94,15 +93,18 @@ impl Queue {
         }
     }
 
-    /// Returns `key` with the names that its neighbour has, so that they are in memory once.
-    fn named(&self, key: Key) -> Key {
-        match self.slots.range(..=&key).next_back() {
-            Some((near, _)) if *near == key => near.clone(),
+    /// Makes a slot for a document that has none; returns its key with the names of its neighbour, so that they are in memory once.
+    fn place(&mut self, key: Key) -> Key {
+        let key = match self.slots.range(..=&key).next_back() {
+            Some((near, _)) if *near == key => return near.clone(),
             Some((near, _)) if near.tenant == key.tenant && near.collection == key.collection => {
                 Key { id: key.id, ..near.clone() }
             }
             _ => key,
-        }
+        };
+        *self.documents.entry(Arc::clone(&key.tenant)).or_default() += 1;
+        self.slots.insert(key.clone(), Overlay::default());
+        key
     }
 
     /// Changes what waits of a document.
@@ -126,18 +128,10 @@ impl Queue {
         self.last = self.last.max(entry.last());
         self.journal_bytes += entry.journal_bytes;
         self.records += entry.records.len() as u64;
-        Self::slot(&mut self.slots, &mut self.documents, &entry.key).flight = Some(Arc::clone(entry));
-    }
-
-    fn slot<'a>(
-        slots: &'a mut BTreeMap<Key, Overlay>,
-        documents: &mut HashMap<Arc<str>, u64>,
-        key: &Key,
-    ) -> &'a mut Overlay {
-        slots.entry(key.clone()).or_insert_with(|| {
-            *documents.entry(Arc::clone(&key.tenant)).or_default() += 1;
-            Overlay::default()
-        })
+        let key = self.place(entry.key.clone());
+        if let Some(slot) = self.slots.get_mut(&key) {
+            slot.flight = Some(Arc::clone(entry));
+        }
     }
 
     /// Sends what waits of `key` at once.

@@ -3,14 +3,14 @@
 //! Writes to one document are folded and stand or fall together at the sink. So such a write is judged with everything of its document
 //! that is not at the sink yet: what these writes give is, whatever the sink holds, part of the document after them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use crate::{
     accept::NewWrite,
     change::Change,
     document::{Fields, Key, MAX_DOCUMENT_BYTES, size_of_fields, stored_size},
     error::Error,
-    queue::Overlay,
+    queue::{Accepted, Overlay},
 };
 
 /// Bytes by the quick estimate up to which no document can be too large: half the limit, as the estimate counts otherwise than the
@@ -26,27 +26,41 @@ pub(crate) struct Sizes(HashMap<Key, Pending>);
 struct Pending {
     /// Accepted before.
     overlay: Overlay,
-    /// The document after it and some of the writes of this commit; not known while it is surely small.
+    /// The document after it and the writes of this commit before `from`; not known while it is surely small.
     document: Option<Option<Fields>>,
-    /// The writes of this commit that are not in `document` yet.
-    later: Vec<Change>,
+    /// The place in this commit of the first write that is not in `document` yet.
+    from: usize,
     /// All of it by the quick estimate.
     bytes: usize,
 }
 
 impl Sizes {
-    /// Adds `writes` with their places; `overlay` tells what waits of a document that is seen for the first time.
+    /// Adds `writes` with their places, behind those of this commit that were `accepted`; `overlay` tells what waits of a document that
+    /// is seen for the first time.
     ///
     /// # Errors
     /// [`Error::TooLarge`] with the place of the write that is one too many; these sizes are of no more use then.
     pub(crate) fn check(
         &mut self,
+        accepted: &[Accepted],
         writes: &[(usize, NewWrite)],
         overlay: impl Fn(&Key) -> Overlay,
     ) -> Result<(), Error> {
-        for (place, write) in writes {
-            let pending = self.0.entry(write.key.clone()).or_insert_with(|| Pending::of(overlay(&write.key)));
-            if !pending.takes(&write.key, &write.change) {
+        for (at, (place, NewWrite { key, change, .. })) in writes.iter().enumerate() {
+            let at = accepted.len() + at;
+            let pending = match self.0.entry(key.clone()) {
+                // Whatever was before is gone.
+                Entry::Vacant(vacant) if change.is_whole() => vacant.insert(Pending::default()),
+                Entry::Vacant(vacant) => vacant.insert(Pending::of(overlay(key))),
+                Entry::Occupied(occupied) => occupied.into_mut(),
+            };
+            // Looked through only where a document may be too large.
+            let changes = |from| {
+                let accepted = accepted.iter().map(|write| (&write.key, &write.change));
+                let all = accepted.chain(writes.iter().map(|(_, write)| (&write.key, &write.change)));
+                all.take(at + 1).skip(from).filter(|(other, _)| *other == key).map(|(_, change)| change)
+            };
+            if !pending.takes(at, change) && !pending.fits(at, key, changes) {
                 return Err(Error::TooLarge { place: *place });
             }
         }
@@ -60,30 +74,29 @@ impl Pending {
         Self { overlay, bytes, ..Self::default() }
     }
 
-    /// Adds `change` and returns whether the document is still one that the sink takes.
-    fn takes(&mut self, key: &Key, change: &Change) -> bool {
+    /// Adds `change`, the one `at` this place of the commit, and returns whether the document is surely still one that the sink takes.
+    fn takes(&mut self, at: usize, change: &Change) -> bool {
         if change.is_whole() {
-            // Whatever was before is gone, and what is set alone is small enough by itself.
-            *self = Self { later: vec![change.clone()], bytes: change.size(), ..Self::default() };
-            return change.transforms() == 0 || self.fits(key);
+            *self = Self { from: at, ..Self::default() };
         }
+        // What is written alone is small enough by itself.
         let alone = self.bytes == 0 && change.transforms() == 0;
         self.bytes += change.size();
-        self.later.push(change.clone());
-        alone || self.fits(key)
+        alone || self.bytes <= SURELY_FITS
     }
 
-    /// Returns whether the document is one that the sink takes; it is worked out only where the estimate says that it may not be.
-    fn fits(&mut self, key: &Key) -> bool {
-        if self.bytes <= SURELY_FITS {
-            return true;
-        }
+    /// Returns whether the document is one that the sink takes after all `changes` up to the one `at` this place.
+    fn fits<'a, I: Iterator<Item = &'a Change>>(
+        &mut self,
+        at: usize,
+        key: &Key,
+        changes: impl FnOnce(usize) -> I,
+    ) -> bool {
         let before = self.document.take().unwrap_or_else(|| self.overlay.apply(None, 0));
-        let apply = |document, change: Change| change.apply(document, 0);
-        let document = std::mem::take(&mut self.later).into_iter().fold(before, apply);
+        let document = changes(self.from).fold(before, |document, change| change.clone().apply(document, 0));
         let fits = document.as_ref().is_none_or(|fields| stored_size(key, fields) <= MAX_DOCUMENT_BYTES);
         self.bytes = document.as_ref().map_or(0, size_of_fields);
-        self.document = Some(document);
+        (self.document, self.from) = (Some(document), at + 1);
         fits
     }
 }
@@ -106,19 +119,19 @@ mod tests {
         Fields::from([(name.to_owned(), Value::Text("x".repeat(600_000)))])
     }
 
-    fn writes<const N: usize>(changes: [Change; N]) -> Vec<(usize, NewWrite)> {
-        let write = |change| NewWrite {
+    fn writes(changes: &[Change]) -> Vec<(usize, NewWrite)> {
+        let write = |change: &Change| NewWrite {
             key: Key::new("t", "c", "a"),
-            change,
+            change: change.clone(),
             priority: Priority::Normal,
             idempotency_key: None,
             caller: "".into(),
         };
-        changes.map(write).into_iter().enumerate().collect()
+        changes.iter().map(write).enumerate().collect()
     }
 
-    fn pending(change: Change) -> Option<Arc<Entry>> {
-        Some(Arc::new(Entry::from(Accepted {
+    fn accepted(change: Change) -> Accepted {
+        Accepted {
             sequence: 1,
             key: Key::new("t", "c", "a"),
             change,
@@ -127,7 +140,11 @@ mod tests {
             weight: Weight::default(),
             caller: "".into(),
             journal_bytes: 1,
-        })))
+        }
+    }
+
+    fn pending(change: Change) -> Option<Arc<Entry>> {
+        Some(Arc::new(Entry::from(accepted(change))))
     }
 
     fn place(result: Result<(), Error>) -> Option<usize> {
@@ -145,7 +162,7 @@ mod tests {
         for waiting in [Change::merge(half("one")), Change::set(half("one"))] {
             let overlay =
                 |_: &Key| Overlay { flight: None, waiting: pending(waiting.clone()).into_iter().collect() };
-            let check = |change| place(Sizes::default().check(&writes([change]), overlay));
+            let check = |change| place(Sizes::default().check(&[], &writes(&[change]), overlay));
             assert_eq!(check(Change::merge(half("two"))), Some(0));
             assert_eq!(check(Change::merge(half("one"))), None, "it replaces what waits");
             assert_eq!(check(Change::set(half("two"))), None);
@@ -157,18 +174,25 @@ mod tests {
     fn what_is_on_its_way_counts_too() {
         let overlay = |_: &Key| Overlay { flight: pending(Change::merge(half("one"))), ..Overlay::default() };
         let small = Change::merge(Fields::from([("n".to_owned(), Value::Null)]));
-        let writes = writes([small, Change::merge(half("two"))]);
-        assert_eq!(place(Sizes::default().check(&writes, overlay)), Some(1));
+        let writes = writes(&[small, Change::merge(half("two"))]);
+        assert_eq!(place(Sizes::default().check(&[], &writes, overlay)), Some(1));
     }
 
     #[test]
     fn writes_of_one_commit_count_together_and_a_set_starts_anew() {
         let none = |_: &Key| Overlay::default();
-        let mut sizes = Sizes::default();
-        let first = writes([Change::merge(half("one")), Change::set(half("two"))]);
-        assert_eq!(place(sizes.check(&first, none)), None);
-        assert_eq!(place(sizes.check(&writes([Change::merge(half("two"))]), none)), None);
-        assert_eq!(place(sizes.check(&writes([Change::Delete, Change::merge(half("one"))]), none)), None);
-        assert_eq!(place(sizes.check(&writes([Change::merge(half("two"))]), none)), Some(0));
+        let (mut sizes, mut before) = (Sizes::default(), Vec::new());
+        let mut check = |changes: &[Change]| {
+            let writes = writes(changes);
+            let checked = place(sizes.check(&before, &writes, none));
+            before.extend(writes.into_iter().map(|(_, write)| accepted(write.change)));
+            let key = Key::new("t", "c", "another");
+            before.push(Accepted { key, ..accepted(Change::merge(half("one"))) });
+            checked
+        };
+        assert_eq!(check(&[Change::merge(half("one")), Change::set(half("two"))]), None);
+        assert_eq!(check(&[Change::merge(half("two"))]), None);
+        assert_eq!(check(&[Change::Delete, Change::merge(half("one"))]), None);
+        assert_eq!(check(&[Change::merge(half("two"))]), Some(0));
     }
 }
