@@ -395,15 +395,9 @@ impl Drop for Batcher {
 }
 
 impl Shared {
-    /// Returns what waits, as `look` sees it, and the state of affairs it belongs to.
-    pub(crate) fn snapshot<T>(&self, look: impl FnOnce(&Queue) -> T) -> (u64, T) {
-        let state = self.state.lock();
-        (state.queue.landings(), look(&state.queue))
-    }
-
-    /// Returns whether nothing was settled since `snapshot`: what was read from the sink since then is not newer than it.
-    pub(crate) fn is_current(&self, snapshot: u64) -> bool {
-        self.state.lock().queue.landings() == snapshot
+    /// Returns what waits, as `look` sees it.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Queue) -> T) -> T {
+        look(&self.state.lock().queue)
     }
 
     /// Returns whether `entry` must be sent with a ledger document.

@@ -55,7 +55,6 @@ pub struct Queue {
     last: u64,
     journal_bytes: u64,
     records: u64,
-    landings: u64,
     documents: HashMap<Arc<str>, u64>,
     recent: Recent,
 }
@@ -73,7 +72,6 @@ impl Queue {
             last,
             journal_bytes: 0,
             records: 0,
-            landings: 0,
             documents: HashMap::new(),
             recent: Recent::default(),
         }
@@ -225,7 +223,6 @@ impl Queue {
     /// Forgets what was on its way: it is settled, on disk too. Writes that came meanwhile become ready.
     pub fn land<'a>(&mut self, entries: impl IntoIterator<Item = &'a Arc<Entry>>) {
         for entry in entries {
-            self.landings += 1;
             self.journal_bytes = self.journal_bytes.saturating_sub(entry.journal_bytes);
             self.records = self.records.saturating_sub(entry.records.len() as u64);
             let Some(slot) = self.slots.get_mut(&entry.key) else { continue };
@@ -325,12 +322,6 @@ impl Queue {
     #[must_use]
     pub fn last(&self) -> u64 {
         self.last
-    }
-
-    /// Returns how many documents have been settled; a reader that sees it unchanged knows that its overlay still holds.
-    #[must_use]
-    pub fn landings(&self) -> u64 {
-        self.landings
     }
 
     /// Returns the limits.

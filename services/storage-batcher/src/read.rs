@@ -1,6 +1,9 @@
 //! Reading: what the sink holds, with everything accepted since laid over it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use crate::{
     accept::micros,
@@ -19,10 +22,6 @@ pub const MAX_BUCKETS: usize = 10_000;
 
 /// Documents asked of the sink at once while buckets are read.
 const BUCKET_PAGE: usize = 1_000;
-
-/// Most readings of the sink for one answer. It is read again when a write was settled meanwhile: an older state would be laid over a
-/// newer one. The last reading is taken as it is, since every such write was accepted while the caller waited.
-const READS: u32 = 3;
 
 /// One document as callers see it.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,15 +58,14 @@ impl Batcher {
     /// # Errors
     /// [`Error::NoDocument`] if there is none, [`Error::Sink`] if the sink is needed and away.
     pub async fn get(&self, key: &Key) -> Result<Seen, Error> {
-        let mut tries = 0;
-        let (overlay, stored) = loop {
-            tries += 1;
-            let (snapshot, overlay) = self.shared.snapshot(|queue| queue.overlay(key));
-            let stored = if overlay.is_whole() { None } else { self.stored(key, &overlay).await? };
-            if tries >= READS || self.shared.is_current(snapshot) {
-                break (overlay, stored);
+        let mut overlay = self.shared.look(|queue| queue.overlay(key));
+        let mut stored = None;
+        if !overlay.is_whole() {
+            stored = self.stored(key, &overlay).await?;
+            while self.take_landed([&mut overlay]).await? {
+                stored = self.read(key, &overlay).await?;
             }
-        };
+        }
         let fields = overlay.apply(stored, micros(self.now())).ok_or(Error::NoDocument)?;
         Ok(Seen { id: Arc::clone(&key.id), fields, pending: overlay.is_pending() })
     }
@@ -75,10 +73,15 @@ impl Batcher {
     /// Returns one document as the sink has it, or had it lately. Asked after `overlay` was taken: what is remembered changes before what
     /// waits does.
     async fn stored(&self, key: &Key, overlay: &Overlay) -> Result<Option<Fields>, Error> {
-        let reads = self.shared.reads.as_ref();
-        if let Some(stored) = reads.and_then(|reads| reads.document(key)) {
-            return Ok(stored);
+        match self.shared.reads.as_ref().and_then(|reads| reads.document(key)) {
+            Some(stored) => Ok(stored),
+            None => self.read(key, overlay).await,
         }
+    }
+
+    /// Returns one document as the sink has it.
+    async fn read(&self, key: &Key, overlay: &Overlay) -> Result<Option<Fields>, Error> {
+        let reads = self.shared.reads.as_ref();
         let ticket = reads.map(Reads::ticket);
         self.shared.count_read(1);
         let stored = self.shared.sink.get(key).await?;
@@ -95,10 +98,15 @@ impl Batcher {
         range: &Range,
         overlays: &BTreeMap<Arc<str>, Overlay>,
     ) -> Result<Page, Error> {
-        let reads = self.shared.reads.as_ref();
-        if let Some(page) = reads.and_then(|reads| reads.page(range)) {
-            return Ok(page);
+        match self.shared.reads.as_ref().and_then(|reads| reads.page(range)) {
+            Some(page) => Ok(page),
+            None => self.read_page(range, overlays).await,
         }
+    }
+
+    /// Returns one page as the sink has it.
+    async fn read_page(&self, range: &Range, overlays: &BTreeMap<Arc<str>, Overlay>) -> Result<Page, Error> {
+        let reads = self.shared.reads.as_ref();
         let ticket = reads.map(Reads::ticket);
         let page = self.shared.sink.list(range).await?;
         self.shared.count_read(page.documents.len());
@@ -107,6 +115,25 @@ impl Batcher {
             reads.keep_page(ticket, range, &page);
         }
         Ok(page)
+    }
+
+    /// Takes what has left the journal out of `overlays`; returns whether there was any. The sink is to be read anew then: what it gave before
+    /// may hold that, and would be laid below it a second time. What is in the journal still was in nothing that was read before.
+    async fn take_landed<'a>(
+        &self,
+        overlays: impl IntoIterator<Item = &'a mut Overlay>,
+    ) -> Result<bool, Error> {
+        let mut overlays: Vec<_> = overlays.into_iter().filter(|overlay| overlay.is_pending()).collect();
+        if overlays.is_empty() {
+            return Ok(false);
+        }
+        let entries = overlays.iter().flat_map(|overlay| overlay.entries());
+        let firsts: Vec<u64> = entries.map(|entry| entry.first()).collect();
+        let store = self.shared.store.clone();
+        let look = move || store.landed(&firsts);
+        let landed = self.shared.telemetry.spawn_blocking(look).await.map_err(|_| Error::NotReady)??;
+        overlays.iter_mut().for_each(|overlay| overlay.retain(|entry| !landed.contains(&entry.first())));
+        Ok(!landed.is_empty())
     }
 
     /// Returns documents of a collection by id, with pending writes applied.
@@ -210,16 +237,13 @@ impl Batcher {
 
     /// Returns one page of the sink with pending writes applied, and the id after which the next begins.
     async fn page(&self, range: &Range) -> Result<(Vec<Seen>, Option<Arc<str>>), Error> {
-        let mut tries = 0;
-        let (mut overlays, page) = loop {
-            tries += 1;
-            let look = |queue: &Queue| queue.overlays(&range.tenant, &range.collection, &range.after);
-            let (snapshot, overlays) = self.shared.snapshot(look);
-            let page = self.stored_page(range, &overlays).await?;
-            if tries >= READS || self.shared.is_current(snapshot) {
-                break (overlays, page);
-            }
-        };
+        let look = |queue: &Queue| queue.overlays(&range.tenant, &range.collection, &range.after);
+        let mut overlays = self.shared.look(look);
+        let mut page = self.stored_page(range, &overlays).await?;
+        // What lies over no document of the page was applied to none of them.
+        while self.take_landed(within(&mut overlays, &page)).await? {
+            page = self.read_page(range, &overlays).await?;
+        }
         let last = page.documents.last().map(|(id, _)| Arc::clone(id)).filter(|_| page.more);
         let beyond = |id: &str| {
             last.as_deref().is_some_and(|last| id > last)
@@ -244,6 +268,15 @@ impl Batcher {
     }
 }
 
+/// Returns those of `overlays` that lie over documents of `page`.
+fn within<'a>(
+    overlays: &'a mut BTreeMap<Arc<str>, Overlay>,
+    page: &Page,
+) -> impl Iterator<Item = &'a mut Overlay> {
+    let ids: HashSet<Arc<str>> = page.documents.iter().map(|(id, _)| Arc::clone(id)).collect();
+    overlays.iter_mut().filter(move |(id, _)| ids.contains(*id)).map(|(_, overlay)| overlay)
+}
+
 /// Returns the later of two starts, where there are any.
 fn later(one: Option<i64>, other: Option<i64>) -> Option<i64> {
     one.max(other)
@@ -264,4 +297,80 @@ fn just_before(head: &str, start: i64) -> String {
 /// Returns the id of a bucket below `head` that would start at `end` or, as ids name minutes, within the minute after it.
 fn not_before(head: &str, end: i64) -> String {
     buckets::document_id(head, end.saturating_add(59), WINDOW_SECONDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::Arc,
+        time::{Duration, Instant, UNIX_EPOCH},
+    };
+
+    use clock::Clock;
+    use journal::Journal;
+    use telemetry::Telemetry;
+
+    use crate::{
+        Config,
+        accept::NewWrite,
+        aggregate::rules::Rules,
+        batcher::Batcher,
+        change::{Change, Node, Number, Transform, Tree},
+        document::{Fields, Key, Priority, Value},
+        sink::{Range, Verdict, embedded::Embedded},
+        store::{Landing, Store},
+    };
+
+    fn count(key: &Key) -> NewWrite {
+        let increment = Node::Transforms(vec![Transform::Increment(Number::Integer(1))]);
+        NewWrite {
+            key: key.clone(),
+            change: Change::Patch(Tree::from([("n".to_owned(), increment)])),
+            priority: Priority::Normal,
+            idempotency_key: None,
+            caller: "".into(),
+        }
+    }
+
+    /// Returns the document as a caller sees it, alone and in a list.
+    async fn seen(batcher: &Batcher, key: &Key) -> [Fields; 2] {
+        let range = Range {
+            tenant: Arc::clone(&key.tenant),
+            collection: Arc::clone(&key.collection),
+            after: String::new(),
+            before: None,
+            limit: 10,
+            only: Vec::new(),
+        };
+        let listed = batcher.list(range).await.unwrap().documents.remove(0);
+        [batcher.get(key).await.unwrap().fields, listed.fields]
+    }
+
+    #[tokio::test]
+    async fn what_has_left_the_journal_and_is_not_known_to_have_is_shown_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal =
+            Journal::open(folder.path().join("storage.redb"), &journal::Options::default()).unwrap();
+        let sink = Arc::new(Embedded::open(journal.clone()).await.unwrap());
+        let store = Store::new(journal, Instant::now());
+        let options = Config::defaults().options(Rules::built_in(Duration::ZERO));
+        let (clock, _hand) = Clock::manual(UNIX_EPOCH + Duration::from_secs(1_795_342_500));
+        let telemetry = Telemetry::silent("storage-batcher");
+        let batcher =
+            Batcher::start(options, store.clone(), sink.clone(), telemetry, clock.clone()).await.unwrap();
+        let key = Key::new("t", "c", "a");
+        let two = || [(); 2].map(|()| Fields::from([("n".to_owned(), Value::Integer(2))]));
+        batcher.write("t".into(), vec![count(&key)]).await.unwrap();
+        let leaves = {
+            let queue = &mut batcher.shared.state.lock().queue;
+            queue.make_due();
+            queue.next_batch(Priority::Normal, clock.now(), usize::MAX).unwrap()
+        };
+        batcher.write("t".into(), vec![count(&key)]).await.unwrap();
+        assert_eq!(seen(&batcher, &key).await, two());
+        let entries = leaves.into_iter().map(|entry| (entry, Verdict::Accepted, 1)).collect();
+        let landing = Landing { entries, ledgers: Vec::new(), now: clock.now() };
+        store.settle(landing, sink).await.unwrap();
+        assert_eq!(seen(&batcher, &key).await, two());
+    }
 }

@@ -197,6 +197,12 @@ impl Overlay {
         self.entries().any(|entry| entry.records.binary_search(&sequence).is_ok())
     }
 
+    /// Keeps of it what `keep` says.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&Entry) -> bool) {
+        self.flight.take_if(|entry| !keep(entry));
+        self.waiting.retain(|entry| keep(entry));
+    }
+
     /// Returns what the sink does not hold yet, in order.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.flight.iter().chain(&self.waiting)

@@ -1,6 +1,7 @@
 //! What is read when the service starts.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -116,6 +117,25 @@ impl Store {
                     }
                 }
                 Ok::<_, redb::Error>(records)
+            })
+            .map_err(Error::Journal)
+    }
+
+    /// Returns which of the writes with these first places are in the journal no more.
+    ///
+    /// # Errors
+    /// [`Error`] if the file cannot be read.
+    pub fn landed(&self, firsts: &[u64]) -> Result<HashSet<u64>, Error> {
+        self.journal
+            .read(|snapshot| {
+                let wal = snapshot.open_table(WAL)?;
+                let mut landed = HashSet::new();
+                for first in firsts {
+                    if wal.get(first)?.is_none() {
+                        landed.insert(*first);
+                    }
+                }
+                Ok::<_, redb::Error>(landed)
             })
             .map_err(Error::Journal)
     }
