@@ -17,6 +17,15 @@ async fn of(documents_per_minute: u32) -> Service {
     Service::with(|config| config.firestore_documents_per_minute = documents_per_minute).await
 }
 
+/// A batcher that may send ten documents a minute to `emulator`.
+async fn ten_to(emulator: &Emulator) -> Service {
+    Service::with(|config| {
+        emulator.configure(config);
+        config.firestore_documents_per_minute = 10;
+    })
+    .await
+}
+
 fn pools(count: i64) -> Vec<DocumentWrite> {
     (0..count).map(|number| merge(&format!("p{number:03}"), "n", number)).collect()
 }
@@ -163,11 +172,7 @@ async fn a_restart_gives_no_fresh_budget_and_a_stop_does_not_wait_for_one() {
 #[tokio::test]
 async fn ledger_documents_and_lost_answers_are_paid_for() {
     let emulator = Emulator::start().await;
-    let service = Service::with(|config| {
-        emulator.configure(config);
-        config.firestore_documents_per_minute = 10;
-    })
-    .await;
+    let service = ten_to(&emulator).await;
     let mut client = service.client();
     accept(&mut client, vec![increment("a", "one", 1), increment("b", "two", 1)]).await;
     flush(&mut client).await;
@@ -186,11 +191,7 @@ async fn ledger_documents_and_lost_answers_are_paid_for() {
 #[tokio::test]
 async fn a_batch_that_must_be_divided_and_fills_the_budget_waits_for_no_place_of_its_own() {
     let emulator = Emulator::start().await;
-    let service = Service::with(|config| {
-        emulator.configure(config);
-        config.firestore_documents_per_minute = 10;
-    })
-    .await;
+    let service = ten_to(&emulator).await;
     let mut client = service.client();
     let half = Value { kind: Some(Kind::StringValue("x".repeat(600_000))) };
     accept(&mut client, vec![write(WriteMode::Set, "large", &[("one", half.clone())])]).await;
@@ -219,11 +220,7 @@ async fn a_batch_that_must_be_divided_and_fills_the_budget_waits_for_no_place_of
 #[tokio::test]
 async fn a_flush_is_told_of_a_batch_that_has_no_room_to_be_sent_again() {
     let emulator = Emulator::start().await;
-    let service = Service::with(|config| {
-        emulator.configure(config);
-        config.firestore_documents_per_minute = 10;
-    })
-    .await;
+    let service = ten_to(&emulator).await;
     let mut client = service.client();
     emulator.inject([emulator::Fault::LoseReply]);
     accept(&mut client, pools(9)).await;
