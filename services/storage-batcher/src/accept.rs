@@ -12,6 +12,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::letters::{Fate, Redeemed};
@@ -182,7 +183,7 @@ impl Draft {
     ) -> Result<Vec<u64>, Error> {
         let (sequences, keys) = self.recognise(shared, tenant, &writes)?;
         let mut newest = self.last;
-        let mut fresh = Vec::new();
+        let mut fresh = SmallVec::<[_; 1]>::new();
         for (place, (write, sequence)) in writes.into_iter().zip(&sequences).enumerate() {
             // A second write with one key is that of the first.
             if *sequence > newest {
@@ -191,19 +192,18 @@ impl Draft {
             }
         }
         self.sizes.check(&self.writes, &fresh, |key| shared.state.lock().queue.overlay(key))?;
-        let accepted = micros(self.now);
-        let records: Vec<_> = fresh
-            .into_iter()
-            .map(|(_, write)| {
-                let NewWrite { key, change, priority, caller, .. } = write;
-                let record = Record { key, change, priority, accepted, samples: 0, buckets: 0, caller };
-                (record.encode(), record)
-            })
-            .collect();
-        let bytes = records.iter().map(|(bytes, _)| bytes.len() as u64).sum();
-        self.reserve(records.len(), bytes, &shared.options)?;
-        for (bytes, record) in records {
-            self.append(bytes, record);
+        let (before, last, accepted) = (self.writes.len(), self.last, micros(self.now));
+        for (_, write) in fresh {
+            let NewWrite { key, change, priority, caller, .. } = write;
+            self.append(Record { key, change, priority, accepted, samples: 0, buckets: 0, caller });
+        }
+        let appended = self.writes.iter().skip(before);
+        let (count, bytes) = (appended.len(), appended.map(|write| write.journal_bytes).sum());
+        if let Err(error) = self.reserve(count, bytes, &shared.options) {
+            self.writes.truncate(before);
+            self.group.records.truncate(before);
+            self.last = last;
+            return Err(error);
         }
         if !keys.is_empty() {
             let mut known: Vec<_> = keys.values().cloned().collect();
@@ -226,7 +226,7 @@ impl Draft {
             Some((Arc::clone(key), keys::fingerprint(&write.key, &write.change)))
         };
         // Before the lock: a large write takes its time.
-        let prints: Vec<_> = writes.iter().map(print).collect();
+        let prints: SmallVec<[_; 1]> = writes.iter().map(print).collect();
         let state = shared.state.lock();
         let drafted = self.keys.get(tenant);
         let mut keys: Keyed = HashMap::new();
@@ -256,10 +256,10 @@ impl Draft {
     }
 
     /// Appends a record; returns its place.
-    fn append(&mut self, bytes: Vec<u8>, record: Record) -> u64 {
+    fn append(&mut self, record: Record) -> u64 {
         self.last += 1;
-        self.writes.push(accepted(self.last, record, bytes.len() as u64));
-        self.group.records.push((self.last, bytes));
+        let bytes = self.group.records.push(self.last, &record);
+        self.writes.push(accepted(self.last, record, bytes as u64));
         self.last
     }
 
@@ -283,9 +283,7 @@ impl Draft {
         {
             let nobody = nobody();
             let mut state = shared.state.lock();
-            for write in self.writes {
-                state.take(write);
-            }
+            state.take(self.writes);
             for known in &group.keys {
                 state.keys.insert(known.clone(), self.now);
             }
@@ -329,7 +327,15 @@ impl Answer {
 pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Command>) {
     let mut waiting = Vec::new();
     let mut pruned = i64::MIN;
-    while commands.recv_many(&mut waiting, MOST_COMMANDS).await > 0 {
+    while let Some(first) = commands.recv().await {
+        waiting.push(first);
+        // A commit costs much, and a write in it little: whoever is about to ask comes too.
+        tokio::task::yield_now().await;
+        while waiting.len() < MOST_COMMANDS
+            && let Ok(next) = commands.try_recv()
+        {
+            waiting.push(next);
+        }
         let mut draft = Draft::new(&shared);
         for command in waiting.drain(..) {
             match command {

@@ -64,6 +64,9 @@ impl Acks {
 
     /// Counts a write whose fate is decided, and tells those who have nothing left to wait for.
     pub(crate) fn settle(&mut self, entry: &Entry, verdict: &Verdict) {
+        if self.of.is_empty() {
+            return;
+        }
         for id in entry.records.iter().filter_map(|sequence| self.of.remove(sequence)).flatten() {
             let Some(ack) = self.waiting.get_mut(&id) else { continue };
             ack.outstanding = ack.outstanding.saturating_sub(1);
@@ -105,7 +108,7 @@ mod tests {
             caller: "".into(),
             journal_bytes: 0,
         });
-        entry.records = records.to_vec();
+        entry.records = records.into();
         entry
     }
 

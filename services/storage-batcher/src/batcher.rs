@@ -423,13 +423,19 @@ impl Shared {
 }
 
 impl State {
-    /// Takes in a write that is on disk.
-    pub(crate) fn take(&mut self, write: Accepted) {
-        // A sample waits since it was recorded, not since its bucket was closed.
-        if write.weight.writes > 0 {
-            self.ledger.accept(write.key.row(), &write.caller, write.weight.writes);
+    /// Takes in writes that are on disk.
+    pub(crate) fn take(&mut self, writes: Vec<Accepted>) {
+        // Most of those that came together are of one caller and one collection.
+        for alike in writes.chunk_by(|one, two| one.is_counted_with(two)) {
+            // A sample waits since it was recorded, not since its bucket was closed.
+            let count = alike.iter().map(|write| write.weight.writes).sum();
+            if let Some(first) = alike.first()
+                && count > 0
+            {
+                self.ledger.accept(first.key.row(), &first.caller, count);
+            }
         }
-        self.queue.push(write);
+        writes.into_iter().for_each(|write| self.queue.push(write));
     }
 
     /// Returns what is not at the sink.

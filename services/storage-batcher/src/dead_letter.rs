@@ -46,7 +46,7 @@ impl Letter {
         let mut letter = Self {
             key: entry.key.clone(),
             body: Body::packed(&entry.change()),
-            records: entry.records.clone(),
+            records: entry.records.to_vec(),
             reason: reason.to_owned(),
             accepted,
             refused: now,
@@ -86,7 +86,7 @@ impl Letter {
         };
         let mut bytes = writer.finish();
         let head = bytes.len() as u64;
-        bytes.extend(record.encode());
+        record.encode(&mut bytes);
         bytes.extend(head.to_le_bytes());
         bytes
     }
@@ -196,7 +196,7 @@ mod tests {
             caller: "".into(),
             journal_bytes: 0,
         });
-        entry.records = records.to_vec();
+        entry.records = records.into();
         Letter::of(&entry, "too large", 9)
     }
 

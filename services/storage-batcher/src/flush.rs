@@ -254,10 +254,15 @@ mod tests {
             })
         }
 
-        fn apply(&self, _: &redb::WriteTransaction, _: &Entry, _: i64) -> Result<Verdict, redb::Error> {
+        fn apply(
+            &self,
+            _: &redb::WriteTransaction,
+            writes: &[&Entry],
+            _: i64,
+        ) -> Result<Vec<Verdict>, redb::Error> {
             let left = self.broken.load(Ordering::SeqCst);
             if left == 0 {
-                return Ok(Verdict::Accepted);
+                return Ok(vec![Verdict::Accepted; writes.len()]);
             }
             self.broken.store(left - 1, Ordering::SeqCst);
             Err(redb::Error::Corrupted("broken".to_owned()))

@@ -30,13 +30,14 @@ use std::{
 };
 
 use journal::{Failed, Journal, Reason, State};
-use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{ReadableTable as _, ReadableTableMetadata as _, TableDefinition, WriteTransaction};
 
 pub use self::recovery::{Damaged, Recovered};
 use crate::{
     accept::micros,
     aggregate::places::Row,
     buckets::BucketKey,
+    codec::Record,
     dead_letter::Letter,
     keys::Known,
     ledger::{self, Counts, Deltas, minute, oldest_minute},
@@ -78,11 +79,19 @@ pub struct Store {
     pub(crate) opening: Instant,
 }
 
+/// Encoded writes by sequence. They lie one behind the other, for another thread frees them.
+#[derive(Debug, Default)]
+pub struct Records {
+    bytes: Vec<u8>,
+    /// The sequence of each, and where it ends.
+    ends: Vec<(u64, usize)>,
+}
+
 /// Everything that is accepted, or closed, in one commit.
 #[derive(Debug, Default)]
 pub struct Group {
-    /// Encoded writes by sequence.
-    pub records: Vec<(u64, Vec<u8>)>,
+    /// The writes.
+    pub records: Records,
     /// Encoded samples with their bucket and time.
     pub samples: Vec<(BucketKey, i64, Vec<u8>)>,
     /// Places of entities in shared documents that are not on disk yet.
@@ -160,8 +169,8 @@ impl Store {
     /// # Errors
     /// [`Error`] if it could not be written; then nothing of it was.
     pub async fn append(&self, group: Arc<Group>) -> Result<(), Error> {
-        let records = group.records.iter().map(|(_, bytes)| bytes.len());
-        let bytes = records.chain(group.samples.iter().map(|(.., bytes)| bytes.len())).sum();
+        let samples: usize = group.samples.iter().map(|(.., bytes)| bytes.len()).sum();
+        let bytes = group.records.bytes.len() + samples;
         let write = move |transaction: &WriteTransaction| group.write(transaction);
         self.journal.commit_sized(bytes, write).await.map_err(Error::Journal)
     }
@@ -200,12 +209,48 @@ impl Store {
     }
 }
 
+impl Records {
+    /// Appends a record; returns its bytes.
+    pub fn push(&mut self, sequence: u64, record: &Record) -> usize {
+        let start = self.bytes.len();
+        record.encode(&mut self.bytes);
+        self.ends.push((sequence, self.bytes.len()));
+        self.bytes.len() - start
+    }
+
+    /// Keeps the first `count` of them.
+    pub fn truncate(&mut self, count: usize) {
+        self.ends.truncate(count);
+        self.bytes.truncate(self.ends.last().map_or(0, |(_, end)| *end));
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let mut rest = self.bytes.as_slice();
+        let mut start = 0;
+        self.ends.iter().map(move |(sequence, end)| {
+            let (record, after) = rest.split_at(end - start);
+            (rest, start) = (after, *end);
+            (*sequence, record)
+        })
+    }
+}
+
+impl<'a> FromIterator<(u64, &'a Record)> for Records {
+    fn from_iter<I: IntoIterator<Item = (u64, &'a Record)>>(records: I) -> Self {
+        let mut all = Self::default();
+        for (sequence, record) in records {
+            all.push(sequence, record);
+        }
+        all
+    }
+}
+
 impl Group {
     fn write(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
-        if !self.records.is_empty() {
+        if !self.records.ends.is_empty() {
             let mut wal = transaction.open_table(WAL)?;
-            for (sequence, bytes) in &self.records {
-                wal.insert(sequence, bytes.as_slice())?;
+            for (sequence, bytes) in self.records.iter() {
+                wal.insert(sequence, bytes)?;
             }
         }
         if !self.keys.is_empty() || !self.forgotten.is_empty() {
@@ -241,11 +286,14 @@ impl Landing {
         sink: &dyn Sink,
     ) -> Result<(Vec<Verdict>, Deltas), redb::Error> {
         let (now, minute) = (micros(self.now), minute(self.now));
+        let accepted = self.entries.iter().filter(|(_, verdict, _)| *verdict == Verdict::Accepted);
+        let accepted: Vec<&Entry> = accepted.map(|(entry, ..)| &**entry).collect();
+        let mut applied = sink.apply(transaction, &accepted, now)?.into_iter();
         let mut verdicts = Vec::with_capacity(self.entries.len());
         let mut deltas = Deltas::default();
         for (entry, verdict, sendings) in &self.entries {
             let verdict = match verdict {
-                Verdict::Accepted => sink.apply(transaction, entry, now)?,
+                Verdict::Accepted => applied.next().unwrap_or(Verdict::Accepted),
                 other => other.clone(),
             };
             let row = entry.key.row();
@@ -266,6 +314,7 @@ impl Landing {
         }
         let mut wal = transaction.open_table(WAL)?;
         let mut sealed = transaction.open_table(SEALED)?;
+        let is_sealed = !sealed.is_empty()?;
         let mut last = 0;
         for ((entry, ..), verdict) in self.entries.iter().zip(&verdicts) {
             if !matches!(verdict, Verdict::Retry(..)) {
@@ -273,7 +322,9 @@ impl Landing {
                     wal.remove(sequence)?;
                     last = last.max(*sequence);
                 }
-                sealed.remove(entry.first())?;
+                if is_sealed {
+                    sealed.remove(entry.first())?;
+                }
             }
         }
         drop((wal, sealed));
@@ -378,11 +429,12 @@ mod tests {
             buckets: 0,
             caller: "".into(),
         };
-        let records = vec![(1, record.encode()), (3, record.encode())];
+        let records = [(1, &record), (3, &record)].into_iter().collect();
         store.append(Arc::new(Group { records, ..Group::default() })).await.unwrap();
-        let mut rotten = record.encode();
+        let mut rotten = Vec::new();
+        record.encode(&mut rotten);
+        let torn = rotten[..12].to_vec();
         rotten[9] ^= 4;
-        let torn = record.encode()[..12].to_vec();
         let bytes = (2 + rotten.len() + 2 * torn.len()) as u64;
         let spoil = move |transaction: &redb::WriteTransaction| {
             let mut wal = transaction.open_table(WAL)?;

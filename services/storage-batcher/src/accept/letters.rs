@@ -51,7 +51,7 @@ pub(super) async fn redeem(
                 buckets: 0,
                 caller: Arc::clone(caller),
             };
-            write = Some(draft.append(record.encode(), record));
+            write = Some(draft.append(record));
         }
         redeemed.push(Redeemed { letter: letter.sequence(), write });
     }
@@ -65,7 +65,7 @@ pub(super) async fn redeem(
         for sequence in &group.letters {
             state.dead.remove(tenant, *sequence);
         }
-        draft.writes.into_iter().for_each(|write| state.take(write));
+        state.take(draft.writes);
         shared.measure(&state);
     }
     shared.wake();

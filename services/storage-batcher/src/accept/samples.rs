@@ -116,7 +116,7 @@ pub(super) async fn close(shared: &Shared, tenant: Option<&str>, pruned: &mut i6
         let encoded = closing.buckets.iter().map(|(key, samples)| (key.clone(), encode_samples(samples)));
         draft.group.closed.extend(encoded);
         let record = Record { accepted: micros(draft.now), ..Record::from(closing) };
-        draft.append(record.encode(), record);
+        draft.append(record);
     }
     if oldest > *pruned {
         draft.group.prune_before = Some(oldest);
@@ -131,9 +131,7 @@ pub(super) async fn close(shared: &Shared, tenant: Option<&str>, pruned: &mut i6
     for (key, _) in &group.closed {
         state.buckets.close(key);
     }
-    for write in draft.writes {
-        state.take(write);
-    }
+    state.take(draft.writes);
     shared.measure(&state);
     drop(state);
     shared.wake();

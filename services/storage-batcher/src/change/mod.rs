@@ -58,13 +58,13 @@ pub enum Node {
 impl Change {
     /// Replaces the document by `fields`.
     #[must_use]
-    pub fn set(fields: Fields) -> Self {
+    pub fn set(fields: impl IntoIterator<Item = (String, Value)>) -> Self {
         Self::Replace(whole(fields))
     }
 
     /// Changes the leaves of `fields`: a list and an empty map are leaves.
     #[must_use]
-    pub fn merge(fields: Fields) -> Self {
+    pub fn merge(fields: impl IntoIterator<Item = (String, Value)>) -> Self {
         Self::Patch(fields.into_iter().map(|(name, value)| (name, Node::leaf(value))).collect())
     }
 
@@ -181,7 +181,7 @@ pub fn insert(tree: &mut Tree, path: &[String], node: Node) -> bool {
     }
 }
 
-fn whole(fields: Fields) -> Tree {
+fn whole(fields: impl IntoIterator<Item = (String, Value)>) -> Tree {
     fields.into_iter().map(|(name, value)| (name, Node::value(value))).collect()
 }
 

@@ -209,7 +209,9 @@ fn through_the_journal(change: Change) -> Change {
     let key = Key::new("default", "pools", "0x12ab");
     let (priority, caller) = (Priority::Normal, "".into());
     let record = Record { key, change, priority, accepted: 1, samples: 0, buckets: 0, caller };
-    Record::decode(&record.encode()).expect("what was written is read").change
+    let mut bytes = Vec::new();
+    record.encode(&mut bytes);
+    Record::decode(&bytes).expect("what was written is read").change
 }
 
 /// Folds as the queue does: what does not fold begins the next write.

@@ -41,7 +41,7 @@ impl Writer {
         }
     }
 
-    fn tree(&mut self, tree: &Tree) {
+    pub(super) fn tree(&mut self, tree: &Tree) {
         self.number(tree.len() as u64);
         for (name, node) in tree {
             self.text(name);

@@ -33,7 +33,7 @@ impl Given {
         let is_merge = self.mode == Some(wire::WriteMode::Merge);
         let at_fields = at.field("fields");
         check.require(at_fields, !is_delete || self.fields.is_empty(), "must be empty for a delete");
-        let fields = value::fields(check, at_fields, self.fields, 0);
+        let fields: Vec<_> = value::fields(check, at_fields, self.fields, 0);
         let at_mask = at.field("update_mask");
         check.require(at_mask, is_merge || self.mask.is_none(), "must only be given for a merge");
         let mask = self.mask.map(|mask| mask_paths(check, at_mask.field("field_paths"), mask.field_paths));
@@ -41,7 +41,7 @@ impl Given {
         check.require(at_transforms, !is_delete || self.transforms.is_empty(), "must be empty for a delete");
         let mut change = match mask {
             _ if is_delete => return Change::Delete,
-            Some(paths) => masked(fields, paths),
+            Some(paths) => masked(fields.into_iter().collect(), paths),
             None if is_merge => Change::merge(fields),
             None => Change::set(fields),
         };

@@ -16,12 +16,12 @@ const MAX_VALUE_BYTES: usize = MAX_DOCUMENT_BYTES - 89;
 const BYTES: &str = "must be at most 1 MiB - 89 bytes";
 
 /// Checks named values; `depth` is the number of maps around them.
-pub(super) fn fields(
+pub(super) fn fields<F: FromIterator<(String, Value)>>(
     check: &mut Check,
     at: At<'_>,
     fields: HashMap<String, wire::Value>,
     depth: usize,
-) -> Fields {
+) -> F {
     let checked = fields.into_iter().map(|(name, given)| {
         field_name(check, at.key(&name), &name, MAX_NAME);
         let value = value(check, at.key(&name), given, depth);

@@ -19,7 +19,6 @@ use super::{allowance::Reserved, retry, slots::Slot, stopped};
 use crate::{
     accept::{micros, nobody},
     batcher::{Resumed, Shared},
-    change::Change,
     dead_letter::Letter,
     document::Priority,
     error::Error,
@@ -448,8 +447,9 @@ impl Delivery {
         }
         self.shared.measure(&state);
         drop(state);
-        let settled: HashSet<u64> = done.iter().map(|(entry, _)| entry.first()).collect();
-        self.writes.retain(|write| !settled.contains(&write.entry.first()));
+        // They are in one order.
+        let mut settled = done.iter().map(|(entry, _)| entry.first()).peekable();
+        self.writes.retain(|write| settled.next_if_eq(&write.entry.first()).is_none());
         self.shared.wake();
         self.shared.landed.notify_waiters();
     }
@@ -478,16 +478,17 @@ impl Delivery {
 
     /// Counts the writes whose place `applied` names as sent once more, and returns how many they are.
     fn count_sent(&mut self, applied: impl Fn(usize) -> bool) -> u64 {
-        let mut sent = 0;
+        let (mut writes, mut deletes) = (0, 0);
         for (index, write) in self.writes.iter_mut().enumerate() {
             if applied(index) {
                 write.times += 1;
-                sent += 1;
-                let kind = if matches!(*write.entry.change(), Change::Delete) { "delete" } else { "write" };
-                self.shared.meters.operations.add(1, &[KeyValue::new(names::OPERATION_TYPE, kind)]);
+                *if write.entry.is_delete() { &mut deletes } else { &mut writes } += 1;
             }
         }
-        sent
+        for (sent, kind) in [(writes, "write"), (deletes, "delete")] {
+            self.shared.meters.operations.add(sent, &[KeyValue::new(names::OPERATION_TYPE, kind)]);
+        }
+        writes + deletes
     }
 }
 

@@ -1,6 +1,8 @@
 //! What waits of one document.
 
-use std::{borrow::Cow, collections::VecDeque, sync::Arc, time::SystemTime};
+use std::{borrow::Cow, sync::Arc, time::SystemTime};
+
+use smallvec::{SmallVec, smallvec};
 
 use super::body::Body;
 use crate::{
@@ -45,11 +47,11 @@ pub struct Entry {
     /// How soon: as the most urgent of its writes.
     pub priority: Priority,
     /// The journal's records it stands for, oldest first.
-    pub records: Vec<u64>,
+    pub records: SmallVec<[u64; 2]>,
     /// What it stands for.
     pub weight: Weight,
     /// Whose writes those are, in the order of the first of each.
-    pub shares: Vec<(Arc<str>, Weight)>,
+    pub shares: SmallVec<[(Arc<str>, Weight); 1]>,
     /// When the first of its writes was accepted.
     pub since: SystemTime,
     /// Its bytes in a request to the sink, by estimate.
@@ -64,7 +66,15 @@ pub struct Overlay {
     /// On its way; may have arrived.
     pub flight: Option<Arc<Entry>>,
     /// Waiting, oldest first: more than one where no single write does what they do.
-    pub waiting: VecDeque<Arc<Entry>>,
+    pub waiting: SmallVec<[Arc<Entry>; 1]>,
+}
+
+impl Accepted {
+    /// Returns whether both are counted for the same collection and the same caller.
+    pub(crate) fn is_counted_with(&self, other: &Self) -> bool {
+        let (one, two) = (&self.key, &other.key);
+        one.collection == two.collection && self.caller == other.caller && one.tenant == two.tenant
+    }
 }
 
 impl From<Accepted> for Entry {
@@ -74,9 +84,9 @@ impl From<Accepted> for Entry {
             body: Body::Open(write.change),
             is_repeatable: false,
             priority: write.priority,
-            records: vec![write.sequence],
+            records: smallvec![write.sequence],
             weight: write.weight,
-            shares: vec![(write.caller, write.weight)],
+            shares: smallvec![(write.caller, write.weight)],
             since: write.at,
             bytes: 0,
             journal_bytes: write.journal_bytes,
@@ -97,6 +107,12 @@ impl Entry {
     #[must_use]
     pub fn change(&self) -> Cow<'_, Change> {
         self.body.change()
+    }
+
+    /// Returns whether the document goes.
+    #[must_use]
+    pub fn is_delete(&self) -> bool {
+        self.body.is_delete()
     }
 
     /// Makes it small while it waits.
@@ -148,15 +164,14 @@ impl Entry {
 impl Overlay {
     /// Takes `write` in, folded into the newest that waits if a single write does both; returns the bytes of what it is part of then.
     pub(super) fn add(&mut self, write: Accepted) -> usize {
-        let apart = match self.waiting.back_mut() {
+        let apart = match self.waiting.last_mut() {
             Some(waiting) => Arc::make_mut(waiting).fold(write),
             None => Err(Box::new(write)),
         };
         if let Err(write) = apart {
-            self.waiting.reserve_exact(1);
-            self.waiting.push_back(Arc::new(Entry::from(*write)));
+            self.waiting.push(Arc::new(Entry::from(*write)));
         }
-        self.waiting.back().map_or(0, |waiting| waiting.bytes)
+        self.waiting.last().map_or(0, |waiting| waiting.bytes)
     }
 
     /// Makes that small whose newest write is the one of `sequence`.
@@ -166,9 +181,14 @@ impl Overlay {
         }
     }
 
+    /// Sends the oldest of those that wait on its way.
+    pub(super) fn depart(&mut self) {
+        self.flight = (!self.waiting.is_empty()).then(|| self.waiting.remove(0));
+    }
+
     /// Makes everything that waits urgent.
     pub(super) fn hurry(&mut self) {
-        if let Some(last) = self.waiting.back_mut() {
+        if let Some(last) = self.waiting.last_mut() {
             Arc::make_mut(last).priority = Priority::High;
         }
     }

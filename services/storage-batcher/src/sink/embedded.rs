@@ -9,6 +9,7 @@ use journal::Journal;
 use redb::{ReadableTable as _, TableDefinition};
 
 use crate::{
+    change::Change,
     codec,
     document::{Fields, Key, MAX_DOCUMENT_BYTES},
     queue::Entry,
@@ -17,6 +18,8 @@ use crate::{
 
 /// Documents by tenant, collection and id.
 const DOCUMENTS: TableDefinition<'_, (&str, &str, &str), &[u8]> = TableDefinition::new("docs");
+
+type Documents<'a> = redb::Table<'a, (&'static str, &'static str, &'static str), &'static [u8]>;
 
 /// Stores documents in the journal's file.
 #[derive(Clone, Debug)]
@@ -116,35 +119,11 @@ impl Sink for Embedded {
     fn apply(
         &self,
         transaction: &redb::WriteTransaction,
-        entry: &Entry,
+        writes: &[&Entry],
         now: i64,
-    ) -> Result<Verdict, redb::Error> {
+    ) -> Result<Vec<Verdict>, redb::Error> {
         let mut table = transaction.open_table(DOCUMENTS)?;
-        let key = (&*entry.key.tenant, &*entry.key.collection, &*entry.key.id);
-        // Only a patch needs what was there: anything else repairs a damaged document.
-        let change = entry.change();
-        let before = match (change.is_whole(), table.get(key)?) {
-            (false, Some(bytes)) => match codec::decode_fields(bytes.value()) {
-                Ok(fields) => Some(fields),
-                Err(error) => {
-                    return Ok(Verdict::Refused(format!("the stored document is damaged: {error}")));
-                }
-            },
-            _ => None,
-        };
-        match change.apply(before, now) {
-            None => {
-                table.remove(key)?;
-            }
-            Some(fields) => {
-                let bytes = codec::encode_fields(&fields);
-                if bytes.len() > MAX_DOCUMENT_BYTES {
-                    return Ok(Verdict::Refused("the document would be larger than 1 MiB".to_owned()));
-                }
-                table.insert(key, bytes.as_slice())?;
-            }
-        }
-        Ok(Verdict::Accepted)
+        writes.iter().map(|entry| apply(&mut table, entry, now)).collect()
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Fields>, Unreachable>> {
@@ -156,6 +135,36 @@ impl Sink for Embedded {
         let range = range.clone();
         Box::pin(self.clone().blocking(move |sink| sink.scan(&range)))
     }
+}
+
+fn apply(table: &mut Documents<'_>, entry: &Entry, now: i64) -> Result<Verdict, redb::Error> {
+    let key = (&*entry.key.tenant, &*entry.key.collection, &*entry.key.id);
+    let change = entry.change();
+    if let Change::Delete = *change {
+        table.remove(key)?;
+        return Ok(Verdict::Accepted);
+    }
+    let bytes = match codec::encode_whole(&change) {
+        // Nothing of what was there is needed: that repairs a damaged document.
+        Some(bytes) => bytes,
+        None => {
+            let before = match table.get(key)? {
+                Some(bytes) if !change.is_whole() => match codec::decode_fields(bytes.value()) {
+                    Ok(fields) => Some(fields),
+                    Err(error) => {
+                        return Ok(Verdict::Refused(format!("the stored document is damaged: {error}")));
+                    }
+                },
+                _ => None,
+            };
+            codec::encode_fields(&change.apply(before, now).unwrap_or_default())
+        }
+    };
+    if bytes.len() > MAX_DOCUMENT_BYTES {
+        return Ok(Verdict::Refused("the document would be larger than 1 MiB".to_owned()));
+    }
+    table.insert(key, bytes.as_slice())?;
+    Ok(Verdict::Accepted)
 }
 
 #[cfg(test)]
@@ -198,7 +207,8 @@ mod tests {
             journal_bytes: 1,
         });
         let sink = sink.clone();
-        journal.commit(move |transaction| sink.apply(transaction, &entry, 0)).await.unwrap()
+        let apply = move |transaction: &redb::WriteTransaction| sink.apply(transaction, &[&entry], 0);
+        journal.commit(apply).await.unwrap().remove(0)
     }
 
     #[tokio::test]

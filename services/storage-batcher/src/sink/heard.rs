@@ -66,10 +66,10 @@ impl<S: Sink> Sink for Heard<S> {
     fn apply(
         &self,
         transaction: &redb::WriteTransaction,
-        entry: &Entry,
+        writes: &[&Entry],
         now: i64,
-    ) -> Result<Verdict, redb::Error> {
-        self.sink.apply(transaction, entry, now)
+    ) -> Result<Vec<Verdict>, redb::Error> {
+        self.sink.apply(transaction, writes, now)
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Fields>, Unreachable>> {

@@ -113,18 +113,18 @@ pub trait Sink: fmt::Debug + Send + Sync {
         ledger: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Vec<Verdict>, Unreachable>>;
 
-    /// Applies an accepted write in the transaction that drops it from the journal; a remote sink has nothing to do there. `now`, in
-    /// microseconds since the epoch, is the server's time.
+    /// Applies accepted writes in the transaction that drops them from the journal; a remote sink has nothing to do there. `now`, in
+    /// microseconds since the epoch, is the server's time. Answers with one verdict for each, in order.
     ///
     /// # Errors
-    /// The database's; the transaction is then undone and the write sent again later.
+    /// The database's; the transaction is then undone and the writes are sent again later.
     fn apply(
         &self,
         _transaction: &redb::WriteTransaction,
-        _entry: &Entry,
+        writes: &[&Entry],
         _now: i64,
-    ) -> Result<Verdict, redb::Error> {
-        Ok(Verdict::Accepted)
+    ) -> Result<Vec<Verdict>, redb::Error> {
+        Ok(vec![Verdict::Accepted; writes.len()])
     }
 
     /// Returns one document, if it is there.

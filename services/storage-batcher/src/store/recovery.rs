@@ -281,10 +281,10 @@ mod tests {
         store::{Group, Seal},
     };
 
-    fn record(id: &str) -> Vec<u8> {
+    fn record(id: &str) -> Record {
         let (key, change) = (Key::new("t", "c", id), Change::merge(Fields::new()));
         let (priority, caller) = (Priority::Normal, "".into());
-        Record { key, change, priority, accepted: 5, samples: 0, buckets: 0, caller }.encode()
+        Record { key, change, priority, accepted: 5, samples: 0, buckets: 0, caller }
     }
 
     fn seal(first: u64, last: u64) -> Seal {
@@ -297,7 +297,8 @@ mod tests {
         let journal = Journal::open(folder.path().join("storage.redb"), &Options::default()).unwrap();
         let store = Store::new(journal.clone(), Instant::now());
         store.recover(UNIX_EPOCH).await.unwrap();
-        let records = (1..).zip(["a", "b", "a", "b", "a", "a"].map(record)).collect();
+        let records = ["a", "b", "a", "b", "a", "a"].map(record);
+        let records = (1..).zip(&records).collect();
         store.append(Arc::new(Group { records, ..Group::default() })).await.unwrap();
         store.seal(vec![seal(1, 5), seal(2, 2)]).await.unwrap();
         let spoil = move |transaction: &redb::WriteTransaction| {

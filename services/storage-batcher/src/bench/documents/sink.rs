@@ -58,10 +58,10 @@ impl Sink for Counted {
     fn apply(
         &self,
         transaction: &redb::WriteTransaction,
-        entry: &Entry,
+        writes: &[&Entry],
         now: i64,
-    ) -> Result<Verdict, redb::Error> {
-        self.inner.apply(transaction, entry, now)
+    ) -> Result<Vec<Verdict>, redb::Error> {
+        self.inner.apply(transaction, writes, now)
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Fields>, Unreachable>> {
