@@ -327,15 +327,7 @@ impl Answer {
 pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Command>) {
     let mut waiting = Vec::new();
     let mut pruned = i64::MIN;
-    while let Some(first) = commands.recv().await {
-        waiting.push(first);
-        // A commit costs much, and a write in it little: whoever is about to ask comes too.
-        tokio::task::yield_now().await;
-        while waiting.len() < MOST_COMMANDS
-            && let Ok(next) = commands.try_recv()
-        {
-            waiting.push(next);
-        }
+    while commands.recv_many(&mut waiting, MOST_COMMANDS).await > 0 {
         let mut draft = Draft::new(&shared);
         for command in waiting.drain(..) {
             match command {

@@ -490,7 +490,8 @@ mod tests {
         aggregate::rules::Rules,
         budget,
         change::Change,
-        document::{Key, Priority},
+        document::{Key, Priority, Value},
+        error::Error,
         keys,
         queue::Limits,
         sink::embedded::Embedded,
@@ -543,6 +544,35 @@ mod tests {
         while batcher.costs("t").0.total.settled == 0 {
             tokio::task::yield_now().await;
         }
+        assert_eq!(batcher.drain(Duration::from_secs(60)).await, 0);
+    }
+
+    #[tokio::test]
+    async fn of_writes_that_find_no_room_nothing_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let batcher = start(&folder).await;
+        let write = |id: &str, bytes| NewWrite {
+            key: Key::new("t", "pools", id),
+            change: Change::set([("text".to_owned(), Value::Text("x".repeat(bytes)))]),
+            priority: Priority::Normal,
+            idempotency_key: Some(id.into()),
+            caller: "".into(),
+        };
+        // They share a commit: all of them ask before the accepting task has its turn.
+        let (first, refused, last) = tokio::join!(
+            batcher.write("t".into(), vec![write("a", 1)]),
+            batcher.write("t".into(), vec![write("b", 1), write("c", 600_000), write("d", 600_000)]),
+            batcher.write("t".into(), vec![write("e", 1)]),
+        );
+        assert_eq!((first.unwrap().sequences, last.unwrap().sequences), (vec![1], vec![2]));
+        assert!(matches!(refused, Err(Error::Full { setting: "journal_max_bytes", .. })));
+        // Nor are their keys known.
+        assert_eq!(batcher.write("t".into(), vec![write("b", 2)]).await.unwrap().sequences, [3]);
+        assert_eq!(batcher.drain(Duration::from_secs(60)).await, 0);
+        drop(batcher);
+        let batcher = start(&folder).await;
+        assert_eq!(batcher.costs("t").0.total.written, 3);
+        assert!(matches!(batcher.get(&Key::new("t", "pools", "c")).await, Err(Error::NoDocument)));
         assert_eq!(batcher.drain(Duration::from_secs(60)).await, 0);
     }
 

@@ -21,7 +21,7 @@ const PACKED: u8 = 4;
 /// Bytes of a checksum.
 pub const SUM_BYTES: usize = 8;
 
-/// Bytes that hold most records, so that few are moved while they are written.
+/// Bytes that hold most documents, so that few are moved while they are written.
 const USUAL_BYTES: usize = 512;
 
 /// Deepest nesting read back; what callers may write is far less deep.
@@ -371,7 +371,8 @@ pub fn encode_fields(fields: &Fields) -> Vec<u8> {
     writer.finish()
 }
 
-/// Returns the bytes of the document that `change` makes, if that needs neither what was there nor the time: then it is written like one.
+/// Returns the bytes of the document that `change` makes, if that needs neither what was there nor the time. They are those of
+/// [`encode_fields`], as such a change has the form of its document.
 #[must_use]
 pub fn encode_whole(change: &Change) -> Option<Vec<u8>> {
     let Change::Replace(tree) = change else { return None };

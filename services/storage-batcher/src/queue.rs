@@ -6,9 +6,9 @@
 //! holds it packed ([`body`]).
 
 mod body;
+mod documents;
 mod entry;
 mod recent;
-mod slots;
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ pub use self::{
     body::Body,
     entry::{Accepted, Entry, Overlay},
 };
-use self::{recent::Recent, slots::Slots};
+use self::{documents::Documents, recent::Recent};
 use crate::document::{Key, Priority};
 
 /// Most bytes of one request to the sink: Firestore takes 10 MiB, half a mebibyte is left for what the estimate misses.
@@ -44,7 +44,7 @@ struct Lane {
     bytes: usize,
 }
 
-/// Both of them.
+/// Documents that could be sent.
 #[derive(Debug, Default)]
 struct Lanes {
     normal: Lane,
@@ -55,7 +55,7 @@ struct Lanes {
 #[derive(Debug)]
 pub struct Queue {
     limits: Limits,
-    slots: Slots,
+    documents: Documents,
     lanes: Lanes,
     due_through: u64,
     last: u64,
@@ -70,7 +70,7 @@ impl Queue {
     pub fn new(limits: Limits, last: u64) -> Self {
         Self {
             limits,
-            slots: Slots::default(),
+            documents: Documents::default(),
             lanes: Lanes::default(),
             due_through: 0,
             last,
@@ -85,7 +85,7 @@ impl Queue {
         self.last = self.last.max(write.sequence);
         self.journal_bytes += write.journal_bytes;
         self.records += 1;
-        let slot = self.slots.enter(&mut write.key);
+        let slot = self.documents.enter(&mut write.key);
         let (key, sequence) = (write.key.clone(), write.sequence);
         let bytes = self.lanes.change(slot, |slot| slot.add(write));
         self.recent.note(key, sequence, bytes);
@@ -96,7 +96,7 @@ impl Queue {
 
     /// Changes what waits of a document, if anything does.
     fn change(&mut self, key: &Key, change: impl FnOnce(&mut Overlay)) {
-        if let Some(slot) = self.slots.get_mut(key) {
+        if let Some(slot) = self.documents.get_mut(key) {
             self.lanes.change(slot, change);
         }
     }
@@ -106,7 +106,7 @@ impl Queue {
         self.last = self.last.max(entry.last());
         self.journal_bytes += entry.journal_bytes;
         self.records += entry.records.len() as u64;
-        self.slots.enter(&mut entry.key.clone()).flight = Some(Arc::clone(entry));
+        self.documents.enter(&mut entry.key.clone()).flight = Some(Arc::clone(entry));
     }
 
     /// Sends what waits of `key` at once.
@@ -143,7 +143,7 @@ impl Queue {
             batch.extend(lane.pop());
         }
         for entry in &batch {
-            if let Some(slot) = self.slots.get_mut(&entry.key) {
+            if let Some(slot) = self.documents.get_mut(&entry.key) {
                 slot.depart();
             }
         }
@@ -204,7 +204,7 @@ impl Queue {
         for entry in entries {
             self.journal_bytes = self.journal_bytes.saturating_sub(entry.journal_bytes);
             self.records = self.records.saturating_sub(entry.records.len() as u64);
-            self.slots.leave(&entry.key, |slot| {
+            self.documents.leave(&entry.key, |slot| {
                 slot.flight = None;
                 if let Some(waiting) = slot.waiting.first() {
                     self.lanes.of(slot.priority()).put(waiting);
@@ -222,13 +222,13 @@ impl Queue {
     /// Returns what the sink does not hold yet of one document.
     #[must_use]
     pub fn overlay(&self, key: &Key) -> Overlay {
-        self.slots.get(key).cloned().unwrap_or_default()
+        self.documents.get(key).cloned().unwrap_or_default()
     }
 
     /// Returns what the sink does not hold yet of the collection's documents with an id after `after`, by id.
     #[must_use]
     pub fn overlays(&self, tenant: &str, collection: &str, after: &str) -> BTreeMap<Arc<str>, Overlay> {
-        let slots = self.slots.after(tenant, collection, after);
+        let slots = self.documents.after(tenant, collection, after);
         slots.map(|(id, overlay)| (Arc::clone(id), overlay.clone())).collect()
     }
 
@@ -236,7 +236,7 @@ impl Queue {
     #[must_use]
     pub fn waiting(&self, tenant: &str) -> Vec<Arc<Entry>> {
         let mut waiting: Vec<_> =
-            self.slots.of(tenant).flat_map(|slot| slot.waiting.iter().cloned()).collect();
+            self.documents.of(tenant).flat_map(|slot| slot.waiting.iter().cloned()).collect();
         waiting.sort_by_key(|entry| entry.first());
         waiting
     }
@@ -244,26 +244,26 @@ impl Queue {
     /// Returns how many sendings are needed until everything of `tenant` accepted up to `through` is at the sink.
     #[must_use]
     pub fn outstanding(&self, tenant: &str, through: u64) -> u64 {
-        let entries = self.slots.of(tenant).flat_map(Overlay::entries);
+        let entries = self.documents.of(tenant).flat_map(Overlay::entries);
         entries.filter(|entry| entry.first() <= through).count() as u64
     }
 
     /// Returns the documents of `tenant` that wait for the sink.
     #[must_use]
     pub fn documents(&self, tenant: &str) -> u64 {
-        self.slots.count(tenant)
+        self.documents.count(tenant)
     }
 
     /// Returns the documents of all tenants that wait for the sink.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.documents.len()
     }
 
     /// Returns whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.slots.len() == 0
+        self.documents.len() == 0
     }
 
     /// Returns how many of the journal's records are not settled.

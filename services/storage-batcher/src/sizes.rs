@@ -3,12 +3,11 @@
 //! Writes to one document are folded and stand or fall together at the sink. So such a write is judged with everything of its document
 //! that is not at the sink yet: what these writes give is, whatever the sink holds, part of the document after them.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::HashMap;
 
 use crate::{
     accept::NewWrite,
-    change::Change,
-    document::{Fields, Key, MAX_DOCUMENT_BYTES, size_of_fields, stored_size},
+    document::{Fields, Key, MAX_DOCUMENT_BYTES, stored_size},
     error::Error,
     queue::{Accepted, Overlay},
 };
@@ -19,24 +18,23 @@ const SURELY_FITS: usize = MAX_DOCUMENT_BYTES / 2;
 
 /// The documents that the writes of one commit make, as far as their size must be known.
 #[derive(Debug, Default)]
-pub(crate) struct Sizes(HashMap<Key, Pending>);
-
-/// What is not at the sink of one document.
-#[derive(Debug, Default)]
-struct Pending {
-    /// Accepted before.
-    overlay: Overlay,
-    /// The document after it and the writes of this commit before `from`; not known while it is surely small.
-    document: Option<Option<Fields>>,
-    /// The place in this commit of the first write that is not in `document` yet.
-    from: usize,
-    /// All of it by the quick estimate.
+pub(crate) struct Sizes {
+    /// All writes by the quick estimate.
     bytes: usize,
+    /// Those documents that may be too large.
+    documents: HashMap<Key, Made>,
+}
+
+/// A document after what waits of it and the writes of this commit before `from`.
+#[derive(Debug)]
+struct Made {
+    document: Option<Fields>,
+    /// The place in this commit of the first write that is not in it yet.
+    from: usize,
 }
 
 impl Sizes {
-    /// Adds `writes` with their places, behind those of this commit that were `accepted`; `overlay` tells what waits of a document that
-    /// is seen for the first time.
+    /// Adds `writes` with their places, behind those of this commit that were `accepted`; `overlay` tells what waits of a document.
     ///
     /// # Errors
     /// [`Error::TooLarge`] with the place of the write that is one too many; these sizes are of no more use then.
@@ -47,57 +45,28 @@ impl Sizes {
         overlay: impl Fn(&Key) -> Overlay,
     ) -> Result<(), Error> {
         for (at, (place, NewWrite { key, change, .. })) in writes.iter().enumerate() {
+            self.bytes += change.size();
+            // Whatever was before is gone after a write of the whole.
+            let before = if change.is_whole() { Overlay::default() } else { overlay(key) };
+            let waiting: usize = before.entries().map(|entry| entry.bytes).sum();
+            if waiting + self.bytes <= SURELY_FITS {
+                continue;
+            }
             let at = accepted.len() + at;
-            let pending = match self.0.entry(key.clone()) {
-                // Whatever was before is gone.
-                Entry::Vacant(vacant) if change.is_whole() => vacant.insert(Pending::default()),
-                Entry::Vacant(vacant) => vacant.insert(Pending::of(overlay(key))),
-                Entry::Occupied(occupied) => occupied.into_mut(),
-            };
-            // Looked through only where a document may be too large.
-            let changes = |from| {
-                let accepted = accepted.iter().map(|write| (&write.key, &write.change));
-                let all = accepted.chain(writes.iter().map(|(_, write)| (&write.key, &write.change)));
-                all.take(at + 1).skip(from).filter(|(other, _)| *other == key).map(|(_, change)| change)
-            };
-            if !pending.takes(at, change) && !pending.fits(at, key, changes) {
+            let made = self.documents.entry(key.clone());
+            let made = made.or_insert_with(|| Made { document: before.apply(None, 0), from: 0 });
+            let earlier = accepted.iter().map(|write| (&write.key, &write.change));
+            let all = earlier.chain(writes.iter().map(|(_, write)| (&write.key, &write.change)));
+            let since = all.take(at + 1).skip(made.from).filter(|(other, _)| *other == key);
+            let document =
+                since.fold(made.document.take(), |document, (_, change)| change.apply(document, 0));
+            let fits = document.as_ref().is_none_or(|fields| stored_size(key, fields) <= MAX_DOCUMENT_BYTES);
+            *made = Made { document, from: at + 1 };
+            if !fits {
                 return Err(Error::TooLarge { place: *place });
             }
         }
         Ok(())
-    }
-}
-
-impl Pending {
-    fn of(overlay: Overlay) -> Self {
-        let bytes = overlay.entries().map(|entry| entry.bytes).sum();
-        Self { overlay, bytes, ..Self::default() }
-    }
-
-    /// Adds `change`, the one `at` this place of the commit, and returns whether the document is surely still one that the sink takes.
-    fn takes(&mut self, at: usize, change: &Change) -> bool {
-        if change.is_whole() {
-            *self = Self { from: at, ..Self::default() };
-        }
-        // What is written alone is small enough by itself.
-        let alone = self.bytes == 0 && change.transforms() == 0;
-        self.bytes += change.size();
-        alone || self.bytes <= SURELY_FITS
-    }
-
-    /// Returns whether the document is one that the sink takes after all `changes` up to the one `at` this place.
-    fn fits<'a, I: Iterator<Item = &'a Change>>(
-        &mut self,
-        at: usize,
-        key: &Key,
-        changes: impl FnOnce(usize) -> I,
-    ) -> bool {
-        let before = self.document.take().unwrap_or_else(|| self.overlay.apply(None, 0));
-        let document = changes(self.from).fold(before, |document, change| change.clone().apply(document, 0));
-        let fits = document.as_ref().is_none_or(|fields| stored_size(key, fields) <= MAX_DOCUMENT_BYTES);
-        self.bytes = document.as_ref().map_or(0, size_of_fields);
-        (self.document, self.from) = (Some(document), at + 1);
-        fits
     }
 }
 
@@ -168,6 +137,14 @@ mod tests {
             assert_eq!(check(Change::set(half("two"))), None);
             assert_eq!(check(Change::Delete), None);
         }
+    }
+
+    #[test]
+    fn a_write_that_is_too_large_by_itself_is_refused_too() {
+        // As a set whose transforms put more.
+        let change = Change::set(half("one").into_iter().chain(half("two")));
+        let none = |_: &Key| Overlay::default();
+        assert_eq!(place(Sizes::default().check(&[], &writes(&[change]), none)), Some(0));
     }
 
     #[test]

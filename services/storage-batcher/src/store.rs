@@ -42,7 +42,7 @@ use crate::{
     keys::Known,
     ledger::{self, Counts, Deltas, minute, oldest_minute},
     queue::Entry,
-    sink::{Sink, Verdict},
+    sink::{Cause, Sink, Verdict},
 };
 
 const WAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("wal");
@@ -79,7 +79,7 @@ pub struct Store {
     pub(crate) opening: Instant,
 }
 
-/// Encoded writes by sequence. They lie one behind the other, for another thread frees them.
+/// Encoded writes by sequence, one behind the other: another thread frees them, and one piece is freed faster than many.
 #[derive(Debug, Default)]
 pub struct Records {
     bytes: Vec<u8>,
@@ -225,11 +225,10 @@ impl Records {
     }
 
     fn iter(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        let mut rest = self.bytes.as_slice();
         let mut start = 0;
         self.ends.iter().map(move |(sequence, end)| {
-            let (record, after) = rest.split_at(end - start);
-            (rest, start) = (after, *end);
+            let record = self.bytes.get(start..*end).unwrap_or_default();
+            start = *end;
             (*sequence, record)
         })
     }
@@ -293,7 +292,8 @@ impl Landing {
         let mut deltas = Deltas::default();
         for (entry, verdict, sendings) in &self.entries {
             let verdict = match verdict {
-                Verdict::Accepted => applied.next().unwrap_or(Verdict::Accepted),
+                // One that a sink says nothing of stays in the journal.
+                Verdict::Accepted => applied.next().unwrap_or(Verdict::Retry(Cause::Fault, String::new())),
                 other => other.clone(),
             };
             let row = entry.key.row();
@@ -378,7 +378,7 @@ mod tests {
 
     use journal::{Journal, Options};
 
-    use super::{DEAD, Damaged, Group, Store, WAL};
+    use super::{DEAD, Damaged, Group, Records, Store, WAL};
     use crate::{
         accept::accepted,
         buckets::{BucketKey, Readings, encode_readings},
@@ -390,6 +390,18 @@ mod tests {
     fn store(folder: &tempfile::TempDir) -> (Journal, Store) {
         let journal = Journal::open(folder.path().join("storage.redb"), &Options::default()).unwrap();
         (journal.clone(), Store::new(journal, Instant::now()))
+    }
+
+    fn record() -> Record {
+        Record {
+            key: Key::new("t", "c", "a"),
+            change: Change::set(Fields::new()),
+            priority: Priority::Normal,
+            accepted: 5,
+            samples: 0,
+            buckets: 0,
+            caller: "".into(),
+        }
     }
 
     fn bucket(start: i64, entity: &str) -> BucketKey {
@@ -416,19 +428,29 @@ mod tests {
         assert_eq!(store.samples(&other).unwrap().len(), 1);
     }
 
+    #[test]
+    fn records_that_are_taken_back_leave_nothing_behind() {
+        let record = |id| Record { key: Key::new("t", "c", id), ..record() };
+        let (one, other) = (record("a"), record("another"));
+        let mut records: Records = [(1, &one), (2, &other), (3, &one)].into_iter().collect();
+        let read = |records: &Records| {
+            let read = |(sequence, bytes)| (sequence, Record::decode(bytes).unwrap().key.id.to_string());
+            records.iter().map(read).collect::<Vec<_>>()
+        };
+        let text = str::to_owned;
+        assert_eq!(read(&records), [(1, text("a")), (2, text("another")), (3, text("a"))]);
+        records.truncate(1);
+        assert_eq!(records.push(2, &other), records.bytes.len() - records.ends[0].1);
+        assert_eq!(read(&records), [(1, text("a")), (2, text("another"))]);
+        records.truncate(0);
+        assert!(read(&records).is_empty() && records.bytes.is_empty());
+    }
+
     #[tokio::test]
     async fn a_damaged_record_is_set_aside_once_and_stops_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let (journal, store) = store(&folder);
-        let record = Record {
-            key: Key::new("t", "c", "a"),
-            change: Change::set(Fields::new()),
-            priority: Priority::Normal,
-            accepted: 5,
-            samples: 0,
-            buckets: 0,
-            caller: "".into(),
-        };
+        let record = record();
         let records = [(1, &record), (3, &record)].into_iter().collect();
         store.append(Arc::new(Group { records, ..Group::default() })).await.unwrap();
         let mut rotten = Vec::new();

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{Change, Node, Number, Transform, Tree, insert};
 use crate::{
-    codec::Record,
+    codec::{Record, encode_fields, encode_whole},
     document::{Fields, Key, Priority, Value, size_of_fields},
 };
 
@@ -261,6 +261,10 @@ proptest! {
                 Change::Delete => continue,
             };
             prop_assert!(is_sound(tree, is_known), "{change:?}");
+            if is_known && !change.is_timed() {
+                let document = change.apply(None, NOW).map(|fields| encode_fields(&fields));
+                prop_assert_eq!(encode_whole(change), document, "{:?}", change);
+            }
         }
         if let Some(last) = folded.last().filter(|last| last.is_repeatable()) {
             prop_assert_eq!(last.apply(after.clone(), NOW), after, "sent twice is sent once");

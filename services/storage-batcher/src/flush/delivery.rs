@@ -19,12 +19,13 @@ use super::{allowance::Reserved, retry, slots::Slot, stopped};
 use crate::{
     accept::{micros, nobody},
     batcher::{Resumed, Shared},
+    change::Change,
     dead_letter::Letter,
     document::Priority,
     error::Error,
     ledger::Row,
     queue::Entry,
-    sink::{Cause, Unreachable, Verdict},
+    sink::{self, Cause, Unreachable, Verdict},
     store::{Landing, Seal},
 };
 
@@ -320,7 +321,7 @@ impl Delivery {
             .map(|Sending { entry, part, .. }| Seal {
                 first: entry.first(),
                 last: entry.last(),
-                ledger: Arc::clone(ledgers.entry(*part).or_insert_with(new_ledger)),
+                ledger: Arc::clone(ledgers.entry(*part).or_insert_with(sink::new_ledger)),
             })
             .collect();
         if seals.is_empty() {
@@ -447,9 +448,10 @@ impl Delivery {
         }
         self.shared.measure(&state);
         drop(state);
-        // They are in one order.
+        // A landing is made by going through the writes, so it has their order.
         let mut settled = done.iter().map(|(entry, _)| entry.first()).peekable();
         self.writes.retain(|write| settled.next_if_eq(&write.entry.first()).is_none());
+        debug_assert!(settled.next().is_none(), "what is settled is sent no more");
         self.shared.wake();
         self.shared.landed.notify_waiters();
     }
@@ -478,21 +480,17 @@ impl Delivery {
 
     /// Counts the writes whose place `applied` names as sent once more, and returns how many they are.
     fn count_sent(&mut self, applied: impl Fn(usize) -> bool) -> u64 {
-        let (mut writes, mut deletes) = (0, 0);
-        for (index, write) in self.writes.iter_mut().enumerate() {
-            if applied(index) {
-                write.times += 1;
-                *if write.entry.is_delete() { &mut deletes } else { &mut writes } += 1;
+        let (mut sent, mut deletes) = (0, 0);
+        for (_, write) in self.writes.iter_mut().enumerate().filter(|(index, _)| applied(*index)) {
+            write.times += 1;
+            sent += 1;
+            deletes += u64::from(matches!(*write.entry.change(), Change::Delete));
+        }
+        for (count, kind) in [(sent - deletes, "write"), (deletes, "delete")] {
+            if count > 0 {
+                self.shared.meters.operations.add(count, &[KeyValue::new(names::OPERATION_TYPE, kind)]);
             }
         }
-        for (sent, kind) in [(writes, "write"), (deletes, "delete")] {
-            self.shared.meters.operations.add(sent, &[KeyValue::new(names::OPERATION_TYPE, kind)]);
-        }
-        writes + deletes
+        sent
     }
-}
-
-/// Returns an id that no other ledger document has. It is random, so that those of one second do not lie beside each other.
-fn new_ledger() -> Arc<str> {
-    format!("{:032x}", rand::rng().random::<u128>()).into()
 }

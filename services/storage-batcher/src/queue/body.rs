@@ -29,12 +29,6 @@ impl Body {
         }
     }
 
-    /// Returns whether the document goes.
-    #[must_use]
-    pub fn is_delete(&self) -> bool {
-        matches!(*self.change(), Change::Delete)
-    }
-
     /// Adds `later` behind it.
     ///
     /// # Errors

@@ -109,12 +109,6 @@ impl Entry {
         self.body.change()
     }
 
-    /// Returns whether the document goes.
-    #[must_use]
-    pub fn is_delete(&self) -> bool {
-        self.body.is_delete()
-    }
-
     /// Makes it small while it waits.
     pub(super) fn pack(&mut self) {
         self.body.pack();

@@ -144,20 +144,16 @@ fn apply(table: &mut Documents<'_>, entry: &Entry, now: i64) -> Result<Verdict, 
         table.remove(key)?;
         return Ok(Verdict::Accepted);
     }
-    let bytes = match codec::encode_whole(&change) {
-        // Nothing of what was there is needed: that repairs a damaged document.
-        Some(bytes) => bytes,
-        None => {
-            let before = match table.get(key)? {
-                Some(bytes) if !change.is_whole() => match codec::decode_fields(bytes.value()) {
-                    Ok(fields) => Some(fields),
-                    Err(error) => {
-                        return Ok(Verdict::Refused(format!("the stored document is damaged: {error}")));
-                    }
-                },
-                _ => None,
-            };
-            codec::encode_fields(&change.apply(before, now).unwrap_or_default())
+    let bytes = if let Some(bytes) = codec::encode_whole(&change) {
+        bytes
+    } else {
+        // Only a patch needs what was there: anything else repairs a damaged document.
+        let before = if change.is_whole() { None } else { table.get(key)? };
+        match before.map(|bytes| codec::decode_fields(bytes.value())).transpose() {
+            Ok(before) => codec::encode_fields(&change.apply(before, now).unwrap_or_default()),
+            Err(error) => {
+                return Ok(Verdict::Refused(format!("the stored document is damaged: {error}")));
+            }
         }
     };
     if bytes.len() > MAX_DOCUMENT_BYTES {
@@ -176,8 +172,8 @@ mod tests {
 
     use super::{DOCUMENTS, Embedded};
     use crate::{
-        change::Change,
-        document::{Fields, Key, Priority, Value},
+        change::{Change, Node, Tree},
+        document::{Fields, Key, MAX_DOCUMENT_BYTES, Priority, Value},
         ledger::Weight,
         queue::{Accepted, Entry},
         sink::{Sink as _, Verdict},
@@ -222,11 +218,28 @@ mod tests {
     #[tokio::test]
     async fn a_set_or_a_delete_repairs_a_damaged_document() {
         let fields = Fields::from([("n".to_owned(), Value::Integer(1))]);
-        for (change, after) in [(Change::set(fields.clone()), Some(fields)), (Change::Delete, None)] {
+        let timed = Change::Replace(Tree::from([("n".to_owned(), Node::Now)]));
+        let then = Fields::from([("n".to_owned(), Value::Moment(0))]);
+        let set = (Change::set(fields.clone()), Some(fields));
+        for (change, after) in [set, (timed, Some(then)), (Change::Delete, None)] {
             let (_folder, journal, sink) = damaged().await;
             assert_eq!(apply(&journal, &sink, change).await, Verdict::Accepted);
             assert_eq!(sink.get(&Key::new("t", "c", "a")).await.unwrap(), after);
         }
+    }
+
+    #[tokio::test]
+    async fn a_document_that_is_too_large_is_refused_by_each_way_to_make_it() {
+        let text = |name: &str| (name.to_owned(), Value::Text("x".repeat(MAX_DOCUMENT_BYTES)));
+        let (_folder, journal, sink) = damaged().await;
+        let timed = Change::Replace(Tree::from([
+            ("n".to_owned(), Node::Now),
+            ("m".to_owned(), Node::Put(text("m").1)),
+        ]));
+        for change in [Change::set([text("m")]), timed] {
+            assert!(apply(&journal, &sink, change).await.is_refused());
+        }
+        assert!(sink.get(&Key::new("t", "c", "a")).await.unwrap_err().damaged, "nothing of it was written");
     }
 
     #[test]

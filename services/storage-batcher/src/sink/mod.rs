@@ -8,6 +8,7 @@ pub mod heard;
 use std::{fmt, sync::Arc};
 
 use futures::future::BoxFuture;
+use rand::Rng as _;
 
 use crate::{
     document::{Fields, Key},
@@ -162,4 +163,9 @@ impl Unreachable {
     pub fn verdict(&self) -> Verdict {
         Verdict::Retry(self.cause, self.reason.clone())
     }
+}
+
+/// Returns an id that no other ledger document has. It is random, so that those of one second do not lie beside each other.
+pub(crate) fn new_ledger() -> Arc<str> {
+    format!("{:032x}", rand::rng().random::<u128>()).into()
 }

@@ -9,26 +9,26 @@ use std::{
 use super::entry::Overlay;
 use crate::document::Key;
 
-/// The documents that wait; what waits of each is never empty for long.
+/// The documents of which something waits.
 #[derive(Debug, Default)]
-pub(super) struct Slots {
+pub(super) struct Documents {
     tenants: BTreeMap<Arc<str>, Tenant>,
-    documents: usize,
+    count: usize,
 }
 
 #[derive(Debug, Default)]
 struct Tenant {
     collections: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Overlay>>,
-    documents: u64,
+    count: u64,
 }
 
-impl Slots {
+impl Documents {
     /// Returns what waits of a document.
     pub(super) fn get(&self, key: &Key) -> Option<&Overlay> {
         self.tenants.get(&key.tenant)?.collections.get(&key.collection)?.get(&key.id)
     }
 
-    /// Returns what waits of a document.
+    /// Returns what waits of a document, to be changed.
     pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut Overlay> {
         self.tenants.get_mut(&key.tenant)?.collections.get_mut(&key.collection)?.get_mut(&key.id)
     }
@@ -43,8 +43,8 @@ impl Slots {
         let slot = collection.or_default().entry(Arc::clone(&key.id));
         key.id = Arc::clone(slot.key());
         slot.or_insert_with(|| {
-            tenant.documents += 1;
-            self.documents += 1;
+            tenant.count += 1;
+            self.count += 1;
             Overlay::default()
         })
     }
@@ -59,12 +59,12 @@ impl Slots {
             return;
         }
         slot.remove();
-        self.documents -= 1;
-        tenant.documents -= 1;
+        self.count -= 1;
+        tenant.count -= 1;
         if collection.is_empty() {
             tenant.collections.remove(&key.collection);
         }
-        if tenant.documents == 0 {
+        if tenant.count == 0 {
             self.tenants.remove(&key.tenant);
         }
     }
@@ -88,11 +88,64 @@ impl Slots {
 
     /// Returns the documents of `tenant`.
     pub(super) fn count(&self, tenant: &str) -> u64 {
-        self.tenants.get(tenant).map_or(0, |tenant| tenant.documents)
+        self.tenants.get(tenant).map_or(0, |tenant| tenant.count)
     }
 
     /// Returns all documents.
     pub(super) fn len(&self) -> usize {
-        self.documents
+        self.count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::UNIX_EPOCH};
+
+    use super::Documents;
+    use crate::{
+        change::Change,
+        document::{Key, Priority},
+        ledger::Weight,
+        queue::{Accepted, Overlay},
+    };
+
+    fn add(documents: &mut Documents, [tenant, collection, id]: [&str; 3]) -> Key {
+        let mut key = Key::new(tenant, collection, id);
+        let overlay = documents.enter(&mut key);
+        overlay.add(Accepted {
+            sequence: 1,
+            key: key.clone(),
+            change: Change::Delete,
+            priority: Priority::Normal,
+            at: UNIX_EPOCH,
+            weight: Weight::default(),
+            caller: "".into(),
+            journal_bytes: 1,
+        });
+        key
+    }
+
+    #[test]
+    fn documents_of_one_name_are_apart_by_tenant_and_by_collection() {
+        let mut documents = Documents::default();
+        let names = [["t", "c", "a"], ["u", "c", "a"], ["t", "d", "a"], ["t", "c", "b"]];
+        let keys = names.map(|name| add(&mut documents, name));
+        let again = add(&mut documents, names[0]);
+        assert!(Arc::ptr_eq(&again.id, &keys[0].id) && Arc::ptr_eq(&keys[0].collection, &keys[3].collection));
+        assert_eq!((documents.len(), documents.count("t"), documents.count("u")), (4, 3, 1));
+        let ids = |documents: &Documents, tenant, after| {
+            documents.after(tenant, "c", after).map(|(id, _)| id.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!([ids(&documents, "t", ""), ids(&documents, "t", "a")], [vec!["a", "b"], vec!["b"]]);
+        assert_eq!((documents.of("t").count(), documents.of("u").count()), (3, 1));
+        for (left, key) in (0..keys.len()).rev().zip(&keys) {
+            documents.leave(key, |overlay| assert!(overlay.is_pending(), "more of it may wait"));
+            assert!(documents.get(key).is_some());
+            documents.leave(key, |overlay| *overlay = Overlay::default());
+            assert!(documents.get(key).is_none() && documents.len() == left);
+        }
+        assert_eq!((documents.count("t"), documents.count("u"), ids(&documents, "t", "").len()), (0, 0, 0));
+        add(&mut documents, names[0]);
+        assert_eq!((documents.len(), documents.count("t")), (1, 1));
     }
 }
