@@ -225,11 +225,14 @@ impl Queue {
         self.documents.get(key).cloned().unwrap_or_default()
     }
 
-    /// Returns what the sink does not hold yet of the collection's documents with an id after `after`, by id.
-    #[must_use]
-    pub fn overlays(&self, tenant: &str, collection: &str, after: &str) -> BTreeMap<Arc<str>, Overlay> {
-        let slots = self.documents.after(tenant, collection, after);
-        slots.map(|(id, overlay)| (Arc::clone(id), overlay.clone())).collect()
+    /// Returns what the sink does not hold yet of the collection's documents with an id after `after`, in order of id.
+    pub fn overlays(
+        &self,
+        tenant: &str,
+        collection: &str,
+        after: &str,
+    ) -> impl Iterator<Item = (&Arc<str>, &Overlay)> {
+        self.documents.after(tenant, collection, after)
     }
 
     /// Returns the documents of `tenant` that wait and are not on their way, in the order they would be sent.
@@ -533,8 +536,10 @@ mod tests {
         let mut other = write(7, "c", 0, Normal);
         other.key = Key::new("other", "pools", "c");
         queue.push(other);
-        assert_eq!(queue.overlays("default", "pools", "a").into_keys().collect::<Vec<_>>(), ["b".into()]);
-        assert!(queue.overlays("default", "pool", "").is_empty());
+        let ids = |collection, after| {
+            queue.overlays("default", collection, after).map(|(id, _)| &**id).collect::<Vec<_>>()
+        };
+        assert_eq!((ids("pools", "a"), ids("pool", "")), (vec!["b"], vec![]));
         assert_eq!(queue.outstanding("other", 100), 1);
     }
 

@@ -23,6 +23,9 @@ pub const MAX_BUCKETS: usize = 10_000;
 /// Documents asked of the sink at once while buckets are read.
 const BUCKET_PAGE: usize = 1_000;
 
+/// Waiting documents that one page looks at: twice as many as a page shows at most. While the sink is away a million may wait.
+const MOST_WAITING: usize = 2_000;
+
 /// One document as callers see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
@@ -237,14 +240,21 @@ impl Batcher {
 
     /// Returns one page of the sink with pending writes applied, and the id after which the next begins.
     async fn page(&self, range: &Range) -> Result<(Vec<Seen>, Option<Arc<str>>), Error> {
-        let look = |queue: &Queue| queue.overlays(&range.tenant, &range.collection, &range.after);
-        let mut overlays = self.shared.look(look);
+        let look = |queue: &Queue| {
+            let mut waiting = queue.overlays(&range.tenant, &range.collection, &range.after);
+            let owned = |(id, overlay): (&Arc<str>, &Overlay)| (Arc::clone(id), overlay.clone());
+            let overlays: BTreeMap<_, _> = waiting.by_ref().take(MOST_WAITING).map(owned).collect();
+            let last = overlays.keys().next_back().cloned();
+            (overlays, last.filter(|_| waiting.next().is_some()))
+        };
+        let (mut overlays, looked_at) = self.shared.look(look);
         let mut page = self.stored_page(range, &overlays).await?;
         // What lies over no document of the page was applied to none of them.
         while self.take_landed(within(&mut overlays, &page)).await? {
             page = self.read_page(range, &overlays).await?;
         }
-        let last = page.documents.last().map(|(id, _)| Arc::clone(id)).filter(|_| page.more);
+        let read = page.documents.last().map(|(id, _)| Arc::clone(id)).filter(|_| page.more);
+        let last = read.into_iter().chain(looked_at).min();
         let beyond = |id: &str| {
             last.as_deref().is_some_and(|last| id > last)
                 || range.before.as_deref().is_some_and(|before| id >= before)
@@ -252,6 +262,9 @@ impl Batcher {
         let now = micros(self.now());
         let mut seen = BTreeMap::new();
         for (id, fields) in page.documents {
+            if beyond(&id) {
+                break;
+            }
             let overlay = overlays.remove(&id).unwrap_or_default();
             if let Some(fields) = overlay.apply(Some(fields), now) {
                 seen.insert(Arc::clone(&id), Seen { id, fields, pending: overlay.is_pending() });
@@ -310,6 +323,7 @@ mod tests {
     use journal::Journal;
     use telemetry::Telemetry;
 
+    use super::MOST_WAITING;
     use crate::{
         Config,
         accept::NewWrite,
@@ -332,18 +346,65 @@ mod tests {
         }
     }
 
-    /// Returns the document as a caller sees it, alone and in a list.
-    async fn seen(batcher: &Batcher, key: &Key) -> [Fields; 2] {
-        let range = Range {
+    /// Returns the range of all documents beside that of `key`.
+    fn range(key: &Key, limit: usize) -> Range {
+        Range {
             tenant: Arc::clone(&key.tenant),
             collection: Arc::clone(&key.collection),
             after: String::new(),
             before: None,
-            limit: 10,
+            limit,
             only: Vec::new(),
-        };
-        let listed = batcher.list(range).await.unwrap().documents.remove(0);
+        }
+    }
+
+    /// Returns the document as a caller sees it, alone and in a list.
+    async fn seen(batcher: &Batcher, key: &Key) -> [Fields; 2] {
+        let listed = batcher.list(range(key, 10)).await.unwrap().documents.remove(0);
         [batcher.get(key).await.unwrap().fields, listed.fields]
+    }
+
+    #[tokio::test]
+    async fn a_listing_sees_every_document_of_more_than_one_look_at_what_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal =
+            Journal::open(folder.path().join("storage.redb"), &journal::Options::default()).unwrap();
+        let sink = Arc::new(Embedded::open(journal.clone()).await.unwrap());
+        let mut options = Config::defaults().options(Rules::built_in(Duration::ZERO));
+        options.limits.documents = usize::MAX;
+        let store = Store::new(journal, Instant::now());
+        let (clock, _hand) = Clock::manual(UNIX_EPOCH + Duration::from_secs(1_795_342_500));
+        let batcher =
+            Batcher::start(options, store, sink, Telemetry::silent("storage-batcher"), clock).await.unwrap();
+        let write = |number: usize, change| NewWrite {
+            change,
+            ..count(&Key::new("t", "c", &format!("{number:05}")))
+        };
+        let one = || Change::set([("n".to_owned(), Value::Integer(1))]);
+        // Every fifth is stored, and of those every other is deleted since.
+        let all = 2 * MOST_WAITING + 10;
+        let stored = (0..all + 50).step_by(5).map(|number| write(number, one())).collect();
+        batcher.write("t".into(), stored).await.unwrap();
+        batcher.flush("t".into(), false).await.unwrap();
+        let change =
+            |number| if number % 10 == 0 { Change::Delete } else { count(&Key::new("t", "c", "")).change };
+        let waiting = (0..all).map(|number| write(number, change(number))).collect();
+        batcher.write("t".into(), waiting).await.unwrap();
+        let mut range = range(&Key::new("t", "c", ""), 1_000);
+        let mut found = Vec::new();
+        loop {
+            let listed = batcher.list(range.clone()).await.unwrap();
+            found.extend(listed.documents.into_iter().map(|seen| (seen.id.to_string(), seen.fields)));
+            let Some(next) = listed.next else { break };
+            range.after = next.to_string();
+        }
+        let fields = |number| Fields::from([("n".to_owned(), Value::Integer(number))]);
+        let waiting = (0..all).filter(|number| number % 10 != 0);
+        let waiting = waiting.map(|number| (number, fields(if number % 5 == 0 { 2 } else { 1 })));
+        let stored = (all..all + 50).step_by(5).map(|number| (number, fields(1)));
+        let expected = waiting.chain(stored).map(|(number, fields)| (format!("{number:05}"), fields));
+        assert_eq!(found, expected.collect::<Vec<_>>());
+        assert_eq!(batcher.drain(Duration::from_secs(60)).await, 0);
     }
 
     #[tokio::test]

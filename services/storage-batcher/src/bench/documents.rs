@@ -227,9 +227,11 @@ impl Bench {
             let (_, on_their_way) = shared.slots.count();
             let mut state = shared.state.lock();
             // A place is given back before what was sent is settled.
-            let waiting = state.queue.overlays(TENANT, COLLECTION, "");
+            let mut waiting = state.queue.overlays(TENANT, COLLECTION, "");
+            let is_waiting = waiting.all(|(_, overlay)| overlay.flight.is_none());
+            drop(waiting);
             on_their_way == 0
-                && waiting.values().all(|overlay| overlay.flight.is_none())
+                && is_waiting
                 && state.buckets.next_due().is_none_or(|due| due > now)
                 && state.queue.due_len(now) == 0
         };

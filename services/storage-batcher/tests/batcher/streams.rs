@@ -138,7 +138,8 @@ async fn writes_to_a_document_are_applied_in_the_order_of_the_stream() {
     for number in 1..=300 {
         raw.send(number, merge("a", "n", number.cast_signed())).await;
     }
-    let (outcomes, last, _) = raw.end().await;
+    let (mut outcomes, last, _) = raw.end().await;
+    outcomes.sort_by_key(|outcome| outcome.number);
     let sequences: Vec<_> = outcomes.iter().map(|outcome| outcome.sequence).collect();
     assert!(sequences.is_sorted() && sequences.len() == 300);
     assert_eq!((last, numbers(get(&mut client, "a").await)), (Some(300), vec![("n".to_owned(), 300)]));
