@@ -9,7 +9,7 @@ mod samples;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
 use smallvec::SmallVec;
@@ -19,77 +19,21 @@ pub use self::letters::{Fate, Redeemed};
 pub(crate) use self::reply::{Lane, Reply, Turn};
 use crate::{
     acks::Outcome,
-    batcher::{Held, Options, Shared},
     buckets::{BucketKey, Open, Readings},
-    change::Change,
     codec::Record,
-    document::{Key, Priority},
+    document::{Key, micros},
     error::Error,
     keys::{self, Known},
-    ledger::Weight,
+    ledger::nobody,
     queue::Accepted,
+    shared::{Held, Options, Shared},
     sizes::Sizes,
     store::Group,
+    write::{NewSample, NewWrite, Receipt},
 };
 
 /// Most requests in one commit.
 const MOST_COMMANDS: usize = 1_024;
-
-/// One write, checked.
-#[derive(Clone, Debug)]
-pub struct NewWrite {
-    /// The document.
-    pub key: Key,
-    /// What is done to it.
-    pub change: Change,
-    /// How soon it must be sent.
-    pub priority: Priority,
-    /// By what it is known again.
-    pub idempotency_key: Option<Arc<str>>,
-    /// Whose write it is, by name; empty if there is none.
-    pub caller: Arc<str>,
-}
-
-/// When writes are acknowledged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Level {
-    /// When they are on disk.
-    #[default]
-    Durable,
-    /// When the sink has taken them.
-    Stored,
-}
-
-impl Level {
-    /// Returns how soon a write is sent at least: one that somebody waits for goes at once.
-    #[must_use]
-    pub const fn priority(self) -> Priority {
-        match self {
-            Self::Durable => Priority::Normal,
-            Self::Stored => Priority::High,
-        }
-    }
-}
-
-/// One sample, checked.
-#[derive(Clone, Debug)]
-pub struct NewSample {
-    /// The bucket it lies in.
-    pub bucket: BucketKey,
-    /// When it was read, in microseconds since the epoch.
-    pub time: i64,
-    /// What was read.
-    pub readings: Readings,
-}
-
-/// Says that writes are on disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// Their places in the journal, in order.
-    pub sequences: Vec<u64>,
-    /// Documents of the tenant that wait for the sink.
-    pub pending_documents: u64,
-}
 
 /// What the accepting task is asked to do.
 #[derive(Debug)]
@@ -259,7 +203,7 @@ impl Draft {
     fn append(&mut self, record: Record) -> u64 {
         self.last += 1;
         let bytes = self.group.records.push(self.last, &record);
-        self.writes.push(accepted(self.last, record, bytes as u64));
+        self.writes.push(Accepted::of(self.last, record, bytes as u64));
         self.last
     }
 
@@ -374,33 +318,4 @@ pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comman
         }
         draft.commit(&shared).await;
     }
-}
-
-/// Returns a record of the journal as the queue takes it.
-pub(crate) fn accepted(sequence: u64, record: Record, journal_bytes: u64) -> Accepted {
-    let weight = match record.samples {
-        0 => Weight { writes: 1, ..Weight::default() },
-        samples => Weight { writes: 0, closings: 1, buckets: record.buckets, samples },
-    };
-    let since = Duration::from_micros(u64::try_from(record.accepted).unwrap_or(0));
-    Accepted {
-        sequence,
-        key: record.key,
-        change: record.change,
-        priority: record.priority,
-        at: UNIX_EPOCH + since,
-        weight,
-        caller: record.caller,
-        journal_bytes,
-    }
-}
-
-/// Returns the name of no caller: a bucket gathers the samples of several.
-pub(crate) fn nobody() -> Arc<str> {
-    Arc::from("")
-}
-
-/// Returns `time` in microseconds since the epoch.
-pub(crate) fn micros(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

@@ -1,78 +1,38 @@
 //! The service behind its adapter: what callers can ask, over one journal and one sink.
 
 use std::{
-    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use clock::Clock;
 use parking_lot::Mutex;
-use telemetry::{Counter, Gauge, KeyValue, Telemetry, names};
+use telemetry::Telemetry;
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
 use crate::{
-    accept::{self, Command, Fate, NewSample, NewWrite, Receipt, Redeemed},
-    acks::{Acks, Outcome, Rejected},
-    aggregate::{places::Places, rules::Rules},
-    buckets::Buckets,
-    budget,
-    cache::{self, Reads},
-    dead_letter::{DeadLetters, Letter},
-    document::Key,
+    accept::{self, Command, Fate, Redeemed},
+    aggregate::rules::Rules,
+    cache::Reads,
+    dead_letter::Letter,
     error::Error,
-    flush::{self, allowance::Allowance, ramp, ramp::Ramp, slots::Slots},
-    keys::{self, Keys},
-    last_written::{self, LastWritten},
-    ledger::{Costs, Ledger},
-    queue::{Accepted, Entry, Limits, Queue},
+    flush::{self, allowance::Allowance, ramp::Ramp, slots::Slots},
+    last_written::LastWritten,
+    ledger::Costs,
     recall::recall,
+    shared::{Meters, Options, Shared},
     sink::Sink,
-    status::Recovery,
+    status::Status,
     store::Store,
-    waiters::{Report, Waiters},
+    waiters::Report,
+    write::{NewSample, NewWrite, Receipt},
 };
 
 /// Requests that may wait for the accepting task before callers wait for room.
 const COMMANDS: usize = 4_096;
-
-/// How the batcher behaves.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// When a batch goes out.
-    pub limits: Limits,
-    /// Most batches of normal priority on their way at once.
-    pub concurrency: usize,
-    /// How samples become documents.
-    pub rules: Arc<Rules>,
-    /// Most bytes of writes and samples that are not at the sink.
-    pub journal_max_bytes: u64,
-    /// Most of those writes and samples.
-    pub journal_max_writes: u64,
-    /// USD for 100,000 documents written.
-    pub price: f64,
-    /// USD for 100,000 documents read.
-    pub read_price: f64,
-    /// How long idempotency keys are known.
-    pub keys: keys::Limits,
-    /// How much of what was written is remembered, so that what changes nothing is not sent; `None` sends everything.
-    pub last_written: Option<last_written::Limits>,
-    /// First pause after a sink that did not take a batch; it doubles.
-    pub retry_backoff: Duration,
-    /// Whether every batch is sent with a ledger document where the sink knows them.
-    pub ledger_always: bool,
-    /// Faults of one write, at a sink that answers, after which it is refused for good.
-    pub fault_tries: u32,
-    /// How fast what gathered while the sink or the service was away is sent; `None` as fast as it can.
-    pub ramp: Option<ramp::Limits>,
-    /// How many documents may be sent.
-    pub budget: budget::Limits,
-    /// How much of what was read is remembered; `None` asks the sink every time.
-    pub cache: Option<cache::Limits>,
-}
 
 /// The running batcher. Dropping it without [`Batcher::drain`] stops it as a kill would: what is acknowledged is on disk.
 #[derive(Debug)]
@@ -81,75 +41,6 @@ pub struct Batcher {
     pub(crate) commands: mpsc::Sender<Command>,
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// What the tasks of one batcher share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) options: Options,
-    pub(crate) store: Store,
-    pub(crate) sink: Arc<dyn Sink>,
-    pub(crate) clock: Clock,
-    pub(crate) telemetry: Telemetry,
-    pub(crate) meters: Meters,
-    pub(crate) state: Mutex<State>,
-    /// What the sink holds, if this service is the only one that writes there.
-    pub(crate) last_written: Option<LastWritten>,
-    /// What was read of it lately, if that costs something.
-    pub(crate) reads: Option<Reads>,
-    /// Places for batches on their way.
-    pub(crate) slots: Arc<Slots>,
-    /// The rate of catching up.
-    pub(crate) ramp: Mutex<Ramp>,
-    /// What the write budget lets through.
-    pub(crate) allowance: Arc<Allowance>,
-    /// What was found at the start.
-    pub(crate) recovery: Recovery,
-    /// Something of normal priority may be ready to be sent.
-    pub(crate) work: Notify,
-    /// Something of high priority may be.
-    pub(crate) urgent: Notify,
-    /// A bucket may have been opened.
-    pub(crate) ticks: Notify,
-    /// Somebody asked for a flush.
-    pub(crate) flushes: Notify,
-    /// Something was settled.
-    pub(crate) landed: Notify,
-}
-
-/// A write that was on its way when the service ended, and the ledger document it is sealed with.
-pub(crate) type Resumed = (Arc<Entry>, Arc<str>);
-
-/// The memory of what is on disk.
-#[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) queue: Queue,
-    pub(crate) buckets: Buckets,
-    pub(crate) places: Places,
-    pub(crate) ledger: Ledger,
-    pub(crate) waiters: Waiters,
-    pub(crate) acks: Acks,
-    pub(crate) dead: DeadLetters,
-    pub(crate) keys: Keys,
-    /// Sent first.
-    pub(crate) resumed: Vec<Resumed>,
-}
-
-/// Writes, samples and dead letters that are not at the sink, and their bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Held {
-    pub(crate) writes: u64,
-    pub(crate) bytes: u64,
-}
-
-#[derive(Debug)]
-pub(crate) struct Meters {
-    pub(crate) operations: Counter,
-    pub(crate) refused: Counter,
-    pub(crate) held: Gauge,
-    journal_writes: Gauge,
-    journal_bytes: Gauge,
-    dead_letters: Gauge,
 }
 
 impl Batcher {
@@ -172,14 +63,7 @@ impl Batcher {
         let recalled = telemetry.spawn_blocking(recalling).await.map_err(|_| Error::NotReady)?;
         let (state, recovery) = recalled?;
         recovery.tell(state.queue.last(), clock.now(), &telemetry);
-        let meters = Meters {
-            operations: telemetry.counter(names::FIRESTORE_OPERATIONS),
-            refused: telemetry.counter(names::STORAGE_REFUSED),
-            held: telemetry.gauge(names::STORAGE_HELD),
-            journal_writes: telemetry.gauge(names::STORAGE_JOURNAL_WRITES),
-            journal_bytes: telemetry.gauge(names::STORAGE_JOURNAL_BYTES),
-            dead_letters: telemetry.gauge(names::STORAGE_DEAD_LETTERS),
-        };
+        let meters = Meters::new(&telemetry);
         meters.measure(&state);
         let slots = Arc::new(Slots::new(options.concurrency));
         let ramp = Mutex::new(Ramp::new(options.ramp, state.queue.len(), Instant::now()));
@@ -321,6 +205,36 @@ impl Batcher {
         self.shared.store.state()
     }
 
+    /// Returns how the service is.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let shared = &self.shared;
+        let (concurrency, batches) = shared.slots.count();
+        let ramp = shared.ramp.lock().rate(Instant::now());
+        let mut state = shared.state.lock();
+        let due = state.queue.due_len(shared.clock.now());
+        let held = state.held();
+        Status {
+            writes: held.writes,
+            bytes: held.bytes,
+            max_writes: shared.options.journal_max_writes,
+            max_bytes: shared.options.journal_max_bytes,
+            dead_letters: state.dead.len(),
+            dead_letter_bytes: state.dead.bytes(),
+            refusing: self.journal().reason(),
+            recovery: shared.recovery.clone(),
+            sink: shared.sink.name(),
+            documents: state.queue.len() as u64,
+            concurrency: u32::try_from(concurrency).unwrap_or(u32::MAX),
+            batches: u32::try_from(batches).unwrap_or(u32::MAX),
+            ramp,
+            budget: shared.allowance.standing(),
+            held: shared.held_back(due as u64),
+            cache: shared.reads.as_ref().map(Reads::stats).zip(shared.options.cache),
+            read_price: shared.options.read_price,
+        }
+    }
+
     /// Returns how samples become documents.
     #[must_use]
     pub fn rules(&self) -> &Rules {
@@ -394,85 +308,6 @@ impl Drop for Batcher {
     }
 }
 
-impl Shared {
-    /// Returns what waits, as `look` sees it.
-    pub(crate) fn look<T>(&self, look: impl FnOnce(&Queue) -> T) -> T {
-        look(&self.state.lock().queue)
-    }
-
-    /// Returns whether `entry` must be sent with a ledger document.
-    pub(crate) fn is_once(&self, entry: &Entry) -> bool {
-        self.sink.needs_ledger() && (self.options.ledger_always || !entry.is_repeatable)
-    }
-
-    /// Lets both lanes look for something to send.
-    pub(crate) fn wake(&self) {
-        self.work.notify_one();
-        self.urgent.notify_one();
-    }
-
-    /// Tells how much waits.
-    pub(crate) fn measure(&self, state: &State) {
-        self.meters.measure(state);
-    }
-
-    /// Counts documents read from the sink.
-    pub(crate) fn count_read(&self, documents: usize) {
-        self.meters.operations.add(documents as u64, &[KeyValue::new(names::OPERATION_TYPE, "read")]);
-    }
-}
-
-impl State {
-    /// Takes in writes that are on disk.
-    pub(crate) fn take(&mut self, writes: Vec<Accepted>) {
-        // Most of those that came together are of one caller and one collection.
-        for alike in writes.chunk_by(|one, two| one.is_counted_with(two)) {
-            // A sample waits since it was recorded, not since its bucket was closed.
-            let count = alike.iter().map(|write| write.weight.writes).sum();
-            if let Some(first) = alike.first()
-                && count > 0
-            {
-                self.ledger.accept(first.key.row(), &first.caller, count);
-            }
-        }
-        writes.into_iter().for_each(|write| self.queue.push(write));
-    }
-
-    /// Returns what is not at the sink.
-    pub(crate) fn held(&self) -> Held {
-        Held {
-            writes: self.queue.records() + self.buckets.fresh() + self.dead.len(),
-            bytes: self.queue.journal_bytes() + self.buckets.bytes() + self.dead.bytes(),
-        }
-    }
-
-    /// Tells `done` when the sink has taken `writes`, of which some may be known from before, and sends them at once.
-    pub(crate) fn await_stored(&mut self, writes: Vec<(Key, u64)>, done: oneshot::Sender<Outcome>) {
-        let mut outstanding = BTreeSet::new();
-        for (key, sequence) in writes {
-            if self.queue.overlay(&key).holds(sequence) {
-                self.queue.hurry(&key);
-                outstanding.insert(sequence);
-            } else if let Some(letter) = self.dead.holding(&key.tenant, sequence) {
-                let reason = letter.reason.as_str().into();
-                // One who left does not need the answer.
-                drop(done.send(Err(Rejected { key, reason })));
-                return;
-            }
-        }
-        self.acks.add(&outstanding, done);
-    }
-}
-
-impl Meters {
-    fn measure(&self, state: &State) {
-        let held = state.held();
-        self.journal_writes.set(held.writes as f64, &[]);
-        self.journal_bytes.set(held.bytes as f64, &[]);
-        self.dead_letters.set(state.dead.len() as f64, &[]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
@@ -484,9 +319,8 @@ mod tests {
     use journal::Journal;
     use telemetry::Telemetry;
 
-    use super::{Batcher, Options};
+    use super::Batcher;
     use crate::{
-        accept::NewWrite,
         aggregate::rules::Rules,
         budget,
         change::Change,
@@ -494,8 +328,10 @@ mod tests {
         error::Error,
         keys,
         queue::Limits,
+        shared::Options,
         sink::embedded::Embedded,
         store::Store,
+        write::NewWrite,
     };
 
     async fn start(folder: &tempfile::TempDir) -> Batcher {

@@ -6,12 +6,12 @@ use config::ByteSize;
 
 use crate::{
     aggregate::rules::Rules,
-    batcher::Options,
     budget, cache,
     error::Error,
     flush::ramp,
     keys, last_written,
     queue::{Limits, MAX_BATCH_BYTES},
+    shared::Options,
     sink::firestore,
     stream,
 };

@@ -19,10 +19,10 @@ pub(crate) use self::{
     stream::{accepted, credit, ended, out_of_order, refused, streamed},
 };
 use crate::{
-    accept::{Level, NewWrite},
     document::{Key, MAX_DOCUMENT_BYTES, Priority},
     error::{self, Error},
     sink::{LEDGER_COLLECTION, Range},
+    write::{Level, NewWrite},
 };
 
 /// Most writes in one request.
@@ -208,7 +208,7 @@ mod tests {
     use rpc::{Caller, Fault, Role};
 
     use super::range;
-    use crate::accept::{Level, NewWrite};
+    use crate::write::{Level, NewWrite};
 
     fn tenant() -> Arc<str> {
         caller().tenant

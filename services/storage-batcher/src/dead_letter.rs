@@ -8,7 +8,8 @@ use std::{borrow::Cow, collections::BTreeMap, ops::Bound, sync::Arc};
 use crate::{
     change::Change,
     codec::{Corrupt, Reader, Record, Writer},
-    document::{Key, Priority},
+    document::{Key, Priority, micros},
+    ledger::nobody,
     queue::{Body, Entry},
 };
 
@@ -42,7 +43,7 @@ impl Letter {
     /// Makes a letter of `entry`, refused at `now` for `reason`, and its bytes on disk.
     #[must_use]
     pub fn of(entry: &Entry, reason: &str, now: i64) -> (Self, Vec<u8>) {
-        let accepted = crate::accept::micros(entry.since);
+        let accepted = micros(entry.since);
         let mut letter = Self {
             key: entry.key.clone(),
             body: Body::packed(&entry.change()),
@@ -82,7 +83,7 @@ impl Letter {
             accepted: self.accepted,
             samples: 0,
             buckets: 0,
-            caller: crate::accept::nobody(),
+            caller: nobody(),
         };
         let mut bytes = writer.finish();
         let head = bytes.len() as u64;

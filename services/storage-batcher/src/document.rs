@@ -1,6 +1,10 @@
 //! Documents, and how they are named.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 /// Most bytes of one document: Firestore's limit of 1 MiB.
 pub const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
@@ -109,6 +113,11 @@ pub fn stored_size(key: &Key, fields: &Fields) -> usize {
         }
     }
     16 + key.collection.len() + 1 + key.id.len() + 1 + map(fields)
+}
+
+/// Returns `time` in microseconds since the epoch.
+pub(crate) fn micros(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 mod aimd;
 pub(crate) mod allowance;
 mod delivery;
+mod landing;
 pub mod ramp;
 mod retry;
 pub(crate) mod slots;
@@ -20,10 +21,10 @@ use tokio::sync::{mpsc, watch};
 use self::delivery::Delivery;
 use crate::{
     accept::Command,
-    batcher::{Shared, State},
     document::Priority,
     error::Error,
     queue::Entry,
+    shared::{Shared, State},
 };
 
 /// Sends due batches until told to stop; then waits for those on their way.
@@ -207,16 +208,17 @@ mod tests {
     use tokio::sync::{Semaphore, mpsc};
 
     use crate::{
-        accept::NewWrite,
         aggregate::rules::Rules,
-        batcher::{Batcher, Options},
+        batcher::Batcher,
         budget,
         change::Change,
         document::{Fields, Key, Priority},
         keys,
         queue::{Entry, Limits},
+        shared::Options,
         sink::{Cause, Page, Range, Sink, Unreachable, Verdict},
         store::Store,
+        write::NewWrite,
     };
 
     /// Tells which documents arrive, lets requests through one by one, and puts some documents off some times.
@@ -362,6 +364,21 @@ mod tests {
         assert!(arrivals.try_recv().is_err());
         assert_eq!(gate.broken.load(Ordering::SeqCst), 0);
         assert_eq!(batcher.costs("t").0.total.written, 2);
+    }
+
+    #[tokio::test]
+    async fn a_large_batch_is_settled_in_parts_and_none_of_it_is_sent_again() {
+        let Bench { batcher, gate, mut arrivals, _folder } = bench(200, &[]).await;
+        gate.broken.store(1, Ordering::SeqCst);
+        gate.pass.add_permits(10);
+        let writes = (0..200).map(|number| write(&number.to_string())).collect();
+        batcher.write("t".into(), writes).await.unwrap();
+        assert_eq!(arrivals.recv().await.unwrap().len(), 200);
+        let report = batcher.flush("t".into(), false).await.unwrap();
+        assert!(report.refused.is_empty());
+        assert_eq!(batcher.drain(Duration::from_secs(60)).await, 0);
+        assert!(arrivals.try_recv().is_err());
+        assert_eq!((gate.broken.load(Ordering::SeqCst), batcher.costs("t").0.total.written), (0, 200));
     }
 
     #[tokio::test]

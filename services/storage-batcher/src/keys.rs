@@ -9,10 +9,9 @@ use std::{
 };
 
 use crate::{
-    accept::micros,
     change::Change,
     codec::{self, Writer},
-    document::Key,
+    document::{Key, micros},
 };
 
 /// How long keys are known.

@@ -48,12 +48,14 @@ pub mod queue;
 pub mod read;
 mod recall;
 mod server;
+pub mod shared;
 pub mod sink;
 mod sizes;
 pub mod status;
 pub mod store;
 pub mod stream;
 pub mod waiters;
+pub mod write;
 
 use std::{
     net::SocketAddr,

@@ -8,7 +8,7 @@ use crate::{
     codec::Record,
     document::{Key, Priority},
     ledger,
-    queue::{Entry, Limits, fits},
+    queue::{Accepted, Entry, Limits, fits},
 };
 
 /// What a flush would send.
@@ -127,7 +127,7 @@ impl Batcher {
             entries.iter().enumerate().map(|(place, entry)| (entry.key.clone(), place)).collect();
         for closing in pack::closings(due, &self.shared.options.rules) {
             let place = waiting.get(&closing.key).copied();
-            let write = crate::accept::accepted(0, Record::from(closing), 0);
+            let write = Accepted::of(0, Record::from(closing), 0);
             let apart = match place.and_then(|place| entries.get_mut(place)) {
                 // A document that waits already takes it in.
                 Some(entry) => Arc::make_mut(entry).fold(write).err().map(|apart| *apart),

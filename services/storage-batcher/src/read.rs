@@ -6,12 +6,11 @@ use std::{
 };
 
 use crate::{
-    accept::micros,
     aggregate::{pack, rules::WINDOW_SECONDS},
     batcher::Batcher,
     buckets::{self, Summary},
     cache::Reads,
-    document::{Fields, Key, size_of_fields},
+    document::{Fields, Key, micros, size_of_fields},
     error::Error,
     queue::{Overlay, Queue},
     sink::{MAX_PAGE_BYTES, Page, Range},
@@ -326,13 +325,13 @@ mod tests {
     use super::MOST_WAITING;
     use crate::{
         Config,
-        accept::NewWrite,
         aggregate::rules::Rules,
         batcher::Batcher,
         change::{Change, Node, Number, Transform, Tree},
         document::{Fields, Key, Priority, Value},
         sink::{Range, Verdict, embedded::Embedded},
         store::{Landing, Store},
+        write::NewWrite,
     };
 
     fn count(key: &Key) -> NewWrite {

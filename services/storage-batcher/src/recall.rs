@@ -9,16 +9,15 @@ use std::{
 use telemetry::{KeyValue, Telemetry, names};
 
 use crate::{
-    accept,
     acks::Acks,
     aggregate::places::Places,
-    batcher::{Options, Resumed, State},
     buckets::Buckets,
     dead_letter::DeadLetters,
-    document::Key,
+    document::{Key, micros},
     keys::Keys,
-    ledger::Ledger,
+    ledger::{Ledger, nobody},
     queue::{Accepted, Entry, Queue},
+    shared::{Options, Resumed, State},
     status::Recovery,
     store::{Error, Recovered, Seal, Store},
     waiters::Waiters,
@@ -50,7 +49,7 @@ pub(crate) fn recall(
     let mut buckets = Buckets::new(Arc::clone(&options.rules));
     let open_buckets = recovered.buckets.len() as u64;
     for (key, open) in recovered.buckets {
-        ledger.accept(key.row(), &accept::nobody(), open.fresh);
+        ledger.accept(key.row(), &nobody(), open.fresh);
         buckets.reopen(&key, open);
     }
     let mut dead = DeadLetters::default();
@@ -84,7 +83,7 @@ pub(crate) fn recall(
 impl Recovery {
     /// Tells what was found by a line of the log and by metrics.
     pub(crate) fn tell(&self, last_sequence: u64, now: SystemTime, telemetry: &Telemetry) {
-        let oldest_seconds = self.oldest.map(|oldest| (accept::micros(now) - oldest).max(0) / 1_000_000);
+        let oldest_seconds = self.oldest.map(|oldest| (micros(now) - oldest).max(0) / 1_000_000);
         tracing::info!(
             records = self.writes,
             bytes = self.bytes,
@@ -153,7 +152,7 @@ fn each(
         after = *last;
         for (sequence, record, bytes) in page {
             oldest = Some(oldest.map_or(record.accepted, |oldest| oldest.min(record.accepted)));
-            let mut write = accept::accepted(sequence, record, bytes);
+            let mut write = Accepted::of(sequence, record, bytes);
             // A clock that was set back must not hold a write for longer than the interval.
             write.at = write.at.min(now);
             take(write);

@@ -18,11 +18,12 @@ use rpc::{
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    accept::{Fate, Level, NewWrite, Receipt},
+    accept::Fate,
     batcher::Batcher,
     convert,
     error::Error,
     stream::Limits,
+    write::{Level, NewWrite, Receipt},
 };
 
 /// Longest time kept for an answer to reach its caller before the caller's deadline.

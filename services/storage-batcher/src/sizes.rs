@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 
 use crate::{
-    accept::NewWrite,
     document::{Fields, Key, MAX_DOCUMENT_BYTES, stored_size},
     error::Error,
     queue::{Accepted, Overlay},
+    write::NewWrite,
 };
 
 /// Bytes by the quick estimate up to which no document can be too large: half the limit, as the estimate counts otherwise than the
@@ -76,12 +76,12 @@ mod tests {
 
     use super::Sizes;
     use crate::{
-        accept::NewWrite,
         change::Change,
         document::{Fields, Key, Priority, Value},
         error::Error,
         ledger::Weight,
         queue::{Accepted, Entry, Overlay},
+        write::NewWrite,
     };
 
     fn half(name: &str) -> Fields {

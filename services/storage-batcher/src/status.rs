@@ -1,13 +1,8 @@
 //! How the service is, in numbers of all tenants together.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use crate::{
-    batcher::Batcher,
-    budget::Standing,
-    cache::{self, Reads},
-    store::Damaged,
-};
+use crate::{budget::Standing, cache, store::Damaged};
 
 /// What was found in the journal when the service started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,36 +75,4 @@ pub struct Held {
     pub documents: u64,
     /// When the last of them may leave, on the agent clock, if nothing else does; `None` if there are none.
     pub until: Option<SystemTime>,
-}
-
-impl Batcher {
-    /// Returns how the service is.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let shared = &self.shared;
-        let (concurrency, batches) = shared.slots.count();
-        let ramp = shared.ramp.lock().rate(Instant::now());
-        let mut state = shared.state.lock();
-        let due = state.queue.due_len(shared.clock.now());
-        let held = state.held();
-        Status {
-            writes: held.writes,
-            bytes: held.bytes,
-            max_writes: shared.options.journal_max_writes,
-            max_bytes: shared.options.journal_max_bytes,
-            dead_letters: state.dead.len(),
-            dead_letter_bytes: state.dead.bytes(),
-            refusing: self.journal().reason(),
-            recovery: shared.recovery.clone(),
-            sink: shared.sink.name(),
-            documents: state.queue.len() as u64,
-            concurrency: u32::try_from(concurrency).unwrap_or(u32::MAX),
-            batches: u32::try_from(batches).unwrap_or(u32::MAX),
-            ramp,
-            budget: shared.allowance.standing(),
-            held: shared.held_back(due as u64),
-            cache: shared.reads.as_ref().map(Reads::stats).zip(shared.options.cache),
-            read_price: shared.options.read_price,
-        }
-    }
 }

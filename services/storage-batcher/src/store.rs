@@ -34,11 +34,11 @@ use redb::{ReadableTable as _, ReadableTableMetadata as _, TableDefinition, Writ
 
 pub use self::recovery::{Damaged, Recovered};
 use crate::{
-    accept::micros,
     aggregate::places::Row,
     buckets::BucketKey,
     codec::Record,
     dead_letter::Letter,
+    document::micros,
     keys::Known,
     ledger::{self, Counts, Deltas, minute, oldest_minute},
     queue::Entry,
@@ -380,11 +380,11 @@ mod tests {
 
     use super::{DEAD, Damaged, Group, Records, Store, WAL};
     use crate::{
-        accept::accepted,
         buckets::{BucketKey, Readings, encode_readings},
         change::Change,
         codec::Record,
         document::{Fields, Key, Priority},
+        queue::Accepted,
     };
 
     fn store(folder: &tempfile::TempDir) -> (Journal, Store) {
@@ -474,7 +474,7 @@ mod tests {
         assert_eq!((sequences, recovered.damaged, recovered.last_sequence), (vec![1, 3], damaged, 5));
         assert!(recovered.letters.is_empty() && store.records(3, u64::MAX).unwrap().is_empty());
         assert_eq!(records[0].1, record);
-        assert_eq!(accepted(1, record, 9).weight.writes, 1);
+        assert_eq!(Accepted::of(1, record, 9).weight.writes, 1);
         let again = store.recover(UNIX_EPOCH).await.unwrap().damaged;
         assert_eq!(again, Damaged { found: 0, bytes: 0, in_all: 4 }, "they are kept");
     }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    accept::{Command, Lane, Level, NewWrite, Receipt, Reply, Turn},
+    accept::{Command, Lane, Reply, Turn},
     batcher::Batcher,
     error::Error,
+    write::{Level, NewWrite, Receipt},
 };
 
 /// How much of a stream may be on its way.

@@ -2,8 +2,13 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Draft, micros};
-use crate::{batcher::Shared, codec::Record, document::Priority, error::Error};
+use super::Draft;
+use crate::{
+    codec::Record,
+    document::{Priority, micros},
+    error::Error,
+    shared::Shared,
+};
 
 /// What is to become of dead letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

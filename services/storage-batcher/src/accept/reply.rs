@@ -7,8 +7,7 @@ use std::sync::{
 
 use tokio::sync::oneshot;
 
-use super::Receipt;
-use crate::error::Error;
+use crate::{error::Error, write::Receipt};
 
 /// A stream's way to the accepting task. What is refused for now halts the round it belongs to: all of it that follows is refused too, so that no
 /// write overtakes an earlier one. The next round begins with that one again.

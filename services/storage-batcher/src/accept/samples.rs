@@ -6,18 +6,20 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{Draft, NewSample, micros, nobody};
+use super::Draft;
 use crate::{
     aggregate::{
         pack::{self, Closing},
         rules::{Rule, Rules, WINDOW_SECONDS},
         watermark::{MAX_AGE, MAX_AHEAD},
     },
-    batcher::{Shared, State},
     buckets::{BucketKey, Open, encode_readings, encode_samples},
     codec::Record,
-    document::Priority,
+    document::{Priority, micros},
     error::Error,
+    ledger::nobody,
+    shared::{Shared, State},
+    write::NewSample,
 };
 
 impl Draft {
@@ -165,15 +167,16 @@ mod tests {
 
     use crate::{
         Config,
-        accept::{NewSample, micros},
         aggregate::{
             figure::{Figure, Figures},
             rules::{Kept, Packing, Rule, Rules},
         },
         batcher::Batcher,
         buckets::{BucketKey, Readings, Samples, Summary},
+        document::micros,
         sink::embedded::Embedded,
         store::Store,
+        write::NewSample,
     };
 
     const ENTITIES: [&str; 4] = ["a", "b_", "__c__", "b__1970-01-01T00:00Z"];

@@ -8,8 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     figure::Aggregate,
-    places::Place,
-    rules::{Rule, Rules},
+    rules::{Kept, Rule, Rules},
 };
 use crate::{
     buckets::{BucketKey, Closed, Samples, Summary, document_id, path_safe},
@@ -22,6 +21,9 @@ pub const FIELD: &str = "packed";
 
 /// Longest name of an entity and of a collection with a rule, in bytes.
 const NAME_BYTES: usize = 256;
+
+/// A shared document, and what a bucket holds there.
+pub type Place = (u32, Arc<Kept>);
 
 /// One write of a document, which closes buckets.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,13 +8,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    pack,
+    pack::{self, Place},
     rules::{Kept, Packing, Rule, Rules},
 };
 use crate::buckets::{BucketKey, Closed};
-
-/// A shared document, and what a bucket holds there.
-pub type Place = (u32, Arc<Kept>);
 
 /// The windows in which a collection of a tenant is laid out in one way.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,7 +27,6 @@ use self::{
 use super::Error;
 use crate::{
     Config,
-    accept::{NewSample, NewWrite, micros},
     aggregate::{
         figure::{Figure, Figures},
         rules::{Kept, PACK_BYTES, PACK_ENTITIES, Packing, Rule, Rules},
@@ -35,10 +34,11 @@ use crate::{
     batcher::Batcher,
     buckets::{BucketKey, Readings},
     change::Change,
-    document::{Fields, Key, Priority, Value, stored_size},
+    document::{Fields, Key, Priority, Value, micros, stored_size},
     ledger::price,
     sink::{MAX_PAGE_BYTES, Range, Sink, embedded::Embedded},
     store::Store,
+    write::{NewSample, NewWrite},
 };
 
 /// 2026-11-22T00:00:00Z.

@@ -19,17 +19,18 @@ use telemetry::Telemetry;
 
 use super::{Limits, Reads};
 use crate::{
-    accept::NewWrite,
     aggregate::rules::Rules,
-    batcher::{Batcher, Options},
+    batcher::Batcher,
     budget,
     change::Change,
     document::{Fields, Key, Priority, Value},
     error::Error,
     keys, queue,
     queue::Entry,
+    shared::Options,
     sink::{Cause, Page, Range, Sink, Unreachable, Verdict},
     store::Store,
+    write::NewWrite,
 };
 
 const TTL: Duration = Duration::from_secs(300);

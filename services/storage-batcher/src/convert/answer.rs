@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use contracts::storage as wire;
 
-use super::value::fields_to_wire;
+use super::value::{fields_to_wire, timestamp};
 use crate::{
-    accept::micros,
     aggregate::figure::Aggregate,
     buckets::Summary,
     change::Change,
     dead_letter::Letter,
+    document::micros,
     ledger::{Costs, Counts, price},
     plan::{Plan, PlannedBatch},
     read::{Listed, Seen},
@@ -228,14 +228,5 @@ fn letter(letter: &Letter) -> wire::DeadLetter {
         reason: letter.reason.clone(),
         accept_time: Some(timestamp(letter.accepted)),
         refuse_time: Some(timestamp(letter.refused)),
-    }
-}
-
-/// Returns microseconds since the epoch as a time.
-pub(super) fn timestamp(micros: i64) -> prost_types::Timestamp {
-    let nanos = micros.rem_euclid(1_000_000) * 1_000;
-    prost_types::Timestamp {
-        seconds: micros.div_euclid(1_000_000),
-        nanos: i32::try_from(nanos).unwrap_or_default(),
     }
 }

@@ -7,12 +7,13 @@ use rpc::{At, Check, Fault};
 
 use super::{field_name, path_name};
 use crate::{
-    accept::{NewSample, micros},
     aggregate::{
         rules::{Rule, Rules},
         watermark::{Arrival, Watermark},
     },
     buckets::{BucketKey, Readings},
+    document::micros,
+    write::NewSample,
 };
 
 /// Where buckets go if the caller does not say.

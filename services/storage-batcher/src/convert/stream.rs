@@ -4,8 +4,8 @@ use contracts::storage as wire;
 use rpc::{Caller, Fault, code_name};
 
 use crate::{
-    accept::{Level, NewWrite, Receipt},
     stream::{Limits, OutOfOrder},
+    write::{Level, NewWrite, Receipt},
 };
 
 /// Checks one write, and when it is acknowledged.

@@ -93,11 +93,20 @@ fn value_to_wire(value: Value) -> wire::Value {
         Value::Double(double) => Kind::DoubleValue(double),
         Value::Text(text) => Kind::StringValue(text),
         Value::Bytes(bytes) => Kind::BytesValue(bytes),
-        Value::Moment(micros) => Kind::TimestampValue(super::answer::timestamp(micros)),
+        Value::Moment(micros) => Kind::TimestampValue(timestamp(micros)),
         Value::Array(values) => {
             Kind::ArrayValue(wire::ArrayValue { values: values.into_iter().map(value_to_wire).collect() })
         }
         Value::Map(fields) => Kind::MapValue(wire::MapValue { fields: fields_to_wire(fields) }),
     };
     wire::Value { kind: Some(kind) }
+}
+
+/// Returns microseconds since the epoch as a time.
+pub(super) fn timestamp(micros: i64) -> prost_types::Timestamp {
+    let nanos = micros.rem_euclid(1_000_000) * 1_000;
+    prost_types::Timestamp {
+        seconds: micros.div_euclid(1_000_000),
+        nanos: i32::try_from(nanos).unwrap_or_default(),
+    }
 }

@@ -11,10 +11,8 @@ use telemetry::{Counter, Telemetry, names};
 use tokio::sync::{Notify, futures::Notified};
 
 use crate::{
-    batcher::Shared,
     budget::{Budget, Limits, Standing},
     document::Priority,
-    status::Held,
 };
 
 /// Hands the budget out.
@@ -143,41 +141,6 @@ impl Drop for Reserved {
             self.give_back(&mut self.allowance.budget.lock());
             self.allowance.changed.notify_waiters();
         }
-    }
-}
-
-impl Shared {
-    /// Returns how many of `due` documents of normal priority the budget lets leave now, with the ledger document that may go along.
-    pub(crate) fn grant(&self, due: usize) -> Grant {
-        let ledger = self.spare();
-        let grant = self.allowance.grant((due as u64).saturating_add(ledger));
-        Grant { now: grant.now.saturating_sub(ledger), ..grant }
-    }
-
-    /// Returns when the last of `documents` of normal priority may leave, if nothing else does.
-    pub(crate) fn all_by(&self, documents: u64) -> SystemTime {
-        self.allowance.all_by(documents.saturating_add(self.spare()))
-    }
-
-    /// Returns the ledger documents that may go along with a batch.
-    fn spare(&self) -> u64 {
-        u64::from(self.sink.needs_ledger())
-    }
-
-    /// Returns what the budget holds back of `due` documents of normal priority.
-    pub(crate) fn held_back(&self, due: u64) -> Held {
-        let granted = self.grant(usize::try_from(due).unwrap_or(usize::MAX)).now.min(due);
-        let until = (granted < due).then(|| self.all_by(due));
-        Held { documents: due - granted, until }
-    }
-
-    /// Returns whether nothing is on its way and the budget holds back all that is due.
-    pub(crate) fn is_held_back(&self) -> bool {
-        let now = self.clock.now();
-        let mut state = self.state.lock();
-        let due = state.queue.next_len(Priority::Normal, now);
-        let is_idle = self.slots.count().1 == 0 && state.queue.next_len(Priority::High, now) == 0;
-        is_idle && due > 0 && self.grant(due).now == 0
     }
 }
 

@@ -17,17 +17,18 @@ use tokio::sync::{mpsc, watch};
 
 use super::{allowance::Reserved, retry, slots::Slot, stopped};
 use crate::{
-    accept::{micros, nobody},
-    batcher::{Resumed, Shared},
     change::Change,
-    dead_letter::Letter,
     document::Priority,
     error::Error,
-    ledger::Row,
+    ledger::{Row, nobody},
     queue::Entry,
+    shared::{Resumed, Shared},
     sink::{self, Cause, Unreachable, Verdict},
     store::{Landing, Seal},
 };
+
+/// Most outcomes in one commit: until it is on disk, no other is begun and nobody's write is acknowledged.
+const MOST_LANDING: usize = 64;
 
 /// Tries after which those who wait for a flush are told that the sink is away.
 const PATIENCE: u32 = 3;
@@ -413,68 +414,32 @@ impl Delivery {
         }
     }
 
-    /// Writes the outcome of `landing` down; if that fails, it is kept with its writes.
-    async fn land(&mut self, landing: Landing) {
-        let settled = self.shared.store.settle(landing.clone(), Arc::clone(&self.shared.sink)).await;
-        let (verdicts, deltas) = match settled {
-            Ok(settled) => settled,
-            Err(error) => {
-                let documents = landing.entries.len();
-                tracing::error!(error = %error, documents, "outcome of a batch not written down");
-                self.landing = Some(landing);
-                return;
-            }
-        };
-        let done: Vec<_> = landing
-            .entries
-            .iter()
-            .zip(&verdicts)
-            .filter(|(_, verdict)| !matches!(verdict, Verdict::Retry(..)))
-            .map(|((entry, ..), verdict)| (entry, verdict))
-            .collect();
-        self.note(&done);
-        // Taken here: one who asks for a flush in between must not be answered without the request that settled his writes.
-        let request = std::mem::take(&mut self.request);
-        let mut state = self.shared.state.lock();
-        state.waiters.count_request(&request);
-        state.ledger.add(&deltas);
-        state.queue.land(done.iter().map(|(entry, _)| *entry));
-        for (entry, verdict) in &done {
-            if let Verdict::Refused(reason) = verdict {
-                state.dead.add(Letter::of(entry, reason, micros(landing.now)).0);
-            }
-            state.waiters.settle(entry, verdict);
-            state.acks.settle(entry, verdict);
-        }
-        self.shared.measure(&state);
-        drop(state);
-        // A landing is made by going through the writes, so it has their order.
-        let mut settled = done.iter().map(|(entry, _)| entry.first()).peekable();
-        self.writes.retain(|write| settled.next_if_eq(&write.entry.first()).is_none());
-        debug_assert!(settled.next().is_none(), "what is settled is sent no more");
-        self.shared.wake();
-        self.shared.landed.notify_waiters();
-    }
-
-    /// Remembers what the sink holds now, and tells which documents were refused.
-    fn note(&self, done: &[(&Arc<Entry>, &Verdict)]) {
-        if let Some(reads) = &self.shared.reads {
-            reads.landed(done.iter().map(|(entry, _)| &entry.key));
-        }
-        for (entry, verdict) in done {
-            if let Some(last) = &self.shared.last_written {
-                last.note(entry, verdict);
-            }
-            if let Verdict::Refused(reason) = verdict {
-                let (collection, document) = (&*entry.key.collection, &*entry.key.id);
-                tracing::error!(
-                    collection,
-                    document,
-                    reason,
-                    "document refused for good; it is a dead letter"
-                );
-                self.shared.meters.refused.add(1, &[]);
-            }
+    /// Writes the outcome of `landing` down, some documents at a time; if that fails, what is left of it is kept with its writes.
+    async fn land(&mut self, mut landing: Landing) {
+        while !landing.entries.is_empty() {
+            let later = landing.entries.split_off(landing.entries.len().min(MOST_LANDING));
+            let settled = self.shared.store.settle(landing.clone(), Arc::clone(&self.shared.sink)).await;
+            let (verdicts, deltas) = match settled {
+                Ok(settled) => settled,
+                Err(error) => {
+                    landing.entries.extend(later);
+                    let documents = landing.entries.len();
+                    tracing::error!(error = %error, documents, "outcome of a batch not written down");
+                    self.landing = Some(landing);
+                    return;
+                }
+            };
+            let entries = landing.entries.iter().map(|(entry, ..)| entry).zip(&verdicts);
+            let done: Vec<_> =
+                entries.filter(|(_, verdict)| !matches!(verdict, Verdict::Retry(..))).collect();
+            // Taken here: one who asks for a flush in between must not be answered without the request that settled his writes.
+            let request = std::mem::take(&mut self.request);
+            self.shared.land(&request, &done, &deltas, landing.now);
+            // A landing is made by going through the writes, so it has their order.
+            let mut settled = done.iter().map(|(entry, _)| entry.first()).peekable();
+            self.writes.retain(|write| settled.next_if_eq(&write.entry.first()).is_none());
+            debug_assert!(settled.next().is_none(), "what is settled is sent no more");
+            landing = Landing { entries: later, ledgers: Vec::new(), now: landing.now };
         }
     }
 

@@ -1,12 +1,17 @@
 //! What waits of one document.
 
-use std::{borrow::Cow, sync::Arc, time::SystemTime};
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use smallvec::{SmallVec, smallvec};
 
 use super::body::Body;
 use crate::{
     change::Change,
+    codec::Record,
     document::{Key, Priority},
     ledger::Weight,
 };
@@ -70,6 +75,25 @@ pub struct Overlay {
 }
 
 impl Accepted {
+    /// Returns a record of the journal as the queue takes it.
+    pub(crate) fn of(sequence: u64, record: Record, journal_bytes: u64) -> Self {
+        let weight = match record.samples {
+            0 => Weight { writes: 1, ..Weight::default() },
+            samples => Weight { writes: 0, closings: 1, buckets: record.buckets, samples },
+        };
+        let since = Duration::from_micros(u64::try_from(record.accepted).unwrap_or(0));
+        Self {
+            sequence,
+            key: record.key,
+            change: record.change,
+            priority: record.priority,
+            at: UNIX_EPOCH + since,
+            weight,
+            caller: record.caller,
+            journal_bytes,
+        }
+    }
+
     /// Returns whether both are counted for the same collection and the same caller.
     pub(crate) fn is_counted_with(&self, other: &Self) -> bool {
         let (one, two) = (&self.key, &other.key);

@@ -13,10 +13,10 @@ use tonic::{Request, Status, Streaming};
 
 use super::{Slot, WAY_BACK};
 use crate::{
-    accept::Receipt,
     convert,
     error::Error,
     stream::{Limits, Progress},
+    write::Receipt,
 };
 
 /// How long a stream whose connection ends waits for the sink. What that has not taken by then is told to be durable.
