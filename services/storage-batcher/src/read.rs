@@ -240,7 +240,9 @@ impl Batcher {
     /// Returns one page of the sink with pending writes applied, and the id after which the next begins.
     async fn page(&self, range: &Range) -> Result<(Vec<Seen>, Option<Arc<str>>), Error> {
         let look = |queue: &Queue| {
-            let mut waiting = queue.overlays(&range.tenant, &range.collection, &range.after);
+            let waiting = queue.overlays(&range.tenant, &range.collection, &range.after);
+            let is_within = |id: &str| range.before.as_deref().is_none_or(|before| id < before);
+            let mut waiting = waiting.take_while(|(id, _)| is_within(id));
             let owned = |(id, overlay): (&Arc<str>, &Overlay)| (Arc::clone(id), overlay.clone());
             let overlays: BTreeMap<_, _> = waiting.by_ref().take(MOST_WAITING).map(owned).collect();
             let last = overlays.keys().next_back().cloned();
@@ -254,10 +256,7 @@ impl Batcher {
         }
         let read = page.documents.last().map(|(id, _)| Arc::clone(id)).filter(|_| page.more);
         let last = read.into_iter().chain(looked_at).min();
-        let beyond = |id: &str| {
-            last.as_deref().is_some_and(|last| id > last)
-                || range.before.as_deref().is_some_and(|before| id >= before)
-        };
+        let beyond = |id: &str| last.as_deref().is_some_and(|last| id > last);
         let now = micros(self.now());
         let mut seen = BTreeMap::new();
         for (id, fields) in page.documents {
@@ -318,7 +317,7 @@ mod tests {
         time::{Duration, Instant, UNIX_EPOCH},
     };
 
-    use clock::Clock;
+    use clock::{Clock, Hand};
     use journal::Journal;
     use telemetry::Telemetry;
 
@@ -329,10 +328,35 @@ mod tests {
         batcher::Batcher,
         change::{Change, Node, Number, Transform, Tree},
         document::{Fields, Key, Priority, Value},
-        sink::{Range, Verdict, embedded::Embedded},
+        sink::{Range, Sink, Verdict, embedded::Embedded},
         store::{Landing, Store},
         write::NewWrite,
     };
+
+    /// A batcher that sends nothing by itself.
+    struct Bench {
+        batcher: Batcher,
+        store: Store,
+        sink: Arc<dyn Sink>,
+        clock: Clock,
+        _hand: Hand,
+        _folder: tempfile::TempDir,
+    }
+
+    async fn bench() -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let journal =
+            Journal::open(folder.path().join("storage.redb"), &journal::Options::default()).unwrap();
+        let sink: Arc<dyn Sink> = Arc::new(Embedded::open(journal.clone()).await.unwrap());
+        let store = Store::new(journal, Instant::now());
+        let mut options = Config::defaults().options(Rules::built_in(Duration::ZERO));
+        options.limits.documents = usize::MAX;
+        let (clock, hand) = Clock::manual(UNIX_EPOCH + Duration::from_secs(1_795_342_500));
+        let telemetry = Telemetry::silent("storage-batcher");
+        let batcher = Batcher::start(options, store.clone(), Arc::clone(&sink), telemetry, clock.clone());
+        let batcher = batcher.await.unwrap();
+        Bench { batcher, store, sink, clock, _hand: hand, _folder: folder }
+    }
 
     fn count(key: &Key) -> NewWrite {
         let increment = Node::Transforms(vec![Transform::Increment(Number::Integer(1))]);
@@ -365,16 +389,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_listing_sees_every_document_of_more_than_one_look_at_what_waits() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal =
-            Journal::open(folder.path().join("storage.redb"), &journal::Options::default()).unwrap();
-        let sink = Arc::new(Embedded::open(journal.clone()).await.unwrap());
-        let mut options = Config::defaults().options(Rules::built_in(Duration::ZERO));
-        options.limits.documents = usize::MAX;
-        let store = Store::new(journal, Instant::now());
-        let (clock, _hand) = Clock::manual(UNIX_EPOCH + Duration::from_secs(1_795_342_500));
-        let batcher =
-            Batcher::start(options, store, sink, Telemetry::silent("storage-batcher"), clock).await.unwrap();
+        let Bench { batcher, .. } = &bench().await;
         let write = |number: usize, change| NewWrite {
             change,
             ..count(&Key::new("t", "c", &format!("{number:05}")))
@@ -408,16 +423,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_left_the_journal_and_is_not_known_to_have_is_shown_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal =
-            Journal::open(folder.path().join("storage.redb"), &journal::Options::default()).unwrap();
-        let sink = Arc::new(Embedded::open(journal.clone()).await.unwrap());
-        let store = Store::new(journal, Instant::now());
-        let options = Config::defaults().options(Rules::built_in(Duration::ZERO));
-        let (clock, _hand) = Clock::manual(UNIX_EPOCH + Duration::from_secs(1_795_342_500));
-        let telemetry = Telemetry::silent("storage-batcher");
-        let batcher =
-            Batcher::start(options, store.clone(), sink.clone(), telemetry, clock.clone()).await.unwrap();
+        let Bench { batcher, store, sink, clock, .. } = &bench().await;
         let key = Key::new("t", "c", "a");
         let two = || [(); 2].map(|()| Fields::from([("n".to_owned(), Value::Integer(2))]));
         batcher.write("t".into(), vec![count(&key)]).await.unwrap();
@@ -427,10 +433,10 @@ mod tests {
             queue.next_batch(Priority::Normal, clock.now(), usize::MAX).unwrap()
         };
         batcher.write("t".into(), vec![count(&key)]).await.unwrap();
-        assert_eq!(seen(&batcher, &key).await, two());
+        assert_eq!(seen(batcher, &key).await, two());
         let entries = leaves.into_iter().map(|entry| (entry, Verdict::Accepted, 1)).collect();
         let landing = Landing { entries, ledgers: Vec::new(), now: clock.now() };
-        store.settle(landing, sink).await.unwrap();
-        assert_eq!(seen(&batcher, &key).await, two());
+        store.settle(landing, Arc::clone(sink)).await.unwrap();
+        assert_eq!(seen(batcher, &key).await, two());
     }
 }

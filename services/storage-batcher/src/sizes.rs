@@ -3,10 +3,10 @@
 //! Writes to one document are folded and stand or fall together at the sink. So such a write is judged with everything of its document
 //! that is not at the sink yet: what these writes give is, whatever the sink holds, part of the document after them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use crate::{
-    document::{Fields, Key, MAX_DOCUMENT_BYTES, stored_size},
+    document::{Fields, Key, MAX_DOCUMENT_BYTES, size_of_fields, stored_size},
     error::Error,
     queue::{Accepted, Overlay},
     write::NewWrite,
@@ -18,23 +18,24 @@ const SURELY_FITS: usize = MAX_DOCUMENT_BYTES / 2;
 
 /// The documents that the writes of one commit make, as far as their size must be known.
 #[derive(Debug, Default)]
-pub(crate) struct Sizes {
-    /// All writes by the quick estimate.
-    bytes: usize,
-    /// Those documents that may be too large.
-    documents: HashMap<Key, Made>,
-}
+pub(crate) struct Sizes(HashMap<Key, Pending>);
 
-/// A document after what waits of it and the writes of this commit before `from`.
-#[derive(Debug)]
-struct Made {
-    document: Option<Fields>,
-    /// The place in this commit of the first write that is not in it yet.
+/// What is not at the sink of one document.
+#[derive(Debug, Default)]
+struct Pending {
+    /// Accepted before.
+    overlay: Overlay,
+    /// The document after it and the writes of this commit before `from`; not known while it is surely small.
+    document: Option<Option<Fields>>,
+    /// The place in this commit of the first write that is not in `document` yet.
     from: usize,
+    /// All of it by the quick estimate.
+    bytes: usize,
 }
 
 impl Sizes {
-    /// Adds `writes` with their places, behind those of this commit that were `accepted`; `overlay` tells what waits of a document.
+    /// Adds `writes` with their places, behind those of this commit that were `accepted`; `overlay` tells what waits of a document that
+    /// is seen for the first time.
     ///
     /// # Errors
     /// [`Error::TooLarge`] with the place of the write that is one too many; these sizes are of no more use then.
@@ -45,28 +46,41 @@ impl Sizes {
         overlay: impl Fn(&Key) -> Overlay,
     ) -> Result<(), Error> {
         for (at, (place, NewWrite { key, change, .. })) in writes.iter().enumerate() {
-            self.bytes += change.size();
-            // Whatever was before is gone after a write of the whole.
-            let before = if change.is_whole() { Overlay::default() } else { overlay(key) };
-            let waiting: usize = before.entries().map(|entry| entry.bytes).sum();
-            if waiting + self.bytes <= SURELY_FITS {
+            let at = accepted.len() + at;
+            let pending = match self.0.entry(key.clone()) {
+                Entry::Occupied(occupied) => occupied.into_mut(),
+                Entry::Vacant(vacant) if change.is_whole() => vacant.insert(Pending::default()),
+                Entry::Vacant(vacant) => vacant.insert(Pending::of(overlay(key))),
+            };
+            if change.is_whole() {
+                // Whatever was before is gone.
+                *pending = Pending { from: at, ..Pending::default() };
+            }
+            pending.bytes += change.size();
+            if pending.bytes <= SURELY_FITS {
                 continue;
             }
-            let at = accepted.len() + at;
-            let made = self.documents.entry(key.clone());
-            let made = made.or_insert_with(|| Made { document: before.apply(None, 0), from: 0 });
+            // Looked through only where a document may be too large.
             let earlier = accepted.iter().map(|write| (&write.key, &write.change));
             let all = earlier.chain(writes.iter().map(|(_, write)| (&write.key, &write.change)));
-            let since = all.take(at + 1).skip(made.from).filter(|(other, _)| *other == key);
-            let document =
-                since.fold(made.document.take(), |document, (_, change)| change.apply(document, 0));
+            let since = all.take(at + 1).skip(pending.from).filter(|(other, _)| *other == key);
+            let before = pending.document.take().unwrap_or_else(|| pending.overlay.apply(None, 0));
+            let document = since.fold(before, |document, (_, change)| change.apply(document, 0));
             let fits = document.as_ref().is_none_or(|fields| stored_size(key, fields) <= MAX_DOCUMENT_BYTES);
-            *made = Made { document, from: at + 1 };
+            pending.bytes = document.as_ref().map_or(0, size_of_fields);
+            (pending.document, pending.from) = (Some(document), at + 1);
             if !fits {
                 return Err(Error::TooLarge { place: *place });
             }
         }
         Ok(())
+    }
+}
+
+impl Pending {
+    fn of(overlay: Overlay) -> Self {
+        let bytes = overlay.entries().map(|entry| entry.bytes).sum();
+        Self { overlay, bytes, ..Self::default() }
     }
 }
 

@@ -227,11 +227,8 @@ impl Bench {
             let (_, on_their_way) = shared.slots.count();
             let mut state = shared.state.lock();
             // A place is given back before what was sent is settled.
-            let mut waiting = state.queue.overlays(TENANT, COLLECTION, "");
-            let is_waiting = waiting.all(|(_, overlay)| overlay.flight.is_none());
-            drop(waiting);
             on_their_way == 0
-                && is_waiting
+                && state.queue.overlays(TENANT, COLLECTION, "").all(|(_, overlay)| overlay.flight.is_none())
                 && state.buckets.next_due().is_none_or(|due| due > now)
                 && state.queue.due_len(now) == 0
         };
