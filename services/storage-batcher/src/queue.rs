@@ -225,6 +225,12 @@ impl Queue {
         self.documents.get(key).cloned().unwrap_or_default()
     }
 
+    /// Returns the bytes of that, by the quick estimate.
+    #[must_use]
+    pub fn bytes(&self, key: &Key) -> usize {
+        self.documents.get(key).map_or(0, |overlay| overlay.entries().map(|entry| entry.bytes).sum())
+    }
+
     /// Returns what the sink does not hold yet of the collection's documents with an id after `after`, in order of id.
     pub fn overlays(
         &self,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    ops::Add,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -122,7 +123,7 @@ pub(crate) struct State {
 }
 
 /// Writes, samples and dead letters that are not at the sink, and their bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) writes: u64,
     pub(crate) bytes: u64,
@@ -196,6 +197,14 @@ impl Shared {
     /// Counts documents read from the sink.
     pub(crate) fn count_read(&self, documents: usize) {
         self.meters.operations.add(documents as u64, &[KeyValue::new(names::OPERATION_TYPE, "read")]);
+    }
+}
+
+impl Add for Held {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { writes: self.writes + other.writes, bytes: self.bytes + other.bytes }
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::{HashMap, hash_map::Entry};
 use crate::{
     document::{Fields, Key, MAX_DOCUMENT_BYTES, size_of_fields, stored_size},
     error::Error,
-    queue::{Accepted, Overlay},
+    queue::Accepted,
     write::NewWrite,
 };
 
@@ -23,9 +23,7 @@ pub(crate) struct Sizes(HashMap<Key, Pending>);
 /// What is not at the sink of one document.
 #[derive(Debug, Default)]
 struct Pending {
-    /// Accepted before.
-    overlay: Overlay,
-    /// The document after it and the writes of this commit before `from`; not known while it is surely small.
+    /// The document after the writes of this commit before `from`; not known while it is surely small.
     document: Option<Option<Fields>>,
     /// The place in this commit of the first write that is not in `document` yet.
     from: usize,
@@ -34,8 +32,8 @@ struct Pending {
 }
 
 impl Sizes {
-    /// Adds `writes` with their places, behind those of this commit that were `accepted`; `overlay` tells what waits of a document that
-    /// is seen for the first time.
+    /// Adds `writes` with their places, behind those of this commit that were `accepted`. Of a document that is seen for the first time
+    /// `bytes` tells those of what was accepted before, and where it may be too large `document` what that makes of nothing.
     ///
     /// # Errors
     /// [`Error::TooLarge`] with the place of the write that is one too many; these sizes are of no more use then.
@@ -43,18 +41,19 @@ impl Sizes {
         &mut self,
         accepted: &[Accepted],
         writes: &[(usize, NewWrite)],
-        overlay: impl Fn(&Key) -> Overlay,
+        bytes: impl Fn(&Key) -> usize,
+        document: impl Fn(&Key) -> Option<Fields>,
     ) -> Result<(), Error> {
         for (at, (place, NewWrite { key, change, .. })) in writes.iter().enumerate() {
             let at = accepted.len() + at;
             let pending = match self.0.entry(key.clone()) {
                 Entry::Occupied(occupied) => occupied.into_mut(),
                 Entry::Vacant(vacant) if change.is_whole() => vacant.insert(Pending::default()),
-                Entry::Vacant(vacant) => vacant.insert(Pending::of(overlay(key))),
+                Entry::Vacant(vacant) => vacant.insert(Pending { bytes: bytes(key), ..Pending::default() }),
             };
             if change.is_whole() {
                 // Whatever was before is gone.
-                *pending = Pending { from: at, ..Pending::default() };
+                *pending = Pending { document: Some(None), from: at, bytes: 0 };
             }
             pending.bytes += change.size();
             if pending.bytes <= SURELY_FITS {
@@ -64,7 +63,7 @@ impl Sizes {
             let earlier = accepted.iter().map(|write| (&write.key, &write.change));
             let all = earlier.chain(writes.iter().map(|(_, write)| (&write.key, &write.change)));
             let since = all.take(at + 1).skip(pending.from).filter(|(other, _)| *other == key);
-            let before = pending.document.take().unwrap_or_else(|| pending.overlay.apply(None, 0));
+            let before = pending.document.take().unwrap_or_else(|| document(key));
             let document = since.fold(before, |document, (_, change)| change.apply(document, 0));
             let fits = document.as_ref().is_none_or(|fields| stored_size(key, fields) <= MAX_DOCUMENT_BYTES);
             pending.bytes = document.as_ref().map_or(0, size_of_fields);
@@ -75,18 +74,16 @@ impl Sizes {
         }
         Ok(())
     }
-}
 
-impl Pending {
-    fn of(overlay: Overlay) -> Self {
-        let bytes = overlay.entries().map(|entry| entry.bytes).sum();
-        Self { overlay, bytes, ..Self::default() }
+    /// Returns the bytes, by the quick estimate, of what is not at the sink of a document, if this commit writes to it.
+    pub(crate) fn bytes(&self, key: &Key) -> Option<usize> {
+        self.0.get(key).map(|pending| pending.bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::UNIX_EPOCH};
+    use std::{cell::Cell, slice, time::UNIX_EPOCH};
 
     use super::Sizes;
     use crate::{
@@ -94,7 +91,7 @@ mod tests {
         document::{Fields, Key, Priority, Value},
         error::Error,
         ledger::Weight,
-        queue::{Accepted, Entry, Overlay},
+        queue::Accepted,
         write::NewWrite,
     };
 
@@ -126,10 +123,6 @@ mod tests {
         }
     }
 
-    fn pending(change: Change) -> Option<Arc<Entry>> {
-        Some(Arc::new(Entry::from(accepted(change))))
-    }
-
     fn place(result: Result<(), Error>) -> Option<usize> {
         match result {
             Err(Error::TooLarge { place }) => Some(place),
@@ -143,9 +136,10 @@ mod tests {
     #[test]
     fn a_merge_that_makes_a_waiting_document_too_large_is_refused() {
         for waiting in [Change::merge(half("one")), Change::set(half("one"))] {
-            let overlay =
-                |_: &Key| Overlay { flight: None, waiting: pending(waiting.clone()).into_iter().collect() };
-            let check = |change| place(Sizes::default().check(&[], &writes(&[change]), overlay));
+            let check = |change| {
+                let before = |_: &Key| waiting.apply(None, 0);
+                place(Sizes::default().check(&[], &writes(&[change]), |_| waiting.size(), before))
+            };
             assert_eq!(check(Change::merge(half("two"))), Some(0));
             assert_eq!(check(Change::merge(half("one"))), None, "it replaces what waits");
             assert_eq!(check(Change::set(half("two"))), None);
@@ -157,25 +151,42 @@ mod tests {
     fn a_write_that_is_too_large_by_itself_is_refused_too() {
         // As a set whose transforms put more.
         let change = Change::set(half("one").into_iter().chain(half("two")));
-        let none = |_: &Key| Overlay::default();
-        assert_eq!(place(Sizes::default().check(&[], &writes(&[change]), none)), Some(0));
+        assert_eq!(place(Sizes::default().check(&[], &writes(&[change]), |_| 0, |_| None)), Some(0));
     }
 
     #[test]
-    fn what_is_on_its_way_counts_too() {
-        let overlay = |_: &Key| Overlay { flight: pending(Change::merge(half("one"))), ..Overlay::default() };
-        let small = Change::merge(Fields::from([("n".to_owned(), Value::Null)]));
-        let writes = writes(&[small, Change::merge(half("two"))]);
-        assert_eq!(place(Sizes::default().check(&[], &writes, overlay)), Some(1));
+    fn what_was_accepted_before_is_asked_for_once_and_only_where_it_matters() {
+        let asked = Cell::new((0, 0));
+        let count = |bytes, document| asked.set((asked.get().0 + bytes, asked.get().1 + document));
+        let mut sizes = Sizes::default();
+        let (mut before, tiny) = (Vec::new(), Change::merge(Fields::from([("n".to_owned(), Value::Null)])));
+        let mut check = |change: &Change| {
+            let bytes = |_: &Key| {
+                count(1, 0);
+                400_000
+            };
+            let document = |_: &Key| {
+                count(0, 1);
+                Change::merge(half("one")).apply(None, 0)
+            };
+            let checked = place(sizes.check(&before, &writes(slice::from_ref(change)), bytes, document));
+            before.push(accepted(change.clone()));
+            (checked, asked.get())
+        };
+        assert_eq!(check(&tiny), (None, (1, 0)));
+        let third = Change::merge(Fields::from([("third".to_owned(), Value::Text("x".repeat(300_000)))]));
+        assert_eq!(check(&third), (None, (1, 1)));
+        assert_eq!(check(&tiny), (None, (1, 1)));
+        assert_eq!(check(&Change::merge(half("two"))), (Some(0), (1, 1)));
+        assert_eq!(sizes.bytes(&Key::new("t", "c", "b")), None);
     }
 
     #[test]
     fn writes_of_one_commit_count_together_and_a_set_starts_anew() {
-        let none = |_: &Key| Overlay::default();
         let (mut sizes, mut before) = (Sizes::default(), Vec::new());
         let mut check = |changes: &[Change]| {
             let writes = writes(changes);
-            let checked = place(sizes.check(&before, &writes, none));
+            let checked = place(sizes.check(&before, &writes, |_| 0, |_| None));
             before.extend(writes.into_iter().map(|(_, write)| accepted(write.change)));
             let key = Key::new("t", "c", "another");
             before.push(Accepted { key, ..accepted(Change::merge(half("one"))) });

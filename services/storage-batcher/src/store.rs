@@ -19,6 +19,7 @@
 //!
 //! The embedded sink adds its table `docs`. Files from before buckets had other lengths than 15 minutes are brought to this form at the start.
 
+mod growing;
 mod migration;
 mod places;
 mod recovery;
@@ -32,7 +33,10 @@ use std::{
 use journal::{Failed, Journal, Reason, State};
 use redb::{ReadableTable as _, ReadableTableMetadata as _, TableDefinition, WriteTransaction};
 
-pub use self::recovery::{Damaged, Recovered};
+pub use self::{
+    growing::Growing,
+    recovery::{Damaged, Recovered},
+};
 use crate::{
     aggregate::places::Row,
     buckets::BucketKey,
@@ -169,8 +173,7 @@ impl Store {
     /// # Errors
     /// [`Error`] if it could not be written; then nothing of it was.
     pub async fn append(&self, group: Arc<Group>) -> Result<(), Error> {
-        let samples: usize = group.samples.iter().map(|(.., bytes)| bytes.len()).sum();
-        let bytes = group.records.bytes.len() + samples;
+        let bytes = group.bytes();
         let write = move |transaction: &WriteTransaction| group.write(transaction);
         self.journal.commit_sized(bytes, write).await.map_err(Error::Journal)
     }
@@ -245,6 +248,12 @@ impl<'a> FromIterator<(u64, &'a Record)> for Records {
 }
 
 impl Group {
+    /// Returns about how many bytes it holds.
+    fn bytes(&self) -> usize {
+        let samples: usize = self.samples.iter().map(|(.., bytes)| bytes.len()).sum();
+        self.records.bytes.len() + samples
+    }
+
     fn write(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
         if !self.records.ends.is_empty() {
             let mut wal = transaction.open_table(WAL)?;

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::Draft;
+use super::draft::{Before, Draft};
 use crate::{
     codec::Record,
     document::{Priority, micros},
     error::Error,
     shared::Shared,
+    store::Group,
 };
 
 /// What is to become of dead letters.
@@ -36,7 +37,8 @@ pub(super) async fn redeem(
     sequences: Vec<u64>,
     fate: Fate,
 ) -> Result<Vec<Redeemed>, Error> {
-    let mut draft = Draft::new(shared);
+    let mut draft = Draft::new(Before { shared, drafts: &[] });
+    let mut group = Group::default();
     let letters: Vec<_> = {
         let state = shared.state.lock();
         let asked = BTreeSet::from_iter(sequences);
@@ -44,7 +46,7 @@ pub(super) async fn redeem(
     };
     let mut redeemed = Vec::with_capacity(letters.len());
     for letter in letters {
-        draft.group.letters.push(letter.sequence());
+        group.letters.push(letter.sequence());
         let mut write = None;
         if fate == Fate::Redrive {
             let record = Record {
@@ -56,14 +58,14 @@ pub(super) async fn redeem(
                 buckets: 0,
                 caller: Arc::clone(caller),
             };
-            write = Some(draft.append(record));
+            write = Some(draft.append(&mut group, record));
         }
         redeemed.push(Redeemed { letter: letter.sequence(), write });
     }
     if redeemed.is_empty() {
         return Ok(redeemed);
     }
-    let group = Arc::new(draft.group);
+    let group = Arc::new(group);
     shared.store.append(Arc::clone(&group)).await?;
     {
         let mut state = shared.state.lock();

@@ -6,10 +6,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::Draft;
+use super::draft::{Before, Draft};
 use crate::{
     aggregate::{
         pack::{self, Closing},
+        places::Row,
         rules::{Rule, Rules, WINDOW_SECONDS},
         watermark::{MAX_AGE, MAX_AHEAD},
     },
@@ -19,32 +20,32 @@ use crate::{
     error::Error,
     ledger::nobody,
     shared::{Shared, State},
+    store::Group,
     write::NewSample,
 };
 
 impl Draft {
     /// Accepts `samples`, all or none.
-    pub(super) async fn record(
-        &mut self,
-        shared: &Arc<Shared>,
-        samples: Vec<NewSample>,
-    ) -> Result<(), Error> {
+    pub(super) async fn record(&mut self, shared: &Shared, samples: Vec<NewSample>) -> Result<(), Error> {
         let encoded: Vec<_> = samples.iter().map(|sample| encode_readings(&sample.readings)).collect();
         let bytes = encoded.iter().map(|bytes| bytes.len() as u64).sum();
         self.reserve(encoded.len(), bytes, &shared.options)?;
-        let reopened = self.load_closed(shared, &samples).await?;
-        self.reopened.extend(reopened);
-        self.settle(shared, &samples);
+        let closed = self.closed(shared, &samples);
+        self.reopened.extend(load(shared, closed).await?);
+        let growing = Arc::clone(&self.growing);
+        // It is taken only once it is sent.
+        let Some(mut group) = growing.open() else { return Err(Error::NotReady) };
+        group.places.extend(self.settle(shared, &samples));
         for (sample, bytes) in samples.into_iter().zip(encoded) {
             let NewSample { bucket, time, readings } = sample;
             self.samples.push((bucket.clone(), time, readings, bytes.len() as u64));
-            self.group.samples.push((bucket, time, bytes));
+            group.samples.push((bucket, time, bytes));
         }
         Ok(())
     }
 
-    /// Gives the entities of `samples` their places in shared documents, where their rule has such.
-    fn settle(&mut self, shared: &Shared, samples: &[NewSample]) {
+    /// Gives the entities of `samples` their places in shared documents, where their rule has such; returns those that are not on disk.
+    fn settle(&self, shared: &Shared, samples: &[NewSample]) -> Vec<Row> {
         let rules = &shared.options.rules;
         let mut state = shared.state.lock();
         let State { places, ledger, .. } = &mut *state;
@@ -52,40 +53,37 @@ impl Draft {
             let is_new = !ledger.knows(&bucket.tenant, &bucket.collection);
             places.settle(bucket, rules, is_new, next_start(rules.of(&bucket.collection), self.now));
         }
-        self.group.places.extend(places.take_unsaved());
+        places.take_unsaved()
     }
 
-    /// Reads what is kept of buckets that are not open: a late sample must find the others.
-    async fn load_closed(
-        &self,
-        shared: &Arc<Shared>,
-        samples: &[NewSample],
-    ) -> Result<BTreeMap<BucketKey, Open>, Error> {
-        let mut closed: Vec<BucketKey> = {
-            let state = shared.state.lock();
-            let known = |key: &BucketKey| state.buckets.is_open(key) || self.reopened.contains_key(key);
-            samples
-                .iter()
-                .filter(|sample| !known(&sample.bucket))
-                .map(|sample| sample.bucket.clone())
-                .collect()
-        };
+    /// Returns those buckets of `samples` that are not open.
+    fn closed(&self, shared: &Shared, samples: &[NewSample]) -> Vec<BucketKey> {
+        let state = shared.state.lock();
+        let is_open = |key: &BucketKey| state.buckets.is_open(key) || self.reopened.contains_key(key);
+        let buckets = samples.iter().map(|sample| &sample.bucket);
+        let mut closed: Vec<_> = buckets.filter(|bucket| !is_open(bucket)).cloned().collect();
+        drop(state);
         closed.sort();
         closed.dedup();
-        if closed.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        let store = shared.store.clone();
-        let load = move || {
-            let open = |key: BucketKey| {
-                let samples = Arc::new(store.samples(&key)?);
-                Ok((key, Open { samples, ..Open::default() }))
-            };
-            closed.into_iter().map(open).collect::<Result<BTreeMap<_, _>, crate::store::Error>>()
-        };
-        let loaded = shared.telemetry.spawn_blocking(load).await.map_err(|_| Error::NotReady)?;
-        Ok(loaded?)
+        closed
     }
+}
+
+/// Reads what is kept of buckets: a late sample must find the others.
+async fn load(shared: &Shared, closed: Vec<BucketKey>) -> Result<BTreeMap<BucketKey, Open>, Error> {
+    if closed.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let store = shared.store.clone();
+    let load = move || {
+        let open = |key: BucketKey| {
+            let samples = Arc::new(store.samples(&key)?);
+            Ok((key, Open { samples, ..Open::default() }))
+        };
+        closed.into_iter().map(open).collect::<Result<BTreeMap<_, _>, crate::store::Error>>()
+    };
+    let loaded = shared.telemetry.spawn_blocking(load).await.map_err(|_| Error::NotReady)?;
+    Ok(loaded?)
 }
 
 impl From<Closing> for Record {
@@ -104,7 +102,8 @@ impl From<Closing> for Record {
 
 /// Turns due buckets into writes of their documents.
 pub(super) async fn close(shared: &Shared, tenant: Option<&str>, pruned: &mut i64) -> Result<(), Error> {
-    let mut draft = Draft::new(shared);
+    let mut draft = Draft::new(Before { shared, drafts: &[] });
+    let mut group = Group::default();
     let (due, oldest) = {
         let state = shared.state.lock();
         let due = state.buckets.due(draft.now, tenant);
@@ -116,17 +115,17 @@ pub(super) async fn close(shared: &Shared, tenant: Option<&str>, pruned: &mut i6
     // Nobody waits for the state meanwhile.
     for closing in pack::closings(due, &shared.options.rules) {
         let encoded = closing.buckets.iter().map(|(key, samples)| (key.clone(), encode_samples(samples)));
-        draft.group.closed.extend(encoded);
+        group.closed.extend(encoded);
         let record = Record { accepted: micros(draft.now), ..Record::from(closing) };
-        draft.append(record);
+        draft.append(&mut group, record);
     }
     if oldest > *pruned {
-        draft.group.prune_before = Some(oldest);
+        group.prune_before = Some(oldest);
     }
-    if draft.group.closed.is_empty() && draft.group.prune_before.is_none() {
+    if group.closed.is_empty() && group.prune_before.is_none() {
         return Ok(());
     }
-    let group = Arc::new(draft.group);
+    let group = Arc::new(group);
     shared.store.append(Arc::clone(&group)).await?;
     *pruned = oldest.max(*pruned);
     let mut state = shared.state.lock();
