@@ -10,7 +10,7 @@
 //! | closed | it is on disk | shown, and all that wait for it are told |
 //! | on its way or closed | it cannot be written, or what it follows was not | refused, and all that wait for it are told |
 //!
-//! What looks at samples or dead letters waits until all that came before is shown.
+//! What looks at samples or dead letters waits until what came before and matters to it is shown.
 
 mod draft;
 mod letters;
@@ -19,6 +19,7 @@ mod samples;
 
 use std::sync::Arc;
 
+use parking_lot::MappedMutexGuard;
 use tokio::sync::{mpsc, oneshot};
 
 use self::draft::{Before, Draft};
@@ -32,8 +33,10 @@ use crate::{
     write::{NewSample, NewWrite},
 };
 
-/// Most requests in one commit.
-const MOST_COMMANDS: usize = 1_024;
+/// Most requests that are drafted before it is looked whether one of the drafts is on disk.
+const AT_ONCE: usize = 64;
+/// Most drafts while the last is full.
+const MOST_DRAFTS: usize = 3;
 
 /// What the accepting task is asked to do.
 #[derive(Debug)]
@@ -68,15 +71,14 @@ struct Accepting {
 
 /// Runs until it is told to stop or every sender of commands is gone; what was sent before is done.
 pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Command>) {
-    let mut accepting = Accepting { shared, drafts: Vec::new(), refusal: Error::NotReady, pruned: i64::MIN };
+    let mut accepting = Accepting::new(shared);
     let mut waiting = Vec::new();
     let mut is_open = true;
     while is_open {
-        let room = accepting.room();
         tokio::select! {
             biased;
             () = accepting.landed() => accepting.land().await,
-            count = commands.recv_many(&mut waiting, room), if room > 0 => {
+            count = commands.recv_many(&mut waiting, AT_ONCE), if accepting.has_room() => {
                 is_open = count > 0;
                 for command in waiting.drain(..) {
                     is_open &= !matches!(command, Command::Stop);
@@ -93,26 +95,31 @@ pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comman
 }
 
 impl Accepting {
-    /// Returns how many requests may come now.
-    fn room(&self) -> usize {
-        MOST_COMMANDS - self.drafts.last().filter(|draft| draft.is_open()).map_or(0, Draft::len)
+    fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, drafts: Vec::new(), refusal: Error::NotReady, pruned: i64::MIN }
+    }
+
+    /// Returns whether requests may come.
+    fn has_room(&self) -> bool {
+        self.drafts.len() < MOST_DRAFTS || self.drafts.last().is_some_and(|draft| !draft.is_full())
     }
 
     async fn obey(&mut self, command: Command) {
         match command {
             Command::Write { answer, .. } if answer.is_behind() => answer.send(Err(Error::Behind)),
             Command::Write { tenant, writes, stored, answer } => {
-                if let Err((error, answer)) = self.write((tenant, writes), (answer, stored)) {
-                    answer.send(Err(error));
-                    // The refused writes are among its sizes.
+                // Nothing on the disk tells whether samples or repeats alone were written, so nothing can follow them.
+                if self.drafts.last().is_some_and(|draft| draft.is_sent() && draft.writes.is_empty()) {
                     self.stand_still().await;
                 }
+                self.write((tenant, writes), (answer, stored));
             }
             Command::Record { tenant, samples, answer } => {
-                if self.drafts.iter().any(Draft::is_sent) {
-                    self.stand_still().await;
+                // What a bucket holds is read from memory and from the disk: samples must be in both, or in this draft.
+                while self.drafts.iter().any(|draft| draft.is_sent() && !draft.samples.is_empty()) {
+                    self.land().await;
                 }
-                if self.drafts.is_empty() {
+                if self.drafts.last().is_none_or(Draft::is_sent) {
                     self.begin();
                 }
                 let Some(draft) = self.drafts.last_mut() else { return };
@@ -136,23 +143,22 @@ impl Accepting {
         }
     }
 
-    /// Adds writes to the draft that is open, or begins one with them.
+    /// Adds writes to the newest draft, or to the next if the disk took that one or it is full.
     fn write(
         &mut self,
         (tenant, writes): (Arc<str>, Vec<NewWrite>),
         (answer, stored): (Reply, Option<oneshot::Sender<Outcome>>),
-    ) -> Result<(), (Error, Reply)> {
-        let newest = self.drafts.last().map(|draft| Arc::clone(&draft.growing));
-        let open = newest.as_deref().and_then(Growing::open);
-        let fresh = open.is_none().then(|| self.begin());
-        let open = open.or_else(|| fresh.as_deref()?.open());
-        match (open, self.drafts.split_last_mut()) {
-            (Some(mut group), Some((draft, drafts))) => {
-                let before = Before { shared: &self.shared, drafts };
-                draft.write(before, &mut group, (tenant, writes), (answer, stored))
-            }
-            // What was begun just now is open.
-            _ => Err((Error::NotReady, answer)),
+    ) {
+        loop {
+            let newest = self.drafts.last().filter(|draft| draft.is_open() && !draft.is_full());
+            let newest = newest.map(|draft| Arc::clone(&draft.growing));
+            let growing = newest.unwrap_or_else(|| self.begin());
+            // It may have been taken just now.
+            let Some(mut group) = growing.open() else { continue };
+            let Some((draft, drafts)) = self.drafts.split_last_mut() else { continue };
+            let before = Before { shared: &self.shared, drafts };
+            draft.write(before, &mut group, (tenant, writes), (answer, stored));
+            return MappedMutexGuard::unlock_fair(group);
         }
     }
 
@@ -164,13 +170,11 @@ impl Accepting {
         growing
     }
 
-    /// Sends the newest draft on its way, if somebody waits for it.
+    /// Sends what was drafted on its way, where somebody waits for it.
     async fn send(&mut self) {
-        let Some(draft) = self.drafts.last_mut().filter(|draft| !draft.is_sent()) else { return };
-        if draft.len() > 0 {
+        self.drafts.retain(|draft| draft.is_sent() || draft.is_awaited());
+        for draft in self.drafts.iter_mut().filter(|draft| !draft.is_sent()) {
             draft.send(&self.shared).await;
-        } else {
-            self.drafts.pop();
         }
     }
 
@@ -182,23 +186,37 @@ impl Accepting {
         }
     }
 
-    /// Ends the oldest draft.
+    /// Ends the oldest draft, and if it failed all of them, as they follow it.
     async fn land(&mut self) {
+        if !self.end().await {
+            self.stand_still().await;
+        }
+    }
+
+    /// Ends the oldest draft; returns whether it was written.
+    async fn end(&mut self) -> bool {
         self.landed().await;
         let mut draft = self.drafts.remove(0);
         match draft.outcome() {
-            Ok(true) => return draft.show(&self.shared),
+            Ok(true) => {
+                draft.show(&self.shared);
+                return true;
+            }
             Ok(false) => {}
             Err(error) => self.refusal = error.into(),
         }
         draft.fail(&self.shared, &self.refusal);
+        false
     }
 
     /// Brings all that was accepted to the disk and into memory.
     async fn stand_still(&mut self) {
         self.send().await;
         while !self.drafts.is_empty() {
-            self.land().await;
+            self.end().await;
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

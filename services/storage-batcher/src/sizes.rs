@@ -36,7 +36,7 @@ impl Sizes {
     /// `bytes` tells those of what was accepted before, and where it may be too large `document` what that makes of nothing.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] with the place of the write that is one too many; these sizes are of no more use then.
+    /// [`Error::TooLarge`] with the place of the write that is one too many; those documents are to be doubted then.
     pub(crate) fn check(
         &mut self,
         accepted: &[Accepted],
@@ -73,6 +73,12 @@ impl Sizes {
             }
         }
         Ok(())
+    }
+
+    /// Forgets how large documents are, so that the next write to one looks through all that was accepted of it.
+    pub(crate) fn doubt(&mut self, keys: impl Iterator<Item = Key>) {
+        let doubted = || Pending { bytes: SURELY_FITS + 1, ..Pending::default() };
+        self.0.extend(keys.map(|key| (key, doubted())));
     }
 
     /// Returns the bytes, by the quick estimate, of what is not at the sink of a document, if this commit writes to it.
@@ -178,6 +184,9 @@ mod tests {
         assert_eq!(check(&third), (None, (1, 1)));
         assert_eq!(check(&tiny), (None, (1, 1)));
         assert_eq!(check(&Change::merge(half("two"))), (Some(0), (1, 1)));
+        sizes.doubt([Key::new("t", "c", "a")].into_iter());
+        before.pop();
+        assert_eq!(place(sizes.check(&before, &writes(&[tiny]), |_| 0, |_| None)), None);
         assert_eq!(sizes.bytes(&Key::new("t", "c", "b")), None);
     }
 

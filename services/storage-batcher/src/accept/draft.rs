@@ -30,6 +30,10 @@ use crate::{
     write::{NewWrite, Receipt},
 };
 
+/// Requests and bytes with which a commit is full.
+const MOST_REQUESTS: usize = 1_024;
+const MOST_BYTES: u64 = 4 << 20;
+
 /// The keys of one tenant that become known.
 type Keyed = HashMap<Arc<str>, Known>;
 
@@ -39,7 +43,7 @@ pub(super) struct Draft {
     pub(super) growing: Arc<Growing>,
     /// The newest sequence given.
     last: u64,
-    /// The newest sequence of a draft before it that is not on disk yet.
+    /// The newest sequence of the drafts before it, which were not on disk when this one began.
     follows: Option<u64>,
     pub(super) writes: Vec<Accepted>,
     /// The keys that this draft makes known.
@@ -69,7 +73,7 @@ enum Answer {
     Record(Arc<str>, oneshot::Sender<Result<u64, Error>>),
 }
 
-/// What was accepted before a draft: what is in memory, and the drafts that are not yet. If one of those fails, what follows it fails too.
+/// What was accepted before a draft: what is in memory, and the drafts that are not yet. Those who do not make it take along what follows them.
 #[derive(Clone, Copy)]
 pub(super) struct Before<'a> {
     pub(super) shared: &'a Shared,
@@ -100,7 +104,7 @@ impl Draft {
         let (store, group, last) = (shared.store.clone(), Arc::clone(&growing), drafts.last());
         let follows =
             last.and_then(|last| if last.writes.is_empty() { last.follows } else { Some(last.last) });
-        let landed = async move { store.append_growing(group, follows).await };
+        let landed = async move { store.append_growing(group, MOST_BYTES, follows).await };
         let state = shared.state.lock();
         Self {
             growing,
@@ -120,9 +124,14 @@ impl Draft {
         }
     }
 
-    /// Returns how many wait for it.
-    pub(super) fn len(&self) -> usize {
-        self.answers.len()
+    /// Returns whether somebody waits for it.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
+    /// Returns whether it holds as much as one commit shall.
+    pub(super) fn is_full(&self) -> bool {
+        self.answers.len() >= MOST_REQUESTS || self.own.bytes >= MOST_BYTES
     }
 
     /// Returns whether writes can be added still.
@@ -150,17 +159,14 @@ impl Draft {
         Ok(())
     }
 
-    /// Accepts `writes` but for those whose key is known; `answer` is told where all of them are, and `stored` what comes of them.
-    ///
-    /// # Errors
-    /// [`Error`] with the answer if they are refused; what this draft knows of sizes is wrong then.
+    /// Accepts `writes` but for those whose key is known, all or none; `answer` is told, and `stored` what comes of them at the sink.
     pub(super) fn write(
         &mut self,
         before: Before<'_>,
         group: &mut Group,
         (tenant, writes): (Arc<str>, Vec<NewWrite>),
         (answer, stored): (Reply, Option<oneshot::Sender<Outcome>>),
-    ) -> Result<(), (Error, Reply)> {
+    ) {
         let keys: Vec<_> = match stored {
             Some(_) => writes.iter().map(|write| write.key.clone()).collect(),
             None => Vec::new(),
@@ -170,9 +176,8 @@ impl Draft {
                 let writes = keys.into_iter().zip(sequences.iter().copied()).collect();
                 let awaited = stored.map(|done| Awaited { writes, done });
                 self.answers.push(Answer::Write { tenant, sequences, awaited, answer });
-                Ok(())
             }
-            Err(error) => Err((error, answer)),
+            Err(error) => answer.send(Err(error)),
         }
     }
 
@@ -194,7 +199,12 @@ impl Draft {
                 fresh.push((place, write));
             }
         }
-        self.sizes.check(&self.writes, &fresh, |key| before.bytes(key), |key| before.document(key))?;
+        let sized =
+            self.sizes.check(&self.writes, &fresh, |key| before.bytes(key), |key| before.document(key));
+        if let Err(error) = sized {
+            self.sizes.doubt(fresh.into_iter().map(|(_, write)| write.key));
+            return Err(error);
+        }
         let (count, last, accepted) = (self.writes.len(), self.last, micros(self.now));
         for (_, write) in fresh {
             let NewWrite { key, change, priority, caller, .. } = write;
@@ -203,7 +213,7 @@ impl Draft {
         let appended = self.writes.iter().skip(count);
         let (appended, bytes) = (appended.len(), appended.map(|write| write.journal_bytes).sum());
         if let Err(error) = self.reserve(appended, bytes, &before.shared.options) {
-            self.writes.truncate(count);
+            self.sizes.doubt(self.writes.drain(count..).map(|write| write.key));
             group.records.truncate(count);
             self.last = last;
             return Err(error);
@@ -228,7 +238,7 @@ impl Draft {
             let key = write.idempotency_key.as_ref()?;
             Some((Arc::clone(key), keys::fingerprint(&write.key, &write.change)))
         };
-        // Before the lock: a large write takes its time.
+        // Before the state is locked: a large write takes its time.
         let prints: SmallVec<[_; 1]> = writes.iter().map(print).collect();
         let drafts = drafts.iter().chain([self]).filter_map(|draft| draft.keys.get(tenant));
         let drafts: SmallVec<[_; 2]> = drafts.collect();
@@ -290,6 +300,7 @@ impl Draft {
 
     /// Returns whether the disk, which is done with it, has it; it has not if this follows what failed.
     pub(super) fn outcome(&mut self) -> Result<bool, store::Error> {
+        // It is asked once.
         Pin::new(&mut self.landed).take_output().unwrap_or(Ok(false))
     }
 
@@ -340,137 +351,5 @@ impl Draft {
                 Answer::Record(_, answer) => drop(answer.send(Err(error.clone()))),
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{sync::Arc, time::Instant};
-
-    use clock::Clock;
-    use journal::Journal;
-    use telemetry::Telemetry;
-    use tokio::sync::oneshot::{self, Receiver};
-
-    use super::{Before, Draft};
-    use crate::{
-        Config,
-        aggregate::rules::{Rule, Rules},
-        batcher::Batcher,
-        change::Change,
-        document::{Fields, Key, Priority, Value},
-        error::Error,
-        shared::Shared,
-        sink::embedded::Embedded,
-        store::Store,
-        write::{NewWrite, Receipt},
-    };
-
-    type Told = Receiver<Result<Receipt, Error>>;
-
-    struct Bench {
-        batcher: Batcher,
-        drafts: Vec<Draft>,
-        _folder: tempfile::TempDir,
-    }
-
-    impl Bench {
-        async fn new() -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("storage.redb");
-            let journal = Journal::open(path, &journal::Options::default()).unwrap();
-            let sink = Arc::new(Embedded::open(journal.clone()).await.unwrap());
-            let rules = Rules::new([].into(), Rule::built_in(std::time::Duration::ZERO));
-            let mut options = Config::defaults().options(rules);
-            options.journal_max_writes = 3;
-            let (store, telemetry) =
-                (Store::new(journal, Instant::now()), Telemetry::silent("storage-batcher"));
-            let batcher = Batcher::start(options, store, sink, telemetry, Clock::system()).await.unwrap();
-            Self { batcher, drafts: Vec::new(), _folder: folder }
-        }
-
-        fn shared(&self) -> &Shared {
-            &self.batcher.shared
-        }
-
-        /// Begins a draft that follows the others, with writes.
-        fn draft(&mut self, writes: Vec<NewWrite>) -> Result<Told, Error> {
-            let before = Before { shared: &self.batcher.shared, drafts: &self.drafts };
-            let mut draft = Draft::new(before);
-            let growing = Arc::clone(&draft.growing);
-            let (answer, told) = oneshot::channel();
-            let written = draft.write(
-                before,
-                &mut growing.open().unwrap(),
-                ("t".into(), writes),
-                (answer.into(), None),
-            );
-            written.map_err(|(error, _)| error)?;
-            self.drafts.push(draft);
-            Ok(told)
-        }
-
-        /// Sends a draft; returns whether it was written.
-        async fn is_written(&mut self, number: usize) -> bool {
-            let draft = &mut self.drafts[number];
-            draft.send(&self.batcher.shared).await;
-            draft.landed().await;
-            draft.outcome().unwrap()
-        }
-    }
-
-    fn write(id: &str, key: &str, change: Change) -> NewWrite {
-        NewWrite {
-            key: Key::new("t", "c", id),
-            change,
-            priority: Priority::Normal,
-            idempotency_key: (!key.is_empty()).then(|| key.into()),
-            caller: "".into(),
-        }
-    }
-
-    fn named(id: &str, key: &str) -> NewWrite {
-        write(id, key, Change::set(Fields::new()))
-    }
-
-    #[tokio::test]
-    async fn a_draft_knows_the_keys_of_those_before_it_and_fails_with_them() {
-        let mut bench = Bench::new().await;
-        let first = bench.draft(vec![named("a", "k")]).unwrap();
-        let second = bench.draft(vec![named("a", "k"), named("b", "")]).unwrap();
-        let third = bench.draft(vec![named("a", "k")]).unwrap();
-        let reused = bench.draft(vec![named("c", "k")]).unwrap_err();
-        assert!(matches!(reused, Error::KeyReused { place: 0 }), "{reused}");
-        // The first is not there yet.
-        assert!(!bench.is_written(1).await && !bench.is_written(2).await);
-        for draft in bench.drafts.drain(1..) {
-            draft.fail(&bench.batcher.shared, &Error::NotReady);
-        }
-        for told in [second, third] {
-            assert!(matches!(told.await.unwrap(), Err(Error::NotReady)));
-        }
-        assert!(bench.shared().store.records(0, u64::MAX).unwrap().is_empty());
-        // And now it is.
-        let again = bench.draft(vec![named("a", "k"), named("b", "")]).unwrap();
-        assert!(bench.is_written(0).await && bench.is_written(1).await);
-        for draft in std::mem::take(&mut bench.drafts) {
-            draft.show(bench.shared());
-        }
-        let receipt = |sequences, pending_documents| Receipt { sequences, pending_documents };
-        assert_eq!(first.await.unwrap().unwrap(), receipt(vec![1], 1));
-        assert_eq!(again.await.unwrap().unwrap(), receipt(vec![1, 2], 2));
-    }
-
-    #[tokio::test]
-    async fn what_is_drafted_before_counts_against_the_limits_of_the_journal_and_of_a_document() {
-        let half = |name: &str| Fields::from([(name.to_owned(), Value::Text("x".repeat(600_000)))]);
-        let mut bench = Bench::new().await;
-        bench.draft(vec![write("a", "", Change::merge(half("one")))]).unwrap();
-        bench.draft(vec![write("b", "", Change::merge(half("one")))]).unwrap();
-        let large = bench.draft(vec![write("a", "", Change::merge(half("two")))]).unwrap_err();
-        assert!(matches!(large, Error::TooLarge { place: 0 }), "{large}");
-        let full = bench.draft(vec![named("c", ""), named("d", "")]).unwrap_err();
-        assert!(matches!(full, Error::Full { setting: "journal_max_writes", most: 3 }), "{full}");
-        bench.draft(vec![write("a", "", Change::merge(half("one")))]).unwrap();
     }
 }

@@ -67,7 +67,8 @@ impl Reply {
         Self { answer, turn: Some(turn) }
     }
 
-    /// Returns whether a write before this one was refused for now. Only the accepting task asks and halts, so it is never asked too early.
+    /// Returns whether a write before this one was refused for now. Only the accepting task asks and halts; what is not decided yet takes this
+    /// one along if it is refused.
     pub(crate) fn is_behind(&self) -> bool {
         self.turn.as_ref().is_some_and(|turn| turn.halted.load(Ordering::Relaxed) >= turn.round)
     }

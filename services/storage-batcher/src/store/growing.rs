@@ -46,13 +46,17 @@ impl Growing {
 }
 
 impl Store {
-    /// Takes `growing` when the disk is free for it and writes it durably; all or nothing. If it `follows` a sequence that is not on the disk
-    /// it is not written; returns whether it was.
+    /// Takes `growing`, which is to have about `bytes` then, when the disk is free for it and writes it durably; all or nothing. What it took it
+    /// writes again if the journal runs it again. If it `follows` a sequence that is not on the disk it is not written; returns whether it was.
     ///
     /// # Errors
     /// [`Error`] if it could not be written; then nothing of it was.
-    pub async fn append_growing(&self, growing: Arc<Growing>, follows: Option<u64>) -> Result<bool, Error> {
-        let bytes = growing.open().map_or(0, |group| group.bytes());
+    pub async fn append_growing(
+        &self,
+        growing: Arc<Growing>,
+        bytes: u64,
+        follows: Option<u64>,
+    ) -> Result<bool, Error> {
         let write = move |transaction: &WriteTransaction| {
             let group = growing.take();
             if let Some(sequence) = follows
@@ -63,6 +67,7 @@ impl Store {
             group.write(transaction)?;
             Ok::<_, redb::Error>(true)
         };
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         self.journal.commit_sized(bytes, write).await.map_err(Error::Journal)
     }
 }
@@ -133,7 +138,7 @@ mod tests {
         assert!(poll!(&mut busy).is_pending());
         tokio::task::spawn_blocking(move || begins.recv()).await.unwrap().unwrap();
         let growing = of(1);
-        let mut written = Box::pin(store.append_growing(Arc::clone(&growing), None));
+        let mut written = Box::pin(store.append_growing(Arc::clone(&growing), 0, None));
         assert!(poll!(&mut written).is_pending());
         add(&growing, 2);
         drop(end);
@@ -149,10 +154,10 @@ mod tests {
             Journal::open(folder.path().join("storage.redb"), &journal::Options::default()).unwrap();
         let store = Store::new(journal.clone(), Instant::now());
         store.recover(std::time::UNIX_EPOCH).await.unwrap();
-        assert!(!store.append_growing(of(2), Some(1)).await.unwrap());
-        assert!(store.append_growing(of(1), None).await.unwrap());
-        assert!(store.append_growing(of(2), Some(1)).await.unwrap());
-        assert!(!store.append_growing(of(4), Some(3)).await.unwrap());
+        assert!(!store.append_growing(of(2), 0, Some(1)).await.unwrap());
+        assert!(store.append_growing(of(1), 0, None).await.unwrap());
+        assert!(store.append_growing(of(2), 0, Some(1)).await.unwrap());
+        assert!(!store.append_growing(of(4), 0, Some(3)).await.unwrap());
         assert_eq!(sequences(&store), [1, 2]);
         let settle = |transaction: &redb::WriteTransaction| {
             transaction.open_table(WAL)?.retain(|_, _| false)?;
@@ -160,7 +165,7 @@ mod tests {
             Ok::<_, redb::Error>(())
         };
         journal.commit(settle).await.unwrap();
-        assert!(store.append_growing(of(3), Some(2)).await.unwrap(), "it was written, and is settled");
+        assert!(store.append_growing(of(3), 0, Some(2)).await.unwrap(), "it was written, and is settled");
         assert_eq!(sequences(&store), [3]);
     }
 }
