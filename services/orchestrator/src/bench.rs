@@ -16,7 +16,7 @@ use telemetry::Telemetry;
 
 use crate::{
     clients::Orchestrator,
-    source::{Sources, replay},
+    source::{Sources, recording, replay},
 };
 
 /// Pools of [`overhead_sources`]: all interesting, so that a cycle makes 1 + 2 × 50 recalls.
@@ -82,7 +82,7 @@ struct Sample {
 /// # Errors
 ///
 /// Never in practice: the recording is made here.
-pub fn overhead_sources() -> Result<Sources, replay::Error> {
+pub fn overhead_sources() -> Result<Sources, recording::Error> {
     let mut csv = "timestamp,pool,protocol_slug,chain,symbol,tvl_usd,apy\n".to_owned();
     for pool in 0..OVERHEAD_POOLS {
         csv.push_str(&format!(

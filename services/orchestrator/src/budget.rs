@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::cycle::Stage;
+use crate::cycle::record::Stage;
 
 /// What each stage may take: its share of the whole, in percent, and its floor in milliseconds.
 const SHARES: [(Stage, u32, u64); 6] = [

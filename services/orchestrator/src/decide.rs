@@ -6,7 +6,7 @@
 //! 37 % were still above it the next day, a quarter were noise on a base near zero and 38 % sat in pools under $100k.
 
 use crate::{
-    cycle::{Completeness, Decision},
+    cycle::record::{Completeness, Decision},
     history::Known,
     peers::{Finding, Memory},
     pool::{Gas, Pool},

@@ -5,7 +5,7 @@ use std::time::Duration;
 use journal::Reason;
 use rpc::{Code, Fault};
 
-use crate::{interest, source::replay};
+use crate::{interest, source::recording};
 
 /// When a caller may try again while the disk takes no writes.
 const DISK_RETRY: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ pub enum Error {
     },
     /// A recording cannot be replayed.
     #[error("cannot replay the recording")]
-    Replay(#[source] replay::Error),
+    Replay(#[source] recording::Error),
     /// The service cannot be served, or a peer's address is none.
     #[error("cannot serve")]
     Host(#[from] rpc::Error),

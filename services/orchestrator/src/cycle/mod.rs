@@ -12,7 +12,7 @@
 
 mod paper;
 mod plan;
-mod record;
+pub(crate) mod record;
 
 use std::time::{Duration, SystemTime};
 

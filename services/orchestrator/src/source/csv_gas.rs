@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::civil::Date;
 
-use super::replay::{Error, broken, day, number};
+use super::recording::{Error, broken, day, number};
 use crate::{
     history::{History, WINDOW_DAYS},
     pool::{Gas, Moment, day_of, days_between},

@@ -6,6 +6,7 @@
 pub mod csv_gas;
 pub mod defillama;
 pub mod gas_rpc;
+pub mod recording;
 pub mod replay;
 
 use std::{

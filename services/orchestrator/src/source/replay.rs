@@ -12,7 +12,10 @@ use std::{
 use csv::StringRecord;
 use jiff::{Timestamp, civil::Date};
 
-use super::{GasSource, Pools, Reading, Sources, csv_gas};
+use super::{
+    GasSource, Pools, Reading, Sources, csv_gas,
+    recording::{Error, broken, day, number},
+};
 use crate::{
     pool::{Moment, Pool},
     quality::{Kind, Warning},
@@ -34,34 +37,6 @@ enum Steps {
     Days { days: Vec<(Moment, Vec<Pool>)>, history: usize },
     /// Step k is the k-th slice of one snapshot, wrapping around.
     Rows { moment: Moment, pools: Vec<Pool>, size: usize },
-}
-
-/// Why a recording cannot be replayed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A column is not there.
-    #[error("the header names none of the columns {0}")]
-    Column(&'static str),
-    /// A line cannot be read.
-    #[error("line {line} cannot be read: {reason}")]
-    Line {
-        /// The line, the header being 1.
-        line: u64,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Nothing would be replayed.
-    #[error(
-        "the recording holds {days} days with at least {min_pools} pools, and needs more than the {history} of history"
-    )]
-    TooShort {
-        /// Usable days.
-        days: usize,
-        /// Pools a day needs.
-        min_pools: usize,
-        /// Days of history asked for.
-        history: usize,
-    },
 }
 
 /// Positions of the columns.
@@ -276,16 +251,6 @@ impl Columns {
     }
 }
 
-/// Reads a finite number.
-pub(super) fn number(text: &str) -> Option<f64> {
-    text.parse::<f64>().ok().filter(|value| value.is_finite())
-}
-
-/// Reads the date at the start of a text: `2025-07-08`, `2025-07-08T…`, `2025-07-08 …`.
-pub(super) fn day(text: &str) -> Option<Date> {
-    text.get(..10)?.parse().ok()
-}
-
 fn rows(csv: &[u8]) -> Result<impl Iterator<Item = Result<(Date, Pool), Error>>, Error> {
     let mut reader = csv::Reader::from_reader(csv);
     let columns = Columns::find(reader.headers().map_err(|error| broken(&error))?)?;
@@ -294,10 +259,6 @@ fn rows(csv: &[u8]) -> Result<impl Iterator<Item = Result<(Date, Pool), Error>>,
         let line = row.position().map_or(0, csv::Position::line);
         columns.pool(&row).map_err(|reason| Error::Line { line, reason })
     }))
-}
-
-pub(super) fn broken(error: &csv::Error) -> Error {
-    Error::Line { line: error.position().map_or(1, csv::Position::line), reason: error.to_string() }
 }
 
 /// Marks the rows that their source read long before their day, and says how many there are.

@@ -84,11 +84,12 @@ fn is_given(transaction: &WriteTransaction, sequence: u64) -> Result<bool, redb:
 mod tests {
     use std::{
         sync::{Arc, mpsc},
-        time::Instant,
+        time::{Instant, UNIX_EPOCH},
     };
 
     use futures::poll;
     use journal::Journal;
+    use tempfile::TempDir;
 
     use super::{Growing, LAST_SEQUENCE, META, WAL};
     use crate::{
@@ -97,6 +98,14 @@ mod tests {
         document::{Fields, Key, Priority},
         store::Store,
     };
+
+    async fn open(folder: &TempDir) -> (Journal, Store) {
+        let journal =
+            Journal::open(folder.path().join("storage.redb"), &journal::Options::default()).unwrap();
+        let store = Store::new(journal.clone(), Instant::now());
+        store.recover(UNIX_EPOCH).await.unwrap();
+        (journal, store)
+    }
 
     fn of(sequence: u64) -> Arc<Growing> {
         let growing = Arc::<Growing>::default();
@@ -124,10 +133,7 @@ mod tests {
     #[tokio::test]
     async fn what_comes_until_the_disk_is_free_is_written_together() {
         let folder = tempfile::tempdir().unwrap();
-        let journal =
-            Journal::open(folder.path().join("storage.redb"), &journal::Options::default()).unwrap();
-        let store = Store::new(journal.clone(), Instant::now());
-        store.recover(std::time::UNIX_EPOCH).await.unwrap();
+        let (journal, store) = open(&folder).await;
         let ((begun, begins), (end, ended)) = (mpsc::channel(), mpsc::channel::<()>());
         let busy = move |_: &redb::WriteTransaction| {
             begun.send(()).unwrap();
@@ -150,10 +156,7 @@ mod tests {
     #[tokio::test]
     async fn what_follows_a_sequence_that_was_never_written_is_not_written() {
         let folder = tempfile::tempdir().unwrap();
-        let journal =
-            Journal::open(folder.path().join("storage.redb"), &journal::Options::default()).unwrap();
-        let store = Store::new(journal.clone(), Instant::now());
-        store.recover(std::time::UNIX_EPOCH).await.unwrap();
+        let (journal, store) = open(&folder).await;
         assert!(!store.append_growing(of(2), 0, Some(1)).await.unwrap());
         assert!(store.append_growing(of(1), 0, None).await.unwrap());
         assert!(store.append_growing(of(2), 0, Some(1)).await.unwrap());
