@@ -43,7 +43,7 @@ pub enum Error {
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A descriptor set for reflection is damaged.
     #[error("a descriptor set cannot be served")]
-    Descriptors(#[source] tonic_reflection::server::Error),
+    Descriptors(#[source] prost::DecodeError),
     /// The address of a server is not an `http` or `https` URL.
     #[error("`{url}` is not an http or https url of a server, nor several of one scheme with commas between")]
     Url {

@@ -29,7 +29,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     Api, Draining, Error, Health, HostSettings, Listener, Service, access::Access, health::Answers,
-    limit::Limits, listing, net::AnyListener, tls::Tls,
+    limit::Limits, listing, methods, net::AnyListener, reflection, tls::Tls,
 };
 
 /// Format of Prometheus text.
@@ -61,9 +61,6 @@ pub struct Host {
     checks: Vec<(&'static str, Check)>,
     parts: Vec<(String, BoxStream<'static, bool>)>,
 }
-
-/// The health service's name, which reflection lists beside what was added.
-const HEALTH: &str = "grpc.health.v1.Health";
 
 impl Host {
     /// Opens the port, 0 for any free one; nothing is served yet. Needs a tokio runtime.
@@ -226,19 +223,9 @@ impl Host {
     }
 
     fn with_own_services(mut self, limits: Arc<Limits>) -> Result<Self, Error> {
-        // Every contract is registered; only what is served here is listed.
-        let reflection = |own: &'static str| {
-            let sets = self.descriptors.iter();
-            let builder = tonic_reflection::server::Builder::configure();
-            let builder = builder.register_file_descriptor_set(listing::descriptors());
-            let builder =
-                sets.fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set));
-            let served = self.services.iter().chain([&HEALTH, &own]);
-            served.fold(builder, |builder, name| builder.with_service_name(*name))
-        };
-        let v1 = reflection("grpc.reflection.v1.ServerReflection").build_v1().map_err(Error::Descriptors)?;
-        let v1alpha = reflection("grpc.reflection.v1alpha.ServerReflection");
-        let v1alpha = v1alpha.build_v1alpha().map_err(Error::Descriptors)?;
+        methods::check(&self.descriptors).map_err(Error::Descriptors)?;
+        let reflection = reflection::route(&self.descriptors, &self.services);
+        self.services.extend(reflection::SERVICES);
         let telemetry = self.telemetry.clone();
         let metrics = get(move || async move {
             limits.report();
@@ -246,10 +233,9 @@ impl Host {
         });
         let limit = self.settings.message_limit();
         self.router = self.router.route("/metrics", metrics).layer(DefaultBodyLimit::max(limit));
-        self.router = self.router.merge(listing::route(self.health.clone()));
+        self.router = self.router.merge(listing::route(self.health.clone())).merge(reflection);
         let answers = Answers(self.health.clone());
-        self = self.mount(tonic_health::pb::health_server::HealthServer::new(answers));
-        Ok(self.mount(v1).mount(v1alpha))
+        Ok(self.mount(tonic_health::pb::health_server::HealthServer::new(answers)))
     }
 
     fn mount<S>(mut self, service: S) -> Self

@@ -52,6 +52,7 @@ mod page;
 mod peer;
 mod probe;
 mod program;
+mod reflection;
 mod settings;
 pub mod time;
 mod tls;

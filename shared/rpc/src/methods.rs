@@ -5,8 +5,7 @@ use std::{
     sync::LazyLock,
 };
 
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
+use prost::{DecodeError, Message};
 
 /// The rpcs by their paths (`/package.Service/Method`).
 static METHODS: LazyLock<HashMap<String, Method>> = LazyLock::new(|| {
@@ -18,6 +17,39 @@ static METHODS: LazyLock<HashMap<String, Method>> = LazyLock::new(|| {
     ];
     methods(sets).map(|it| (it.path.clone(), it)).collect()
 });
+
+/// What is read of a `FileDescriptorSet`: the messages, nearly all of it, are passed over, as decoding them takes a megabyte.
+#[derive(Clone, PartialEq, Message)]
+struct Set {
+    #[prost(message, repeated, tag = "1")]
+    files: Vec<FileDescriptor>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct FileDescriptor {
+    #[prost(string, tag = "2")]
+    package: String,
+    #[prost(message, repeated, tag = "6")]
+    services: Vec<ServiceDescriptor>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ServiceDescriptor {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, repeated, tag = "2")]
+    methods: Vec<MethodDescriptor>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MethodDescriptor {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(bool, tag = "5")]
+    client_streaming: bool,
+    #[prost(bool, tag = "6")]
+    server_streaming: bool,
+}
 
 /// One method of a descriptor set.
 pub(crate) struct Method {
@@ -62,20 +94,23 @@ impl Method {
     }
 }
 
+/// Sees whether all of `sets` can be read.
+pub(crate) fn check(sets: &[&'static [u8]]) -> Result<(), DecodeError> {
+    sets.iter().try_for_each(|set| Set::decode(*set).map(drop))
+}
+
 fn methods<'a>(sets: impl IntoIterator<Item = &'a [u8]>) -> impl Iterator<Item = Method> {
-    let files = sets.into_iter().flat_map(|set| FileDescriptorSet::decode(set).unwrap_or_default().file);
-    let files: Vec<_> = files.collect();
-    files.into_iter().flat_map(|file| {
-        let package = file.package().to_owned();
-        file.service.into_iter().flat_map(move |service| {
-            let name = format!("{package}.{}", service.name());
-            service.method.into_iter().map(move |method| Method {
-                path: format!("/{name}/{}", method.name()),
+    let files = sets.into_iter().flat_map(|set| Set::decode(set).unwrap_or_default().files);
+    files.flat_map(|FileDescriptor { package, services }| {
+        services.into_iter().flat_map(move |service| {
+            let name = format!("{package}.{}", service.name);
+            service.methods.into_iter().map(move |method| Method {
+                path: format!("/{name}/{}", method.name),
                 service: name.clone(),
-                streaming: method.server_streaming(),
-                asked_by_stream: method.client_streaming(),
-                endless: method.server_streaming()
-                    && (method.client_streaming() || method.name().starts_with("Watch")),
+                streaming: method.server_streaming,
+                asked_by_stream: method.client_streaming,
+                endless: method.server_streaming
+                    && (method.client_streaming || method.name.starts_with("Watch")),
             })
         })
     })
@@ -106,6 +141,12 @@ mod tests {
         assert!(of("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo").unwrap().endless);
         let generate = "/athena.llm.v1.LlmGatewayService/GenerateStream";
         assert!(is_streaming(generate) && !of(generate).unwrap().endless);
+    }
+
+    #[test]
+    fn a_damaged_set_is_found() {
+        assert_eq!(check(&[contracts::DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET]), Ok(()));
+        assert!(check(&[contracts::DESCRIPTOR_SET, &[0x0a, 0x05, 0x32]]).is_err());
     }
 
     #[test]

@@ -59,12 +59,12 @@ impl Decision {
     /// components have models, for others the guards and [`UNKNOWN_THRESHOLD`] decide.
     #[must_use]
     pub fn shipped(embedder: &str, dimensions: usize) -> Self {
-        static MODELS: LazyLock<[Option<Arc<Model>>; 2]> =
-            LazyLock::new(|| [HASHING, MINILM].map(|file| Model::read(file).ok().map(Arc::new)));
-        let [hashing, minilm] = &*MODELS;
+        // Apart: hardly a process needs both.
+        static OF_HASHING: LazyLock<Option<Arc<Model>>> = LazyLock::new(|| read(HASHING));
+        static OF_MINILM: LazyLock<Option<Arc<Model>>> = LazyLock::new(|| read(MINILM));
         let model = match embedder.split('-').next() {
-            Some("hashing") => hashing.clone(),
-            Some("bert") => minilm.clone().filter(|model| model.dimensions() == Some(dimensions)),
+            Some("hashing") => OF_HASHING.clone(),
+            Some("bert") => OF_MINILM.clone().filter(|model| model.dimensions() == Some(dimensions)),
             _ => None,
         };
         model.map_or_else(|| Self::similar(UNKNOWN_THRESHOLD), Self::learned)
@@ -138,6 +138,10 @@ impl Decision {
         });
         Verdict { score: Some(score), ..verdict }
     }
+}
+
+fn read(file: &str) -> Option<Arc<Model>> {
+    Model::read(file).ok().map(Arc::new)
 }
 
 impl Verdict {
