@@ -16,6 +16,7 @@ mod draft;
 mod letters;
 mod reply;
 mod samples;
+mod sequenced;
 
 use std::sync::Arc;
 
@@ -29,7 +30,6 @@ use crate::{
     acks::Outcome,
     error::Error,
     shared::Shared,
-    store::Growing,
     write::{NewSample, NewWrite},
 };
 
@@ -61,7 +61,7 @@ pub(crate) enum Command {
 
 struct Accepting {
     shared: Arc<Shared>,
-    /// What is not shown yet, oldest first; only the last may be open.
+    /// What is not shown yet, oldest first; only to the last is added.
     drafts: Vec<Draft>,
     /// Why the last that was refused was.
     refusal: Error,
@@ -109,7 +109,7 @@ impl Accepting {
             Command::Write { answer, .. } if answer.is_behind() => answer.send(Err(Error::Behind)),
             Command::Write { tenant, writes, stored, answer } => {
                 // Nothing on the disk tells whether samples or repeats alone were written, so nothing can follow them.
-                if self.drafts.last().is_some_and(|draft| draft.is_sent() && draft.writes.is_empty()) {
+                if self.drafts.iter().any(|draft| draft.is_sent() && draft.writes().is_empty()) {
                     self.stand_still().await;
                 }
                 self.write((tenant, writes), (answer, stored));
@@ -150,12 +150,13 @@ impl Accepting {
         (answer, stored): (Reply, Option<oneshot::Sender<Outcome>>),
     ) {
         loop {
-            let newest = self.drafts.last().filter(|draft| draft.is_open() && !draft.is_full());
-            let newest = newest.map(|draft| Arc::clone(&draft.growing));
-            let growing = newest.unwrap_or_else(|| self.begin());
+            if self.drafts.last().is_none_or(|draft| draft.is_full() || !draft.is_open()) {
+                self.begin();
+            }
+            let Some((draft, drafts)) = self.drafts.split_last_mut() else { continue };
+            let growing = Arc::clone(&draft.growing);
             // It may have been taken just now.
             let Some(mut group) = growing.open() else { continue };
-            let Some((draft, drafts)) = self.drafts.split_last_mut() else { continue };
             let before = Before { shared: &self.shared, drafts };
             draft.write(before, &mut group, (tenant, writes), (answer, stored));
             return MappedMutexGuard::unlock_fair(group);
@@ -163,11 +164,8 @@ impl Accepting {
     }
 
     /// Begins the next draft.
-    fn begin(&mut self) -> Arc<Growing> {
-        let draft = Draft::new(Before { shared: &self.shared, drafts: &self.drafts });
-        let growing = Arc::clone(&draft.growing);
-        self.drafts.push(draft);
-        growing
+    fn begin(&mut self) {
+        self.drafts.push(Draft::new(Before { shared: &self.shared, drafts: &self.drafts }));
     }
 
     /// Sends what was drafted on its way, where somebody waits for it.

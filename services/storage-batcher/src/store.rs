@@ -396,12 +396,12 @@ mod tests {
         queue::Accepted,
     };
 
-    fn store(folder: &tempfile::TempDir) -> (Journal, Store) {
+    pub(super) fn store(folder: &tempfile::TempDir) -> (Journal, Store) {
         let journal = Journal::open(folder.path().join("storage.redb"), &Options::default()).unwrap();
         (journal.clone(), Store::new(journal, Instant::now()))
     }
 
-    fn record() -> Record {
+    pub(super) fn record() -> Record {
         Record {
             key: Key::new("t", "c", "a"),
             change: Change::set(Fields::new()),

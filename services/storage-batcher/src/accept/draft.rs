@@ -14,7 +14,7 @@ use futures::{
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use super::reply::Reply;
+use super::{reply::Reply, sequenced::Sequenced};
 use crate::{
     acks::Outcome,
     buckets::{BucketKey, Open, Readings},
@@ -41,11 +41,9 @@ type Keyed = HashMap<Arc<str>, Known>;
 pub(super) struct Draft {
     /// What is written.
     pub(super) growing: Arc<Growing>,
-    /// The newest sequence given.
-    last: u64,
+    sequenced: Sequenced,
     /// The newest sequence of the drafts before it, which were not on disk when this one began.
     follows: Option<u64>,
-    pub(super) writes: Vec<Accepted>,
     /// The keys that this draft makes known.
     keys: HashMap<Arc<str>, Keyed>,
     pub(super) samples: Vec<(BucketKey, i64, Readings, u64)>,
@@ -92,7 +90,7 @@ impl Before<'_> {
     fn document(&self, key: &Key) -> Option<Fields> {
         let waiting = self.shared.look(|queue| queue.overlay(key)).apply(None, 0);
         let drafts = self.drafts.iter().filter(|draft| draft.sizes.bytes(key).is_some());
-        let writes = drafts.flat_map(|draft| &draft.writes).filter(|write| write.key == *key);
+        let writes = drafts.flat_map(Draft::writes).filter(|write| write.key == *key);
         writes.fold(waiting, |document, write| write.change.apply(document, 0))
     }
 }
@@ -102,15 +100,14 @@ impl Draft {
     pub(super) fn new(Before { shared, drafts }: Before<'_>) -> Self {
         let growing = Arc::<Growing>::default();
         let (store, group, last) = (shared.store.clone(), Arc::clone(&growing), drafts.last());
-        let follows =
-            last.and_then(|last| if last.writes.is_empty() { last.follows } else { Some(last.last) });
+        let follows = last
+            .and_then(|last| if last.writes().is_empty() { last.follows } else { Some(last.sequenced.last) });
         let landed = async move { store.append_growing(group, MOST_BYTES, follows).await };
         let state = shared.state.lock();
         Self {
             growing,
-            last: last.map_or_else(|| state.queue.last(), |last| last.last),
+            sequenced: Sequenced::after(last.map_or_else(|| state.queue.last(), |last| last.sequenced.last)),
             follows,
-            writes: Vec::new(),
             keys: HashMap::new(),
             samples: Vec::new(),
             reopened: BTreeMap::new(),
@@ -122,6 +119,11 @@ impl Draft {
             is_sent: false,
             landed: maybe_done(landed.boxed()),
         }
+    }
+
+    /// Returns what it writes.
+    pub(super) fn writes(&self) -> &[Accepted] {
+        &self.sequenced.writes
     }
 
     /// Returns whether somebody waits for it.
@@ -190,7 +192,7 @@ impl Draft {
         writes: Vec<NewWrite>,
     ) -> Result<Vec<u64>, Error> {
         let (sequences, keys) = self.recognise(before, tenant, &writes)?;
-        let mut newest = self.last;
+        let mut newest = self.sequenced.last;
         let mut fresh = SmallVec::<[_; 1]>::new();
         for (place, (write, sequence)) in writes.into_iter().zip(&sequences).enumerate() {
             // A second write with one key is that of the first.
@@ -199,23 +201,27 @@ impl Draft {
                 fresh.push((place, write));
             }
         }
-        let sized =
-            self.sizes.check(&self.writes, &fresh, |key| before.bytes(key), |key| before.document(key));
+        let sized = self.sizes.check(
+            &self.sequenced.writes,
+            &fresh,
+            |key| before.bytes(key),
+            |key| before.document(key),
+        );
         if let Err(error) = sized {
             self.sizes.doubt(fresh.into_iter().map(|(_, write)| write.key));
             return Err(error);
         }
-        let (count, last, accepted) = (self.writes.len(), self.last, micros(self.now));
+        let (count, last, accepted) = (self.writes().len(), self.sequenced.last, micros(self.now));
         for (_, write) in fresh {
             let NewWrite { key, change, priority, caller, .. } = write;
-            self.append(group, Record { key, change, priority, accepted, samples: 0, buckets: 0, caller });
+            self.sequenced
+                .append(group, Record { key, change, priority, accepted, samples: 0, buckets: 0, caller });
         }
-        let appended = self.writes.iter().skip(count);
+        let appended = self.writes().iter().skip(count);
         let (appended, bytes) = (appended.len(), appended.map(|write| write.journal_bytes).sum());
         if let Err(error) = self.reserve(appended, bytes, &before.shared.options) {
-            self.sizes.doubt(self.writes.drain(count..).map(|write| write.key));
-            group.records.truncate(count);
-            self.last = last;
+            let refused = self.sequenced.take_back(group, count, last);
+            self.sizes.doubt(refused.into_iter().map(|write| write.key));
             return Err(error);
         }
         if !keys.is_empty() {
@@ -244,7 +250,7 @@ impl Draft {
         let drafts: SmallVec<[_; 2]> = drafts.collect();
         let mut keys: Keyed = HashMap::new();
         let mut sequences = Vec::with_capacity(writes.len());
-        let mut last = self.last;
+        let mut last = self.sequenced.last;
         let state = shared.state.lock();
         for (place, print) in prints.into_iter().enumerate() {
             let Some((key, fingerprint)) = print else {
@@ -268,14 +274,6 @@ impl Draft {
             }
         }
         Ok((sequences, keys))
-    }
-
-    /// Appends a record; returns its place.
-    pub(super) fn append(&mut self, group: &mut Group, record: Record) -> u64 {
-        self.last += 1;
-        let bytes = group.records.push(self.last, &record);
-        self.writes.push(Accepted::of(self.last, record, bytes as u64));
-        self.last
     }
 
     /// Has `answer` told of samples that were recorded.
@@ -308,7 +306,7 @@ impl Draft {
     pub(super) fn show(self, shared: &Shared) {
         let (group, nobody) = (self.growing.take(), nobody());
         let mut state = shared.state.lock();
-        state.take(self.writes);
+        state.take(self.sequenced.writes);
         for known in &group.keys {
             state.keys.insert(known.clone(), self.now);
         }

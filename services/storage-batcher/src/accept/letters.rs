@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::draft::{Before, Draft};
+use super::sequenced::Sequenced;
 use crate::{
     codec::Record,
     document::{Priority, micros},
@@ -37,12 +37,12 @@ pub(super) async fn redeem(
     sequences: Vec<u64>,
     fate: Fate,
 ) -> Result<Vec<Redeemed>, Error> {
-    let mut draft = Draft::new(Before { shared, drafts: &[] });
-    let mut group = Group::default();
-    let letters: Vec<_> = {
+    let (now, mut group) = (shared.clock.now(), Group::default());
+    let (mut sequenced, letters): (_, Vec<_>) = {
         let state = shared.state.lock();
         let asked = BTreeSet::from_iter(sequences);
-        asked.into_iter().filter_map(|sequence| state.dead.get(tenant, sequence)).collect()
+        let letters = asked.into_iter().filter_map(|sequence| state.dead.get(tenant, sequence)).collect();
+        (Sequenced::after(state.queue.last()), letters)
     };
     let mut redeemed = Vec::with_capacity(letters.len());
     for letter in letters {
@@ -53,12 +53,12 @@ pub(super) async fn redeem(
                 key: letter.key.clone(),
                 change: letter.change().into_owned(),
                 priority: Priority::Normal,
-                accepted: micros(draft.now),
+                accepted: micros(now),
                 samples: 0,
                 buckets: 0,
                 caller: Arc::clone(caller),
             };
-            write = Some(draft.append(&mut group, record));
+            write = Some(sequenced.append(&mut group, record));
         }
         redeemed.push(Redeemed { letter: letter.sequence(), write });
     }
@@ -72,7 +72,7 @@ pub(super) async fn redeem(
         for sequence in &group.letters {
             state.dead.remove(tenant, *sequence);
         }
-        state.take(draft.writes);
+        state.take(sequenced.writes);
         shared.measure(&state);
     }
     shared.wake();

@@ -6,7 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::draft::{Before, Draft};
+use super::{draft::Draft, sequenced::Sequenced};
 use crate::{
     aggregate::{
         pack::{self, Closing},
@@ -102,22 +102,21 @@ impl From<Closing> for Record {
 
 /// Turns due buckets into writes of their documents.
 pub(super) async fn close(shared: &Shared, tenant: Option<&str>, pruned: &mut i64) -> Result<(), Error> {
-    let mut draft = Draft::new(Before { shared, drafts: &[] });
-    let mut group = Group::default();
-    let (due, oldest) = {
+    let (now, mut group) = (shared.clock.now(), Group::default());
+    let (mut sequenced, due, oldest) = {
         let state = shared.state.lock();
-        let due = state.buckets.due(draft.now, tenant);
-        let oldest = oldest_start(&shared.options.rules, draft.now);
+        let due = state.buckets.due(now, tenant);
+        let oldest = oldest_start(&shared.options.rules, now);
         // A window longer than those of now may be open for longer.
         let oldest = state.buckets.oldest().map_or(oldest, |start| start.min(oldest));
-        (state.places.placed(due), oldest)
+        (Sequenced::after(state.queue.last()), state.places.placed(due), oldest)
     };
     // Nobody waits for the state meanwhile.
     for closing in pack::closings(due, &shared.options.rules) {
         let encoded = closing.buckets.iter().map(|(key, samples)| (key.clone(), encode_samples(samples)));
         group.closed.extend(encoded);
-        let record = Record { accepted: micros(draft.now), ..Record::from(closing) };
-        draft.append(&mut group, record);
+        let record = Record { accepted: micros(now), ..Record::from(closing) };
+        sequenced.append(&mut group, record);
     }
     if oldest > *pruned {
         group.prune_before = Some(oldest);
@@ -132,7 +131,7 @@ pub(super) async fn close(shared: &Shared, tenant: Option<&str>, pruned: &mut i6
     for (key, _) in &group.closed {
         state.buckets.close(key);
     }
-    state.take(draft.writes);
+    state.take(sequenced.writes);
     shared.measure(&state);
     drop(state);
     shared.wake();
@@ -151,7 +150,7 @@ fn next_start(rule: &Rule, now: SystemTime) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{
         collections::{BTreeMap, HashMap},
         path::Path,
@@ -173,6 +172,7 @@ mod tests {
         batcher::Batcher,
         buckets::{BucketKey, Readings, Samples, Summary},
         document::micros,
+        shared::Options,
         sink::embedded::Embedded,
         store::Store,
         write::NewSample,
@@ -213,18 +213,18 @@ mod tests {
         Rules::new(HashMap::from([("c".into(), rule)]), Rule::built_in(Duration::ZERO))
     }
 
-    async fn start(folder: &Path, rules: Rules, clock: Clock) -> Batcher {
+    pub(in crate::accept) async fn start(folder: &Path, options: Options, clock: Clock) -> Batcher {
         let journal = Journal::open(folder.join("storage.redb"), &journal::Options::default()).unwrap();
         let sink = Arc::new(Embedded::open(journal.clone()).await.unwrap());
         let (store, telemetry) = (Store::new(journal, Instant::now()), Telemetry::silent("storage-batcher"));
-        Batcher::start(Config::defaults().options(rules), store, sink, telemetry, clock).await.unwrap()
+        Batcher::start(options, store, sink, telemetry, clock).await.unwrap()
     }
 
     impl Story {
         async fn begin() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let (clock, hand) = Clock::manual(UNIX_EPOCH + Duration::from_secs(START));
-            let batcher = start(folder.path(), rules(2), clock.clone()).await;
+            let batcher = start(folder.path(), Config::defaults().options(rules(2)), clock.clone()).await;
             let accepted = BTreeMap::new();
             Self { folder, batcher, clock, hand, rules: Arc::new(rules(2)), accepted }
         }
@@ -245,7 +245,8 @@ mod tests {
                     // What is on its way or closing then goes on after the start.
                     self.batcher.drain(Duration::ZERO).await;
                     self.rules = Arc::new(rules(packed));
-                    self.batcher = start(self.folder.path(), rules(packed), self.clock.clone()).await;
+                    let options = Config::defaults().options(rules(packed));
+                    self.batcher = start(self.folder.path(), options, self.clock.clone()).await;
                 }
             }
         }

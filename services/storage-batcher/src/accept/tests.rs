@@ -1,11 +1,9 @@
-use std::{sync::Arc, time::Instant};
+use std::{sync::Arc, time::Duration};
 
 use clock::Clock;
-use journal::Journal;
-use telemetry::Telemetry;
 use tokio::sync::oneshot::{self, Receiver};
 
-use super::Accepting;
+use super::{Accepting, Command, samples::tests::start};
 use crate::{
     Config,
     aggregate::rules::{Rule, Rules},
@@ -13,8 +11,6 @@ use crate::{
     change::Change,
     document::{Fields, Key, Priority, Value},
     error::Error,
-    sink::embedded::Embedded,
-    store::Store,
     write::{NewWrite, Receipt},
 };
 
@@ -30,14 +26,10 @@ struct Bench {
 impl Bench {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("storage.redb");
-        let journal = Journal::open(path, &journal::Options::default()).unwrap();
-        let sink = Arc::new(Embedded::open(journal.clone()).await.unwrap());
-        let rules = Rules::new([].into(), Rule::built_in(std::time::Duration::ZERO));
+        let rules = Rules::new([].into(), Rule::built_in(Duration::ZERO));
         let mut options = Config::defaults().options(rules);
         options.journal_max_writes = 3;
-        let (store, telemetry) = (Store::new(journal, Instant::now()), Telemetry::silent("storage-batcher"));
-        let batcher = Batcher::start(options, store, sink, telemetry, Clock::system()).await.unwrap();
+        let batcher = start(folder.path(), options, Clock::system()).await;
         let accepting = Accepting::new(Arc::clone(&batcher.shared));
         Self { accepting, _batcher: batcher, _folder: folder }
     }
@@ -146,4 +138,22 @@ async fn what_is_drafted_before_counts_against_the_limits_of_the_journal_and_of_
     let full = bench.draft(vec![named("c", ""), named("d", "")]).unwrap_err();
     assert!(matches!(full, Error::Full { setting: "journal_max_writes", most: 3 }), "{full}");
     bench.draft(vec![write("a", "", Change::merge(half("one")))]).unwrap();
+}
+
+#[tokio::test]
+async fn a_write_waits_for_repeats_of_which_the_disk_keeps_no_trace() {
+    let mut bench = Bench::new().await;
+    bench.draft(vec![named("a", "k")]).unwrap();
+    bench.land().await;
+    let repeated = bench.draft(vec![named("a", "k")]).unwrap();
+    bench.accepting.send().await;
+    // As samples do.
+    bench.accepting.begin();
+    let (answer, told) = oneshot::channel();
+    let (tenant, writes, answer) = ("t".into(), vec![named("b", "")], answer.into());
+    bench.accepting.obey(Command::Write { tenant, writes, stored: None, answer }).await;
+    assert_eq!(bench.accepting.drafts.len(), 1);
+    assert_eq!(repeated.await.unwrap().unwrap(), receipt(vec![1], 1));
+    bench.land().await;
+    assert_eq!(told.await.unwrap().unwrap(), receipt(vec![2], 2));
 }

@@ -84,7 +84,7 @@ fn is_given(transaction: &WriteTransaction, sequence: u64) -> Result<bool, redb:
 mod tests {
     use std::{
         sync::{Arc, mpsc},
-        time::{Instant, UNIX_EPOCH},
+        time::UNIX_EPOCH,
     };
 
     use futures::poll;
@@ -92,17 +92,13 @@ mod tests {
     use tempfile::TempDir;
 
     use super::{Growing, LAST_SEQUENCE, META, WAL};
-    use crate::{
-        change::Change,
-        codec::Record,
-        document::{Fields, Key, Priority},
-        store::Store,
+    use crate::store::{
+        Store,
+        tests::{record, store},
     };
 
     async fn open(folder: &TempDir) -> (Journal, Store) {
-        let journal =
-            Journal::open(folder.path().join("storage.redb"), &journal::Options::default()).unwrap();
-        let store = Store::new(journal.clone(), Instant::now());
+        let (journal, store) = store(folder);
         store.recover(UNIX_EPOCH).await.unwrap();
         (journal, store)
     }
@@ -114,16 +110,7 @@ mod tests {
     }
 
     fn add(growing: &Growing, sequence: u64) {
-        let record = Record {
-            key: Key::new("t", "c", "a"),
-            change: Change::set(Fields::new()),
-            priority: Priority::Normal,
-            accepted: 5,
-            samples: 0,
-            buckets: 0,
-            caller: "".into(),
-        };
-        growing.open().unwrap().records.push(sequence, &record);
+        growing.open().unwrap().records.push(sequence, &record());
     }
 
     fn sequences(store: &Store) -> Vec<u64> {
