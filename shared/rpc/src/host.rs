@@ -28,8 +28,14 @@ use tonic::server::NamedService;
 use tower::ServiceExt as _;
 
 use crate::{
-    Api, Draining, Error, Health, HostSettings, Listener, Service, access::Access, health::Answers,
-    limit::Limits, listing, methods, net::AnyListener, reflection, tls::Tls,
+    Api, Draining, Error, Health, HostSettings, Listener, Service,
+    access::Access,
+    health::Answers,
+    limit::Limits,
+    listing,
+    net::AnyListener,
+    reflection::{self, Told},
+    tls::Tls,
 };
 
 /// Format of Prometheus text.
@@ -222,10 +228,8 @@ impl Host {
         self.draining.clone()
     }
 
-    fn with_own_services(mut self, limits: Arc<Limits>) -> Result<Self, Error> {
-        methods::check(&self.descriptors).map_err(Error::Descriptors)?;
-        let reflection = reflection::route(&self.descriptors, &self.services);
-        self.services.extend(reflection::SERVICES);
+    fn with_own_services(mut self, limits: Arc<Limits>) -> Self {
+        let told = Arc::new(Told { sets: self.descriptors.clone(), served: self.services.clone() });
         let telemetry = self.telemetry.clone();
         let metrics = get(move || async move {
             limits.report();
@@ -233,9 +237,10 @@ impl Host {
         });
         let limit = self.settings.message_limit();
         self.router = self.router.route("/metrics", metrics).layer(DefaultBodyLimit::max(limit));
-        self.router = self.router.merge(listing::route(self.health.clone())).merge(reflection);
+        self.router = self.router.merge(listing::route(self.health.clone()));
         let answers = Answers(self.health.clone());
-        Ok(self.mount(tonic_health::pb::health_server::HealthServer::new(answers)))
+        self = self.mount(tonic_health::pb::health_server::HealthServer::new(answers));
+        self.mount(reflection::v1(Arc::clone(&told))).mount(reflection::v1alpha(told))
     }
 
     fn mount<S>(mut self, service: S) -> Self

@@ -15,7 +15,8 @@ static METHODS: LazyLock<HashMap<String, Method>> = LazyLock::new(|| {
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ];
-    methods(sets).map(|it| (it.path.clone(), it)).collect()
+    let all = sets.into_iter().flat_map(|set| methods(set).unwrap_or_default());
+    all.map(|it| (it.path.clone(), it)).collect()
 });
 
 /// What is read of a `FileDescriptorSet`: the messages, nearly all of it, are passed over, as decoding them takes a megabyte.
@@ -82,9 +83,20 @@ pub(crate) fn sends_one(path: &str) -> bool {
 
 /// Returns the paths of the methods of `services`, as the encoded `sets` describe them, that do a bounded piece of work: all
 /// but those without an end of their own.
-pub(crate) fn bounded(sets: &[&'static [u8]], services: &BTreeSet<&'static str>) -> Vec<String> {
-    let own = methods(sets.iter().copied());
-    own.filter(|it| !it.endless && services.contains(it.service.as_str())).map(|it| it.path).collect()
+///
+/// # Errors
+/// If a set cannot be read.
+pub(crate) fn bounded(
+    sets: &[&'static [u8]],
+    services: &BTreeSet<&'static str>,
+) -> Result<Vec<String>, DecodeError> {
+    let mut paths = Vec::new();
+    for set in sets {
+        let own = methods(set)?.into_iter();
+        let own = own.filter(|it| !it.endless && services.contains(it.service.as_str()));
+        paths.extend(own.map(|it| it.path));
+    }
+    Ok(paths)
 }
 
 impl Method {
@@ -94,14 +106,9 @@ impl Method {
     }
 }
 
-/// Sees whether all of `sets` can be read.
-pub(crate) fn check(sets: &[&'static [u8]]) -> Result<(), DecodeError> {
-    sets.iter().try_for_each(|set| Set::decode(*set).map(drop))
-}
-
-fn methods<'a>(sets: impl IntoIterator<Item = &'a [u8]>) -> impl Iterator<Item = Method> {
-    let files = sets.into_iter().flat_map(|set| Set::decode(set).unwrap_or_default().files);
-    files.flat_map(|FileDescriptor { package, services }| {
+fn methods(set: &[u8]) -> Result<Vec<Method>, DecodeError> {
+    let files = Set::decode(set)?.files.into_iter();
+    let methods = files.flat_map(|FileDescriptor { package, services }| {
         services.into_iter().flat_map(move |service| {
             let name = format!("{package}.{}", service.name);
             service.methods.into_iter().map(move |method| Method {
@@ -113,7 +120,8 @@ fn methods<'a>(sets: impl IntoIterator<Item = &'a [u8]>) -> impl Iterator<Item =
                     && (method.client_streaming || method.name.starts_with("Watch")),
             })
         })
-    })
+    });
+    Ok(methods.collect())
 }
 
 #[cfg(test)]
@@ -145,14 +153,16 @@ mod tests {
 
     #[test]
     fn a_damaged_set_is_found() {
-        assert_eq!(check(&[contracts::DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET]), Ok(()));
-        assert!(check(&[contracts::DESCRIPTOR_SET, &[0x0a, 0x05, 0x32]]).is_err());
+        let none = BTreeSet::new();
+        let sets = [contracts::DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET];
+        assert_eq!(bounded(&sets, &none), Ok(Vec::new()));
+        assert!(bounded(&[contracts::DESCRIPTOR_SET, &[0x0a, 0x05, 0x32]], &none).is_err());
     }
 
     #[test]
     fn the_bounded_methods_of_a_service_are_its_own_without_watches() {
         let services = BTreeSet::from(["athena.monitor.v1.MonitorService"]);
-        let paths = bounded(&[contracts::DESCRIPTOR_SET], &services);
+        let paths = bounded(&[contracts::DESCRIPTOR_SET], &services).unwrap();
         assert!(paths.contains(&"/athena.monitor.v1.MonitorService/GetTargets".to_owned()), "{paths:?}");
         assert!(paths.iter().all(|path| path.starts_with("/athena.monitor.v1.") && !path.contains("Watch")));
     }

@@ -4,79 +4,90 @@
 use std::{
     collections::BTreeSet,
     convert::Infallible,
-    sync::{Arc, OnceLock},
+    sync::{Arc, LazyLock},
+    task::{Context, Poll},
 };
 
-use axum::response::{IntoResponse, Response};
-use http::Request;
-use tonic::Status;
-use tonic_reflection::server::{Builder, Error};
+use futures::{FutureExt as _, future::BoxFuture};
+use http::{Request, Response};
+use tonic::{Status, body::Body, server::NamedService};
+use tonic_reflection::server::{Builder, Error, v1, v1alpha};
 use tower::{Service, ServiceExt as _};
 
 use crate::{Code, Fault, listing};
 
-/// Its services, newest first.
-pub(crate) const SERVICES: [&str; 2] =
-    ["grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
-
 /// Listed beside what was added.
 const HEALTH: &str = "grpc.health.v1.Health";
 
-type Body = axum::body::Body;
-
-/// Returns the routes of both versions. Every contract of `sets` is registered; only what is `served` is listed, with health and the version asked.
-pub(crate) fn route(sets: &[&'static [u8]], served: &BTreeSet<&'static str>) -> axum::Router {
-    let builder = |own: &'static str| {
-        let (sets, served) = (sets.to_vec(), served.clone());
-        move || {
-            let builder = Builder::configure().register_file_descriptor_set(listing::descriptors());
-            let builder =
-                sets.iter().fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set));
-            let served = served.iter().chain([&HEALTH, &own]);
-            served.fold(builder, |builder, name| builder.with_service_name(*name))
-        }
-    };
-    let path = |service| format!("/{service}/{{*method}}");
-    let [v1, v1alpha] = SERVICES;
-    let (newer, older) = (builder(v1), builder(v1alpha));
-    axum::Router::new()
-        .route_service(&path(v1), lazily(move || newer().build_v1()))
-        .route_service(&path(v1alpha), lazily(move || older().build_v1alpha()))
+/// What reflection tells of.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// Every contract, encoded.
+    pub(crate) sets: Vec<&'static [u8]>,
+    /// What is listed, with health and the version asked.
+    pub(crate) served: BTreeSet<&'static str>,
 }
 
-/// Returns a service that is made by its first request.
-fn lazily<S>(
-    make: impl Fn() -> Result<S, Error> + Send + Sync + 'static,
-) -> impl Service<
-    Request<Body>,
-    Response = Response,
-    Error = Infallible,
-    Future = impl Future<Output = Result<Response, Infallible>> + Send,
-> + Clone
-+ Send
-+ Sync
+/// A service that its first request makes.
+#[derive(Clone)]
+pub(crate) struct Lazy<S>(Arc<LazyLock<Result<S, Error>, Make<S>>>);
+
+type Make<S> = Box<dyn FnOnce() -> Result<S, Error> + Send>;
+
+/// Returns reflection of the present version.
+pub(crate) fn v1(told: Arc<Told>) -> Lazy<v1::ServerReflectionServer<impl v1::ServerReflection>> {
+    Lazy::of(move || told.builder("grpc.reflection.v1.ServerReflection").build_v1())
+}
+
+/// Returns reflection of the version before.
+pub(crate) fn v1alpha(
+    told: Arc<Told>,
+) -> Lazy<v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection>> {
+    Lazy::of(move || told.builder("grpc.reflection.v1alpha.ServerReflection").build_v1alpha())
+}
+
+impl Told {
+    /// Every contract is registered; only what is served is listed, and reflection by its `own` name.
+    fn builder(&self, own: &'static str) -> Builder<'static> {
+        let builder = Builder::configure().register_file_descriptor_set(listing::descriptors());
+        let sets = self.sets.iter();
+        let builder = sets.fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set));
+        let served = self.served.iter().chain([&HEALTH, &own]);
+        served.fold(builder, |builder, name| builder.with_service_name(*name))
+    }
+}
+
+impl<S> Lazy<S> {
+    fn of(make: impl FnOnce() -> Result<S, Error> + Send + 'static) -> Self {
+        Self(Arc::new(LazyLock::new(Box::new(make))))
+    }
+}
+
+impl<S: NamedService> NamedService for Lazy<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<Request<Body>> for Lazy<S>
 where
-    S: Service<Request<tonic::body::Body>, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Response: IntoResponse,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let made = Arc::new((make, OnceLock::<Result<S, Error>>::new()));
-    tower::service_fn(move |request: Request<Body>| {
-        let made = Arc::clone(&made);
-        async move {
-            let (make, service) = &*made;
-            match service.get_or_init(make) {
-                Ok(service) => {
-                    let answer = service.clone().oneshot(request.map(tonic::body::Body::new)).await;
-                    answer.map(IntoResponse::into_response)
-                }
-                Err(error) => {
-                    tracing::error!(error = error as &dyn std::error::Error, "there is no reflection");
-                    let fault: Status =
-                        Fault::new(Code::Internal, "a descriptor set cannot be served").into();
-                    Ok(fault.into_http::<tonic::body::Body>().into_response())
-                }
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        match &**self.0 {
+            Ok(service) => service.clone().oneshot(request).boxed(),
+            Err(error) => {
+                tracing::error!(error = error as &dyn std::error::Error, "there is no reflection");
+                let fault: Status = Fault::new(Code::Internal, "a descriptor set cannot be served").into();
+                std::future::ready(Ok(fault.into_http())).boxed()
             }
         }
-    })
+    }
 }

@@ -29,8 +29,8 @@ impl Host {
     }
 
     async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
-        let limits = Arc::new(self.limits());
-        let host = self.with_own_services(Arc::clone(&limits))?;
+        let limits = Arc::new(self.limits()?);
+        let host = self.with_own_services(Arc::clone(&limits));
         let settings = &host.settings;
         let terms = Terms {
             tls: host.tls,
@@ -77,11 +77,11 @@ impl Host {
     }
 
     /// The limits of the methods of what was added, watches and administration left out.
-    fn limits(&self) -> Limits {
+    fn limits(&self) -> Result<Limits, Error> {
         let limited = self.services.difference(&self.spared).copied().collect();
-        let mut paths = methods::bounded(&self.descriptors, &limited);
+        let mut paths = methods::bounded(&self.descriptors, &limited).map_err(Error::Descriptors)?;
         paths.extend(self.apis.iter().flat_map(|api| api.limited).map(|path| (*path).to_owned()));
-        Limits::new(&self.settings, paths, &self.telemetry)
+        Ok(Limits::new(&self.settings, paths, &self.telemetry))
     }
 }
 
