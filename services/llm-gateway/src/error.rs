@@ -19,8 +19,8 @@ pub enum Error {
     /// A task of ours panicked or was cancelled.
     #[error("a task of the gateway failed")]
     Task(#[source] tokio::task::JoinError),
-    /// The upstream of the settings cannot be set up.
-    #[error("the upstream of `llm_upstream_url` and `llm_api_key` cannot be set up")]
+    /// An upstream of the settings or of the routes cannot be set up.
+    #[error("an upstream (`llm_upstream_url`, `llm_api_key`, `llm_routes`) cannot be set up")]
     Setup(#[from] provider::SetupError),
     /// The routes file is wrong.
     #[error("the routes of `llm_routes` cannot be used")]

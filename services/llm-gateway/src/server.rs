@@ -129,7 +129,7 @@ fn any(
         // Chat completions demand none.
         max_output_tokens: u32::MAX,
     };
-    let endpoint = Endpoint::new(OPENAI, &options, telling)?;
+    let endpoint = Endpoint::new(OPENAI, &options, telling, telemetry)?;
     let price = Price {
         input_per_mtok: config.llm_price_input_per_mtok,
         cached_input_per_mtok: config

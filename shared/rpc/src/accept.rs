@@ -14,6 +14,7 @@ use tokio::{
 use tonic::transport::server::TcpConnectInfo;
 
 use crate::{
+    again::again,
     connection::Terms,
     door::{Door, Gate},
     draining::{Closing, Stage},
@@ -109,7 +110,8 @@ impl Connections {
         let closing = self.closing.clone();
         let door = Door { gate: Arc::clone(&self.gate), router: self.router.clone(), peer, caller, closing };
         let served = self.terms.clone().serve(stream, door, self.builder.clone(), self.closing.clone());
-        let served = self.gate.telemetry.carry(served);
+        // Moved from here on as a pointer: each `async` around it would keep room for it twice, and connections are many.
+        let served = self.gate.telemetry.carry(again(Box::pin(served)));
         self.tasks.spawn(async move {
             served.await;
             drop(room);

@@ -23,6 +23,7 @@
 
 mod accept;
 mod access;
+mod again;
 mod body;
 pub mod breaker;
 pub mod budget;

@@ -1,7 +1,7 @@
 //! What is particular to an API: where it is asked, what is sent, how its answer is read.
 
 use bytes::Bytes;
-use reqwest::{
+use http::{
     StatusCode,
     header::{self, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue},
 };
@@ -49,6 +49,7 @@ impl Dialect {
 
     pub(super) fn headers(self, key: Option<&str>) -> Result<HeaderMap, InvalidHeaderValue> {
         let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if self == Self::Anthropic {
             headers.insert(HeaderName::from_static("anthropic-version"), ANTHROPIC_VERSION);
@@ -127,7 +128,7 @@ fn is_of_a_name(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::StatusCode;
+    use http::StatusCode;
     use serde_json::{Value, json};
 
     use super::Dialect;

@@ -4,18 +4,23 @@
 //!    between what it sends, and while it sends no pieces but says that it lives, by ten timeouts.
 //! 2. Neither key nor words are logged, nor is the key traced; what is traced is said by [`Telling`]. Redirects are not followed, so that the key goes to no other host.
 
-use std::time::{Duration, Instant};
+use std::{
+    error::Error,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
-use reqwest::{
-    Method, Request, Response, StatusCode,
+use http::{
+    StatusCode,
     header::{HeaderMap, RETRY_AFTER},
 };
+use telemetry::Telemetry;
 use tracing::Instrument as _;
 
 use super::{
-    Dialect, Failure, MAX_ANSWER_BYTES, Reading, Telling,
+    Dialect, Failure, MAX_ANSWER_BYTES, Reading, SetupError, Telling,
     telling::{Teller, Told},
+    transport::{self, Body, Outside, Reply, Transport},
 };
 use crate::conversation::{Answer, Conversation};
 
@@ -43,27 +48,11 @@ pub struct Options {
 /// A connection pool to one upstream.
 #[derive(Debug)]
 pub struct Endpoint {
-    client: reqwest::Client,
+    transport: Transport,
     dialect: Dialect,
-    url: reqwest::Url,
-    headers: HeaderMap,
     timeout: Duration,
     max_output_tokens: u32,
     teller: Teller,
-}
-
-/// Why an upstream cannot be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// The address is none.
-    #[error("the address must begin with http:// or https://")]
-    Url,
-    /// The key cannot be sent.
-    #[error("the key must be visible ASCII")]
-    Key,
-    /// The HTTP client could not be made.
-    #[error("the HTTP client cannot be set up")]
-    Client(#[source] reqwest::Error),
 }
 
 /// How long an upstream is waited for.
@@ -78,23 +67,22 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`SetupError`] says what is wrong.
-    pub fn new(name: &str, options: &Options, telling: &Telling) -> Result<Self, SetupError> {
-        let url = format!("{}{}", options.url.trim_end_matches('/'), options.dialect.path());
-        let url = reqwest::Url::parse(&url).map_err(|_| SetupError::Url)?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(SetupError::Url);
-        }
-        let key = options.key.as_ref().map(config::Secret::expose);
-        let headers = options.dialect.headers(key).map_err(|_| SetupError::Key)?;
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(options.timeout.min(MAX_CONNECT))
-            .tcp_nodelay(true)
-            .build()
-            .map_err(SetupError::Client)?;
+    pub fn new(
+        name: &str,
+        options: &Options,
+        telling: &Telling,
+        telemetry: &Telemetry,
+    ) -> Result<Self, SetupError> {
         let Options { dialect, timeout, max_output_tokens, .. } = *options;
-        let teller = telling.of(name, dialect, &url);
-        Ok(Self { client, dialect, url, headers, timeout, max_output_tokens, teller })
+        let address = format!("{}{}", options.url.trim().trim_end_matches('/'), dialect.path());
+        let address = transport::address(&address)?;
+        let key = options.key.as_ref().map(config::Secret::expose);
+        let headers = dialect.headers(key).map_err(|_| SetupError::Key)?;
+        let teller = telling.of(name, dialect, &address);
+        let connect_timeout = timeout.min(MAX_CONNECT);
+        let transport =
+            Transport::new(address, headers, &Outside::of_environment(), connect_timeout, telemetry)?;
+        Ok(Self { transport, dialect, timeout, max_output_tokens, teller })
     }
 
     /// Asks `model` once for a whole answer.
@@ -109,7 +97,7 @@ impl Endpoint {
     ) -> Result<Answer, Failure> {
         let body = self.dialect.body(model, conversation, false, self.max_output_tokens)?;
         let mut told = self.teller.begin(model, conversation, false);
-        let read = async { whole(self.send(body).await?).await };
+        let read = async { whole(self.send(&body).await?).await };
         let body = self.patience(deadline).bound(read).instrument(told.span()).await;
         let body = told.checked(body)?;
         told.received(&body);
@@ -135,8 +123,8 @@ impl Endpoint {
     }
 
     async fn open(&self, body: Bytes, mut told: Told, patience: Patience) -> Result<Reading, Failure> {
-        let response = told.checked(patience.bound(self.send(body)).await)?;
-        let mut reading = Reading::new(response, self.dialect.reader(), patience, told);
+        let arriving = told.checked(patience.bound(self.send(&body)).await)?;
+        let mut reading = Reading::new(arriving, self.dialect.reader(), patience, told);
         reading.begin().await?;
         Ok(reading)
     }
@@ -145,15 +133,15 @@ impl Endpoint {
         Patience { timeout: self.timeout, deadline }
     }
 
-    async fn send(&self, body: Bytes) -> Result<Response, Failure> {
-        let mut request = Request::new(Method::POST, self.url.clone());
-        *request.headers_mut() = self.headers.clone();
-        *request.body_mut() = Some(body.into());
-        let response = self.client.execute(request).await.map_err(|_| Failure::Unreachable)?;
-        let status = response.status();
-        let retry_after = retry_after(response.headers());
+    async fn send(&self, body: &Bytes) -> Result<Body, Failure> {
+        let sent = self.transport.post(body).await;
+        let Reply { status, headers, body } = sent.map_err(|error| {
+            tracing::debug!(error = &error as &dyn Error, "upstream not reached");
+            Failure::Unreachable
+        })?;
+        let retry_after = retry_after(&headers);
         match status {
-            _ if status.is_success() => Ok(response),
+            _ if status.is_success() => Ok(body),
             StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED | StatusCode::FORBIDDEN => {
                 Err(Failure::Credentials)
             }
@@ -165,7 +153,7 @@ impl Endpoint {
             _ if status.as_u16() == OVERLOADED => Err(Failure::Throttled { retry_after }),
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => Err(Failure::Unreachable),
             _ if status.is_client_error() => {
-                let said = whole(response).await.unwrap_or_default();
+                let said = whole(body).await.unwrap_or_default();
                 Err(Failure::Refused {
                     status: status.as_u16(),
                     field: self.dialect.refused_field(status, &said),
@@ -199,13 +187,14 @@ impl Patience {
     }
 }
 
-async fn whole(mut response: Response) -> Result<Bytes, Failure> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|_| Failure::Unreachable)? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+async fn whole(mut arriving: Body) -> Result<Bytes, Failure> {
+    let mut chunk = async || arriving.chunk().await.map_err(|_| Failure::Unreachable);
+    let mut body = chunk().await?.map(BytesMut::from).unwrap_or_default();
+    while let Some(more) = chunk().await? {
+        body.extend_from_slice(&more);
+        if body.len() > MAX_ANSWER_BYTES {
             return Err(Failure::Malformed);
         }
-        body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
 }
@@ -222,7 +211,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 mod tests {
     use std::time::Duration;
 
-    use reqwest::header::HeaderMap;
+    use http::HeaderMap;
 
     use super::retry_after;
 

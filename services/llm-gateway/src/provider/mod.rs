@@ -9,6 +9,7 @@ mod reading;
 mod sse;
 pub mod statistics;
 mod telling;
+mod transport;
 mod words;
 
 use std::time::Duration;
@@ -16,9 +17,10 @@ use std::time::Duration;
 pub(crate) use self::openai::Call;
 pub use self::{
     dialect::Dialect,
-    endpoint::{Endpoint, Options, Patience, SetupError},
+    endpoint::{Endpoint, Options, Patience},
     reading::Reading,
     telling::Telling,
+    transport::{SetupError, address},
 };
 use crate::{
     conversation::{Conversation, Usage},

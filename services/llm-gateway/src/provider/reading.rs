@@ -2,9 +2,10 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use reqwest::Response;
-
-use super::{Failure, MAX_ANSWER_BYTES, Patience, delta::Delta, dialect::Reader, sse::Lines, telling::Told};
+use super::{
+    Failure, MAX_ANSWER_BYTES, Patience, delta::Delta, dialect::Reader, sse::Lines, telling::Told,
+    transport::Body,
+};
 use crate::conversation::{Finish, Piece, Usage};
 
 /// Timeouts that may pass without a piece while the upstream says that it is at work.
@@ -13,7 +14,7 @@ const MOST_TIMEOUTS: u32 = 10;
 /// A streamed answer, read piece by piece.
 #[derive(Debug)]
 pub struct Reading {
-    response: Response,
+    body: Body,
     reader: Reader,
     patience: Patience,
     told: Told,
@@ -26,9 +27,9 @@ pub struct Reading {
 }
 
 impl Reading {
-    pub(super) fn new(response: Response, reader: Reader, patience: Patience, told: Told) -> Self {
+    pub(super) fn new(body: Body, reader: Reader, patience: Patience, told: Told) -> Self {
         Self {
-            response,
+            body,
             reader,
             patience,
             told,
@@ -79,7 +80,7 @@ impl Reading {
     async fn fill(&mut self) -> Result<(), Failure> {
         let begun = Instant::now();
         while self.ready.is_empty() && !self.is_over {
-            let next = async { self.response.chunk().await.map_err(|_| Failure::Unreachable) };
+            let next = async { self.body.chunk().await.map_err(|_| Failure::Unreachable) };
             let Some(chunk) = self.patience.bound(next).await? else {
                 self.is_over = true;
                 break;

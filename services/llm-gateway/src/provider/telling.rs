@@ -8,6 +8,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use http::{Uri, uri::Scheme};
 use serde::Deserialize;
 use telemetry::{Array, GenAi, Histogram, KeyValue, Telemetry, Value, annotate, names, names::gen_ai};
 use tracing::{Span, field::Empty};
@@ -96,9 +97,10 @@ impl Telling {
     }
 
     /// Tells of the upstream called `upstream`.
-    pub(super) fn of(&self, upstream: &str, dialect: Dialect, url: &reqwest::Url) -> Teller {
-        let host = url.host_str().unwrap_or_default().to_owned();
-        let port = i64::from(url.port_or_known_default().unwrap_or_default());
+    pub(super) fn of(&self, upstream: &str, dialect: Dialect, address: &Uri) -> Teller {
+        let host = address.host().unwrap_or_default().to_owned();
+        let usual = if address.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+        let port = i64::from(address.port_u16().unwrap_or(usual));
         let server = [KeyValue::new(names::SERVER_ADDRESS, host), KeyValue::new(names::SERVER_PORT, port)];
         Teller { telling: self.clone(), upstream: upstream.into(), dialect, server }
     }

@@ -84,7 +84,7 @@ impl Routes {
     /// and `telling` says what is traced of them.
     ///
     /// # Errors
-    /// [`SetupError`] where an HTTP client cannot be made; what the file says was checked before.
+    /// [`SetupError`] where an upstream cannot be reached as it is set up.
     pub fn build(
         &self,
         retries: u32,
@@ -94,7 +94,7 @@ impl Routes {
     ) -> Result<Built, SetupError> {
         let upstreams = self.upstreams.iter().map(|(name, options, bounds)| {
             let bounding = Bounding { bounds: *bounds, ..bounding.clone() };
-            Ok(Upstream::new(name, Endpoint::new(name, options, telling)?, bounding, telemetry))
+            Ok(Upstream::new(name, Endpoint::new(name, options, telling, telemetry)?, bounding, telemetry))
         });
         let upstreams = upstreams.collect::<Result<Vec<_>, _>>()?;
         let models = self.models.iter().map(|Named { name, ways, semantic }| {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     cache::semantic::Mode,
     price::Price,
-    provider::{Dialect, Options},
+    provider::{self, Dialect, Options},
     tenant::Limits,
 };
 
@@ -149,8 +149,11 @@ impl UpstreamTable {
         if self.name.is_empty() || self.name.len() > 64 || !self.name.bytes().all(is_of_a_name) {
             return Err(wrong("name", "must be 1 to 64 of a to z, 0 to 9, `-` and `_`"));
         }
-        if !self.url.starts_with("http://") && !self.url.starts_with("https://") {
-            return Err(wrong("url", "must begin with http:// or https://"));
+        if provider::address(&self.url).is_err() {
+            return Err(wrong(
+                "url",
+                "must begin with http:// or https://, be ASCII, and hold neither user nor password",
+            ));
         }
         let key = self.key.filter(|key| !key.is_empty());
         if key.as_ref().is_some_and(|key| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
