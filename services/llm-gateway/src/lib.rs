@@ -28,6 +28,8 @@ mod convert;
 mod dialect;
 pub mod error;
 pub mod gateway;
+mod generate;
+pub mod journey;
 pub mod merge;
 pub mod meter;
 pub mod observation;

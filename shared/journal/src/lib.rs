@@ -29,6 +29,7 @@
 //!    under a running service. An advisory lock on it keeps other processes out all the time.
 
 mod batch;
+mod copy;
 mod disk;
 mod failure;
 mod overlay;
@@ -55,8 +56,8 @@ use crate::{
     writer::{Medium, Order},
 };
 pub use crate::{
+    copy::Rewritten,
     failure::{Failed, Outage, Reason, State},
-    rewrite::Rewritten,
     settings::Settings,
 };
 

@@ -3,17 +3,16 @@
 use std::{
     fs::{self, File},
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
-    time::{Duration, Instant},
+    path::Path,
+    sync::mpsc::sync_channel,
+    time::Instant,
 };
 
-use redb::{Database, DatabaseError, Durability, ReadTransaction, WriteTransaction};
+use redb::{Database, DatabaseError, ReadTransaction, WriteTransaction};
 
 use crate::{
     Journal,
-    batch::Again,
+    copy::{Caught, Copy, Halt, Kept, Rewritten, Step, begin, beside, tidy},
     disk::Disk,
     failure::{Failed, Outage},
     writer::{Order, Writer, opened},
@@ -23,115 +22,8 @@ use crate::{
 const FEW: usize = 64;
 /// How often they are, at most, before writers wait for what is left.
 const ROUNDS: u32 = 32;
-/// Bytes that a kept write takes beside its own, about.
-const OVERHEAD_BYTES: usize = 256;
 /// Page cache of the new file while it is written.
 const CACHE_BYTES: usize = 32 << 20;
-
-/// What a rewrite did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rewritten {
-    /// Bytes of the file before and after.
-    pub bytes: (u64, u64),
-    /// Writes that were run again.
-    pub again: u64,
-    /// How long writers waited, wall time.
-    pub held: Duration,
-}
-
-/// A part of a rewrite that the writer thread does.
-pub(crate) enum Step {
-    /// Keep what is committed from now on, up to so many bytes; wait until the other end is gone, which takes a snapshot meanwhile.
-    Begin(usize, SyncSender<Result<Receiver<()>, Outage>>),
-    /// Finish with this copy, or hand it back with the writes that it still lacks: always finish where that is wanted.
-    CatchUp(Copy, bool, SyncSender<Result<Caught, Halt>>),
-    /// It was given up.
-    Drop,
-}
-
-/// What came of catching up.
-pub(crate) enum Caught {
-    /// These writes are to be run over the copy.
-    Behind(Copy, Vec<Again>),
-    /// The copy has taken the place of the file.
-    Done(Rewritten),
-}
-
-/// Why a rewrite was given up.
-pub(crate) enum Halt {
-    /// More was committed meanwhile than is kept.
-    Overrun,
-    /// The disk or the database failed.
-    Failed(Outage),
-    /// A write did not do over the copy what it did over the file.
-    Differs,
-}
-
-/// What was committed since a rewrite began.
-pub(crate) struct Kept {
-    writes: Vec<Again>,
-    bytes: usize,
-    most: usize,
-}
-
-/// A copy of the file as it was, and what was run again over it.
-pub(crate) struct Copy {
-    database: Database,
-    again: u64,
-}
-
-impl Kept {
-    fn new(most: usize) -> Self {
-        Self { writes: Vec::new(), bytes: 0, most }
-    }
-
-    /// Keeps a write; all are let go of once they are too many.
-    pub(crate) fn keep(&mut self, again: Again) {
-        self.bytes = self.bytes.saturating_add(again.bytes + OVERHEAD_BYTES);
-        if self.is_overrun() { self.writes = Vec::new() } else { self.writes.push(again) }
-    }
-
-    fn is_overrun(&self) -> bool {
-        self.bytes > self.most
-    }
-
-    fn take(&mut self) -> Vec<Again> {
-        self.bytes = 0;
-        std::mem::take(&mut self.writes)
-    }
-}
-
-impl Copy {
-    /// Runs `writes` again and commits them.
-    fn run(&mut self, writes: Vec<Again>) -> Result<(), Halt> {
-        self.again += writes.len() as u64;
-        let run = || {
-            let mut transaction = begin(&self.database)?;
-            for mut again in writes {
-                if !(again.write)(&transaction) {
-                    return Err(Halt::Differs);
-                }
-            }
-            transaction.set_quick_repair(true);
-            transaction.commit().map_err(Halt::of)
-        };
-        catch_unwind(AssertUnwindSafe(run)).unwrap_or(Err(Halt::Differs))
-    }
-}
-
-impl Halt {
-    fn of(error: impl Into<redb::Error>) -> Self {
-        Self::Failed(Outage::of(error))
-    }
-
-    fn failed<E>(self) -> Failed<E> {
-        match self {
-            Self::Overrun => Failed::Full,
-            Self::Failed(outage) => Failed::Store(outage),
-            Self::Differs => Failed::Panicked,
-        }
-    }
-}
 
 impl Journal {
     /// Puts a new file in the place of the present one: `copy` fills it with what is to be there of what is committed, and whatever is
@@ -266,24 +158,6 @@ impl Writer {
         self.slot.exchange(open);
         synced.map_err(io_error)
     }
-}
-
-/// Removes what is left of a rewrite that was broken off.
-pub(crate) fn tidy(path: &Path) {
-    // What is not there cannot be removed.
-    drop(fs::remove_file(beside(path)));
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".rewrite");
-    name.into()
-}
-
-fn begin(database: &Database) -> Result<WriteTransaction, Halt> {
-    let mut transaction = database.begin_write().map_err(Halt::of)?;
-    transaction.set_durability(Durability::Immediate).map_err(Halt::of)?;
-    Ok(transaction)
 }
 
 fn io_error(error: io::Error) -> DatabaseError {

@@ -18,9 +18,9 @@ use tokio::sync::watch;
 use crate::{
     Error, Options,
     batch::{Attempt, Job, attempt},
+    copy::{self, Kept, Step},
     disk::{Disk, Witness},
     failure::{Outage, Reason, State},
-    rewrite::{self, Kept, Step},
     slot::{Open, Slot},
 };
 
@@ -118,7 +118,7 @@ impl Writer {
         let open = opened(&options, disk).map_err(failed)?;
         let witness = Arc::clone(&open.witness);
         slot.put(open);
-        rewrite::tidy(&path);
+        copy::tidy(&path);
         Ok(Self { path, options, medium, slot, state, witness, retry: None, lock, kept: None })
     }
 

@@ -10,7 +10,7 @@ use crate::{
     cache::semantic::Nearness,
     conversation::{CallPiece, Finish, Object, Piece, ToolCall, Usage},
     error::Error,
-    gateway::Generated,
+    journey::Generated,
     observation::{Analysis, Assessment, ItemFailure},
     served::{By, Phases, Served},
     stream::Part,

@@ -5,7 +5,10 @@ use rpc::{At, Check, Fault};
 
 use crate::{
     cache::semantic::calibrate::{Point, Share},
-    semantic::{Calibration, Outcome, Pair, Semantic},
+    semantic::{
+        Outcome, Semantic,
+        calibrated::{Calibration, Pair},
+    },
 };
 
 /// Most pairs, and their longest text in bytes.

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     conversation::{Answer, Finish, Usage},
-    gateway::Generated,
+    journey::Generated,
     provider::Call,
     route,
     served::{Phases, Served},
@@ -223,7 +223,7 @@ mod tests {
     use super::{LOGPROBS, Message, money, timing, whole};
     use crate::{
         conversation::{Answer, Finish, ToolCall, Usage},
-        gateway::Generated,
+        journey::Generated,
         served::{By, Phases, Served},
     };
 

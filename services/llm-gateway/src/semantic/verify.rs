@@ -6,7 +6,8 @@ use super::{Nearness, Outcome};
 use crate::{
     conversation::{Conversation, Message, Role},
     error::Error,
-    gateway::{Gateway, Journey, forgo},
+    gateway::{Gateway, forgo},
+    journey::Journey,
     price,
     route::{Kind, NoUpstream},
 };

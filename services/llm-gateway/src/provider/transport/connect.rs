@@ -1,16 +1,13 @@
 //! How a connection is made: directly or through the proxy that the environment names, over TLS where the address says so.
 
-use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Uri};
-use hyper::{
-    client::conn::{http1, http2},
-    rt::{Read, Write},
-};
+use hyper::client::conn::{http1, http2};
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::{
-        legacy::connect::{Connected, Connection as Connecting, HttpConnector, proxy::Tunnel},
+        legacy::connect::{Connection as _, HttpConnector, proxy::Tunnel},
         proxy::matcher::{Intercept, Matcher},
     },
     rt::{TokioExecutor, TokioTimer},
@@ -20,7 +17,10 @@ use rustls_platform_verifier::Verifier;
 use telemetry::Telemetry;
 use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
 
-use super::{Connection, Error, connection::Own};
+use super::{
+    Connection, Error,
+    connection::{Io, Own},
+};
 
 /// Idle time of a connection of HTTP/2 with requests on their way after which the upstream is asked whether it lives, and the time it has to answer.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
@@ -56,17 +56,6 @@ pub(in super::super) struct Outside {
     pub(super) proxies: Matcher,
     /// Authorities that are believed beside the system's.
     pub(super) authorities: Vec<CertificateDer<'static>>,
-}
-
-/// What bytes go over.
-pub(super) trait Io: Read + Write + Connecting + fmt::Debug + Send + Unpin {}
-
-impl<T: Read + Write + Connecting + fmt::Debug + Send + Unpin> Io for T {}
-
-impl Connecting for Box<dyn Io> {
-    fn connected(&self) -> Connected {
-        (**self).connected()
-    }
 }
 
 /// Makes connections to one upstream.

@@ -1,16 +1,32 @@
 //! One connection that is made.
 
 use std::{
+    fmt,
     future::poll_fn,
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
 };
 
 use http::{Request, Response};
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::{
+    client::conn::{TrySendError, http1, http2},
+    rt::{Read, Write},
+};
+use hyper_util::client::legacy::connect::{Connected, Connection as Connecting};
 use tokio::task::unconstrained;
 
-use super::{Incoming, Outgoing, connect::Io};
+use super::{Incoming, Outgoing};
+
+/// What bytes go over.
+pub(super) trait Io: Read + Write + Connecting + fmt::Debug + Send + Unpin {}
+
+impl<T: Read + Write + Connecting + fmt::Debug + Send + Unpin> Io for T {}
+
+impl Connecting for Box<dyn Io> {
+    fn connected(&self) -> Connected {
+        (**self).connected()
+    }
+}
 
 /// A way to send one request.
 #[derive(Debug)]
