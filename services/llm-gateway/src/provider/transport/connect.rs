@@ -24,7 +24,6 @@ use super::{
 
 /// Idle time of a connection of HTTP/2 with requests on their way after which the upstream is asked whether it lives, and the time it has to answer.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
-
 /// Time after which a silent connection of TCP is asked whether it lives, and how often: a network between forgets what is silent for long, and a model may think so long.
 const PROBE: Duration = Duration::from_secs(15);
 const PROBES: u32 = 3;
@@ -114,6 +113,7 @@ impl Connector {
         tcp.set_keepalive(Some(PROBE));
         tcp.set_keepalive_interval(Some(PROBE));
         tcp.set_keepalive_retries(Some(PROBES));
+        #[cfg(target_os = "linux")]
         tcp.set_tcp_user_timeout(Some(PROBE * (PROBES + 1)));
         let direct = way(tcp);
         let (way, to) = match proxy {
@@ -149,7 +149,6 @@ impl Connector {
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEPALIVE.0)
             .keep_alive_timeout(KEEPALIVE.1)
-            .adaptive_window(true)
             .handshake(io)
             .await?;
         self.telemetry.spawn_apart(async move {
