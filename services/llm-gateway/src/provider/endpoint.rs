@@ -188,12 +188,16 @@ impl Patience {
 }
 
 async fn whole(mut arriving: Body) -> Result<Bytes, Failure> {
-    let mut chunk = async || arriving.chunk().await.map_err(|_| Failure::Unreachable);
-    let mut body = chunk().await?.map(BytesMut::from).unwrap_or_default();
-    while let Some(more) = chunk().await? {
-        body.extend_from_slice(&more);
-        if body.len() > MAX_ANSWER_BYTES {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = arriving.chunk().await.map_err(|_| Failure::Unreachable)? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
             return Err(Failure::Malformed);
+        }
+        if body.is_empty() {
+            // Nearly always all of it.
+            body = chunk.into();
+        } else {
+            body.extend_from_slice(&chunk);
         }
     }
     Ok(body.freeze())

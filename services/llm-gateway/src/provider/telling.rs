@@ -8,12 +8,12 @@
 
 use std::{sync::Arc, time::Instant};
 
-use http::{Uri, uri::Scheme};
+use http::Uri;
 use serde::Deserialize;
 use telemetry::{Array, GenAi, Histogram, KeyValue, Telemetry, Value, annotate, names, names::gen_ai};
 use tracing::{Span, field::Empty};
 
-use super::{Dialect, Failure, words};
+use super::{Dialect, Failure, transport::usual_port, words};
 use crate::conversation::{Answer, Conversation, Finish, Gathered, Piece, Usage};
 
 /// What a request ended with that nobody waited for.
@@ -99,8 +99,7 @@ impl Telling {
     /// Tells of the upstream called `upstream`.
     pub(super) fn of(&self, upstream: &str, dialect: Dialect, address: &Uri) -> Teller {
         let host = address.host().unwrap_or_default().to_owned();
-        let usual = if address.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
-        let port = i64::from(address.port_u16().unwrap_or(usual));
+        let port = i64::from(address.port_u16().unwrap_or_else(|| usual_port(address)));
         let server = [KeyValue::new(names::SERVER_ADDRESS, host), KeyValue::new(names::SERVER_PORT, port)];
         Teller { telling: self.clone(), upstream: upstream.into(), dialect, server }
     }

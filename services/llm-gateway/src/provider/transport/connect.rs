@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Uri};
+use http::{HeaderValue, Uri, uri::Scheme};
 use hyper::client::conn::{http1, http2};
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
@@ -27,6 +27,9 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from
 /// Time after which a silent connection of TCP is asked whether it lives, and how often: a network between forgets what is silent for long, and a model may think so long.
 const PROBE: Duration = Duration::from_secs(15);
 const PROBES: u32 = 3;
+/// Longest time that what was sent may stay unconfirmed.
+#[cfg(target_os = "linux")]
+const UNHEARD: Duration = Duration::from_secs(30);
 
 const HTTP1: &[u8] = b"http/1.1";
 const HTTP2: &[u8] = b"h2";
@@ -114,7 +117,7 @@ impl Connector {
         tcp.set_keepalive_interval(Some(PROBE));
         tcp.set_keepalive_retries(Some(PROBES));
         #[cfg(target_os = "linux")]
-        tcp.set_tcp_user_timeout(Some(PROBE * (PROBES + 1)));
+        tcp.set_tcp_user_timeout(Some(UNHEARD));
         let direct = way(tcp);
         let (way, to) = match proxy {
             None => (outside.secured(direct, address, &[HTTP2, HTTP1])?, address),
@@ -172,7 +175,7 @@ pub fn address(text: &str) -> Result<Uri, SetupError> {
 
 /// Returns what a request of HTTP/1.1 calls the host of `address`.
 pub(super) fn host(address: &Uri) -> Result<HeaderValue, SetupError> {
-    let usual = if is_secure(address)? { 443 } else { 80 };
+    is_secure(address)?;
     let authority = address.authority().ok_or(SetupError::Url)?;
     let (host, port) = (authority.host(), authority.port_u16());
     let named = match port {
@@ -183,8 +186,13 @@ pub(super) fn host(address: &Uri) -> Result<HeaderValue, SetupError> {
     if host.is_empty() || authority.as_str() != named {
         return Err(SetupError::Url);
     }
-    let host = if port == Some(usual) { host } else { &named };
+    let host = if port == Some(usual_port(address)) { host } else { &named };
     HeaderValue::from_str(host).map_err(|_| SetupError::Url)
+}
+
+/// Returns the port that an address means where it names none.
+pub(in super::super) fn usual_port(address: &Uri) -> u16 {
+    if address.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 }
 }
 
 fn is_secure(address: &Uri) -> Result<bool, SetupError> {

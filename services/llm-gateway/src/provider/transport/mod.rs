@@ -17,13 +17,16 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header, uri::Scheme};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, header, uri::Scheme};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use telemetry::Telemetry;
 
 pub use self::connect::{SetupError, address};
-pub(super) use self::{body::Body, connect::Outside};
+pub(super) use self::{
+    body::Body,
+    connect::{Outside, usual_port},
+};
 use self::{connect::Connector, connection::Connection, pool::Pool};
 
 /// The connections of one upstream.
@@ -35,9 +38,8 @@ pub(super) struct Transport {
     target: Uri,
     /// The whole of it, for HTTP/2.
     address: Uri,
+    /// Of HTTP/1.1, with the host.
     headers: HeaderMap,
-    /// Of HTTP/1.1 alone.
-    host: HeaderValue,
 }
 
 /// What an upstream sent back; its body may still be on its way.
@@ -74,7 +76,7 @@ impl Transport {
         connect_timeout: Duration,
         telemetry: &Telemetry,
     ) -> Result<Self, SetupError> {
-        let host = connect::host(&address)?;
+        headers.insert(header::HOST, connect::host(&address)?);
         let proxy = outside.proxies.intercept(&address);
         let connector = Connector::new(&address, proxy.as_ref(), outside, connect_timeout, telemetry)?;
         let target = match proxy {
@@ -85,7 +87,7 @@ impl Transport {
             }
             _ => address.path_and_query().cloned().map(Uri::from).unwrap_or_default(),
         };
-        Ok(Self { connector, pool: Pool::new(telemetry), target, address, headers, host })
+        Ok(Self { connector, pool: Pool::new(telemetry), target, address, headers })
     }
 
     /// Posts `body`, and waits for the head of what comes back.
@@ -121,11 +123,11 @@ impl Transport {
         *request.method_mut() = Method::POST;
         *request.headers_mut() = self.headers.clone();
         match connection {
-            Connection::Own(_) => {
-                *request.uri_mut() = self.target.clone();
-                request.headers_mut().insert(header::HOST, self.host.clone());
+            Connection::Own(_) => *request.uri_mut() = self.target.clone(),
+            Connection::Shared(_) => {
+                *request.uri_mut() = self.address.clone();
+                request.headers_mut().remove(header::HOST);
             }
-            Connection::Shared(_) => *request.uri_mut() = self.address.clone(),
         }
         request
     }

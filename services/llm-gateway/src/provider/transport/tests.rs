@@ -86,9 +86,8 @@ impl Echo {
 
     /// Returns a way to it, by a name that its certificate holds.
     fn transport(&self, scheme: &str, proxies: Matcher) -> Transport {
-        let outside = Outside { proxies, authorities: self.authorities.clone() };
         let address = format!("{scheme}://localhost:{}/v1/chat", self.address.port());
-        Transport::new(address.parse().unwrap(), HeaderMap::new(), &outside, PATIENCE, &telemetry()).unwrap()
+        to(&address, Outside { proxies, authorities: self.authorities.clone() }).unwrap()
     }
 }
 
@@ -153,16 +152,23 @@ async fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(read).unwrap()
 }
 
-fn telemetry() -> Telemetry {
-    Telemetry::silent("gateway")
+fn none() -> Matcher {
+    Matcher::builder().build()
+}
+
+fn behind(proxies: Matcher) -> Outside {
+    Outside { proxies, authorities: Vec::new() }
+}
+
+fn to(address: &str, outside: Outside) -> Result<Transport, SetupError> {
+    let telemetry = Telemetry::silent("gateway");
+    Transport::new(address.parse().unwrap(), HeaderMap::new(), &outside, PATIENCE, &telemetry)
 }
 
 /// Returns a listener, and a transport to it by HTTP/1.1.
 async fn raw() -> (TcpListener, Transport) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-    let outside = Outside { proxies: Matcher::builder().build(), authorities: Vec::new() };
-    let transport = Transport::new(address, HeaderMap::new(), &outside, PATIENCE, &telemetry()).unwrap();
+    let transport = to(&format!("http://{}/", listener.local_addr().unwrap()), behind(none())).unwrap();
     (listener, transport)
 }
 
@@ -182,10 +188,6 @@ async fn said(transport: &Transport, body: &'static str) -> String {
         said.extend_from_slice(&chunk);
     }
     String::from_utf8(said).unwrap()
-}
-
-fn none() -> Matcher {
-    Matcher::builder().build()
 }
 
 #[tokio::test]
@@ -322,10 +324,7 @@ async fn a_connection_without_requests_is_closed_in_the_end() {
 #[tokio::test]
 async fn an_upstream_that_nobody_reaches_is_an_error_and_one_that_says_nothing_in_time_too() {
     let nobody = testkit::port_nobody_listens_on();
-    let outside = Outside { proxies: none(), authorities: Vec::new() };
-    let transport = |address: String| {
-        Transport::new(address.parse().unwrap(), HeaderMap::new(), &outside, PATIENCE, &telemetry()).unwrap()
-    };
+    let transport = |address: String| to(&address, behind(none())).unwrap();
     let refused = transport(format!("http://{}/", nobody.address())).post(&Bytes::new()).await;
     assert!(matches!(refused, Err(Error::Connect(_))));
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -407,9 +406,7 @@ async fn a_proxy_is_told_whom_to_ask_and_who_asks() {
     let proxy = Echo::plain().await;
     let proxies =
         Matcher::builder().http(format!("http://me:secret@{}", proxy.address)).no("internal.test").build();
-    let outside = Outside { proxies, authorities: Vec::new() };
-    let address = "http://model.test/v1/chat".parse().unwrap();
-    let transport = Transport::new(address, HeaderMap::new(), &outside, PATIENCE, &telemetry()).unwrap();
+    let transport = to("http://model.test/v1/chat", behind(proxies)).unwrap();
     let shown = "HTTP/1.1\nhttp://model.test/v1/chat\nmodel.test\nBasic bWU6c2VjcmV0\nhi";
     assert_eq!(said(&transport, "hi").await, shown);
 }
@@ -439,9 +436,7 @@ async fn a_tunnel_through_a_proxy_shows_it_nothing_but_the_host() {
 #[test]
 fn an_address_or_a_proxy_that_cannot_be_used_is_said_to_be_so() {
     let made = |address: &'static str, proxy: &'static str| {
-        let outside = Outside { proxies: Matcher::builder().all(proxy).build(), authorities: Vec::new() };
-        let address = address.parse().unwrap();
-        Transport::new(address, HeaderMap::new(), &outside, PATIENCE, &telemetry()).map(drop)
+        to(address, behind(Matcher::builder().all(proxy).build())).map(drop)
     };
     for address in
         ["ftp://host/", "/v1", "http://user:password@host/v1", "http://host:99999/", "http://host:80x/"]
