@@ -24,7 +24,7 @@ const PURGES: u32 = 16;
 
 /// What a cache is made with.
 pub struct Options<K, V> {
-    /// Most entries held, at first.
+    /// Most entries held, at first. 0: the cache is off, holds nothing and is not watched.
     pub entries: u64,
     /// How long an entry is served, on the agent clock.
     pub ttl: Duration,
@@ -145,7 +145,7 @@ where
         let limits = Limits::new(entries, bytes.as_ref().map(|bytes| bytes.most));
         let store = RwLock::new(Store::new(limits, counts.evictions.clone()));
         let born = clock.now();
-        let watch = sizing.map(|sizing| Watch {
+        let watch = sizing.filter(|_| entries > 0).map(|sizing| Watch {
             recorder: Recorder::new(Ghost::new(&sizing, limits.entries)),
             hasher: RandomState::new(),
             born,
@@ -190,6 +190,9 @@ where
         let bytes = self.shared.bytes.as_ref().map_or(0, |bytes| (bytes.of)(&key, &value));
         self.note(&key, Kind::Store, stored);
         let store = self.shared.store.read();
+        if store.limits.entries == 0 {
+            return;
+        }
         self.purge(&store, bytes, stored);
         store.insert(key, Entry { value, stored, bytes });
     }

@@ -57,13 +57,11 @@ pub(super) async fn overhead(program: Option<&Path>, envoy: Option<&Path>) -> Re
     Ok(named(measured?, program))
 }
 
-/// Resident memory with the response cache as small as it can be, and none larger considered, of the `program` named, or of this one.
+/// Resident memory with the response cache off, of the `program` named, or of this one.
 pub(super) async fn memory(program: Option<&Path>) -> Result<Round> {
     let folder = tempfile::tempdir()?;
     let mock = Mock::start(0, Duration::ZERO)?;
-    let gateway =
-        Running::gateway(program, &mock, folder.path(), &["llm_cache_size=1", "llm_cache_max_size=1"])
-            .await?;
+    let gateway = Running::gateway(program, &mock, folder.path(), &["llm_cache_size=0"]).await?;
     let measured = bench::memory(&gateway.server).await;
     end(gateway.child).await?;
     Ok(named(measured?, program))

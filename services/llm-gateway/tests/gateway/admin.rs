@@ -33,6 +33,19 @@ async fn the_cache_is_shown_resized_and_emptied() {
 }
 
 #[tokio::test]
+async fn a_gateway_without_a_cache_keeps_nothing() {
+    let gateway = Gateway::start(Config { llm_cache_size: 0, ..Config::defaults() }).await;
+    for _ in 0..2 {
+        let answer = gateway.client().generate(ask("1 2")).await.unwrap().into_inner();
+        assert_eq!(by(answer.served.as_ref()), wire::ServedBy::Upstream);
+    }
+    let stats = gateway.stats().await;
+    assert_eq!((stats.capacity, stats.entries, stats.bytes, stats.evictions), (0, 0, 0, 0));
+    assert_eq!(stats.forecast, Some(wire::CacheForecast::default()));
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn the_curve_says_what_another_size_would_bring_and_the_cache_follows_it() {
     let config =
         Config { llm_cache_size: 200, llm_cache_min_size: 50, llm_cache_max_size: 400, ..Config::defaults() };

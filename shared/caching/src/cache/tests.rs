@@ -36,6 +36,23 @@ fn a_full_cache_holds_no_more_than_its_capacity_and_counts_what_left() {
 }
 
 #[test]
+fn a_cache_of_no_entries_holds_nothing_until_it_is_given_room() {
+    let sizing = Some(Sizing { least: 1, most: 100, auto: true });
+    let bytes = Some(Bytes { most: 100, of: |_, _| 10 });
+    let (clock, _hand) = Clock::manual(UNIX_EPOCH);
+    let options = Options { entries: 0, ttl: Duration::from_secs(3600), bytes, sizing, resized: None };
+    let cache = Cache::with(options, clock);
+    cache.insert(1, "one");
+    assert_eq!(cache.get(&1), None);
+    let stats = cache.stats();
+    assert_eq!((stats.entries, stats.bytes, stats.evictions, stats.misses), (0, 0, 0, 1));
+    assert_eq!(cache.outlook(), None);
+    cache.resize(10);
+    cache.insert(1, "one");
+    assert_eq!(cache.get(&1).map(|hit| hit.value), Some("one"));
+}
+
+#[test]
 fn expired_entries_of_a_full_cache_do_not_keep_newcomers_out() {
     let (cache, hand) = hourly(100);
     for key in 0..100 {
