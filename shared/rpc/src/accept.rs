@@ -2,10 +2,6 @@
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use hyper_util::{
-    rt::{TokioExecutor, TokioTimer},
-    server::conn::auto::Builder,
-};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
@@ -21,14 +17,6 @@ use crate::{
     net::{AnyListener, Io},
 };
 
-/// Streams that were reset before they were accepted, per connection. With hyper's default (20) a burst of cancelled calls
-/// ends the whole connection, and innocent calls with it (qdrant#1907); with 1024 it still does on a busy machine, where
-/// more than that come in before this side gets to run.
-const PENDING_RESETS: usize = 8192;
-/// Calls at a time on one connection.
-const STREAMS: u32 = 1024;
-/// Idle time after which a connection is asked whether it lives, and the time it has to answer.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
 /// Pause after an accept failed, as it does when no file descriptor is left.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Least time between two warnings that there is no room.
@@ -41,8 +29,7 @@ pub(crate) struct Connections {
     gate: Arc<Gate>,
     router: axum::Router,
     address: SocketAddr,
-    terms: Terms,
-    builder: Builder<TokioExecutor>,
+    terms: Arc<Terms>,
     /// A permit for each connection.
     room: Arc<Semaphore>,
     stage: watch::Sender<Stage>,
@@ -59,19 +46,9 @@ impl Connections {
         terms: Terms,
         most: usize,
     ) -> Self {
-        let mut builder = Builder::new(TokioExecutor::new());
-        // Vectored, whatever a connection says before its first write.
-        builder.http1().timer(TokioTimer::new()).writev(true);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS)
-            .max_pending_accept_reset_streams(PENDING_RESETS)
-            .keep_alive_interval(KEEPALIVE.0)
-            .keep_alive_timeout(KEEPALIVE.1);
         let (stage, closing) = Closing::new();
         let room = Arc::new(Semaphore::new(most));
-        Self { gate, router, address, terms, builder, room, stage, closing, tasks: JoinSet::new() }
+        Self { gate, router, address, terms: Arc::new(terms), room, stage, closing, tasks: JoinSet::new() }
     }
 
     /// Accepts until `stop` is ready. While there is no room, the next connections wait in the system's backlog.
@@ -109,7 +86,7 @@ impl Connections {
         let peer = TcpConnectInfo { local_addr: Some(self.address), remote_addr: Some(peer) };
         let closing = self.closing.clone();
         let door = Door { gate: Arc::clone(&self.gate), router: self.router.clone(), peer, caller, closing };
-        let served = self.terms.clone().serve(stream, door, self.builder.clone(), self.closing.clone());
+        let served = Arc::clone(&self.terms).serve(stream, door, self.closing.clone());
         // Moved from here on as a pointer: each `async` around it would keep room for it twice, and connections are many.
         let served = self.gate.telemetry.carry(again(Box::pin(served)));
         self.tasks.spawn(async move {

@@ -3,22 +3,21 @@
 use std::{
     io,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context as Task, Poll, ready},
     time::Duration,
 };
 
+use hyper::server::conn::{http1, http2};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto::Builder,
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
     service::TowerToHyperService,
 };
 use rand::Rng as _;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
+    sync::watch,
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
@@ -29,80 +28,116 @@ use crate::{
     tls::Tls,
 };
 
-/// Bytes after which a connection has said what it is: the preface of HTTP/2, longer than the shortest request of HTTP/1.1.
-const GREETING: usize = 24;
+/// What a client of HTTP/2 says first.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Streams that were reset before they were accepted, per connection. With hyper's default (20) a burst of cancelled calls
+/// ends the whole connection, and innocent calls with it (qdrant#1907); with 1024 it still does on a busy machine, where
+/// more than that come in before this side gets to run.
+const PENDING_RESETS: usize = 8192;
+/// Calls at a time on one connection.
+const STREAMS: u32 = 1024;
+/// Idle time after which a connection is asked whether it lives, and the time it has to answer.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
 /// Longest time that a connection on which all is said stays open for its client to close it.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// How connections are served; one for all of a host.
-#[derive(Clone, Debug)]
 pub(crate) struct Terms {
-    pub(crate) tls: Option<Arc<Tls>>,
+    tls: Option<Arc<Tls>>,
     /// Time for the handshake of TLS and the first bytes.
-    pub(crate) handshake_timeout: Duration,
+    handshake_timeout: Duration,
     /// Age at which a connection is asked to end; zero for never.
-    pub(crate) max_age: Duration,
+    max_age: Duration,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+/// What one connection is under: its own stages, which the calls on it follow, and those of its host.
+struct Life {
+    opened: Instant,
+    max_age: Duration,
+    stage: watch::Sender<Stage>,
+    host: Closing,
 }
 
 impl Terms {
-    /// Serves `io` until its client is gone, it is too old, or the host ends it.
-    pub(crate) async fn serve(
-        self,
-        io: Box<dyn Io>,
-        door: Door,
-        builder: Builder<TokioExecutor>,
-        host: Closing,
-    ) {
-        let opened = Instant::now();
-        let patience = opened + self.handshake_timeout;
-        let shaken = tokio::select! {
-            shaken = self.shake(io, patience) => shaken,
-            // Nothing was asked yet: there is nothing to finish.
-            () = host.reached(Stage::Closing) => None,
-        };
-        let Some(io) = shaken else { return };
-        let heard = Arc::new(AtomicUsize::new(0));
-        let (stage, closing) = Closing::new();
-        let service = TowerToHyperService::new(Door { closing, ..door });
-        let io = TokioIo::new(Listened { io, heard: Arc::clone(&heard), spoke: false, lingers: None });
-        let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
-        // How a connection ends is the client's matter; every call on it was measured.
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = silent(heard, patience) => return,
-            () = aged(opened, self.max_age) => {}
-            () = host.reached(Stage::Closing) => {}
-        }
-        stage.send_replace(Stage::Closing);
-        connection.as_mut().graceful_shutdown();
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = host.reached(Stage::Over) => {}
-        }
-        stage.send_replace(Stage::Over);
-        // Until the host ends this task.
-        let _ = connection.await;
+    /// Returns terms by which a client has `handshake_timeout` for TLS and its first bytes, and is asked to connect anew at
+    /// `max_age`, zero for never.
+    pub(crate) fn new(tls: Option<Arc<Tls>>, handshake_timeout: Duration, max_age: Duration) -> Self {
+        let mut http1 = http1::Builder::new();
+        // Vectored, whatever a connection says before its first write.
+        http1.timer(TokioTimer::new()).writev(true);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .max_pending_accept_reset_streams(PENDING_RESETS)
+            .keep_alive_interval(KEEPALIVE.0)
+            .keep_alive_timeout(KEEPALIVE.1);
+        Self { tls, handshake_timeout, max_age, http1, http2 }
     }
 
-    /// Shakes hands where that is to be done; `None` if it fails or takes too long.
-    async fn shake(&self, io: Box<dyn Io>, patience: Instant) -> Option<Box<dyn Io>> {
-        let Some(tls) = &self.tls else { return Some(io) };
-        match tokio::time::timeout_at(patience, tls.accept(io)).await {
-            Ok(Ok(io)) => return Some(Box::new(io)),
+    /// Serves `io` until its client is gone, it is too old, or the host ends it.
+    pub(crate) async fn serve(self: Arc<Self>, io: Box<dyn Io>, door: Door, host: Closing) {
+        let opened = Instant::now();
+        let greeted = tokio::select! {
+            greeted = tokio::time::timeout_at(opened + self.handshake_timeout, self.greet(io)) => greeted,
+            // Nothing was asked yet: there is nothing to finish.
+            () = host.reached(Stage::Closing) => return,
+        };
+        let (line, is_http2) = match greeted {
+            Ok(Ok(greeted)) => greeted,
             Ok(Err(error)) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "tls handshake failed");
+                tracing::debug!(error = &error as &dyn std::error::Error, "handshake failed");
+                return;
             }
-            Err(_) => tracing::debug!("tls handshake took too long"),
+            Err(_) => {
+                tracing::debug!("handshake took too long");
+                return;
+            }
+        };
+        let (stage, closing) = Closing::new();
+        let service = TowerToHyperService::new(Door { closing, ..door });
+        let life = Life { opened, max_age: self.max_age, stage, host };
+        let line = TokioIo::new(line);
+        if is_http2 {
+            life.lead(self.http2.serve_connection(line, service)).await;
+        } else {
+            life.lead(self.http1.serve_connection(line, service)).await;
         }
-        None
+    }
+
+    /// Shakes hands where that is to be done, and hears whether the client speaks HTTP/2.
+    async fn greet(&self, io: Box<dyn Io>) -> io::Result<(Line, bool)> {
+        let io = match &self.tls {
+            // A handshake is larger than all that comes after it.
+            Some(tls) => Box::new(Box::pin(tls.accept(io)).await?),
+            None => io,
+        };
+        let mut line = Line::new(io);
+        let is_http2 = line.greeted().await?;
+        Ok((line, is_http2))
     }
 }
 
-/// Waits until a connection that has not said what it is has had its time.
-async fn silent(heard: Arc<AtomicUsize>, patience: Instant) {
-    sleep_until(patience).await;
-    if heard.load(Ordering::Relaxed) >= GREETING {
-        std::future::pending::<()>().await;
+impl Life {
+    /// Runs a connection to its end. How it ends is the client's matter; every call on it was measured.
+    async fn lead(self, connection: impl GracefulConnection) {
+        let mut connection = pin!(connection);
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = aged(self.opened, self.max_age) => {}
+            () = self.host.reached(Stage::Closing) => {}
+        }
+        self.stage.send_replace(Stage::Closing);
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = self.host.reached(Stage::Over) => {}
+        }
+        self.stage.send_replace(Stage::Over);
+        // Until the host ends this task.
+        let _ = connection.await;
     }
 }
 
@@ -116,33 +151,55 @@ async fn aged(opened: Instant, max_age: Duration) {
     sleep_until(opened + age).await;
 }
 
-/// Counts the first bytes that are read, and lets the client close first.
-struct Listened {
+/// One connection, which tells its protocol by its first bytes and lets the client close first.
+struct Line {
     io: Box<dyn Io>,
-    heard: Arc<AtomicUsize>,
+    /// The first bytes, how many of them were heard, and how many told to whoever reads.
+    greeting: [u8; PREFACE.len()],
+    heard: usize,
+    told: usize,
     /// Whether anything was written.
     spoke: bool,
     /// How long the client may take to close, once all is said.
     lingers: Option<Pin<Box<Sleep>>>,
 }
 
-impl AsyncRead for Listened {
+impl Line {
+    fn new(io: Box<dyn Io>) -> Self {
+        Self { io, greeting: [0; PREFACE.len()], heard: 0, told: 0, spoke: false, lingers: None }
+    }
+
+    /// Waits until the client has said whether it speaks HTTP/2.
+    async fn greeted(&mut self) -> io::Result<bool> {
+        while self.heard < PREFACE.len() {
+            let bytes = self.io.read(&mut self.greeting[self.heard..]).await?;
+            self.heard += bytes;
+            if bytes == 0 || !PREFACE.starts_with(&self.greeting[..self.heard]) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl AsyncRead for Line {
+    /// Tells the greeting with what follows it: hyper takes a larger buffer, and keeps it, if the first bytes come alone.
     fn poll_read(
         mut self: Pin<&mut Self>,
         task: &mut Task<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut *self.io).poll_read(task, buffer);
-        let bytes = buffer.filled().len() - before;
-        if bytes > 0 && self.heard.load(Ordering::Relaxed) < GREETING {
-            self.heard.fetch_add(bytes, Ordering::Relaxed);
-        }
-        read
+        let Self { io, greeting, heard, told, .. } = &mut *self;
+        let rest = &greeting[*told..*heard];
+        let rest = &rest[..rest.len().min(buffer.remaining())];
+        buffer.put_slice(rest);
+        *told += rest.len();
+        let read = Pin::new(&mut **io).poll_read(task, buffer);
+        if read.is_pending() && !rest.is_empty() { Poll::Ready(Ok(())) } else { read }
     }
 }
 
-impl AsyncWrite for Listened {
+impl AsyncWrite for Line {
     fn poll_write(mut self: Pin<&mut Self>, task: &mut Task<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.spoke = true;
         Pin::new(&mut *self.io).poll_write(task, bytes)
@@ -185,5 +242,50 @@ impl AsyncWrite for Listened {
     /// writes are vectored): a message that is not copied, and the trailers behind it, are one write more for each call.
     fn is_write_vectored(&self) -> bool {
         self.spoke && self.io.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::{Line, PREFACE};
+
+    /// What is found out about a client that says `parts` one after the other, and what is read of it afterwards at once.
+    async fn met(parts: &[&[u8]]) -> (bool, Vec<u8>) {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let mut line = Line::new(Box::new(server));
+        let says = async {
+            for part in parts {
+                client.write_all(part).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        let (is_http2, ()) = tokio::join!(line.greeted(), says);
+        let mut read = [0; 1024];
+        let bytes = line.read(&mut read).await.unwrap();
+        (is_http2.unwrap(), read[..bytes].to_vec())
+    }
+
+    #[tokio::test]
+    async fn a_preface_is_known_however_it_comes_and_is_read_with_what_follows() {
+        let mut parts: Vec<&[u8]> = PREFACE.chunks(1).collect();
+        parts.push(b"more");
+        assert_eq!(met(&parts).await, (true, [&PREFACE[..], b"more"].concat()));
+    }
+
+    #[tokio::test]
+    async fn anything_else_is_told_as_it_came() {
+        for said in ["G", "GET / HTTP/1.1\r\n\r\n", "PRINT / HTTP/1.1\r\nhost: a\r\n\r\n"] {
+            assert_eq!(met(&[said.as_bytes()]).await, (false, said.as_bytes().to_vec()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_amid_its_greeting_is_no_error() {
+        let (mut client, server) = tokio::io::duplex(1024);
+        client.write_all(b"PRI").await.unwrap();
+        drop(client);
+        assert!(!Line::new(Box::new(server)).greeted().await.unwrap());
     }
 }

@@ -24,6 +24,7 @@
 mod accept;
 mod access;
 mod again;
+mod allocator;
 mod body;
 pub mod breaker;
 pub mod budget;

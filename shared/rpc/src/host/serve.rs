@@ -32,11 +32,7 @@ impl Host {
         let limits = Arc::new(self.limits()?);
         let host = self.with_own_services(Arc::clone(&limits));
         let settings = &host.settings;
-        let terms = Terms {
-            tls: host.tls,
-            handshake_timeout: settings.handshake_timeout,
-            max_age: settings.max_connection_age,
-        };
+        let terms = Terms::new(host.tls, settings.handshake_timeout, settings.max_connection_age);
         let gate = Arc::new(Gate {
             histogram: host.telemetry.histogram(names::RPC_SERVER_DURATION),
             telemetry: host.telemetry.clone(),
