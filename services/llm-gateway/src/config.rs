@@ -37,7 +37,7 @@ config::settings! {
         pub llm_max_queue_wait: Duration = "5s", unit "duration", range "1ms" to "10m";
         /// Failures of an upstream in a row, or half of at least 20 calls within 10 s, after which it is left alone for a second, and longer each time up to 5 s.
         pub llm_breaker_failures: u32 = "5", unit "calls", range "1" to "1000";
-        /// Most answers kept in the response cache, over all tenants; at first, where `llm_cache_auto_resize` is on. 0: no answer is kept, none is served for like figures or other words, and the cache takes no other size by itself; calls for the same at once still share one.
+        /// Most answers kept in the response cache, over all tenants; at first, where `llm_cache_auto_resize` is on. 0: the cache is off, and with it answers for like figures and other words; calls for the same at once still share one. `Resize` turns it on, without a curve.
         pub llm_cache_size: u64 = "1000", unit "entries", range "0" to "1000000", development "100", production "2000";
         /// Most bytes kept in the response cache, over all tenants: requests and answers, with 256 bytes for each entry. It limits beside the number of answers, and is never passed by resizing.
         pub llm_cache_max_bytes: ByteSize = "64MiB", unit "bytes", range "1MiB" to "64GiB";

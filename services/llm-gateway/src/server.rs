@@ -167,10 +167,9 @@ fn room(config: &Config) -> Room {
 }
 
 fn band_limits(config: &Config) -> bands::Limits {
-    let size = config.llm_cache_size;
     bands::Limits {
         // An entity without a stored answer is of no use, so no more of them than there may be answers.
-        entities: if size == 0 { 0 } else { config.llm_cache_max_size.max(size) },
+        entities: config.llm_cache_max_size.max(config.llm_cache_size),
         answers: config.llm_band_answers,
         max_bytes: config.llm_band_max_bytes.bytes(),
         ttl: config.llm_cache_ttl,

@@ -101,9 +101,9 @@ impl Terms {
         let life = Life { opened, max_age: self.max_age, stage, host };
         let line = TokioIo::new(line);
         if is_http2 {
-            life.lead(self.http2.serve_connection(line, service)).await;
+            life.lead(pin!(self.http2.serve_connection(line, service))).await;
         } else {
-            life.lead(self.http1.serve_connection(line, service)).await;
+            life.lead(pin!(self.http1.serve_connection(line, service))).await;
         }
     }
 
@@ -121,10 +121,11 @@ impl Terms {
 }
 
 impl Life {
-    /// Runs a connection to its end. How it ends is the client's matter; every call on it was measured.
-    async fn lead(self, connection: impl GracefulConnection) {
-        let mut connection = pin!(connection);
+    /// Runs a connection, pinned where it was made, to its end. How it ends is the client's matter; every call on it was measured.
+    async fn lead(self, mut connection: Pin<&mut impl GracefulConnection>) {
         tokio::select! {
+            // First, so that a request that was heard with the greeting is taken before a drain is.
+            biased;
             _ = connection.as_mut() => return,
             () = aged(self.opened, self.max_age) => {}
             () = self.host.reached(Stage::Closing) => {}
@@ -183,7 +184,8 @@ impl Line {
 }
 
 impl AsyncRead for Line {
-    /// Tells the greeting with what follows it: hyper takes a larger buffer, and keeps it, if the first bytes come alone.
+    /// Tells the greeting with what follows it where there is room: hyper takes a larger buffer for HTTP/1.1, and keeps it, if the
+    /// first bytes come alone.
     fn poll_read(
         mut self: Pin<&mut Self>,
         task: &mut Task<'_>,
@@ -191,11 +193,17 @@ impl AsyncRead for Line {
     ) -> Poll<io::Result<()>> {
         let Self { io, greeting, heard, told, .. } = &mut *self;
         let rest = &greeting[*told..*heard];
+        if rest.is_empty() {
+            return Pin::new(&mut **io).poll_read(task, buffer);
+        }
         let rest = &rest[..rest.len().min(buffer.remaining())];
         buffer.put_slice(rest);
         *told += rest.len();
-        let read = Pin::new(&mut **io).poll_read(task, buffer);
-        if read.is_pending() && !rest.is_empty() { Poll::Ready(Ok(())) } else { read }
+        if buffer.remaining() > 0 {
+            // That nothing follows is met again by the next read, and an error must not take the greeting with it.
+            let _ = Pin::new(&mut **io).poll_read(task, buffer);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -247,9 +255,24 @@ impl AsyncWrite for Line {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use std::{
+        io,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 
     use super::{Line, PREFACE};
+
+    /// The end of a connection that broke.
+    struct Broken;
+
+    impl AsyncRead for Broken {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+        }
+    }
 
     /// What is found out about a client that says `parts` one after the other, and what is read of it afterwards at once.
     async fn met(parts: &[&[u8]]) -> (bool, Vec<u8>) {
@@ -279,6 +302,29 @@ mod tests {
         for said in ["G", "GET / HTTP/1.1\r\n\r\n", "PRINT / HTTP/1.1\r\nhost: a\r\n\r\n"] {
             assert_eq!(met(&[said.as_bytes()]).await, (false, said.as_bytes().to_vec()));
         }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_came_before_its_connection_broke_is_told() {
+        let said = b"GET / HTTP/1.0\r\n\r\n";
+        let mut line = Line::new(Box::new(tokio::io::join(said.chain(Broken), tokio::io::sink())));
+        assert!(!line.greeted().await.unwrap());
+        let mut read = [0; 64];
+        assert_eq!(line.read(&mut read).await.unwrap(), said.len());
+        assert_eq!(line.read(&mut read).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn a_reader_of_few_bytes_gets_them_all() {
+        let (mut client, server) = tokio::io::duplex(1024);
+        client.write_all(&[&PREFACE[..], b"more"].concat()).await.unwrap();
+        let mut line = Line::new(Box::new(server));
+        assert!(line.greeted().await.unwrap());
+        let mut read = [0; 28];
+        for part in read.chunks_mut(8) {
+            line.read_exact(part).await.unwrap();
+        }
+        assert_eq!(read, *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nmore");
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ config::settings! {
         pub tls_cert: Option<PathBuf> = "", unit "path";
         /// Key of the certificate in PEM. Read again when it changes.
         pub tls_key: Option<PathBuf> = "", unit "path";
-        /// Time a new connection has for its TLS handshake and its first bytes.
+        /// Time a new connection has for its TLS handshake and until its first bytes tell HTTP/1.1 from HTTP/2; a head of HTTP/1.1 has 30 s then.
         pub handshake_timeout: Duration = "10s", unit "duration", range "100ms" to "10m";
         /// Connections at a time; the next ones wait in the backlog of the system.
         pub max_connections: u32 = "10000", unit "connections", range "1" to "1000000";

@@ -52,6 +52,6 @@ impl Case<'_> {
 
     /// Returns whether bands are asked for. Statistics are never stored, so there is nothing to be close to.
     fn is_banded(&self) -> bool {
-        !self.inquiry.bands.is_exact() && !self.model.is_free()
+        !self.inquiry.bands.is_exact() && !self.model.is_free() && !self.gateway.cache.is_off()
     }
 }

@@ -184,6 +184,12 @@ impl Exact {
         self.entries.resize(capacity)
     }
 
+    /// Returns whether the cache is off: what looks for answers that it keeps need not look.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.entries.capacity() == 0
+    }
+
     /// Returns how many bytes are kept at most.
     #[must_use]
     pub fn max_bytes(&self) -> u64 {

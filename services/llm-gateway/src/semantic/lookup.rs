@@ -27,7 +27,7 @@ impl Gateway {
     ) -> Result<Option<Found<StoredAnswer>>, Error> {
         let control = journey.terms.control;
         let mode = control.semantic.or(journey.model.semantic()).unwrap_or(self.semantic.options.mode);
-        if mode == Mode::Off || journey.model.is_free() {
+        if mode == Mode::Off || journey.model.is_free() || self.cache.is_off() {
             return Ok(None);
         }
         let looking = Instant::now();
