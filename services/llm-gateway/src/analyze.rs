@@ -345,7 +345,9 @@ impl<'a> Case<'a> {
             }
             return Err(Error::Failed(failure.clone()));
         }
-        if let Some(lead) = lead {
+        // What its own limit left unasked is no answer for the next in line, which may have another.
+        let is_whole = merged.items.iter().all(|item| item.outcome.is_ok());
+        if let Some(lead) = lead.filter(|_| is_whole || self.terms.max_cost_usd.is_none()) {
             lead.land(merged.clone());
         }
         Ok(Brought::own(merged))

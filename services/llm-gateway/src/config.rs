@@ -67,6 +67,8 @@ config::settings! {
         pub llm_semantic_questions: usize = "10000", unit "questions", range "1" to "1000000", development "1000";
         /// Most of them that share tenant, model, instructions, history and parameters: all of these are looked at each time.
         pub llm_semantic_partition: usize = "2000", unit "questions", range "1" to "100000";
+        /// Most bytes kept of them, with their vectors and all that must be equal, over all tenants. The answers are in the response cache.
+        pub llm_semantic_max_bytes: ByteSize = "64MiB", unit "bytes", range "1MiB" to "64GiB";
         /// Who turns texts into vectors, for the semantic cache and `/v1/embeddings`: `hashing` (no model, 512 components), or `hashing-` and
         /// their number; a folder with a sentence encoder (feature `minilm`), `FOLDER` or `FOLDER@HASH`; or `URL#MODEL`.
         pub llm_embedder: String = "hashing", unit "name";

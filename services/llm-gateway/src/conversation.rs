@@ -9,7 +9,7 @@ mod parameters;
 
 pub use self::{
     answer::{Answer, CallPiece, Finish, Piece, ToolCall, Usage},
-    gathered::{Gathered, TooLong},
+    gathered::{Gathered, MAX_ANSWER_BYTES, TooLong},
     parameters::Parameters,
 };
 

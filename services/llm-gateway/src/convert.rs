@@ -13,6 +13,6 @@ pub(crate) use self::{
     cache::{resized, stats},
     conversation::{generate, generate_stream},
     pattern::{outcome, patterns, reinstated, told, tried},
-    question::{Condemned, analyze, capacity, condemned, observation_of, within},
+    question::{Condemned, MODEL_BYTES, analyze, capacity, condemned, observation_of, within},
     semantic::{calibrated, compared, pairs},
 };

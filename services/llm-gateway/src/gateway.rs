@@ -15,6 +15,7 @@ use crate::{
     cache::{Bands, Exact, Flights, Key, Keys, Room, StoredAnswer, bands},
     conversation::Usage,
     error::Error,
+    journey::Spent,
     merge::{Merged, Request},
     meter::Meter,
     pattern::Patterns,
@@ -107,13 +108,19 @@ impl Gateway {
         served.tell();
     }
 
-    /// Checks what a call is likely to use against its own limit and its tenant's, and reserves it.
-    pub(crate) fn reserve(&self, terms: &Terms, model: &Model, likely: Usage) -> Result<Reservation, Error> {
+    /// Checks what a call is likely to use, after what it `spent`, against its own limit and its tenant's, and reserves it.
+    pub(crate) fn reserve(
+        &self,
+        terms: &Terms,
+        model: &Model,
+        likely: Usage,
+        spent: Spent,
+    ) -> Result<Reservation, Error> {
         if model.is_free() {
             return Ok(Reservation::default());
         }
         let usd = model.dearest().cost(likely);
-        terms.afford(usd)?;
+        terms.afford(spent.usd + usd)?;
         Ok(self.tenants.reserve(&terms.tenant, likely.total(), usd).map_err(Failure::Limited)?)
     }
 

@@ -7,7 +7,7 @@ use crate::{
     conversation::{Answer, Conversation},
     error::Error,
     gateway::{Gateway, forgo},
-    journey::{Generated, Journey, Stop},
+    journey::{Generated, Journey, Spent, Stop},
     price::{self, Price},
     provider::{Failure, statistics},
     route::Kind,
@@ -53,6 +53,7 @@ impl Gateway {
             key,
             phases,
             begun,
+            spent: Spent::default(),
             asked: None,
             near: None,
             question: None,
@@ -97,8 +98,8 @@ impl Gateway {
     }
 
     async fn ask(&self, journey: &mut Journey<'_>) -> Result<Arc<StoredAnswer>, Error> {
-        let Journey { terms, conversation, model, .. } = journey;
-        let reservation = self.reserve(terms, model, price::estimate(conversation))?;
+        let Journey { terms, conversation, model, spent, .. } = journey;
+        let reservation = self.reserve(terms, model, price::estimate(conversation), *spent)?;
         let asking = self.meter.asking(&model.name, journey.begun);
         asking.sent();
         let sent = Instant::now();

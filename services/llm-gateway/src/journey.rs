@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{
     cache::{Found, Key, Lead, StoredAnswer},
-    conversation::{Answer, Conversation},
+    conversation::{Answer, Conversation, Usage},
     route::{Asked, Model},
     semantic::{self, Nearness},
     served::{By, Phases, Served, Terms},
@@ -19,6 +19,13 @@ pub struct Generated {
     pub served: Served,
 }
 
+/// What was spent on the way, beside the answer itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spent {
+    pub(crate) usage: Usage,
+    pub(crate) usd: f64,
+}
+
 /// One conversation on its way.
 #[derive(Debug)]
 pub(crate) struct Journey<'a> {
@@ -28,6 +35,8 @@ pub(crate) struct Journey<'a> {
     pub(crate) key: Key,
     pub(crate) phases: Phases,
     pub(crate) begun: Instant,
+    /// What the verifier took.
+    pub(crate) spent: Spent,
     /// Who answered, once somebody was asked.
     pub(crate) asked: Option<Asked>,
     /// The nearest question answered before, where questions were compared.
@@ -47,6 +56,7 @@ pub(crate) enum Stop {
 impl Journey<'_> {
     pub(crate) fn served(&self, by: By) -> Served {
         let mut served = Served::by(by, &self.model.name, self.phases);
+        (served.usage, served.cost_usd) = (self.spent.usage, self.spent.usd);
         // The answer of another question has that question's name.
         served.answer_id = match &self.near {
             Some(near) if by == By::Semantic => near.answer.id(),
@@ -58,8 +68,8 @@ impl Journey<'_> {
 
     pub(crate) fn answered(&self, stored: &StoredAnswer) -> Generated {
         let mut served = self.served(By::Upstream);
-        served.usage = stored.answer.usage;
-        served.cost_usd = stored.cost_usd;
+        served.usage = served.usage + stored.answer.usage;
+        served.cost_usd += stored.cost_usd;
         if let Some(asked) = &self.asked {
             served.asked(asked);
         }
@@ -68,7 +78,7 @@ impl Journey<'_> {
 
     pub(crate) fn joined(&self, stored: &StoredAnswer) -> Generated {
         let mut served = self.served(By::Coalesced);
-        served.saved_usd = stored.cost_usd;
+        served.saved_usd = (stored.cost_usd - served.cost_usd).max(0.0);
         Generated { answer: stored.answer.clone(), served }
     }
 
@@ -76,7 +86,7 @@ impl Journey<'_> {
         debug_assert!(found.entry.answer.finish.is_complete(), "only complete answers are stored");
         let mut served = self.served(by);
         served.age = found.age;
-        served.saved_usd = found.entry.cost_usd;
+        served.saved_usd = (found.entry.cost_usd - served.cost_usd).max(0.0);
         Generated { answer: found.entry.answer.clone(), served }
     }
 }

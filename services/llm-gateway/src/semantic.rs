@@ -21,7 +21,7 @@ use std::sync::{
 use parking_lot::RwLock;
 use telemetry::{Counter, KeyValue, Telemetry, names};
 
-pub use crate::cache::semantic::{Mode, Nearness};
+pub use crate::cache::semantic::{Limits, Mode, Nearness};
 use crate::cache::{
     Key, StoredAnswer,
     semantic::{Decision, Question, Store},
@@ -34,10 +34,8 @@ pub struct Options {
     pub mode: Mode,
     /// Who decides.
     pub decision: Decision,
-    /// Most questions kept.
-    pub questions: usize,
-    /// Most of them in one partition: all are read at each lookup.
-    pub partition: usize,
+    /// How many questions are kept.
+    pub limits: Limits,
     /// The model that is asked as well before an answer serves; empty: none.
     pub verifier: String,
 }
@@ -80,7 +78,7 @@ impl Semantic {
     /// Makes an empty tier.
     #[must_use]
     pub fn new(options: Options, telemetry: &Telemetry) -> Self {
-        let store = Store::new(options.questions, options.partition);
+        let store = Store::new(options.limits);
         Self {
             options,
             store: RwLock::new(store),
@@ -109,7 +107,7 @@ impl Semantic {
 
     /// Forgets the questions whose answers are `gone`.
     pub fn forget(&self, gone: impl Fn(&Key) -> bool) {
-        self.store.write().retain(|_, answer| !gone(answer));
+        self.store.write().retain(|answer| !gone(answer));
     }
 
     fn count(&self, outcome: Outcome) {

@@ -184,8 +184,11 @@ fn semantic(config: &Config, embedder: &dyn Embedder) -> semantic::Options {
             Some(threshold) => decision.with_threshold(threshold as f32),
             None => decision,
         },
-        questions: config.llm_semantic_questions,
-        partition: config.llm_semantic_partition,
+        limits: semantic::Limits {
+            questions: config.llm_semantic_questions,
+            per_partition: config.llm_semantic_partition,
+            bytes: config.llm_semantic_max_bytes.bytes().try_into().unwrap_or(usize::MAX),
+        },
         verifier: config.llm_semantic_verifier.clone().unwrap_or_default(),
     }
 }

@@ -217,11 +217,6 @@ where
         keys.len() as u64
     }
 
-    /// Removes every entry.
-    pub fn clear(&self) {
-        self.invalidate_if(|_, _| true);
-    }
-
     /// Returns how long an entry is served, on the agent clock.
     #[must_use]
     pub fn ttl(&self) -> Duration {

@@ -226,13 +226,16 @@ impl AsyncWrite for Line {
             ready!(Pin::new(&mut **io).poll_shutdown(task))?;
         }
         let lingers = lingers.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        // First, as a client that never pauses leaves the task no turn to look at the clock afterwards.
+        if lingers.as_mut().poll(task).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
         let mut bytes = [0; 1024];
         loop {
             let mut late = ReadBuf::new(&mut bytes);
-            match Pin::new(&mut **io).poll_read(task, &mut late) {
-                Poll::Ready(Ok(())) if !late.filled().is_empty() => {}
-                Poll::Ready(_) => return Poll::Ready(Ok(())),
-                Poll::Pending => return lingers.as_mut().poll(task).map(Ok),
+            match ready!(Pin::new(&mut **io).poll_read(task, &mut late)) {
+                Ok(()) if !late.filled().is_empty() => {}
+                _ => return Poll::Ready(Ok(())),
             }
         }
     }

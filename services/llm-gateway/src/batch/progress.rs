@@ -293,12 +293,6 @@ impl Course {
         self.items.iter().all(|item| item.outcome.is_ok())
     }
 
-    /// Returns the tokens of all its observations.
-    #[must_use]
-    pub fn usage(&self) -> Usage {
-        self.items.iter().fold(Usage::default(), |sum, item| sum + item.usage)
-    }
-
     /// Returns what all its observations cost, in USD.
     #[must_use]
     pub fn cost_usd(&self) -> f64 {
@@ -388,6 +382,10 @@ mod tests {
         true
     }
 
+    fn usage(course: &Course) -> Usage {
+        course.items.iter().fold(Usage::default(), |sum, item| sum + item.usage)
+    }
+
     fn entry(prompt: &Prompt, place: usize) -> Value {
         let mark = &prompt.marks[place];
         json!({"tag": mark.tag, "check": mark.check, "summary": mark.subject, "confidence": 0.5, "salience": 0.5})
@@ -469,7 +467,7 @@ mod tests {
         let course = &progress.courses()[0];
         assert_eq!((course.calls, course.answered), (5, true));
         assert!(course.items[9].merged && !course.items[1].merged);
-        assert_eq!(course.usage(), Usage { input: 4_000, output: 404, ..Usage::default() });
+        assert_eq!(usage(course), Usage { input: 4_000, output: 404, ..Usage::default() });
     }
 
     #[test]
@@ -518,7 +516,7 @@ mod tests {
         let prompt = progress.prompt(&calls[0], 1);
         progress.take(&calls[0], &prompt, &answer(&[], whole));
         for (course, limit) in progress.courses().iter().zip(limits) {
-            assert!(total(course.usage()) <= total(limit), "{:?} {limit:?}", course.usage());
+            assert!(total(usage(course)) <= total(limit), "{:?} {limit:?}", usage(course));
         }
     }
 
@@ -590,7 +588,7 @@ mod tests {
                     }
                 }
             }
-            let shared = progress.courses().iter().fold(Usage::default(), |sum, course| sum + course.usage());
+            let shared = progress.courses().iter().fold(Usage::default(), |sum, course| sum + usage(course));
             prop_assert_eq!(shared, taken, "the shares are the whole");
         }
     }

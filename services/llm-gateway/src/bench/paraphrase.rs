@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 pub use super::questions::Error;
 use super::questions::{Questions, interval};
-use crate::cache::semantic::{CANDIDATES, Decision, Lookup, Store, calibrate::Share};
+use crate::cache::semantic::{CANDIDATES, Decision, Limits, Lookup, Store, calibrate::Share};
 
 /// A pair of the file: both say the same.
 #[derive(Deserialize)]
@@ -34,10 +34,11 @@ pub async fn measure(data: &[u8], embedder: &dyn Embedder) -> Result<(f64, Value
     let questions = Questions::embed(texts, embedder).await?;
     let decision = Decision::shipped(embedder.name(), embedder.dimensions());
     let origins: BTreeSet<&str> = pairs.iter().map(|pair| pair.origin.as_str()).collect();
-    let mut store = Store::new(origins.len(), origins.len());
+    let mut store =
+        Store::new(Limits { questions: origins.len(), per_partition: origins.len(), bytes: usize::MAX });
     for origin in &origins {
         if let Some(question) = questions.of(origin) {
-            store.insert((), question.clone(), *origin);
+            store.insert((), question.clone(), *origin, 0);
         }
     }
     let (mut hits, mut wrong, mut nearest_wrong, mut objected) = (0, 0, 0, 0);

@@ -4,8 +4,8 @@ use serde_json::{Value, map::Entry};
 
 use super::{Answer, Finish, Object, Piece, ToolCall, Usage};
 
-/// Most bytes of an answer that is gathered.
-const MAX_BYTES: usize = 16 << 20;
+/// Most bytes of an answer: more is malformed.
+pub const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// Most tool calls of an answer.
 const MAX_CALLS: u32 = 1_024;
 
@@ -33,7 +33,7 @@ impl Gathered {
             Piece::Call(call) => call.arguments.len(),
             Piece::Extra(extra) => extra.values().map(|value| value.as_str().map_or(64, str::len)).sum(),
         };
-        if self.bytes > MAX_BYTES {
+        if self.bytes > MAX_ANSWER_BYTES {
             return Err(TooLong);
         }
         match piece {

@@ -21,7 +21,7 @@ const MAX_VALUES: usize = 256;
 const MAX_LABELS: usize = 64;
 
 /// Longest texts, in bytes.
-pub(super) const MODEL_BYTES: usize = 256;
+pub(crate) const MODEL_BYTES: usize = 256;
 const ANSWER_ID: usize = 32;
 const QUESTION_BYTES: usize = 64 << 10;
 pub(super) const ID_BYTES: usize = 256;

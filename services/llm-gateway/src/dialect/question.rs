@@ -17,8 +17,6 @@ use crate::{
 
 /// Most turns of a conversation.
 const MAX_MESSAGES: usize = 10_000;
-/// Longest name of a model, in bytes.
-const MODEL_BYTES: usize = 256;
 
 /// What is asked, and how.
 #[derive(Debug)]
@@ -59,7 +57,7 @@ pub(super) fn read(caller: Caller, headers: &HeaderMap, mut request: Object) -> 
             String::new()
         }
     };
-    check.text("model", &model, 0..=MODEL_BYTES);
+    check.text("model", &model, 0..=convert::MODEL_BYTES);
     let messages = messages(&mut check, request.shift_remove("messages"));
     let streams = flag(&mut check, "stream", request.shift_remove("stream").as_ref());
     let options = request.shift_remove("stream_options");
@@ -74,7 +72,11 @@ pub(super) fn read(caller: Caller, headers: &HeaderMap, mut request: Object) -> 
     if let Some(temperature) = request.get("temperature").filter(|value| !value.is_null()) {
         check.within("temperature", temperature.as_f64().unwrap_or(f64::NAN), 0.0..=2.0);
     }
-    let terms = terms(&mut check, caller, headers);
+    let mut terms = terms(&mut check, caller, headers);
+    if streams && !headers.contains_key("grpc-timeout") {
+        // As a stream of gRPC: the host bounds the time until it begins, and it may go on for as long as it says something.
+        terms.deadline = None;
+    }
     let conversation = Conversation { model, messages, parameters: Parameters::new(request) };
     let stream = streams.then_some(with_usage);
     check.end(Question { terms, conversation, stream }).map_err(|fault| Refusal::of(&fault))

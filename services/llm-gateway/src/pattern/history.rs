@@ -121,10 +121,22 @@ impl History {
         }
         let mut series = self.take(subject).unwrap_or_default();
         series.points.push_back(point);
-        while series.points.len() > self.limits.points.max(1) {
-            series.points.pop_front();
-        }
         self.put(subject.clone(), series);
+        Some(self.make_room())
+    }
+
+    /// Puts back what was kept by an earlier process; returns those beyond the limits, which are left out, the oldest first.
+    pub(super) fn restore(&mut self, mut kept: Vec<(Subject, Series)>) -> Vec<Subject> {
+        kept.sort_by_key(|(_, series)| series.turn);
+        for (subject, series) in kept {
+            // Its turn stays what it is on disk, and who comes later comes after it.
+            self.next = self.next.max(series.turn);
+            self.put(subject, series);
+        }
+        self.make_room()
+    }
+
+    fn make_room(&mut self) -> Vec<Subject> {
         let mut gone = Vec::new();
         while self.series.len() > self.limits.subjects.max(1)
             || (self.bytes > self.limits.bytes && self.series.len() > 1)
@@ -135,17 +147,7 @@ impl History {
             self.take(&oldest);
             gone.push(oldest);
         }
-        Some(gone)
-    }
-
-    /// Puts back what was kept by an earlier process; those beyond the limits are left out, the oldest first.
-    pub(super) fn restore(&mut self, mut kept: Vec<(Subject, Series)>) {
-        kept.sort_by_key(|(_, series)| series.turn);
-        for (subject, series) in kept {
-            for point in series.points {
-                self.add(&subject, point);
-            }
-        }
+        gone
     }
 
     fn take(&mut self, subject: &Subject) -> Option<Series> {
@@ -156,6 +158,8 @@ impl History {
     }
 
     fn put(&mut self, subject: Subject, mut series: Series) {
+        let surplus = series.points.len().saturating_sub(self.limits.points.max(1));
+        series.points.drain(..surplus);
         series.turn = self.next;
         self.next += 1;
         self.bytes += series.bytes(&subject);
@@ -229,7 +233,13 @@ mod tests {
             .map(|name| (name.clone(), history.series(&name).unwrap().clone()))
             .into();
         let mut again = History::new(Limits { subjects: 2, ..ROOMY });
-        again.restore(kept);
+        assert_eq!(again.restore(kept), [subject("b")]);
         assert_eq!((days(&again, "a"), days(&again, "b"), days(&again, "c")), (vec![1, 2], vec![], vec![1]));
+        // What did not change stands on disk as it was, and still comes before what did.
+        let c = again.series(&subject("c")).unwrap().clone();
+        again.add(&subject("d"), point(1, 1.0));
+        let d = again.series(&subject("d")).unwrap().clone();
+        let mut last = History::new(Limits { subjects: 1, ..ROOMY });
+        assert_eq!(last.restore(vec![(subject("d"), d), (subject("c"), c)]), [subject("c")]);
     }
 }

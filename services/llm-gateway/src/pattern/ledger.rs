@@ -88,6 +88,14 @@ pub(super) struct Changes {
     pub(super) tracks: BTreeSet<String>,
 }
 
+/// What an earlier process left of one tenant.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) series: Vec<(Subject, Series)>,
+    pub(super) matches: Vec<(Id, Match)>,
+    pub(super) tracks: BTreeMap<String, Track>,
+}
+
 /// What one tenant's templates know.
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -102,6 +110,14 @@ pub(super) struct Ledger {
     counted: Vec<Counted>,
 }
 
+impl Changes {
+    pub(super) fn extend(&mut self, other: Self) {
+        self.series.extend(other.series);
+        self.matches.extend(other.matches);
+        self.tracks.extend(other.tracks);
+    }
+}
+
 impl Ledger {
     pub(super) fn new(tenant: Arc<str>, options: &Options, is_kept: bool) -> Self {
         Self {
@@ -113,6 +129,14 @@ impl Ledger {
             changes: is_kept.then(Changes::default),
             counted: Vec::new(),
         }
+    }
+
+    /// Takes up what an earlier process left; what is beyond the limits goes from the disk too.
+    pub(super) fn restore(&mut self, kept: Kept) {
+        let series = self.history.restore(kept.series).into_iter().collect();
+        let matches = self.matches.restore(kept.matches).into_iter().collect();
+        self.changes.get_or_insert_default().extend(Changes { series, matches, tracks: BTreeSet::new() });
+        self.tracks = kept.tracks;
     }
 
     /// Tries the templates on an observation, judges what it decides, and remembers it.

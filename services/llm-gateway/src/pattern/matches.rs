@@ -168,12 +168,15 @@ impl Matches {
         }
     }
 
-    /// Puts back what was kept by an earlier process, in its order; those beyond the limit are left out, the oldest first.
-    pub(super) fn restore(&mut self, mut kept: Vec<(Id, Match)>) {
+    /// Puts back what was kept by an earlier process, in its order; returns those beyond the limit, which are left out, the oldest first.
+    pub(super) fn restore(&mut self, mut kept: Vec<(Id, Match)>) -> Vec<Id> {
         kept.sort_by_key(|(_, made)| made.turn);
-        for (id, made) in kept {
-            self.add(id, made);
-        }
+        let put_back = |(id, made): (Id, Match)| {
+            // Its turn stays what it is on disk, and who comes later comes after it.
+            self.next = self.next.max(made.turn);
+            self.add(id, made)
+        };
+        kept.into_iter().filter_map(put_back).collect()
     }
 }
 
@@ -227,5 +230,25 @@ mod tests {
         assert_eq!(matches.open(&subject("b")), [id("b")]);
         matches.close(&id("b"));
         assert!(matches.open(&subject("b")).is_empty() && matches.get(&id("b")).is_some());
+    }
+
+    #[test]
+    fn who_came_last_stays_last_over_restarts() {
+        let mut matches = Matches::new(2);
+        for name in ["a", "b", "c"] {
+            matches.add(id(name), Match::new("p", 1, subject(name), 0));
+        }
+        // What is on disk is written when it changes, and not again by a restart.
+        let mut disk = matches.all.clone();
+        for name in ["d", "e", "f"] {
+            let mut next = Matches::new(2);
+            assert!(next.restore(disk.clone().into_iter().collect()).is_empty());
+            let gone = next.add(id(name), Match::new("p", 1, subject(name), 0)).unwrap();
+            disk.remove(&gone);
+            disk.insert(id(name), next.get(&id(name)).unwrap().clone());
+        }
+        let mut smaller = Matches::new(1);
+        assert_eq!(smaller.restore(disk.into_iter().collect()), [id("e")]);
+        assert!(smaller.get(&id("f")).is_some());
     }
 }

@@ -137,9 +137,7 @@ impl Patterns {
         if let Some(store) = &store {
             for (tenant, kept) in store.take_kept() {
                 let mut ledger = Ledger::new(tenant.clone(), &options, true);
-                ledger.history.restore(kept.series);
-                ledger.matches.restore(kept.matches);
-                ledger.tracks = kept.tracks;
+                ledger.restore(kept);
                 tenants.insert(tenant, Arc::new(Mutex::new(ledger)));
             }
         }

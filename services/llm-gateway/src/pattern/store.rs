@@ -12,10 +12,8 @@ use redb::{ReadTransaction, ReadableTable as _, TableDefinition, TableError, Wri
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    history::{Series, Subject},
-    ledger::{Changes, Ledger},
-    matches::{Id, Match},
-    track::Track,
+    history::Subject,
+    ledger::{Changes, Kept, Ledger},
 };
 
 /// Name of the database in the gateway's folder.
@@ -37,14 +35,6 @@ pub struct Store {
     kept: Mutex<Vec<(Arc<str>, Kept)>>,
     /// Held while rows are taken and written, so that an older row never follows a newer one.
     writing: tokio::sync::Mutex<()>,
-}
-
-/// What an earlier process left of one tenant.
-#[derive(Debug, Default)]
-pub(super) struct Kept {
-    pub(super) series: Vec<(Subject, Series)>,
-    pub(super) matches: Vec<(Id, Match)>,
-    pub(super) tracks: BTreeMap<String, Track>,
 }
 
 /// Why the database cannot be used.
@@ -93,25 +83,21 @@ impl Store {
     pub(super) async fn write(&self, ledgers: Ledgers) -> Result<(), Error> {
         let _writing = self.writing.lock().await;
         let mut rows = Vec::new();
-        let mut taken = Vec::new();
+        let mut taken = Taken::default();
         for (tenant, ledger) in &ledgers {
             let mut locked = ledger.lock();
             let changes = locked.changes.as_mut().map(std::mem::take).unwrap_or_default();
             rows_of(&mut rows, tenant, &locked, &changes);
-            taken.push((ledger, changes));
+            taken.0.push((ledger, changes));
         }
         if rows.is_empty() {
             return Ok(());
         }
         let bytes = rows.iter().map(|row| row.key.len() + row.value.as_ref().map_or(0, Vec::len)).sum();
         let write = move |write: &WriteTransaction| apply(write, &rows).map_err(Box::new);
-        let done = self.journal.commit_sized(bytes, write).await.map_err(Error::Write);
-        if done.is_err() {
-            for (ledger, changes) in taken {
-                ledger.lock().changes.get_or_insert_default().extend(changes);
-            }
-        }
-        done
+        self.journal.commit_sized(bytes, write).await.map_err(Error::Write)?;
+        taken.0.clear();
+        Ok(())
     }
 
     pub(super) async fn close(&self) {
@@ -119,11 +105,16 @@ impl Store {
     }
 }
 
-impl Changes {
-    fn extend(&mut self, other: Self) {
-        self.series.extend(other.series);
-        self.matches.extend(other.matches);
-        self.tracks.extend(other.tracks);
+/// What is being written. Until it is on disk it must be written again, also where nobody waits for that any more: a caller who
+/// tells an outcome once more is told that it is kept.
+#[derive(Default)]
+struct Taken<'a>(Vec<(&'a Arc<Mutex<Ledger>>, Changes)>);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        for (ledger, changes) in self.0.drain(..) {
+            ledger.lock().changes.get_or_insert_default().extend(changes);
+        }
     }
 }
 
@@ -206,4 +197,30 @@ fn each<T: DeserializeOwned>(
         tracing::error!(corrupt, "rows of what patterns learned cannot be read and are left out");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::FutureExt as _;
+    use parking_lot::Mutex;
+
+    use super::{super::Options, Ledger, Store};
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_written_by_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), &journal::Options::default()).unwrap();
+        let mut ledger = Ledger::new("t".into(), &Options::default(), true);
+        // A row to be removed is one as well.
+        ledger.changes.as_mut().unwrap().tracks.insert("p".into());
+        let ledger = Arc::new(Mutex::new(ledger));
+        let waiting = || ledger.lock().changes.as_ref().unwrap().tracks.len();
+        let write = || store.write(vec![("t".into(), ledger.clone())]);
+        assert!(write().now_or_never().is_none());
+        assert_eq!(waiting(), 1);
+        write().await.unwrap();
+        assert_eq!(waiting(), 0);
+    }
 }

@@ -23,16 +23,13 @@ pub use self::{
     transport::{SetupError, address},
 };
 use crate::{
-    conversation::{Conversation, Usage},
+    conversation::{Conversation, MAX_ANSWER_BYTES, Usage},
     price,
     tenant::Exceeded,
 };
 
 /// The provider that needs no key and no network.
 pub const STATISTICS: &str = "builtin/statistics";
-
-/// Most bytes of an answer that is read: more is malformed.
-const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// Why a model did not answer. Never holds what the upstream said: that may repeat the prompt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

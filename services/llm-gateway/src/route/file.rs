@@ -267,6 +267,11 @@ usd_per_day = 5.0
                 "upstream = \"three\", model = \"x\"",
                 "line 15: `fallback` of [[model]] names the upstream `three`",
             ),
+            (
+                "name = \"fast\"",
+                "name = \"openai/fast\"",
+                "`name` of [[model]] must be 1 to 256 bytes and not begin",
+            ),
             ("weight = 3", "weight = 0", "`upstreams` of [[model]]"),
             ("model = \"*\"", "model = \"x\"", "needs a [[price]] for `two/haiku`"),
             ("input = 3.0", "input = -3.0", "`input` of [[price]]"),

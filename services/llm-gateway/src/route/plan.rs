@@ -111,8 +111,10 @@ impl Plan {
             self.ways.iter_mut().for_each(|way| way.is_out = true);
         }
         let Some(way) = self.ways.get_mut(place) else { return };
-        match backoff::wait(way.asked.saturating_sub(1), failure, random) {
-            Some(wait) => way.ready = Some(now + wait),
+        // A wait that no clock shows the end of is none.
+        let wait = backoff::wait(way.asked.saturating_sub(1), failure, random);
+        match wait.and_then(|wait| now.checked_add(wait)) {
+            Some(ready) => way.ready = Some(ready),
             None => way.is_out = true,
         }
     }
@@ -275,6 +277,12 @@ mod tests {
     fn one_upstream_is_asked_again_after_waits() {
         let (asked, took) = run(&mut plan(&[0], 2), &Fixed::ready(1), &Failure::Unreachable, None);
         assert_eq!((asked, took.as_millis()), (vec![0, 0, 0], 750));
+    }
+
+    #[test]
+    fn who_wants_to_be_asked_again_at_no_time_at_all_is_not() {
+        let never = Failure::Throttled { retry_after: Some(Duration::MAX) };
+        assert_eq!(run(&mut plan(&[0, 1], 2), &Fixed::ready(2), &never, None).0, [0, 1]);
     }
 
     #[test]

@@ -196,8 +196,13 @@ impl ModelTable {
         is_budgeted: bool,
         wrong: impl Fn(&'static str, String) -> FileError,
     ) -> Result<Named, FileError> {
-        if self.name.is_empty() || self.name.len() > 256 || self.name.starts_with("builtin/") {
-            return Err(wrong("name", "must be 1 to 256 bytes and not begin with `builtin/`".into()));
+        // What begins with `openai/` is the upstream's of the settings: two models of one name would share their answers.
+        let is_taken = ["builtin/", "openai/"].iter().any(|taken| self.name.starts_with(taken));
+        if self.name.is_empty() || self.name.len() > 256 || is_taken {
+            return Err(wrong(
+                "name",
+                "must be 1 to 256 bytes and not begin with `builtin/` or `openai/`".into(),
+            ));
         }
         if self.upstreams.is_empty() {
             return Err(wrong("upstreams", "must name at least one upstream".into()));

@@ -105,12 +105,6 @@ impl Upstream {
         self.answers.subscribe()
     }
 
-    /// Returns how many calls to it run and how many wait.
-    #[must_use]
-    pub fn load(&self) -> (usize, usize) {
-        self.limit.counts()
-    }
-
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }

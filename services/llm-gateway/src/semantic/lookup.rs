@@ -104,12 +104,11 @@ impl Gateway {
             answer: candidate.value,
         };
         let found = match found.filter(|_| may_serve) {
-            Some(found)
-                if self.verified(journey, &candidate.text, question.text.as_str(), &mut near).await? =>
-            {
-                Some(found)
+            Some(found) => {
+                let asked = question.text.as_str();
+                self.verified(journey, &candidate.text, asked, &mut near).await?.then_some(found)
             }
-            _ => {
+            None => {
                 self.semantic.count(Outcome::Refused);
                 None
             }
@@ -134,7 +133,8 @@ impl Gateway {
             });
         }
         if !self.cache.is_gone(key) {
-            self.semantic.store.write().insert(asked.partition, asked.question, key.clone());
+            let bytes = asked.partition.bytes() + key.bytes();
+            self.semantic.store.write().insert(asked.partition, asked.question, key.clone(), bytes);
         }
     }
 }

@@ -100,9 +100,11 @@ impl State {
         if let Some(bucket) = &mut self.requests {
             bucket.take(1.0);
         }
-        let claim = Claim { tokens, usd, day: self.day };
-        self.charge(tokens as f64, usd);
-        self.used_tokens += tokens;
+        // An estimate is what the caller says at most: it holds the tenant up for no longer than the minute that it waits for.
+        let held = tokens.min(self.limits.tokens_per_minute.unwrap_or(u64::MAX));
+        let claim = Claim { tokens: held, usd, day: self.day };
+        self.charge(held as f64, usd);
+        self.used_tokens = self.used_tokens.saturating_add(held);
         let is_much = self.limits.usd_per_day.is_some_and(|limit| self.usd > limit * self.limits.warn_at);
         let is_warning = is_much && !self.is_warned;
         self.is_warned |= is_much;
@@ -113,7 +115,7 @@ impl State {
     pub(super) fn settle(&mut self, claim: Claim, tokens: u64, usd: f64) {
         let money = if claim.day == self.day { usd - claim.usd } else { 0.0 };
         self.charge(tokens as f64 - claim.tokens as f64, money);
-        self.used_tokens = (self.used_tokens + tokens).saturating_sub(claim.tokens);
+        self.used_tokens = self.used_tokens.saturating_sub(claim.tokens).saturating_add(tokens);
     }
 
     pub(super) fn usage(&mut self, tenant: &Arc<str>, now: Duration) -> TenantUsage {
@@ -193,5 +195,19 @@ mod tests {
                 prop_assert!(spent <= 1.0 + 1e-6 && (state.usd - spent).abs() < 1e-6);
             }
         }
+    }
+
+    #[test]
+    fn an_estimate_holds_the_tenant_up_for_no_longer_than_a_minute() {
+        let limits = Limits { tokens_per_minute: Some(100), ..Limits::default() };
+        let mut state = State::new(Arc::new(limits), Duration::ZERO);
+        for (minute, estimate) in [(0, u64::from(u32::MAX)), (1, u64::MAX)] {
+            // As of a caller that leaves: what was reserved is never replaced.
+            state.claim(estimate, 0.0, Duration::from_secs(60 * minute)).unwrap();
+        }
+        assert!(state.claim(1, 0.0, Duration::from_secs(60)).is_err());
+        let (claim, _) = state.claim(100, 0.0, Duration::from_secs(120)).unwrap();
+        state.settle(claim, u64::MAX, 0.0);
+        assert_eq!(state.used_tokens, u64::MAX);
     }
 }

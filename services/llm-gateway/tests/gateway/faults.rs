@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use contracts::llm::{self as wire, generate_stream_response::Part};
 use llm_gateway::Config;
 use proptest::prelude::*;
+use serde_json::json;
 use testkit::faulty::{Act, Faulty, Request, completion, end, event, head, response};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -232,6 +233,32 @@ async fn a_stream_that_only_keeps_alive_ends_with_the_callers_deadline() {
     let code = ended.unwrap_err().code();
     assert_eq!((text.as_str(), code, upstream.requests()), ("", Code::DeadlineExceeded, 1));
     leaves_nothing(&gateway, &upstream, "keeps alive").await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_of_events_goes_on_for_longer_than_a_call_may_take_unless_the_caller_says_less() {
+    let pieces = vec![Act::Send(head(EVENTS)), Act::Repeat(event("x").into(), TIMEOUT / 20)];
+    let upstream = Faulty::start(move |_| pieces.clone());
+    let mut config = config(&upstream);
+    config.host.request_timeout = TIMEOUT;
+    let gateway = Gateway::start(config).await;
+    let body = json!({"messages": [{"role": "user", "content": "gas?"}], "stream": true});
+    let open = async |given: Option<&str>| {
+        let request = reqwest::Client::new().post(format!("{}/chat/completions", gateway.chat_url()));
+        let request = request.header("x-athena-coalesce", "off").json(&body);
+        given.into_iter().fold(request, |request, given| request.header("grpc-timeout", given)).send().await
+    };
+    let mut response = open(None).await.unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < 2 * TIMEOUT {
+        let events = response.chunk().await.unwrap().expect("the stream has not ended");
+        assert!(!String::from_utf8_lossy(&events).contains("error"));
+    }
+    drop(response);
+    let cut = open(Some("100m")).await.unwrap().text().await.unwrap();
+    assert!(cut.contains("error") && !cut.contains("[DONE]"), "{cut}");
+    leaves_nothing(&gateway, &upstream, "goes on").await;
     gateway.stop().await;
 }
 

@@ -311,3 +311,29 @@ async fn a_failed_shared_call_fails_all_who_shared_it_and_leaves_no_lane_behind(
     upstream.change(analyst());
     assert_eq!(summaries(&gateway.analyze(&caller, &inquiries[0]).await.unwrap()), [Ok("about POOL1")]);
 }
+
+#[tokio::test]
+async fn what_a_leaders_own_limit_left_unasked_is_asked_for_by_the_next() {
+    let upstream = Upstream::start(Script::function(|body| {
+        let mut answer = answer_to(body);
+        if asked(body).len() > 1 {
+            drop_entry(&mut answer, "POOL2");
+        }
+        // As much as the limit allows, to a little.
+        Reply::json(&answer).counted(1_000, 200)
+    }));
+    let gateway = gateway(&upstream, 3).await;
+    let hold = upstream.hold();
+    let (limited, caller) = (Terms { max_cost_usd: Some(0.0015), ..terms("a") }, terms("a"));
+    let inquiry = about(1..3);
+    let mut leads = Box::pin(gateway.analyze(&limited, &inquiry));
+    assert!(poll!(&mut leads).is_pending());
+    upstream.arrived(1).await;
+    let mut follows = Box::pin(gateway.analyze(&caller, &inquiry));
+    assert!(poll!(&mut follows).is_pending());
+    drop(hold);
+    let (leads, follows) = tokio::join!(leads, follows);
+    let (leads, follows) = (leads.unwrap(), follows.unwrap());
+    assert_eq!(summaries(&leads), [Ok("about POOL1"), Err(ItemFailure::Missing)]);
+    assert_eq!(summaries(&follows), [Ok("about POOL1"), Ok("about POOL2")]);
+}

@@ -174,6 +174,14 @@ async fn what_the_verifier_does_not_affirm_is_not_served() {
     }));
     let (_, affirmed) = answered(&gateway, ask("What is a best way to learn to play piano?")).await;
     assert_eq!(by(Some(&affirmed)), wire::ServedBy::Semantic);
+    assert!(affirmed.cost_usd > 0.0 && affirmed.usage.unwrap().output_tokens > 0, "the verifier was asked");
+    assert!(refused.cost_usd > affirmed.cost_usd, "the verifier and the model were");
+    let limited = wire::GenerateRequest {
+        max_cost_usd: Some(0.0),
+        ..ask("What is a good way to learn to play piano?")
+    };
+    let status = gateway.client().generate(limited).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::FailedPrecondition);
     gateway.stop().await;
 }
 

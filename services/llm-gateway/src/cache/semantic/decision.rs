@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use wording::{MOST_WORDS, Objection, Pairing, Text, object};
+use wording::{MOST_WORDS, Objection, Pairing, Text, Word, object};
 
 use super::{alone, features::measure, model::Model};
 
@@ -10,6 +10,8 @@ use super::{alone, features::measure, model::Model};
 const HASHING: &str = include_str!("models/hashing.json");
 const MINILM: &str = include_str!("models/minilm.json");
 
+/// What a spelling of a word takes, in bytes, as allocators hand it out.
+const SPELLING: usize = 16;
 /// Similarity below which two texts are not looked at any further: no learned score reaches that far down.
 pub const LEAST_SIMILARITY: f32 = 0.5;
 /// Similarity from which an embedder without a model of its own is trusted, the guards agreeing. High, for nothing is known of it:
@@ -51,6 +53,14 @@ impl Question {
     #[must_use]
     pub fn new(text: &str, vector: Vec<f32>) -> Self {
         Self { text: Text::new(text), vector }
+    }
+
+    /// Returns how many bytes it takes, about: its text once as it came and once taken apart.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let Text { raw, words, numbers, .. } = &self.text;
+        let apart = words.len() * (size_of::<Word>() + 2 * SPELLING) + size_of_val(numbers.as_slice());
+        size_of::<Self>() + raw.len() + apart + size_of_val(self.vector.as_slice())
     }
 }
 

@@ -26,7 +26,7 @@ pub use self::{
     mode::Mode,
     model::{Error, Model},
     nearness::Nearness,
-    store::{CANDIDATES, Candidate, Lookup, Store},
+    store::{CANDIDATES, Candidate, Limits, Lookup, Store},
 };
 
 /// Measures two texts whose embeddings have this similarity, each feature as named in [`NAMES`].

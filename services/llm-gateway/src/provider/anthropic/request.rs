@@ -123,7 +123,7 @@ fn source(url: &str) -> Option<Value> {
 /// Writes the parameters under Anthropic's names; those it shares, and those nobody here knows, as they are.
 fn parameters(given: &Object, max_tokens: u32, request: &mut Object) -> Result<(), Failure> {
     let mut limit = Value::from(max_tokens);
-    let (mut choice, mut output) = (None, Object::new());
+    let (mut choice, mut one_call, mut output) = (None, false, Object::new());
     for (name, value) in given {
         match name.as_str() {
             "max_tokens" | "max_completion_tokens" => limit = value.clone(),
@@ -136,12 +136,7 @@ fn parameters(given: &Object, max_tokens: u32, request: &mut Object) -> Result<(
                 request.insert(name.clone(), tools.iter().map(tool).collect::<Result<Value, _>>()?);
             }
             "tool_choice" => choice = Some(tool_choice(value)?),
-            "parallel_tool_calls" => {
-                if value == false {
-                    let choice = choice.get_or_insert_with(|| json!({"type": "auto"}));
-                    choice["disable_parallel_tool_use"] = true.into();
-                }
-            }
+            "parallel_tool_calls" => one_call = value == false,
             "response_format" => match value["type"].as_str() {
                 Some("text") => {}
                 Some("json_schema") => {
@@ -163,6 +158,10 @@ fn parameters(given: &Object, max_tokens: u32, request: &mut Object) -> Result<(
                 request.insert(name.clone(), value.clone());
             }
         }
+    }
+    if one_call {
+        let choice = choice.get_or_insert_with(|| json!({"type": "auto"}));
+        choice["disable_parallel_tool_use"] = true.into();
     }
     request.insert("max_tokens".into(), limit);
     request.extend(choice.map(|choice| ("tool_choice".to_owned(), choice)));
@@ -293,7 +292,10 @@ mod tests {
             (&sent["tools"][0]["strict"], &sent["tools"][1]["name"]),
             (&json!(true), &json!("web_search"))
         );
-        assert_eq!(sent["tool_choice"], json!({"type": "any", "disable_parallel_tool_use": true}));
+        let one_call = json!({"type": "any", "disable_parallel_tool_use": true});
+        assert_eq!(sent["tool_choice"], one_call);
+        let other_way_round = given(json!({"parallel_tool_calls": false, "tool_choice": "required"}));
+        assert_eq!(other_way_round["tool_choice"], one_call);
         let output =
             json!({"format": {"type": "json_schema", "schema": {"type": "object"}}, "effort": "low"});
         assert_eq!(sent["output_config"], output);

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{LABEL, Spread, figure, pearson, spearman};
+use super::{LABEL, OUTLIER_Z, Spread, figure, pearson, spearman};
 use crate::observation::{Analysis, Assessment, Observation};
 
 /// Fewest observations of a type that are compared with each other.
 const FEWEST: usize = 5;
-/// Robust standard deviations at which salience is one half, and beyond which a value is an outlier (Iglewicz & Hoaglin, 1993).
-const OUTLIER_Z: f64 = 3.5;
 /// Observations at which the confidence of a comparison is one half: a rule of thumb, not a probability.
 const HALF_SURE: f64 = 20.0;
 /// Confidence where there is nothing to compare with.

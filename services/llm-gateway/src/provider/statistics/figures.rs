@@ -1,9 +1,6 @@
 //! Statistics of the numbers in a text.
 
-use super::{Spread, figure};
-
-/// Robust standard deviations from which a value counts as an outlier (Iglewicz & Hoaglin, 1993).
-const OUTLIER_Z: f64 = 3.5;
+use super::{OUTLIER_Z, Spread, figure};
 
 /// Describes the numbers in `text`.
 pub(super) fn describe(text: &str) -> String {

@@ -19,6 +19,9 @@ use crate::{
 /// Says what is speaking; opens every text that could be taken for a model's.
 pub const LABEL: &str = "builtin/statistics (deterministic statistics, not a language model)";
 
+/// Robust standard deviations at which salience is one half, and beyond which a value is an outlier (Iglewicz & Hoaglin, 1993).
+const OUTLIER_Z: f64 = 3.5;
+
 /// Answers a conversation with statistics of the numbers in the user's last words.
 #[must_use]
 pub fn answer(conversation: &Conversation) -> Answer {
