@@ -9,7 +9,7 @@ mod parameters;
 
 pub use self::{
     answer::{Answer, CallPiece, Finish, Piece, ToolCall, Usage},
-    gathered::{Gathered, MAX_ANSWER_BYTES, TooLong},
+    gathered::{Gathered, MAX_ANSWER_BYTES, TOOL_CALLS, TooLong},
     parameters::Parameters,
 };
 

@@ -31,6 +31,16 @@ pub enum Error {
     /// The embedder cannot be made, or turns no text into vectors.
     #[error("the embedder cannot be used")]
     Embedder(#[from] embedding::Error),
+    /// The verifier is none.
+    #[error(
+        "the setting `llm_semantic_verifier` names `{0}`, which is no model of `llm_routes` or `llm_upstream_url`"
+    )]
+    Verifier(String),
+    /// A tenant's money cannot be counted.
+    #[error(
+        "a tenant of `llm_routes` has `usd_per_day`, and `llm_price_input_per_mtok` and `llm_price_output_per_mtok` say nothing of what `llm_upstream_url` costs: set them, or make a [[model]] with a [[price]] of it"
+    )]
+    Unpriced,
     /// Nobody answers for a model.
     #[error(transparent)]
     NoUpstream(#[from] route::NoUpstream),
@@ -87,6 +97,8 @@ impl From<Error> for Fault {
             | Error::Setup(_)
             | Error::Routes(_)
             | Error::EmbedderSetting(_)
+            | Error::Verifier(_)
+            | Error::Unpriced
             | Error::Learned(_)
             | Error::Task(_) => Self::new(Code::Internal, "the gateway is not set up").caused_by(error),
         }
@@ -94,7 +106,7 @@ impl From<Error> for Fault {
 }
 
 fn of_failure(failure: provider::Failure) -> Fault {
-    use provider::Failure;
+    use provider::{Failure, Refused};
     let told = |code, word: &'static str| Fault::new(code, failure.to_string()).reason(word);
     match &failure {
         Failure::Unreachable => told(Code::Unavailable, "UPSTREAM_UNREACHABLE"),
@@ -107,10 +119,18 @@ fn of_failure(failure: provider::Failure) -> Fault {
                 None => fault,
             }
         }
+        Failure::Refused { why: Some(Refused::TooLong), .. } => {
+            Fault::invalid("messages", "must be shorter: the model reads no more")
+                .reason("CONTEXT_LENGTH_EXCEEDED")
+        }
+        Failure::Refused { why: Some(Refused::NoModel), field, .. } => {
+            let field = field.as_deref().unwrap_or("model");
+            Fault::invalid(field, "must be what the upstream has").reason("MODEL_NOT_FOUND")
+        }
         Failure::Refused { field: Some(field), .. } => {
             Fault::invalid(field, "must be what the upstream accepts")
         }
-        Failure::Refused { field: None, .. } => told(Code::InvalidArgument, "UPSTREAM_REFUSED"),
+        Failure::Refused { .. } => told(Code::InvalidArgument, "UPSTREAM_REFUSED"),
         Failure::Unsupported { field } => Fault::invalid(field, "must be what the upstream's API can carry"),
         Failure::Resting { retry_after } => {
             told(Code::Unavailable, "UPSTREAM_RESTING").retry_after(*retry_after)
@@ -125,11 +145,14 @@ fn of_failure(failure: provider::Failure) -> Fault {
 }
 
 fn of_limit(exceeded: &Exceeded) -> Fault {
-    let (word, retry_after) = match exceeded {
+    let told = |code, word: &'static str| Fault::new(code, exceeded.to_string()).reason(word);
+    match exceeded {
         Exceeded::Requests { retry_after } | Exceeded::Tokens { retry_after } => {
-            ("RATE_LIMITED", retry_after)
+            told(Code::ResourceExhausted, "RATE_LIMITED").retry_after(*retry_after)
         }
-        Exceeded::Budget { retry_after } => ("BUDGET_EXHAUSTED", retry_after),
-    };
-    Fault::new(Code::ResourceExhausted, exceeded.to_string()).reason(word).retry_after(*retry_after)
+        Exceeded::Budget { retry_after } => {
+            told(Code::ResourceExhausted, "BUDGET_EXHAUSTED").retry_after(*retry_after)
+        }
+        Exceeded::Day { .. } => told(Code::FailedPrecondition, "MAX_COST_EXCEEDED"),
+    }
 }

@@ -77,7 +77,7 @@ impl Gateway {
     /// Puts a gateway together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let meter = Meter::new(&parts.telemetry);
+        let meter = Meter::new(&parts.telemetry, parts.models.stored_names());
         meter.capacity(parts.cache.size);
         Self {
             models: parts.models,

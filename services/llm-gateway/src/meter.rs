@@ -1,6 +1,7 @@
 //! What the gateway did since it started: for `/metrics`, and for `GetStats`.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,9 +20,16 @@ const RATE_STEP: f64 = 1e-4;
 /// The phase that is left when all others are taken off.
 const OWN: &str = "gateway";
 
+/// Most models that have figures of their own, beside those that the gateway is set up with: callers may name any that the upstream
+/// of the settings has, and every name is a series that is kept.
+const MOST_MODELS: usize = 100;
+/// The rest.
+const OTHER: &str = "other";
+
 /// Counts items, calls and money.
 #[derive(Debug)]
 pub struct Meter {
+    models: Mutex<Named>,
     /// In the order of [`By::ALL`].
     items: [CounterSeries; By::ALL.len()],
     calls: Counter,
@@ -33,6 +41,13 @@ pub struct Meter {
     phases: [HistogramSeries; 5],
     own: HistogramSeries,
     counted: Mutex<Counted>,
+}
+
+/// The models that have figures of their own.
+#[derive(Debug)]
+struct Named {
+    names: HashSet<Arc<str>>,
+    most: usize,
 }
 
 /// A model being asked. When it ends, in whatever way, the server time is recorded: failures and callers that left count too.
@@ -75,13 +90,15 @@ struct Counted {
 }
 
 impl Meter {
-    /// Makes the instruments of one gateway.
+    /// Makes the instruments of one gateway that is set up with these `models`.
     #[must_use]
-    pub fn new(telemetry: &Telemetry) -> Self {
+    pub fn new(telemetry: &Telemetry, models: impl IntoIterator<Item = Arc<str>>) -> Self {
+        let names: HashSet<Arc<str>> = models.into_iter().collect();
         let items = telemetry.counter(names::LLM_ITEMS);
         let phases = telemetry.histogram(names::LLM_PHASE);
         let phase = |name| phases.series(&[KeyValue::new(names::PHASE, name)]);
         Self {
+            models: Mutex::new(Named { most: names.len() + MOST_MODELS, names }),
             items: By::ALL.map(|by| items.series(&[KeyValue::new(names::SERVED, by.as_str())])),
             calls: telemetry.counter(names::LLM_UPSTREAM_CALLS),
             cost: telemetry.counter(names::LLM_COST),
@@ -151,13 +168,22 @@ impl Meter {
     /// Counts a call to `model` as it is sent: it counts however it ends.
     pub fn sent(&self, model: &Arc<str>) {
         self.counted.lock().totals.upstream_calls += 1;
-        self.calls.add(1, &attributes(model));
+        self.calls.add(1, &self.attributes(model));
     }
 
     /// Counts what a call to `model` cost that was answered.
     pub fn paid(&self, model: &Arc<str>, cost_usd: f64) {
         self.counted.lock().totals.cost_usd += cost_usd;
-        self.cost.add_f64(cost_usd, &attributes(model));
+        self.cost.add_f64(cost_usd, &self.attributes(model));
+    }
+
+    fn attributes(&self, model: &Arc<str>) -> [KeyValue; 1] {
+        let mut models = self.models.lock();
+        let is_named = models.names.contains(model) || {
+            let has_room = models.names.len() < models.most;
+            has_room && models.names.insert(model.clone())
+        };
+        [KeyValue::new(names::MODEL, if is_named { model.clone() } else { OTHER.into() })]
     }
 
     /// Returns the sums.
@@ -186,12 +212,9 @@ impl Asking<'_> {
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        self.meter.response_time.record(self.begun.elapsed().as_secs_f64(), &attributes(&self.model));
+        let took = self.begun.elapsed().as_secs_f64();
+        self.meter.response_time.record(took, &self.meter.attributes(&self.model));
     }
-}
-
-fn attributes(model: &Arc<str>) -> [KeyValue; 1] {
-    [KeyValue::new(names::MODEL, model.clone())]
 }
 
 impl Totals {
@@ -220,12 +243,12 @@ impl Totals {
 mod tests {
     use telemetry::Telemetry;
 
-    use super::Meter;
+    use super::{MOST_MODELS, Meter};
     use crate::served::By;
 
     #[tokio::test]
     async fn a_hit_is_what_needed_no_model() {
-        let meter = Meter::new(&Telemetry::silent("test"));
+        let meter = Meter::new(&Telemetry::silent("test"), []);
         assert_eq!(meter.totals().hit_ratio(), None);
         meter.items(By::Merged, 6, 0.0);
         meter.items(By::Pattern, 1, 0.5);
@@ -233,5 +256,21 @@ mod tests {
         meter.items(By::Coalesced, 1, 0.5);
         assert_eq!(meter.totals().hit_ratio(), Some(0.25));
         assert!((meter.totals().saved_usd - 1.0).abs() < 1e-12);
+    }
+
+    #[tokio::test]
+    async fn names_that_callers_make_up_share_their_figures() {
+        let telemetry = Telemetry::silent("test");
+        let meter = Meter::new(&telemetry, ["fast".into()]);
+        for made_up in 0..2 * MOST_MODELS {
+            meter.sent(&format!("openai/{made_up}").into());
+        }
+        meter.sent(&"fast".into());
+        let text = telemetry.prometheus_text();
+        let series: Vec<_> =
+            text.lines().filter(|line| line.starts_with("athena_llm_upstream_calls")).collect();
+        assert_eq!(series.len(), MOST_MODELS + 2);
+        assert!(series.iter().any(|line| line.contains("\"other\"") && line.ends_with(" 100")), "{series:?}");
+        assert!(series.iter().any(|line| line.contains("\"fast\"")));
     }
 }

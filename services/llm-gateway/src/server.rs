@@ -209,11 +209,21 @@ async fn gateway(config: &Config, telemetry: &Telemetry, clock: &Clock) -> Resul
         Telling::new(telemetry, usize::try_from(config.llm_told_bytes.bytes()).unwrap_or(usize::MAX));
     let any = any(config, bounding.clone(), &telling, telemetry)?;
     let Built { upstreams, models } = routes.build(config.llm_max_retries, &bounding, &telling, telemetry)?;
+    let is_budgeted = routes.tenants.iter().any(|tenant| tenant.usd_per_day.is_some());
+    if is_budgeted && any.as_ref().is_some_and(|any| any.price == Price::default()) {
+        return Err(Error::Unpriced);
+    }
+    let models = Models::new(&config.llm_model, models, any.clone())?;
+    if let Some(verifier) = &config.llm_semantic_verifier
+        && models.resolve(verifier).map_or(true, |model| model.is_free())
+    {
+        return Err(Error::Verifier(verifier.clone()));
+    }
     let named = upstreams.into_iter().map(|upstream| (format!("{UPSTREAM}/{}", upstream.name()), upstream));
     let simple = any.iter().map(|any| (UPSTREAM.to_owned(), any.upstream.clone()));
     let parts = simple.chain(named).collect();
     let gateway = Gateway::new(Parts {
-        models: Models::new(&config.llm_model, models, any)?,
+        models,
         tenants: Tenants::new(routes.tenants, clock.clone(), telemetry),
         patterns: patterns::open(config, telemetry, clock).await?,
         merging: config.merging(),

@@ -37,8 +37,8 @@ impl Objection {
 /// - `symbol`: an operator, a comparison or a currency that the other text lacks or has elsewhere ("C++", "> 5", "in €"); a currency may be
 ///   spelt out.
 /// - `negation`: one text says "not" and the other does not ("or not" apart), and nothing else is said in other words.
-/// - `order`: two words change places around a word like "to", "from" or "than".
-/// - `time`, `quantifier`, `direction`, `antonym`: a word and one that excludes it, by small lists.
+/// - `order`: two words change places around a word like "to", "from" or "than", or around what is said of them ("owes").
+/// - `time`, `quantifier`, `direction`, `antonym`: a word and one that excludes it, by small lists and opposite beginnings ("un-", "de-").
 #[must_use]
 pub fn objection(one: &Text, other: &Text) -> Option<Objection> {
     let longest = one.words.len().max(other.words.len());
@@ -56,6 +56,7 @@ pub fn object(pairing: &Pairing<'_>) -> Option<Objection> {
         .or_else(|| negation(pairing))
         .or_else(|| exclusive(pairing))
         .or_else(|| order(pairing))
+        .or_else(|| exchanged(pairing.one.text, pairing.other.text))
 }
 
 fn numbers(one: &Text, other: &Text) -> Option<Objection> {
@@ -143,7 +144,8 @@ fn exclusive(pairing: &Pairing<'_>) -> Option<Objection> {
             if own < 2 && said > own {
                 return None;
             }
-            let guard = lexicon::excludes(&one.text, &other.text)?;
+            let opposite = || lexicon::is_opposite(&one.stem, &other.stem).then_some("antonym");
+            let guard = lexicon::excludes(&one.text, &other.text).or_else(opposite)?;
             Some(Objection::new(guard, one.text.as_str(), other.text.as_str()))
         };
         ones.iter().find_map(|one| others.iter().find_map(|other| meets(one, other)))
@@ -181,11 +183,40 @@ fn order(pairing: &Pairing<'_>) -> Option<Objection> {
     })
 }
 
+/// Finds two words that change places around what is said of them, all else being equal: "does Alice owe Bob", "does Bob owe Alice". What
+/// stands after a preposition takes its place with it.
+fn exchanged(one: &Text, other: &Text) -> Option<Objection> {
+    let content = |text: &Text| -> Vec<usize> {
+        text.words.iter().enumerate().filter(|(_, word)| word.is_content()).map(|(place, _)| place).collect()
+    };
+    let (ones, others) = (content(one), content(other));
+    if ones.len() != others.len() {
+        return None;
+    }
+    let stem = |text: &'_ Text, place: usize| text.words[place].stem.clone();
+    let differs = |place: &usize| stem(one, ones[*place]) != stem(other, others[*place]);
+    let [first, second] = (0..ones.len()).filter(differs).collect::<Vec<_>>()[..] else { return None };
+    let crossed = stem(one, ones[first]) == stem(other, others[second])
+        && stem(one, ones[second]) == stem(other, others[first]);
+    let is_free = |text: &Text, places: &[usize]| {
+        [first, second].iter().all(|place| before(text, places[*place], Classes::PREPOSITION).is_none())
+    };
+    let objects = crossed && second - first > 1 && is_free(one, &ones) && is_free(other, &others);
+    let words = |text: &Text, places: &[usize]| {
+        format!("{} {}", text.words[places[first]].text, text.words[places[second]].text)
+    };
+    objects.then(|| Objection::new("order", words(one, &ones), words(other, &others)))
+}
+
 /// Returns the word of direction that a word stands after, with only grammar between them.
 fn role(text: &Text, place: usize) -> Option<&str> {
+    before(text, place, Classes::DIRECTION)
+}
+
+fn before(text: &Text, place: usize, class: Classes) -> Option<&str> {
     let before = text.words[..place].iter().rev();
     let mut near = before.take_while(|word| !word.is_content());
-    near.find(|word| word.classes.has(Classes::DIRECTION)).map(|word| word.text.as_str())
+    near.find(|word| word.classes.has(class)).map(|word| word.text.as_str())
 }
 
 #[cfg(test)]
@@ -241,6 +272,17 @@ mod tests {
             ("how to enable alerts", "how to disable alerts", "antonym"),
             ("convert euros to dollars", "convert dollars to euros", "order"),
             ("is cash better than credit for work", "is credit better than cash for work", "order"),
+            ("does Alice owe Bob money", "does Bob owe Alice money", "order"),
+            ("did Germany invade Poland first", "did Poland invade Germany first", "order"),
+            ("do dogs chase cats", "do cats chase dogs", "order"),
+            ("can i unstake early", "can i stake early", "antonym"),
+            ("is the token inflationary", "is the token deflationary", "antonym"),
+            ("what are centralized exchanges", "what are decentralized exchanges", "antonym"),
+            ("is the stock overvalued", "is the stock undervalued", "antonym"),
+            ("is it hardly risky", "is it very risky", "negation"),
+            ("is it a custodial wallet", "is it a non-custodial wallet", "negation"),
+            ("can any user mint", "can every user mint", "quantifier"),
+            ("is it safe for adults", "is it safe for children", "antonym"),
             ("turn format on save on", "turn format on save off", "direction"),
         ] {
             assert_eq!(guard(one, other), Some(name), "{one} | {other}");
@@ -256,6 +298,10 @@ mod tests {
             ("Is it safe or not?", "Is it safe?"),
             ("flights from Paris to Rome", "flights to Rome from Paris"),
             ("the difference between A and B", "the difference between B and A"),
+            ("in Python how do loops end", "how do loops end in Python"),
+            ("to Rome by train from Paris", "from Paris by train to Rome"),
+            ("which is better, Java or Rust", "which is better, Rust or Java"),
+            ("what is the best design", "what's the best design"),
             ("news from San Francisco", "news from SF"),
             ("What Is The Best Way Home?", "What is the best way home?"),
             ("the price in $", "the price in dollars"),

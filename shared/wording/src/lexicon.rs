@@ -50,7 +50,7 @@ const CLASSES: [(Classes, &str); 10] = [
     (Classes::ASKING, "what which who whom whose when where why how what's who's how's where's whats"),
     (
         Classes::NEGATION,
-        "not no never none nor without cannot can't don't doesn't didn't isn't aren't won't wouldn't shouldn't couldn't \
+        "not no non never none nor without hardly scarcely barely cannot can't don't doesn't didn't isn't aren't won't wouldn't shouldn't couldn't \
          wasn't weren't hasn't haven't hadn't nobody nothing neither dont doesnt didnt cant wont isnt arent",
     ),
     (
@@ -86,7 +86,7 @@ const CLASSES: [(Classes, &str); 10] = [
 
 /// Words that exclude each other, by the guard that reads them: the alternatives of a set are split by `|`, and the spellings
 /// of one alternative by spaces. A word of one alternative on one side and of another on the other is a different question.
-const EXCLUSIVE: [(&str, &str); 76] = [
+const EXCLUSIVE: [(&str, &str); 78] = [
     ("time", "today | yesterday | tomorrow tonight"),
     ("time", "monday | tuesday | wednesday | thursday | friday | saturday | sunday"),
     (
@@ -102,6 +102,7 @@ const EXCLUSIVE: [(&str, &str); 76] = [
     ("time", "past | future | present"),
     ("time", "century | decade | year | month | week | day | hour | minute | second | millisecond"),
     ("quantifier", "all every each entire | no none | most | few | half"),
+    ("quantifier", "any | every each all"),
     ("quantifier", "most | least"),
     ("quantifier", "more | less fewer"),
     ("quantifier", "always | never | sometimes | rarely seldom"),
@@ -169,6 +170,7 @@ const EXCLUSIVE: [(&str, &str); 76] = [
     ("antonym", "public | private"),
     ("antonym", "internal | external"),
     ("antonym", "male males man men boy boys guy guys | female females woman women girl girls"),
+    ("antonym", "adult adults | child children kid kids | baby babies infant infants"),
     ("antonym", "husband | wife"),
     ("antonym", "mother | father"),
     ("antonym", "introvert introverts | extrovert extroverts"),
@@ -248,6 +250,36 @@ struct Alternative {
 /// Returns the classes of a word in lower case.
 pub(crate) fn classes(word: &str) -> Classes {
     WORDS.get(word).copied().unwrap_or_default()
+}
+
+/// Beginnings of words that turn the rest round, and pairs of them; the first of a pair is what a word without one has.
+const OPPOSITES: [(&str, &str); 15] = [
+    ("", "un"),
+    ("", "in"),
+    ("", "im"),
+    ("", "ir"),
+    ("", "il"),
+    ("", "dis"),
+    ("", "de"),
+    ("", "non"),
+    ("in", "de"),
+    ("in", "out"),
+    ("over", "under"),
+    ("pro", "anti"),
+    ("up", "down"),
+    ("micro", "macro"),
+    ("hyper", "hypo"),
+];
+
+/// Tells whether two words have one rest of at least four letters behind opposite beginnings.
+pub(crate) fn is_opposite(one: &str, other: &str) -> bool {
+    let opposite = |one: &str, other: &str| {
+        OPPOSITES.iter().any(|(begins, turned)| {
+            let rest = one.strip_prefix(begins).filter(|rest| rest.chars().count() >= 4);
+            rest.is_some_and(|rest| other.strip_prefix(turned) == Some(rest))
+        })
+    };
+    opposite(one, other) || opposite(other, one)
 }
 
 /// Returns the guard that two words in lower case fall to, if each says what the other excludes.

@@ -118,9 +118,9 @@ impl std::ops::Add for Usage {
 
     fn add(self, other: Self) -> Self {
         Self {
-            input: self.input + other.input,
-            cached_input: self.cached_input + other.cached_input,
-            output: self.output + other.output,
+            input: self.input.saturating_add(other.input),
+            cached_input: self.cached_input.saturating_add(other.cached_input),
+            output: self.output.saturating_add(other.output),
             estimated: self.estimated || other.estimated,
         }
     }

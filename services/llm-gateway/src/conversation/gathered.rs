@@ -1,11 +1,15 @@
 //! A streamed answer, put together again.
 
-use serde_json::{Value, map::Entry};
+use serde_json::{Value, json, map::Entry};
 
 use super::{Answer, Finish, Object, Piece, ToolCall, Usage};
 
 /// Most bytes of an answer: more is malformed.
 pub const MAX_ANSWER_BYTES: usize = 16 << 20;
+/// The field of a message that calls of other kinds than functions stay in.
+pub const TOOL_CALLS: &str = "tool_calls";
+/// The place of an entry that comes in pieces.
+const INDEX: &str = "index";
 /// Most tool calls of an answer.
 const MAX_CALLS: u32 = 1_024;
 
@@ -64,7 +68,15 @@ impl Gathered {
 
     /// Returns the whole answer.
     #[must_use]
-    pub fn answer(self, finish: Finish, usage: Usage) -> Answer {
+    pub fn answer(mut self, finish: Finish, usage: Usage) -> Answer {
+        if let Some(Value::Array(others)) = self.extra.get_mut(TOOL_CALLS) {
+            // Calls of all kinds stand in one list.
+            let own = (0_u64..).zip(self.calls.drain(..)).filter(|(_, call)| *call != ToolCall::default());
+            others.extend(own.map(|(index, ToolCall { id, name, arguments })| {
+                json!({"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
+            }));
+            others.sort_by_key(|call| call[INDEX].as_u64());
+        }
         Answer {
             text: self.text.into(),
             tool_calls: self.calls.into(),
@@ -82,13 +94,25 @@ fn join(all: &mut Object, name: &str, value: &Value) {
         }
         Entry::Occupied(mut held) => match (held.get_mut(), value) {
             (Value::String(text), Value::String(more)) => text.push_str(more),
-            (Value::Array(list), Value::Array(more)) => list.extend(more.iter().cloned()),
+            (Value::Array(list), Value::Array(more)) => more.iter().for_each(|entry| append(list, entry)),
             (Value::Object(object), Value::Object(more)) => {
                 more.iter().for_each(|(name, value)| join(object, name, value));
             }
             (held, other) if !other.is_null() => *held = other.clone(),
             _ => {}
         },
+    }
+}
+
+/// Puts an entry into a list; one with the place of another is its next piece.
+fn append(list: &mut Vec<Value>, entry: &Value) {
+    let twin = list.iter_mut().find(|held| entry[INDEX].is_u64() && held[INDEX] == entry[INDEX]);
+    match (twin, entry) {
+        (Some(Value::Object(held)), Value::Object(more)) => {
+            let more = more.iter().filter(|(name, _)| *name != INDEX);
+            more.for_each(|(name, value)| join(held, name, value));
+        }
+        _ => list.push(entry.clone()),
     }
 }
 

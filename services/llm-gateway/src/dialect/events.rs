@@ -15,7 +15,7 @@ use super::{
     fault::Refusal,
 };
 use crate::{
-    conversation::{Conversation, Piece},
+    conversation::{Conversation, Piece, TOOL_CALLS},
     error::Error,
     gateway::Gateway,
     served::Terms,
@@ -116,6 +116,13 @@ fn pieces(piece: Piece) -> Value {
         }
         Piece::Extra(mut extra) => {
             let logprobs = extra.shift_remove("logprobs");
+            if let Some(Value::Array(calls)) = extra.get_mut(TOOL_CALLS) {
+                // One that was read whole says no place.
+                for (place, call) in calls.iter_mut().enumerate().filter(|(_, call)| call["index"].is_null())
+                {
+                    call["index"] = place.into();
+                }
+            }
             let mut choices = choice(extra.into(), None);
             if let Some(logprobs) = logprobs {
                 choices[0]["logprobs"] = logprobs;

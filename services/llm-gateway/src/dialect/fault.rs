@@ -13,6 +13,8 @@ use crate::error::Error;
 /// Tells a client of OpenAI's whether to repeat a request on its own.
 const SHOULD_RETRY: &str = "x-should-retry";
 
+const INVALID_KEY: &str = "invalid_api_key";
+
 /// Why a request is not answered: a status, a kind, a message, the field that was wrong, a stable word.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -29,6 +31,7 @@ impl Refusal {
     pub(super) fn of(fault: &Fault) -> Self {
         let reason = fault.reason_word();
         let status = match (fault.code(), reason) {
+            (Code::InvalidArgument, Some("MODEL_NOT_FOUND")) => StatusCode::NOT_FOUND,
             (Code::InvalidArgument, _) => StatusCode::BAD_REQUEST,
             (Code::OutOfRange, _) => StatusCode::PAYLOAD_TOO_LARGE,
             (Code::Unauthenticated, _) => StatusCode::UNAUTHORIZED,
@@ -47,7 +50,11 @@ impl Refusal {
             status,
             message: fault.to_string(),
             param: fault.violations().first().map(|violation| violation.field.clone()),
-            code: reason.map(str::to_ascii_lowercase),
+            code: match fault.code() {
+                // As OpenAI calls it.
+                Code::Unauthenticated => Some(INVALID_KEY.to_owned()),
+                _ => reason.map(str::to_ascii_lowercase),
+            },
             retry_after: fault.retry_delay(),
             // A day of money does not come back within the patience of a client.
             may_pass: matches!(fault.code(), Code::ResourceExhausted | Code::Unavailable)
@@ -57,7 +64,7 @@ impl Refusal {
 
     pub(super) fn unauthenticated() -> Self {
         let message = "this service needs a bearer token: send it as the API key";
-        Self::new(StatusCode::UNAUTHORIZED, message, None, Some("invalid_api_key"))
+        Self::new(StatusCode::UNAUTHORIZED, message, None, Some(INVALID_KEY))
     }
 
     pub(super) fn content_type() -> Self {
@@ -148,7 +155,11 @@ mod tests {
     use axum::response::IntoResponse as _;
 
     use super::Refusal;
-    use crate::{error::Error, provider::Failure, route::NoUpstream};
+    use crate::{
+        error::Error,
+        provider::{Failure, Refused},
+        route::NoUpstream,
+    };
 
     #[test]
     fn a_throttling_upstream_is_told_with_its_wait() {
@@ -176,9 +187,16 @@ mod tests {
 
     #[test]
     fn a_refused_field_is_named() {
-        let refused = Failure::Refused { status: 400, field: Some("tools[0]".into()) };
+        let refused = Failure::Refused { status: 400, field: Some("tools[0]".into()), why: None };
         let refusal = Refusal::from(Error::Failed(refused));
         assert_eq!((refusal.status(), &refusal.body_json()["error"]["param"]), (400, &"tools[0]".into()));
         assert_eq!(Refusal::from(Error::from(NoUpstream)).status(), 404);
+        let why = |why| {
+            let refused = Failure::Refused { status: 400, field: None, why: Some(why) };
+            let refusal = Refusal::from(Error::Failed(refused));
+            (refusal.status(), refusal.body_json()["error"]["code"].clone())
+        };
+        assert_eq!(why(Refused::TooLong), (400, "context_length_exceeded".into()));
+        assert_eq!(why(Refused::NoModel), (404, "model_not_found".into()));
     }
 }

@@ -1,7 +1,7 @@
 //! The dialect of OpenAI's API, for any client of it: chat completions, embeddings and models, over HTTP on the gateway's port.
 //!
 //! 1. A request goes the same way as an rpc: the same caches, limits, budgets and tenants. What came of it stands in headers `x-athena-*`.
-//! 2. Parameters nobody here knows reach the upstream, and unknown fields of its answer the client.
+//! 2. Parameters nobody here knows reach the upstream, and unknown fields of its message the client.
 //! 3. A stream's status is settled by its first piece: what fails before it is an error of HTTP, what fails later one of the stream.
 
 mod answer;

@@ -67,7 +67,7 @@ pub(super) fn read(caller: Caller, headers: &HeaderMap, mut request: Object) -> 
     check.require(
         "n",
         n.is_none_or(|n| n == 1),
-        "must be 1: ask as often as samples are wanted, with `x-athena-coalesce: off`",
+        "must be 1: ask as often as samples are wanted, with `x-athena-coalesce: off` and `cache-control: no-cache`",
     );
     if let Some(temperature) = request.get("temperature").filter(|value| !value.is_null()) {
         check.within("temperature", temperature.as_f64().unwrap_or(f64::NAN), 0.0..=2.0);
@@ -96,7 +96,9 @@ fn flag(check: &mut Check, name: &str, value: Option<&Value>) -> bool {
 /// Reads how the cache may be used: HTTP's own `Cache-Control` (RFC 9111: `no-cache`, `no-store`, `max-age` in seconds), and our headers.
 fn terms(check: &mut Check, caller: Caller, headers: &HeaderMap) -> Terms {
     let mut control = Control::default();
-    for directive in text(headers, header::CACHE_CONTROL.as_str()).unwrap_or_default().split(',') {
+    // On several lines as on one.
+    let lines = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
+    for directive in lines.flat_map(|line| line.split(',')) {
         match directive.trim().to_ascii_lowercase().split_once('=') {
             None if directive.trim().eq_ignore_ascii_case("no-cache") => control.read = false,
             None if directive.trim().eq_ignore_ascii_case("no-store") => control.store = false,

@@ -64,7 +64,10 @@ impl Source {
                 read(path).map_err(|source| Error::Read { path: path.display().to_string(), source })?
             }
         };
-        let library = Library::parse(&text, points)?;
+        let library = Library::parse(&text, points).map_err(|error| match &self.path {
+            None => error,
+            Some(path) => Error::File { path: path.display().to_string(), source: Box::new(error) },
+        })?;
         let mut state = self.state.lock();
         state.read = Some(Ok(text));
         state.status.loads = 1;

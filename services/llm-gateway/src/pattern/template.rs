@@ -101,8 +101,21 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The file is no TOML of the documented shape.
-    #[error("the pattern file is malformed: {0}")]
-    Malformed(String),
+    #[error("line {line}: {problem}")]
+    Malformed {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A file that the setting names is wrong.
+    #[error("the pattern file {path} cannot be used")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
     /// One template is wrong.
     #[error("pattern `{name}`: {problem}")]
     Template {
@@ -145,7 +158,11 @@ impl Template {
 
 /// Reads the templates of a TOML text, in order.
 pub(super) fn parse(text: &str) -> Result<Vec<Template>, Error> {
-    let file: File = toml::from_str(text).map_err(|error| Error::Malformed(error.message().to_owned()))?;
+    let file: File = toml::from_str(text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        Error::Malformed { line, problem: error.message().to_owned() }
+    })?;
     for template in &file.pattern {
         if let Some(problem) = template.problem() {
             return Err(Error::Template { name: template.name.clone(), problem: problem.into() });

@@ -153,11 +153,7 @@ impl Endpoint {
             _ if status.as_u16() == OVERLOADED => Err(Failure::Throttled { retry_after }),
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => Err(Failure::Unreachable),
             _ if status.is_client_error() => {
-                let said = whole(body).await.unwrap_or_default();
-                Err(Failure::Refused {
-                    status: status.as_u16(),
-                    field: self.dialect.refused_field(status, &said),
-                })
+                Err(self.dialect.refused(status, &whole(body).await.unwrap_or_default()))
             }
             _ => Err(Failure::Unreachable),
         }

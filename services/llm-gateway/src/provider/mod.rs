@@ -32,10 +32,10 @@ use crate::{
 pub const STATISTICS: &str = "builtin/statistics";
 
 /// Why a model did not answer. Never holds what the upstream said: that may repeat the prompt.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Failure {
     /// It could not be reached, timed out or failed, after all retries.
-    #[error("the upstream could not be reached")]
+    #[error("the upstream could not be reached, failed, or did not answer in time")]
     Unreachable,
     /// It throttles, after all retries.
     #[error("the upstream throttles")]
@@ -50,6 +50,8 @@ pub enum Failure {
         status: u16,
         /// The field of the request it names.
         field: Option<String>,
+        /// Why, where that is a word that clients act on.
+        why: Option<Refused>,
     },
     /// Its API has no way to say what the request says; it was not asked.
     #[error("the upstream's API cannot carry a field of the request")]
@@ -81,6 +83,15 @@ pub enum Failure {
     /// The caller's deadline came first.
     #[error("the deadline passed before the upstream answered")]
     Deadline,
+}
+
+/// Why an upstream refuses a request, as far as clients act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The conversation is longer than the model reads: a shorter one may pass.
+    TooLong,
+    /// It has no such model.
+    NoModel,
 }
 
 impl Failure {

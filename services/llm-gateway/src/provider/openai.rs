@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     conversation::{
-        Answer, CallPiece, Content, Conversation, Finish, Message, Object, Piece, ToolCall, Usage,
+        Answer, CallPiece, Content, Conversation, Finish, Message, Object, Piece, TOOL_CALLS, ToolCall, Usage,
     },
     provider::{Failure, delta::Delta, estimated},
 };
@@ -86,14 +86,21 @@ struct RawMessage {
     extra: Object,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct RawCall {
+    #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     function: Option<RawFunction>,
+    #[serde(flatten)]
+    other: Object,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct RawFunction {
     name: Option<String>,
     arguments: Option<String>,
@@ -155,7 +162,12 @@ pub(in crate::provider) fn answer(body: &[u8], asked: &Conversation) -> Result<A
     let message = choice.message.ok_or(Failure::Malformed)?;
     let text = message.content.unwrap_or_default();
     let usage = completion.usage.map_or_else(|| estimated(asked, &text), Usage::from);
-    let tool_calls = message.tool_calls.into_iter().flatten().map(|call| {
+    let mut calls = message.tool_calls.unwrap_or_default();
+    let mut extra = extra(message.extra, choice.logprobs);
+    if calls.iter().any(RawCall::is_foreign) {
+        extra.insert(TOOL_CALLS.into(), told(std::mem::take(&mut calls))?);
+    }
+    let tool_calls = calls.into_iter().map(|call| {
         let function = call.function.ok_or(Failure::Malformed)?;
         Ok(ToolCall {
             id: call.id.unwrap_or_default(),
@@ -166,7 +178,7 @@ pub(in crate::provider) fn answer(body: &[u8], asked: &Conversation) -> Result<A
     Ok(Answer {
         text: text.into(),
         tool_calls: tool_calls.collect::<Result<_, _>>()?,
-        extra: extra(message.extra, choice.logprobs).into(),
+        extra: extra.into(),
         finish: finish(choice.finish_reason.as_deref()),
         usage,
     })
@@ -189,16 +201,29 @@ pub(in crate::provider) fn delta(data: &str) -> Result<Delta, Failure> {
         delta.pieces.push(Piece::Extra(extra));
     }
     delta.pieces.extend(message.content.filter(|text| !text.is_empty()).map(Piece::Text));
-    delta.pieces.extend((0..).zip(message.tool_calls.into_iter().flatten()).map(|(place, call)| {
-        let function = call.function.unwrap_or(RawFunction { name: None, arguments: None });
-        Piece::Call(CallPiece {
-            index: call.index.unwrap_or(place),
-            id: call.id,
-            name: function.name,
-            arguments: function.arguments.unwrap_or_default(),
-        })
-    }));
+    for (place, mut call) in (0..).zip(message.tool_calls.into_iter().flatten()) {
+        let index = call.index.unwrap_or(place);
+        delta.pieces.push(if call.is_foreign() {
+            call.index = Some(index);
+            Piece::Extra(Object::from_iter([(TOOL_CALLS.to_owned(), told(vec![call])?)]))
+        } else {
+            let function = call.function.unwrap_or(RawFunction { name: None, arguments: None });
+            let arguments = function.arguments.unwrap_or_default();
+            Piece::Call(CallPiece { index, id: call.id, name: function.name, arguments })
+        });
+    }
     Ok(delta)
+}
+
+impl RawCall {
+    /// Returns whether it calls something else than a function: that is the client's to read.
+    fn is_foreign(&self) -> bool {
+        self.function.is_none() && !self.other.is_empty()
+    }
+}
+
+fn told(calls: Vec<RawCall>) -> Result<Value, Failure> {
+    serde_json::to_value(calls).map_err(|_| Failure::Malformed)
 }
 
 /// Gathers what else a message holds; the probabilities of its tokens stand beside it.
@@ -239,7 +264,9 @@ mod tests {
 
     use super::{answer, body, delta};
     use crate::{
-        conversation::{CallPiece, Content, Conversation, Finish, Message, Piece, Role, ToolCall, Usage},
+        conversation::{
+            CallPiece, Content, Conversation, Finish, Gathered, Message, Piece, Role, ToolCall, Usage,
+        },
         provider::Failure,
     };
 
@@ -305,5 +332,32 @@ mod tests {
         let piece =
             CallPiece { index: 1, id: Some("c".into()), name: Some("f".into()), arguments: "{".into() };
         assert_eq!(delta(call).unwrap().pieces, [Piece::Call(piece)]);
+    }
+
+    #[test]
+    fn calls_of_another_kind_than_functions_are_the_clients_to_read() {
+        let custom = json!({"id": "c1", "type": "custom", "custom": {"name": "g", "input": "x"}});
+        let function = json!({"id": "c2", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+        let whole = json!({"choices": [{"message": {"tool_calls": [custom, function]}, "finish_reason": "tool_calls"}]});
+        let read = answer(whole.to_string().as_bytes(), &Conversation::of("?")).unwrap();
+        assert_eq!((read.tool_calls.len(), &read.extra["tool_calls"]), (0, &json!([custom, function])));
+        let mut gathered = Gathered::default();
+        for told in [
+            json!({"index": 1, "id": "c2", "type": "function", "function": {"name": "f", "arguments": "{}"}}),
+            json!({"index": 0, "id": "c1", "type": "custom", "custom": {"name": "g", "input": ""}}),
+            json!({"index": 0, "custom": {"input": "x"}}),
+        ] {
+            let event = json!({"choices": [{"delta": {"tool_calls": [told]}}]});
+            delta(&event.to_string()).unwrap().pieces.iter().for_each(|piece| gathered.take(piece).unwrap());
+        }
+        let read = gathered.answer(Finish::ToolCalls, Usage::default());
+        let placed = |mut call: Value, index: u32| {
+            call["index"] = index.into();
+            call
+        };
+        assert_eq!(
+            (read.tool_calls.len(), &read.extra["tool_calls"]),
+            (0, &json!([placed(custom, 0), placed(function, 1)]))
+        );
     }
 }

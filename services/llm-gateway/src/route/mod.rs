@@ -109,6 +109,12 @@ impl Models {
         std::iter::once(default).chain(named).chain(statistics).collect()
     }
 
+    /// Returns the names by which answers of what can be asked for are stored.
+    pub fn stored_names(&self) -> impl Iterator<Item = Arc<str>> {
+        let named = self.named.values().chain([&self.prepared]).map(|model| model.name.clone());
+        named.chain([STATISTICS.into()])
+    }
+
     /// Returns the name by which answers of `model` are stored; empty stays empty.
     #[must_use]
     pub fn stored_name(&self, model: &str) -> String {

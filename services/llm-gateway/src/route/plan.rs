@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_refused_request_is_asked_nowhere_else_and_an_unknown_model_is() {
-        let refused = |status| Failure::Refused { status, field: None };
+        let refused = |status| Failure::Refused { status, field: None, why: None };
         assert_eq!(run(&mut plan(&[0, 1], 2), &Fixed::ready(2), &refused(400), None).0, [0]);
         assert_eq!(run(&mut plan(&[0, 1], 2), &Fixed::ready(2), &refused(404), None).0, [0, 1]);
         for elsewhere in

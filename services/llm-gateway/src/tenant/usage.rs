@@ -7,7 +7,7 @@ use super::{Limits, bucket::Bucket};
 const DAY_SECONDS: u64 = 86_400;
 
 /// Why a call is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Exceeded {
     /// Too many calls this minute.
     #[error("the tenant's calls to models of this minute are used up")]
@@ -26,6 +26,16 @@ pub enum Exceeded {
     Budget {
         /// When the next day begins, on the agent clock.
         retry_after: Duration,
+    },
+    /// More money than a whole day has: on no day is there room for this call.
+    #[error(
+        "the call is estimated at {usd} USD and the tenant has {usd_per_day} a day: a smaller `max_tokens` lowers the estimate"
+    )]
+    Day {
+        /// By estimate.
+        usd: f64,
+        /// What the tenant may use.
+        usd_per_day: f64,
     },
 }
 
@@ -76,7 +86,7 @@ impl Exceeded {
         match self {
             Self::Requests { .. } => "requests",
             Self::Tokens { .. } => "tokens",
-            Self::Budget { .. } => "budget",
+            Self::Budget { .. } | Self::Day { .. } => "budget",
         }
     }
 }
@@ -143,7 +153,12 @@ impl State {
 
     fn exceeded(&self, tokens: u64, usd: f64, now: Duration) -> Option<Exceeded> {
         let lacks = |bucket: Option<Bucket>, amount| bucket.and_then(|bucket| bucket.lacks(amount));
-        if self.limits.usd_per_day.is_some_and(|limit| self.usd + usd > limit * (1.0 + 1e-9)) {
+        if let Some(usd_per_day) =
+            self.limits.usd_per_day.filter(|limit| self.usd + usd > limit * (1.0 + 1e-9))
+        {
+            if usd > usd_per_day * (1.0 + 1e-9) {
+                return Some(Exceeded::Day { usd, usd_per_day });
+            }
             let retry_after = Duration::from_secs((self.day + 1) * DAY_SECONDS).saturating_sub(now);
             return Some(Exceeded::Budget { retry_after });
         }

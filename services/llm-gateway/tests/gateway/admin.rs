@@ -116,7 +116,7 @@ async fn templates_come_from_a_file_where_one_is_named() {
     assert_eq!(listed[0].mode(), wire::PatternMode::Shadow, "what does not say so does not answer");
     std::fs::write(&path, "[[pattern]]").unwrap();
     let broken = gateway.patterns().list(wire::ListRequest {}).await.unwrap().into_inner();
-    assert!(broken.patterns.len() == 1 && broken.file_problem.contains("malformed"), "{broken:?}");
+    assert!(broken.patterns.len() == 1 && broken.file_problem.starts_with("line 1: "), "{broken:?}");
     std::fs::write(&path, text.replace("version = 3", "version = 4\nmode = \"active\"")).unwrap();
     let mended = gateway.patterns().list(wire::ListRequest {}).await.unwrap().into_inner();
     assert_eq!((mended.patterns[0].version, mended.file_problem.as_str(), mended.loads), (4, "", 2));

@@ -211,6 +211,8 @@ async fn cache_control_is_honoured() {
     assert_eq!(served(&[]).await, "exact");
     gateway.hand.advance(Duration::from_secs(10));
     assert_eq!(served(&[("cache-control", "max-age=9")]).await, "upstream");
+    let lines = [("cache-control", "max-age=9"), ("cache-control", "no-cache")];
+    assert_eq!(served(&lines).await, "upstream", "lines are joined");
     gateway.stop().await;
 }
 

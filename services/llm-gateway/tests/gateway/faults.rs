@@ -238,7 +238,7 @@ async fn a_stream_that_only_keeps_alive_ends_with_the_callers_deadline() {
 
 #[tokio::test]
 async fn a_stream_of_events_goes_on_for_longer_than_a_call_may_take_unless_the_caller_says_less() {
-    let pieces = vec![Act::Send(head(EVENTS)), Act::Repeat(event("x").into(), TIMEOUT / 20)];
+    let pieces = vec![Act::Send(head(EVENTS)), Act::Repeat(event("x"), TIMEOUT / 20)];
     let upstream = Faulty::start(move |_| pieces.clone());
     let mut config = config(&upstream);
     config.host.request_timeout = TIMEOUT;

@@ -200,6 +200,28 @@ async fn a_wrong_routes_file_is_refused_at_the_start() {
     );
 }
 
+#[tokio::test]
+async fn settings_that_do_nothing_are_refused_at_the_start() {
+    let start = async |change: &dyn Fn(&mut Config)| {
+        let file = File::of("[[tenant]]\nname = \"a\"\nusd_per_day = 1.0\n");
+        let url = Some("http://127.0.0.1:1/v1".into());
+        let mut config = Config { llm_port: 0, llm_upstream_url: url, ..file.config() };
+        change(&mut config);
+        bind(config, Telemetry::silent("test"), clock::Clock::system()).await.map(drop)
+    };
+    assert!(matches!(start(&|_| {}).await, Err(Error::Unpriced)), "the budget would never be used");
+    start(&|config| config.llm_price_output_per_mtok = 1.0).await.unwrap();
+    let verified = |name: &'static str| {
+        move |config: &mut Config| {
+            config.llm_price_output_per_mtok = 1.0;
+            config.llm_semantic_verifier = Some(name.into());
+        }
+    };
+    start(&verified("openai/judge")).await.unwrap();
+    let error = start(&verified("builtin/statistics")).await.unwrap_err();
+    assert!(matches!(error, Error::Verifier(_)), "{error:?}");
+}
+
 /// A fake of Anthropic's API: answers with the words asked, a call of each tool, and what it read from its cache.
 pub(crate) fn anthropic(request: &Request) -> Vec<Act> {
     let is_sound = request.path == "/v1/messages"

@@ -112,6 +112,6 @@ async fn a_limited_analysis_keeps_what_needed_no_call() {
     assert_eq!((outcomes, upstream.calls()), (vec![true, false], 0));
     let alone = wire::AnalyzeRequest { observations: vec![pool(2)], ..wire::AnalyzeRequest::default() };
     let (code, word, _) = reason(&gateway.client_of("a").analyze(alone).await.unwrap_err());
-    assert_eq!((code, &*word), (Code::ResourceExhausted, "BUDGET_EXHAUSTED"));
+    assert_eq!((code, &*word), (Code::FailedPrecondition, "MAX_COST_EXCEEDED"), "on no day is there room");
     gateway.stop().await;
 }
