@@ -50,6 +50,8 @@ struct State {
     failures: u32,
     /// Counts connections, so that the end of an old one is not taken for that of a new one.
     number: u64,
+    /// When the last attempt to connect began.
+    dialled: Instant,
     /// When the server last began an answer.
     heard: Instant,
 }
@@ -64,7 +66,7 @@ enum Link {
     /// One is there. It serves unless the server said otherwise.
     Ready { sender: SendRequest<Body>, serving: bool, watched: bool },
     /// None could be made when it was tried; nobody tries again before then.
-    Down { tried: Instant, until: Instant },
+    Down { until: Instant },
 }
 
 /// How an endpoint stands for a call.
@@ -93,7 +95,7 @@ impl Endpoint {
     ) -> Self {
         let now = Instant::now();
         let breaker = Breaker::new(breaker.clone(), now);
-        let state = State { link: Link::Idle, breaker, failures: 0, number: 0, heard: now };
+        let state = State { link: Link::Idle, breaker, failures: 0, number: 0, dialled: now, heard: now };
         let in_flight = AtomicUsize::new(0);
         Self { target, address, chance, in_flight, state: Mutex::new(state), alive: watch::Sender::new(()) }
     }
@@ -142,6 +144,7 @@ impl Endpoint {
             return None;
         }
         state.link = Link::Dialling;
+        state.dialled = Instant::now();
         state.number += 1;
         Some(state.number)
     }
@@ -159,15 +162,15 @@ impl Endpoint {
         let mut state = self.state.lock();
         let wait = self.chance.backoff(FIRST_WAIT, LONGEST_WAIT, state.failures).min(LONGEST_WAIT);
         state.failures = state.failures.saturating_add(1);
-        let tried = Instant::now();
-        state.link = Link::Down { tried, until: tried + wait };
+        state.link = Link::Down { until: Instant::now() + wait };
         wait
     }
 
-    /// Ends the wait of an endpoint that was last tried before `since`; returns whether it did.
+    /// Ends the wait of an endpoint whose last attempt began before `since`; returns whether it did. One that was under way then may have
+    /// met a server that came back a moment later.
     pub(super) fn hurry(&self, since: Instant) -> bool {
         let mut state = self.state.lock();
-        let is_old = matches!(state.link, Link::Down { tried, .. } if tried < since);
+        let is_old = matches!(state.link, Link::Down { .. }) && state.dialled < since;
         if is_old {
             state.link = Link::Idle;
         }
@@ -282,5 +285,30 @@ impl Drop for Lease {
         if !self.is_over {
             self.endpoint.end(self.pass, Outcome::Unknown);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::time::Instant;
+
+    use super::{Endpoint, Standing, Target};
+    use crate::{breaker::BreakerOptions, chance::Chance};
+
+    #[test]
+    fn an_attempt_that_was_under_way_when_another_took_calls_is_made_again() {
+        let target = Target::several("http://127.0.0.1:1").unwrap().remove(0);
+        let address = "127.0.0.1:1".parse().unwrap();
+        let endpoint =
+            Endpoint::new(target, address, &BreakerOptions::default(), Arc::new(Chance::seeded(1)));
+        let before = Instant::now();
+        endpoint.dialling().unwrap();
+        let since = Instant::now();
+        endpoint.unreachable();
+        assert!(!endpoint.hurry(before) && matches!(endpoint.standing(Instant::now()), Standing::Down(_)));
+        assert!(endpoint.hurry(since));
+        assert_eq!(endpoint.standing(Instant::now()), Standing::Idle);
     }
 }
