@@ -303,6 +303,7 @@ impl<'a> Case<'a> {
             failure: None,
             upstream: Arc::from(""),
             attempts: 0,
+            declined: false,
         })
     }
 
@@ -322,6 +323,7 @@ impl<'a> Case<'a> {
             failure: None,
             upstream: Arc::from(""),
             attempts: 0,
+            declined: false,
         }))
     }
 
@@ -346,8 +348,7 @@ impl<'a> Case<'a> {
             return Err(Error::Failed(failure.clone()));
         }
         // What its own limit left unasked is no answer for the next in line, which may have another.
-        let is_whole = merged.items.iter().all(|item| item.outcome.is_ok());
-        if let Some(lead) = lead.filter(|_| is_whole || self.terms.max_cost_usd.is_none()) {
+        if let Some(lead) = lead.filter(|_| !merged.declined) {
             lead.land(merged.clone());
         }
         Ok(Brought::own(merged))

@@ -15,7 +15,6 @@ use crate::{
     cache::{Bands, Exact, Flights, Key, Keys, Room, StoredAnswer, bands},
     conversation::Usage,
     error::Error,
-    journey::Spent,
     merge::{Merged, Request},
     meter::Meter,
     pattern::Patterns,
@@ -108,19 +107,20 @@ impl Gateway {
         served.tell();
     }
 
-    /// Checks what a call is likely to use, after what it `spent`, against its own limit and its tenant's, and reserves it.
+    /// Checks what a call is likely to use against its own limit, `beside` what else is spent for its caller, and its tenant's, and
+    /// reserves it.
     pub(crate) fn reserve(
         &self,
         terms: &Terms,
         model: &Model,
         likely: Usage,
-        spent: Spent,
+        beside_usd: f64,
     ) -> Result<Reservation, Error> {
         if model.is_free() {
             return Ok(Reservation::default());
         }
         let usd = model.dearest().cost(likely);
-        terms.afford(spent.usd + usd)?;
+        terms.afford(beside_usd + usd)?;
         Ok(self.tenants.reserve(&terms.tenant, likely.total(), usd).map_err(Failure::Limited)?)
     }
 

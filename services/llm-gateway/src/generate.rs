@@ -99,7 +99,7 @@ impl Gateway {
 
     async fn ask(&self, journey: &mut Journey<'_>) -> Result<Arc<StoredAnswer>, Error> {
         let Journey { terms, conversation, model, spent, .. } = journey;
-        let reservation = self.reserve(terms, model, price::estimate(conversation), *spent)?;
+        let reservation = self.reserve(terms, model, price::estimate(conversation), spent.usd)?;
         let asking = self.meter.asking(&model.name, journey.begun);
         asking.sent();
         let sent = Instant::now();

@@ -44,6 +44,8 @@ pub struct Merged {
     pub upstream: Arc<str>,
     /// Requests sent to upstreams until they answered.
     pub attempts: u32,
+    /// Whether the caller's own limit left some of it unasked.
+    pub declined: bool,
 }
 
 /// What those who wait for it get.

@@ -103,7 +103,7 @@ impl Gateway {
         journey: &mut Journey<'_>,
     ) -> Result<Arc<StoredAnswer>, Error> {
         let likely = price::estimate(journey.conversation);
-        let reservation = self.reserve(journey.terms, &journey.model, likely, journey.spent)?;
+        let reservation = self.reserve(journey.terms, &journey.model, likely, journey.spent.usd)?;
         let asking = self.meter.asking(&journey.model.name, journey.begun);
         asking.sent();
         let sent = Instant::now();

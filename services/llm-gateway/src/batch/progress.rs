@@ -54,6 +54,8 @@ pub struct Course {
     pub upstream: Arc<str>,
     /// Requests sent to upstreams until they answered.
     pub attempts: u32,
+    /// Whether something was left that its caller would not have asked about.
+    pub declined: bool,
     /// Whether it takes no further part.
     done: bool,
 }
@@ -95,7 +97,8 @@ impl Progress {
             for (place, (part, course)) in self.parts.iter().zip(&mut self.courses).enumerate() {
                 let open = if course.done { Vec::new() } else { course.open(place, round) };
                 let estimate = estimate(&self.question, part, &open, round, self.limits);
-                course.done = open.is_empty() || !stays(place, course, estimate);
+                course.declined |= !open.is_empty() && !stays(place, course, estimate);
+                course.done = open.is_empty() || course.declined;
                 if !course.done {
                     lines.extend(open);
                 }
@@ -277,6 +280,7 @@ impl Course {
             answered: false,
             upstream: Arc::from(""),
             attempts: 0,
+            declined: false,
             done: false,
         }
     }

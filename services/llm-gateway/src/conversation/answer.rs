@@ -68,7 +68,7 @@ pub enum Piece {
     Text(String),
     /// The next piece of a tool call.
     Call(CallPiece),
-    /// Further fields: texts of one name are joined, lists appended, anything else replaced.
+    /// Further fields: texts of one name are joined, lists appended (calls in `tool_calls` joined by their `index`), anything else replaced.
     Extra(Object),
 }
 

@@ -55,7 +55,13 @@ impl Gathered {
                 call.name.push_str(piece.name.as_deref().unwrap_or_default());
                 call.arguments.push_str(&piece.arguments);
             }
-            Piece::Extra(extra) => extra.iter().for_each(|(name, value)| join(&mut self.extra, name, value)),
+            Piece::Extra(extra) => {
+                let calls = extra.get(TOOL_CALLS).and_then(Value::as_array).into_iter().flatten();
+                if calls.filter_map(|call| call[INDEX].as_u64()).any(|index| index >= u64::from(MAX_CALLS)) {
+                    return Err(TooLong);
+                }
+                extra.iter().for_each(|(name, value)| join(&mut self.extra, name, value));
+            }
         }
         Ok(())
     }
@@ -70,12 +76,20 @@ impl Gathered {
     #[must_use]
     pub fn answer(mut self, finish: Finish, usage: Usage) -> Answer {
         if let Some(Value::Array(others)) = self.extra.get_mut(TOOL_CALLS) {
-            // Calls of all kinds stand in one list.
-            let own = (0_u64..).zip(self.calls.drain(..)).filter(|(_, call)| *call != ToolCall::default());
-            others.extend(own.map(|(index, ToolCall { id, name, arguments })| {
+            // Calls of all kinds stand in one list, each in its place.
+            let is_free = |index: u64| others.iter().all(|other| other[INDEX] != index);
+            let own = (0_u64..)
+                .zip(self.calls.drain(..))
+                .filter(|(index, call)| !call.name.is_empty() && is_free(*index));
+            let own: Vec<Value> = own.map(|(index, ToolCall { id, name, arguments })| {
                 json!({"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
-            }));
+            }).collect();
+            others.extend(own);
             others.sort_by_key(|call| call[INDEX].as_u64());
+            others
+                .iter_mut()
+                .filter_map(Value::as_object_mut)
+                .for_each(|call| drop(call.shift_remove(INDEX)));
         }
         Answer {
             text: self.text.into(),
@@ -94,7 +108,10 @@ fn join(all: &mut Object, name: &str, value: &Value) {
         }
         Entry::Occupied(mut held) => match (held.get_mut(), value) {
             (Value::String(text), Value::String(more)) => text.push_str(more),
-            (Value::Array(list), Value::Array(more)) => more.iter().for_each(|entry| append(list, entry)),
+            (Value::Array(list), Value::Array(more)) if name == TOOL_CALLS => {
+                more.iter().for_each(|call| add(list, call));
+            }
+            (Value::Array(list), Value::Array(more)) => list.extend(more.iter().cloned()),
             (Value::Object(object), Value::Object(more)) => {
                 more.iter().for_each(|(name, value)| join(object, name, value));
             }
@@ -104,15 +121,19 @@ fn join(all: &mut Object, name: &str, value: &Value) {
     }
 }
 
-/// Puts an entry into a list; one with the place of another is its next piece.
-fn append(list: &mut Vec<Value>, entry: &Value) {
-    let twin = list.iter_mut().find(|held| entry[INDEX].is_u64() && held[INDEX] == entry[INDEX]);
-    match (twin, entry) {
-        (Some(Value::Object(held)), Value::Object(more)) => {
-            let more = more.iter().filter(|(name, _)| *name != INDEX);
-            more.for_each(|(name, value)| join(held, name, value));
+/// Adds a call, or the next piece of the one in its place: texts are joined but for what says which call it is.
+fn add(calls: &mut Vec<Value>, call: &Value) {
+    let place = call[INDEX].as_u64();
+    let begun = calls.iter_mut().find(|held| place.is_some() && held[INDEX].as_u64() == place);
+    match (begun, call) {
+        (Some(Value::Object(begun)), Value::Object(more)) => {
+            for (name, value) in more {
+                if !([INDEX, "id", "type"].contains(&name.as_str()) && begun.contains_key(name)) {
+                    join(begun, name, value);
+                }
+            }
         }
-        _ => list.push(entry.clone()),
+        _ => calls.push(call.clone()),
     }
 }
 
@@ -140,6 +161,9 @@ mod tests {
             Piece::Call(CallPiece { index, id, name, arguments: arguments.into() })
         };
         let extra = |value: serde_json::Value| Piece::Extra(value.as_object().unwrap().clone());
+        let details = || extra(json!({"reasoning_details": [{"index": 0, "type": "text", "text": "h"}]}));
+        let answer = gathered([details(), details()]);
+        assert_eq!(answer.extra["reasoning_details"].as_array().unwrap().len(), 2, "as they came");
         let answer = gathered([
             extra(json!({"reasoning_content": "hm", "logprobs": {"content": [1]}})),
             call(0, "a", "{\"x\":"),

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::Value;
 
 use crate::{
-    conversation::{Answer, Finish, Usage},
+    conversation::{Answer, Finish, TOOL_CALLS, Usage},
     journey::Generated,
     provider::Call,
     route,
@@ -127,7 +127,7 @@ pub(super) fn json(told: &impl Serialize) -> String {
 impl Serialize for Message<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Answer { text, tool_calls, extra, .. } = self.0;
-        let silent = text.is_empty() && !(tool_calls.is_empty() && extra.is_empty());
+        let silent = text.is_empty() && (!tool_calls.is_empty() || extra.contains_key(TOOL_CALLS));
         let mut message = serializer.serialize_map(None)?;
         message.serialize_entry("role", "assistant")?;
         message.serialize_entry("content", &(!silent).then_some(&**text))?;

@@ -156,6 +156,7 @@ impl Gateway {
                 failure: course.failure.clone().filter(|_| !course.answered),
                 upstream: course.upstream.clone(),
                 attempts: course.attempts,
+                declined: course.declined,
             })));
         }
     }

@@ -218,7 +218,8 @@ pub(in crate::provider) fn delta(data: &str) -> Result<Delta, Failure> {
 impl RawCall {
     /// Returns whether it calls something else than a function: that is the client's to read.
     fn is_foreign(&self) -> bool {
-        self.function.is_none() && !self.other.is_empty()
+        let is_function = self.function.is_some() || self.r#type.as_deref() == Some("function");
+        !is_function && !self.other.is_empty()
     }
 }
 
@@ -345,19 +346,14 @@ mod tests {
         for told in [
             json!({"index": 1, "id": "c2", "type": "function", "function": {"name": "f", "arguments": "{}"}}),
             json!({"index": 0, "id": "c1", "type": "custom", "custom": {"name": "g", "input": ""}}),
-            json!({"index": 0, "custom": {"input": "x"}}),
+            json!({"index": 0, "id": "c1", "type": "custom", "custom": {"input": "x"}}),
+            json!({"index": 0, "id": "c1"}),
+            json!({"index": 1, "type": "function", "extra_content": {}}),
         ] {
             let event = json!({"choices": [{"delta": {"tool_calls": [told]}}]});
             delta(&event.to_string()).unwrap().pieces.iter().for_each(|piece| gathered.take(piece).unwrap());
         }
         let read = gathered.answer(Finish::ToolCalls, Usage::default());
-        let placed = |mut call: Value, index: u32| {
-            call["index"] = index.into();
-            call
-        };
-        assert_eq!(
-            (read.tool_calls.len(), &read.extra["tool_calls"]),
-            (0, &json!([placed(custom, 0), placed(function, 1)]))
-        );
+        assert_eq!((read.tool_calls.len(), &read.extra["tool_calls"]), (0, &json!([custom, function])));
     }
 }

@@ -11,7 +11,9 @@ impl Served {
         let saved = KeyValue::new(gen_ai::SAVED_USD, self.saved_usd);
         match self.by {
             By::Exact | By::Semantic => {
-                annotate_current([by, saved, KeyValue::new(gen_ai::AGE_SECONDS, self.age.as_secs_f64())]);
+                let age = KeyValue::new(gen_ai::AGE_SECONDS, self.age.as_secs_f64());
+                let verified = (self.cost_usd > 0.0).then(|| KeyValue::new(gen_ai::COST_USD, self.cost_usd));
+                annotate_current([by, saved, age].into_iter().chain(verified));
             }
             By::Merged | By::Upstream => annotate_current([by, saved].into_iter().chain(self.asking())),
             By::Pattern | By::Coalesced => annotate_current([by, saved]),

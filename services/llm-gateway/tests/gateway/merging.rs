@@ -336,4 +336,23 @@ async fn what_a_leaders_own_limit_left_unasked_is_asked_for_by_the_next() {
     let (leads, follows) = (leads.unwrap(), follows.unwrap());
     assert_eq!(summaries(&leads), [Ok("about POOL1"), Err(ItemFailure::Missing)]);
     assert_eq!(summaries(&follows), [Ok("about POOL1"), Ok("about POOL2")]);
+    // A limit that left nothing unasked is none to the followers, whatever the model left out.
+    upstream.change(Script::function(|body| {
+        let mut answer = answer_to(body);
+        drop_entry(&mut answer, "POOL5");
+        Reply::json(&answer)
+    }));
+    let (hold, before) = (upstream.hold(), upstream.calls());
+    let roomy = Terms { max_cost_usd: Some(1.0), ..terms("a") };
+    let inquiry = about(4..6);
+    let mut leads = Box::pin(gateway.analyze(&roomy, &inquiry));
+    assert!(poll!(&mut leads).is_pending());
+    upstream.arrived(before + 1).await;
+    let mut follows = Box::pin(gateway.analyze(&roomy, &inquiry));
+    assert!(poll!(&mut follows).is_pending());
+    drop(hold);
+    let (leads, follows) = tokio::join!(leads, follows);
+    let (leads, follows) = (leads.unwrap(), follows.unwrap());
+    assert_eq!(summaries(&leads), [Ok("about POOL4"), Err(ItemFailure::Missing)]);
+    assert_eq!((summaries(&follows), follows.upstream_calls), (summaries(&leads), 0));
 }

@@ -176,12 +176,20 @@ async fn what_the_verifier_does_not_affirm_is_not_served() {
     assert_eq!(by(Some(&affirmed)), wire::ServedBy::Semantic);
     assert!(affirmed.cost_usd > 0.0 && affirmed.usage.unwrap().output_tokens > 0, "the verifier was asked");
     assert!(refused.cost_usd > affirmed.cost_usd, "the verifier and the model were");
-    let limited = wire::GenerateRequest {
-        max_cost_usd: Some(0.0),
-        ..ask("What is a good way to learn to play piano?")
+    // By estimate some 0.0002 USD for an answer and 0.0002 for the verifier.
+    let limited = |words: &str, usd| wire::GenerateRequest {
+        max_output_tokens: Some(100),
+        max_cost_usd: Some(usd),
+        ..ask(words)
     };
-    let status = gateway.client().generate(limited).await.unwrap_err();
-    assert_eq!(status.code(), tonic::Code::FailedPrecondition);
+    answered(&gateway, limited(STORED, 1.0)).await;
+    let before = upstream.calls();
+    let (_, tight) = answered(&gateway, limited(SAME, 0.0003)).await;
+    let guard = tight.nearest.as_ref().map(|near| near.guard.as_str());
+    assert_eq!((by(Some(&tight)), guard), (wire::ServedBy::Upstream, Some("verifier")));
+    assert_eq!(upstream.calls(), before + 1, "both would be too dear, and the answer alone is not");
+    let (_, roomy) = answered(&gateway, limited("What is a best way to learn to play piano?", 0.001)).await;
+    assert_eq!((by(Some(&roomy)), upstream.calls()), (wire::ServedBy::Semantic, before + 2));
     gateway.stop().await;
 }
 

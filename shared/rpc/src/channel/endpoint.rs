@@ -307,7 +307,7 @@ mod tests {
         endpoint.dialling().unwrap();
         let since = Instant::now();
         endpoint.unreachable();
-        assert!(!endpoint.hurry(before) && matches!(endpoint.standing(Instant::now()), Standing::Down(_)));
+        assert!(!endpoint.hurry(before) && matches!(endpoint.standing(since), Standing::Down(_)));
         assert!(endpoint.hurry(since));
         assert_eq!(endpoint.standing(Instant::now()), Standing::Idle);
     }

@@ -83,6 +83,8 @@ impl<P: Hash + Eq + Clone, V: Clone + PartialEq> Store<P, V> {
         if bytes > self.limits.bytes {
             return;
         }
+        // A partition is kept once, by whomever it was made.
+        let partition = self.partitions.get_key_value(&partition).map_or(partition, |(held, _)| held.clone());
         let turn = self.stored;
         self.stored += 1;
         self.bytes += bytes;
