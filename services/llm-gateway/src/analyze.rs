@@ -300,10 +300,7 @@ impl<'a> Case<'a> {
             assessment: Some(assessment),
             calls: 1,
             elapsed: sent.elapsed(),
-            failure: None,
-            upstream: Arc::from(""),
-            attempts: 0,
-            declined: false,
+            ..Merged::default()
         })
     }
 
@@ -315,16 +312,7 @@ impl<'a> Case<'a> {
             Some(Item { outcome, usage: Usage::default(), cost_usd: 0.0, complete: true, merged: true })
         });
         let items = items.collect::<Option<Vec<Item>>>()?;
-        Some(Arc::new(Merged {
-            items,
-            assessment: None,
-            calls: 0,
-            elapsed: Duration::ZERO,
-            failure: None,
-            upstream: Arc::from(""),
-            attempts: 0,
-            declined: false,
-        }))
+        Some(Arc::new(Merged { items, ..Merged::default() }))
     }
 
     async fn lead(

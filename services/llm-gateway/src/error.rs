@@ -106,7 +106,7 @@ impl From<Error> for Fault {
 }
 
 fn of_failure(failure: provider::Failure) -> Fault {
-    use provider::{Failure, Refused};
+    use provider::{Failure, UNKNOWN_MODEL};
     let told = |code, word: &'static str| Fault::new(code, failure.to_string()).reason(word);
     match &failure {
         Failure::Unreachable => told(Code::Unavailable, "UPSTREAM_UNREACHABLE"),
@@ -119,11 +119,11 @@ fn of_failure(failure: provider::Failure) -> Fault {
                 None => fault,
             }
         }
-        Failure::Refused { why: Some(Refused::TooLong), .. } => {
+        Failure::Refused { too_long: true, .. } => {
             Fault::invalid("messages", "must be shorter: the model reads no more")
                 .reason("CONTEXT_LENGTH_EXCEEDED")
         }
-        Failure::Refused { why: Some(Refused::NoModel), field, .. } => {
+        Failure::Refused { status: UNKNOWN_MODEL, field, .. } => {
             let field = field.as_deref().unwrap_or("model");
             Fault::invalid(field, "must be what the upstream has").reason("MODEL_NOT_FOUND")
         }

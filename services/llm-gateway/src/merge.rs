@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// What came of asking about a caller's observations.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Merged {
     /// One for each observation asked about, in order.
     pub items: Vec<Item>,

@@ -54,7 +54,7 @@ struct Named {
 #[derive(Debug)]
 pub struct Asking<'a> {
     meter: &'a Meter,
-    model: Arc<str>,
+    attributes: [KeyValue; 1],
     begun: Instant,
 }
 
@@ -162,19 +162,27 @@ impl Meter {
     /// Starts asking `model` for a request that began at `begun`; counts no call yet.
     #[must_use]
     pub fn asking(&self, model: &Arc<str>, begun: Instant) -> Asking<'_> {
-        Asking { meter: self, model: model.clone(), begun }
+        Asking { meter: self, attributes: self.attributes(model), begun }
     }
 
     /// Counts a call to `model` as it is sent: it counts however it ends.
     pub fn sent(&self, model: &Arc<str>) {
-        self.counted.lock().totals.upstream_calls += 1;
-        self.calls.add(1, &self.attributes(model));
+        self.count_sent(&self.attributes(model));
     }
 
     /// Counts what a call to `model` cost that was answered.
     pub fn paid(&self, model: &Arc<str>, cost_usd: f64) {
+        self.count_paid(cost_usd, &self.attributes(model));
+    }
+
+    fn count_sent(&self, attributes: &[KeyValue; 1]) {
+        self.counted.lock().totals.upstream_calls += 1;
+        self.calls.add(1, attributes);
+    }
+
+    fn count_paid(&self, cost_usd: f64, attributes: &[KeyValue; 1]) {
         self.counted.lock().totals.cost_usd += cost_usd;
-        self.cost.add_f64(cost_usd, &self.attributes(model));
+        self.cost.add_f64(cost_usd, attributes);
     }
 
     fn attributes(&self, model: &Arc<str>) -> [KeyValue; 1] {
@@ -201,19 +209,18 @@ fn show(capacity: &Gauge, entries: u64) {
 impl Asking<'_> {
     /// Counts a call as it is sent: it counts however it ends.
     pub fn sent(&self) {
-        self.meter.sent(&self.model);
+        self.meter.count_sent(&self.attributes);
     }
 
     /// Counts what a call cost that was answered.
     pub fn paid(&self, cost_usd: f64) {
-        self.meter.paid(&self.model, cost_usd);
+        self.meter.count_paid(cost_usd, &self.attributes);
     }
 }
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        let took = self.begun.elapsed().as_secs_f64();
-        self.meter.response_time.record(took, &self.meter.attributes(&self.model));
+        self.meter.response_time.record(self.begun.elapsed().as_secs_f64(), &self.attributes);
     }
 }
 

@@ -23,8 +23,7 @@ pub(crate) fn parse(path: &Path, text: &str) -> (BTreeMap<String, Entry>, Faults
         faults.push(Fault { name: name.to_owned(), value: None, origin, problem });
     };
     for error in &errors {
-        let reason = error.message().lines().collect::<Vec<_>>().join(", ");
-        fault("settings file", error.span().map(|span| span.start), Problem::Unreadable(reason));
+        fault("settings file", error.span().map(|span| span.start), Problem::Unreadable(reason(error)));
     }
     let mut entries = BTreeMap::new();
     for (key, value) in table.get_ref() {
@@ -66,8 +65,20 @@ fn plain<'a>(value: &'a DeValue<'_>) -> Option<Cow<'a, str>> {
     }
 }
 
-/// Returns the line, counted from 1, in which the byte at `offset` lies.
-fn line_of(text: &str, offset: usize) -> usize {
+/// Says in which line, counted from 1, the TOML text of a file is malformed, and how.
+#[must_use]
+pub fn malformed(text: &str, error: &toml::de::Error) -> (usize, String) {
+    (line_of(text, error.span().map_or(0, |span| span.start)), reason(error))
+}
+
+/// Returns the parser's message on one line.
+fn reason(error: &toml::de::Error) -> String {
+    error.message().lines().collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the line, counted from 1, in which the byte at `offset` of a text lies.
+#[must_use]
+pub fn line_of(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 

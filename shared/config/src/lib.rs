@@ -48,6 +48,7 @@ mod table;
 mod value;
 
 pub use fault::{Fault, Faults, Problem};
+pub use file::{line_of, malformed};
 pub use reader::{Reader, Settings, Taken, load, load_alone, of_defaults};
 pub use setting::{Kind, Setting};
 pub use sources::{Origin, Profile, Sources};

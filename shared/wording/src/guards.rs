@@ -193,26 +193,26 @@ fn exchanged(one: &Text, other: &Text) -> Option<Objection> {
     if ones.len() != others.len() {
         return None;
     }
-    let stem = |text: &'_ Text, place: usize| text.words[place].stem.clone();
-    let differs = |place: &usize| stem(one, ones[*place]) != stem(other, others[*place]);
-    let [first, second] = (0..ones.len()).filter(differs).collect::<Vec<_>>()[..] else { return None };
-    let crossed = stem(one, ones[first]) == stem(other, others[second])
-        && stem(one, ones[second]) == stem(other, others[first]);
+    let meets = |left: usize, right: usize| one.words[ones[left]].stem == other.words[others[right]].stem;
+    let differ: Vec<usize> = (0..ones.len()).filter(|place| !meets(*place, *place)).collect();
+    let [first, second] = differ[..] else { return None };
     let is_free = |text: &Text, places: &[usize]| {
         [first, second].iter().all(|place| before(text, places[*place], Classes::PREPOSITION).is_none())
     };
-    let objects = crossed && second - first > 1 && is_free(one, &ones) && is_free(other, &others);
+    let crossed = second - first > 1 && meets(first, second) && meets(second, first);
     let words = |text: &Text, places: &[usize]| {
         format!("{} {}", text.words[places[first]].text, text.words[places[second]].text)
     };
+    let objects = crossed && is_free(one, &ones) && is_free(other, &others);
     objects.then(|| Objection::new("order", words(one, &ones), words(other, &others)))
 }
 
-/// Returns the word of direction that a word stands after, with only grammar between them.
+/// Returns the word of direction that a word stands after.
 fn role(text: &Text, place: usize) -> Option<&str> {
     before(text, place, Classes::DIRECTION)
 }
 
+/// Returns the word of this class that a word stands after, with only grammar between them.
 fn before(text: &Text, place: usize, class: Classes) -> Option<&str> {
     let before = text.words[..place].iter().rev();
     let mut near = before.take_while(|word| !word.is_content());

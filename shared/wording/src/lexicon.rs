@@ -252,7 +252,7 @@ pub(crate) fn classes(word: &str) -> Classes {
     WORDS.get(word).copied().unwrap_or_default()
 }
 
-/// Beginnings of words that turn the rest round, and pairs of them; the first of a pair is what a word without one has.
+/// Beginnings of words that exclude each other before the same rest; an empty one is the rest alone.
 const OPPOSITES: [(&str, &str); 15] = [
     ("", "un"),
     ("", "in"),

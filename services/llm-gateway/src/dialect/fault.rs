@@ -155,11 +155,7 @@ mod tests {
     use axum::response::IntoResponse as _;
 
     use super::Refusal;
-    use crate::{
-        error::Error,
-        provider::{Failure, Refused},
-        route::NoUpstream,
-    };
+    use crate::{error::Error, provider::Failure, route::NoUpstream};
 
     #[test]
     fn a_throttling_upstream_is_told_with_its_wait() {
@@ -187,16 +183,16 @@ mod tests {
 
     #[test]
     fn a_refused_field_is_named() {
-        let refused = Failure::Refused { status: 400, field: Some("tools[0]".into()), why: None };
+        let refused = Failure::Refused { status: 400, field: Some("tools[0]".into()), too_long: false };
         let refusal = Refusal::from(Error::Failed(refused));
         assert_eq!((refusal.status(), &refusal.body_json()["error"]["param"]), (400, &"tools[0]".into()));
         assert_eq!(Refusal::from(Error::from(NoUpstream)).status(), 404);
-        let why = |why| {
-            let refused = Failure::Refused { status: 400, field: None, why: Some(why) };
+        let told = |status, too_long| {
+            let refused = Failure::Refused { status, field: None, too_long };
             let refusal = Refusal::from(Error::Failed(refused));
             (refusal.status(), refusal.body_json()["error"]["code"].clone())
         };
-        assert_eq!(why(Refused::TooLong), (400, "context_length_exceeded".into()));
-        assert_eq!(why(Refused::NoModel), (404, "model_not_found".into()));
+        assert_eq!(told(400, true), (400, "context_length_exceeded".into()));
+        assert_eq!(told(404, false), (404, "model_not_found".into()));
     }
 }

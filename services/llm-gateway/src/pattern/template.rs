@@ -159,9 +159,8 @@ impl Template {
 /// Reads the templates of a TOML text, in order.
 pub(super) fn parse(text: &str) -> Result<Vec<Template>, Error> {
     let file: File = toml::from_str(text).map_err(|error| {
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        Error::Malformed { line, problem: error.message().to_owned() }
+        let (line, problem) = config::malformed(text, &error);
+        Error::Malformed { line, problem }
     })?;
     for template in &file.pattern {
         if let Some(problem) = template.problem() {

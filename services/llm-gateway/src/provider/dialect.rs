@@ -7,7 +7,7 @@ use http::{
 };
 use serde_json::Value;
 
-use super::{Failure, Refused, anthropic, delta::Delta, openai};
+use super::{Failure, anthropic, delta::Delta, openai};
 use crate::conversation::{Answer, Conversation};
 
 /// The version of Anthropic's API that is spoken.
@@ -97,8 +97,8 @@ impl Dialect {
     /// Reads why the upstream refuses a request, and which of our fields it says is wrong.
     pub(super) fn refused(self, status: StatusCode, body: &[u8]) -> Failure {
         let error: Value = serde_json::from_slice(body).unwrap_or_default();
-        let field = self.refused_field(status, &error);
-        Failure::Refused { status: status.as_u16(), field, why: refused_why(status, &error) }
+        let (field, too_long) = (self.refused_field(status, &error), is_too_long(&error));
+        Failure::Refused { status: status.as_u16(), field, too_long }
     }
 
     /// It is a name of fields and nothing a caller could have written.
@@ -119,14 +119,12 @@ impl Dialect {
     }
 }
 
-/// Returns why an upstream refuses, of what clients act on: a code of OpenAI's, else the beginnings of its, vLLM's and Anthropic's words.
-fn refused_why(status: StatusCode, error: &Value) -> Option<Refused> {
+/// Returns whether an upstream finds a conversation too long: by a code of OpenAI's, else the beginnings of its, vLLM's and Anthropic's words.
+fn is_too_long(error: &Value) -> bool {
     let begins = |words| error["error"]["message"].as_str().is_some_and(|text| text.starts_with(words));
-    let is_too_long = error["error"]["code"] == "context_length_exceeded"
+    error["error"]["code"] == "context_length_exceeded"
         || begins("This model's maximum context length")
-        || begins("prompt is too long");
-    let no_model = (status == StatusCode::NOT_FOUND).then_some(Refused::NoModel);
-    if is_too_long { Some(Refused::TooLong) } else { no_model }
+        || begins("prompt is too long")
 }
 
 impl Reader {
@@ -147,7 +145,7 @@ mod tests {
     use http::StatusCode;
     use serde_json::{Value, json};
 
-    use super::{Dialect, Failure, Refused, refused_why};
+    use super::{Dialect, Failure, is_too_long};
 
     #[test]
     fn a_refusal_names_our_field_and_never_repeats_words() {
@@ -163,21 +161,20 @@ mod tests {
         assert_eq!(anthropic("top_k: Extra inputs are not permitted").as_deref(), Some("top_k"));
         assert_eq!(anthropic("My secret: 12"), None);
         let gone = Dialect::OpenAi.refused(StatusCode::NOT_FOUND, b"no such route");
-        let (field, why) = (Some("model".into()), Some(Refused::NoModel));
-        assert_eq!(gone, Failure::Refused { status: 404, field, why });
+        assert_eq!(gone, Failure::Refused { status: 404, field: Some("model".into()), too_long: false });
     }
 
     #[test]
     fn a_conversation_that_is_too_long_is_told_by_every_upstream_in_its_own_way() {
-        let why = |error: Value| refused_why(StatusCode::BAD_REQUEST, &json!({"error": error}));
+        let too_long = |error: Value| is_too_long(&json!({"error": error}));
         for said in [
             json!({"code": "context_length_exceeded", "message": "too many"}),
             json!({"code": 400, "message": "This model's maximum context length is 4096 tokens. However, you"}),
             json!({"type": "invalid_request_error", "message": "prompt is too long: 200001 tokens > 200000 maximum"}),
         ] {
-            assert_eq!(why(said), Some(Refused::TooLong));
+            assert!(too_long(said));
         }
-        assert_eq!(why(json!({"message": "you asked: prompt is too long"})), None);
+        assert!(!too_long(json!({"message": "you asked: prompt is too long"})));
     }
 
     #[test]

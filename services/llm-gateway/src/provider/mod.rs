@@ -50,8 +50,8 @@ pub enum Failure {
         status: u16,
         /// The field of the request it names.
         field: Option<String>,
-        /// Why, where that is a word that clients act on.
-        why: Option<Refused>,
+        /// Whether the conversation is longer than the model reads: a shorter one may pass.
+        too_long: bool,
     },
     /// Its API has no way to say what the request says; it was not asked.
     #[error("the upstream's API cannot carry a field of the request")]
@@ -85,14 +85,8 @@ pub enum Failure {
     Deadline,
 }
 
-/// Why an upstream refuses a request, as far as clients act on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// The conversation is longer than the model reads: a shorter one may pass.
-    TooLong,
-    /// It has no such model.
-    NoModel,
-}
+/// The HTTP status of a model that an upstream does not know.
+pub const UNKNOWN_MODEL: u16 = 404;
 
 impl Failure {
     /// Returns whether asking again, by whomever, would fail the same way.

@@ -55,12 +55,8 @@ pub(super) struct Source<'a> {
 
 impl Source<'_> {
     pub(super) fn malformed(&self, error: &toml::de::Error) -> FileError {
-        let line = self.line(error.span().map_or(0, |span| span.start));
-        FileError::Malformed {
-            path: self.path.to_owned(),
-            line,
-            problem: error.message().replace('\n', ", "),
-        }
+        let (line, problem) = config::malformed(self.text, error);
+        FileError::Malformed { path: self.path.to_owned(), line, problem }
     }
 
     pub(super) fn wrong(
@@ -72,14 +68,10 @@ impl Source<'_> {
     ) -> FileError {
         FileError::Wrong {
             path: self.path.to_owned(),
-            line: self.line(offset),
+            line: config::line_of(self.text, offset),
             table,
             field,
             problem: problem.into(),
         }
-    }
-
-    fn line(&self, offset: usize) -> usize {
-        self.text.get(..offset).map_or(1, |before| before.matches('\n').count() + 1)
     }
 }

@@ -13,16 +13,13 @@ use std::{
 };
 
 use super::backoff;
-use crate::provider::Failure;
+use crate::provider::{Failure, UNKNOWN_MODEL};
 
 /// Longest wait for an upstream while a fallback stands by.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Longest wait for anybody, whatever the caller's deadline.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
-/// The HTTP status of a model that an upstream does not know.
-const UNKNOWN_MODEL: u16 = 404;
 
 /// Who could be asked, by place in the list of the model's choices.
 #[derive(Clone, Copy, Debug)]
@@ -293,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_refused_request_is_asked_nowhere_else_and_an_unknown_model_is() {
-        let refused = |status| Failure::Refused { status, field: None, why: None };
+        let refused = |status| Failure::Refused { status, field: None, too_long: false };
         assert_eq!(run(&mut plan(&[0, 1], 2), &Fixed::ready(2), &refused(400), None).0, [0]);
         assert_eq!(run(&mut plan(&[0, 1], 2), &Fixed::ready(2), &refused(404), None).0, [0, 1]);
         for elsewhere in

@@ -153,10 +153,9 @@ impl State {
 
     fn exceeded(&self, tokens: u64, usd: f64, now: Duration) -> Option<Exceeded> {
         let lacks = |bucket: Option<Bucket>, amount| bucket.and_then(|bucket| bucket.lacks(amount));
-        if let Some(usd_per_day) =
-            self.limits.usd_per_day.filter(|limit| self.usd + usd > limit * (1.0 + 1e-9))
-        {
-            if usd > usd_per_day * (1.0 + 1e-9) {
+        let is_more = |usd: f64, limit: f64| usd > limit * (1.0 + 1e-9);
+        if let Some(usd_per_day) = self.limits.usd_per_day.filter(|limit| is_more(self.usd + usd, *limit)) {
+            if is_more(usd, usd_per_day) {
                 return Some(Exceeded::Day { usd, usd_per_day });
             }
             let retry_after = Duration::from_secs((self.day + 1) * DAY_SECONDS).saturating_sub(now);

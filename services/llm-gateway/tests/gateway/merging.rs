@@ -312,6 +312,23 @@ async fn a_failed_shared_call_fails_all_who_shared_it_and_leaves_no_lane_behind(
     assert_eq!(summaries(&gateway.analyze(&caller, &inquiries[0]).await.unwrap()), [Ok("about POOL1")]);
 }
 
+/// Lets one caller lead and another wait for the same, before the upstream answers; returns what each gets.
+async fn both(
+    (gateway, upstream): (&Arc<Gateway>, &Upstream),
+    (leader, follower): (&Terms, &Terms),
+    inquiry: &Inquiry,
+) -> (Report, Report) {
+    let (hold, before) = (upstream.hold(), upstream.calls());
+    let mut leads = Box::pin(gateway.analyze(leader, inquiry));
+    assert!(poll!(&mut leads).is_pending());
+    upstream.arrived(before + 1).await;
+    let mut follows = Box::pin(gateway.analyze(follower, inquiry));
+    assert!(poll!(&mut follows).is_pending());
+    drop(hold);
+    let (leads, follows) = tokio::join!(leads, follows);
+    (leads.unwrap(), follows.unwrap())
+}
+
 #[tokio::test]
 async fn what_a_leaders_own_limit_left_unasked_is_asked_for_by_the_next() {
     let upstream = Upstream::start(Script::function(|body| {
@@ -323,17 +340,8 @@ async fn what_a_leaders_own_limit_left_unasked_is_asked_for_by_the_next() {
         Reply::json(&answer).counted(1_000, 200)
     }));
     let gateway = gateway(&upstream, 3).await;
-    let hold = upstream.hold();
     let (limited, caller) = (Terms { max_cost_usd: Some(0.0015), ..terms("a") }, terms("a"));
-    let inquiry = about(1..3);
-    let mut leads = Box::pin(gateway.analyze(&limited, &inquiry));
-    assert!(poll!(&mut leads).is_pending());
-    upstream.arrived(1).await;
-    let mut follows = Box::pin(gateway.analyze(&caller, &inquiry));
-    assert!(poll!(&mut follows).is_pending());
-    drop(hold);
-    let (leads, follows) = tokio::join!(leads, follows);
-    let (leads, follows) = (leads.unwrap(), follows.unwrap());
+    let (leads, follows) = both((&gateway, &upstream), (&limited, &caller), &about(1..3)).await;
     assert_eq!(summaries(&leads), [Ok("about POOL1"), Err(ItemFailure::Missing)]);
     assert_eq!(summaries(&follows), [Ok("about POOL1"), Ok("about POOL2")]);
     // A limit that left nothing unasked is none to the followers, whatever the model left out.
@@ -342,17 +350,8 @@ async fn what_a_leaders_own_limit_left_unasked_is_asked_for_by_the_next() {
         drop_entry(&mut answer, "POOL5");
         Reply::json(&answer)
     }));
-    let (hold, before) = (upstream.hold(), upstream.calls());
     let roomy = Terms { max_cost_usd: Some(1.0), ..terms("a") };
-    let inquiry = about(4..6);
-    let mut leads = Box::pin(gateway.analyze(&roomy, &inquiry));
-    assert!(poll!(&mut leads).is_pending());
-    upstream.arrived(before + 1).await;
-    let mut follows = Box::pin(gateway.analyze(&roomy, &inquiry));
-    assert!(poll!(&mut follows).is_pending());
-    drop(hold);
-    let (leads, follows) = tokio::join!(leads, follows);
-    let (leads, follows) = (leads.unwrap(), follows.unwrap());
+    let (leads, follows) = both((&gateway, &upstream), (&roomy, &roomy), &about(4..6)).await;
     assert_eq!(summaries(&leads), [Ok("about POOL4"), Err(ItemFailure::Missing)]);
     assert_eq!((summaries(&follows), follows.upstream_calls), (summaries(&leads), 0));
 }

@@ -102,8 +102,8 @@ impl Rules {
 
     fn parse(text: &str, lateness: Duration) -> Result<Self, Problem> {
         let table: Table = toml::from_str(text).map_err(|error| {
-            let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or_default();
-            Problem::Malformed(before.matches('\n').count() + 1, error.message().replace('\n', ", "))
+            let (line, problem) = config::malformed(text, &error);
+            Problem::Malformed(line, problem)
         })?;
         let mut faults = Vec::new();
         let mut rules = HashMap::new();
