@@ -120,14 +120,17 @@ impl Ghost {
         }
     }
 
-    /// Follows a batch of events and returns where the true cache should change, at most once. `most` is how many entries the limit
-    /// in bytes leaves room for.
-    pub(crate) fn follow(&mut self, batch: &[Event], most: u64) -> Option<Change> {
+    /// Follows a batch of events.
+    pub(crate) fn follow(&mut self, batch: &[Event]) {
         let before = self.reads;
         for cache in &mut self.caches {
             self.reads = run(cache, batch, before);
         }
         run(&mut self.aged, batch, before);
+    }
+
+    /// Returns where the true cache should change by what was followed. `most` is how many entries the limit in bytes leaves room for.
+    pub(crate) fn decide(&mut self, most: u64) -> Option<Change> {
         if self.reads - self.looked.reads < STEP {
             return None;
         }
@@ -153,9 +156,10 @@ impl Ghost {
     }
 
     /// Returns the hashes a cache of about `capacity` entries would hold, the youngest first; none where only a sample is followed.
-    pub(crate) fn youngest_first(&self, capacity: u64) -> Vec<u64> {
+    pub(crate) fn youngest_first(&mut self, capacity: u64) -> Vec<u64> {
         let index = self.sizes.partition_point(|&size| size < capacity).min(self.sizes.len() - 1);
-        let cache = &self.caches[index];
+        let cache = &mut self.caches[index];
+        cache.flush();
         if cache.bits() == 0 { cache.youngest_first().collect() } else { Vec::new() }
     }
 

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Event, Forecast, Ghost, TICKS};
 use crate::sizing::Change;
 
 /// Events that are worked off together, by whoever brings the last.
-const BATCH: usize = 256;
+const BATCH: usize = 32;
 /// Most events that wait while a batch is worked off; more are lost, and counted.
 const BOUND: usize = 4_096;
 
@@ -48,7 +48,8 @@ impl Recorder {
         let spare = std::mem::take(&mut waiting.spare);
         let mut batch = std::mem::replace(&mut waiting.events, spare);
         drop(waiting);
-        let change = ghost.follow(&batch, most());
+        ghost.follow(&batch);
+        let change = ghost.decide(most());
         drop(ghost);
         batch.clear();
         self.waiting.lock().spare = batch;
@@ -58,14 +59,22 @@ impl Recorder {
     /// Notes that the true cache has another capacity, and whether somebody asked for it; returns the hashes that a cache of about this
     /// size would hold, the youngest first.
     pub(crate) fn resized(&self, capacity: u64, asked: bool) -> Vec<u64> {
-        let mut ghost = self.ghost.lock();
+        let mut ghost = self.caught_up();
         ghost.resized(capacity, asked);
         ghost.youngest_first(capacity)
     }
 
     /// Returns what other sizes and TTLs would bring, and how many events were lost.
     pub(crate) fn forecast(&self, ttl: Duration) -> (Forecast, u64) {
-        (self.ghost.lock().forecast(ttl), self.waiting.lock().lost)
+        (self.caught_up().forecast(ttl), self.waiting.lock().lost)
+    }
+
+    /// Returns the simulated caches when they followed what waits too: who came last is the youngest.
+    fn caught_up(&self) -> MutexGuard<'_, Ghost> {
+        let mut ghost = self.ghost.lock();
+        let waiting = std::mem::take(&mut self.waiting.lock().events);
+        ghost.follow(&waiting);
+        ghost
     }
 }
 

@@ -110,7 +110,8 @@ fn each_point_of_the_curve_belongs_to_its_size() {
     let mut ghost = Ghost::new(&Sizing { least: 128, most: 2_048, auto: false }, 500);
     // 700 keys in turn: what is smaller holds its share of them, what is larger all.
     for batch in events(&(0..60_000).map(|number| number % 700).collect::<Vec<u64>>()).chunks(256) {
-        ghost.follow(batch, u64::MAX);
+        ghost.follow(batch);
+        ghost.decide(u64::MAX);
     }
     for point in ghost.forecast(Duration::from_secs(1)).curve.points {
         let share = (point.size as f64 / 700.0).min(1.0);
@@ -148,7 +149,8 @@ fn a_longer_ttl_is_worth_the_reads_that_come_after_this_one() {
         [Kind::Miss, Kind::Store].map(|kind| Event { tick, ..event(1, kind) })
     };
     for number in 0..2_000 {
-        ghost.follow(&read(number), u64::MAX);
+        ghost.follow(&read(number));
+        ghost.decide(u64::MAX);
     }
     let forecast = ghost.forecast(ttl);
     let ratios: Vec<f64> = forecast.ttls.iter().map(|(_, ratio)| (ratio * 100.0).round()).collect();
