@@ -159,8 +159,12 @@ impl Ghost {
     pub(crate) fn youngest_first(&mut self, capacity: u64) -> Vec<u64> {
         let index = self.sizes.partition_point(|&size| size < capacity).min(self.sizes.len() - 1);
         let cache = &mut self.caches[index];
+        if cache.bits() > 0 {
+            return Vec::new();
+        }
+        // The last to come are judged by now, as in the true cache.
         cache.flush();
-        if cache.bits() == 0 { cache.youngest_first().collect() } else { Vec::new() }
+        cache.youngest_first().collect()
     }
 
     /// Returns what other sizes and TTLs would bring.

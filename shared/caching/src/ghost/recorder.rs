@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::{Event, Forecast, Ghost, TICKS};
 use crate::sizing::Change;
@@ -59,22 +59,17 @@ impl Recorder {
     /// Notes that the true cache has another capacity, and whether somebody asked for it; returns the hashes that a cache of about this
     /// size would hold, the youngest first.
     pub(crate) fn resized(&self, capacity: u64, asked: bool) -> Vec<u64> {
-        let mut ghost = self.caught_up();
+        let mut ghost = self.ghost.lock();
+        // Who came last is the youngest.
+        let waiting = std::mem::take(&mut self.waiting.lock().events);
+        ghost.follow(&waiting);
         ghost.resized(capacity, asked);
         ghost.youngest_first(capacity)
     }
 
     /// Returns what other sizes and TTLs would bring, and how many events were lost.
     pub(crate) fn forecast(&self, ttl: Duration) -> (Forecast, u64) {
-        (self.caught_up().forecast(ttl), self.waiting.lock().lost)
-    }
-
-    /// Returns the simulated caches when they followed what waits too: who came last is the youngest.
-    fn caught_up(&self) -> MutexGuard<'_, Ghost> {
-        let mut ghost = self.ghost.lock();
-        let waiting = std::mem::take(&mut self.waiting.lock().events);
-        ghost.follow(&waiting);
-        ghost
+        (self.ghost.lock().forecast(ttl), self.waiting.lock().lost)
     }
 }
 
